@@ -1,0 +1,565 @@
+//! `tipstaff.toml`: read once, strictly, into a [`Config`] that is already valid.
+//!
+//! An unknown key is an error that names the nearest known one. Secrets are never written inline:
+//! a value is a reference (`env:NAME`, `file:PATH`) that is resolved when an upstream starts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use vocab::{Secret, Time, TrustDomain, UpstreamName, suggest};
+
+/// The name of the configuration file.
+pub const FILE_NAME: &str = "tipstaff.toml";
+
+/// Why a configuration was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error(
+        "cannot read `{path}`: {cause}; `tipstaff init` writes a new one, `--config` names another"
+    )]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The file is not valid TOML, or has an unknown key or a value of the wrong type.
+    #[error("`{path}`: {message}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// What is wrong, with line and column, and the nearest known key.
+        message: String,
+    },
+    /// A value that parses but cannot be used.
+    #[error("`{path}`: `{key}`: {message}")]
+    Value {
+        /// The file.
+        path: String,
+        /// The key.
+        key: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+}
+
+/// The configuration, resolved against the folder of its file.
+#[derive(Debug)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// The realm that all names belong to.
+    pub trust_domain: TrustDomain,
+    /// This node's name in records.
+    pub node: String,
+    /// The data folder.
+    pub data: PathBuf,
+    /// The keys folder, outside the data folder so that a backup of one is not a backup of both.
+    pub keys: PathBuf,
+    /// The policies folder.
+    pub policies: PathBuf,
+    /// Where HTTP listens.
+    pub listen: SocketAddr,
+    /// The URL that clients use; fixes issuer, audience and DPoP `htu`. Derived from the listener
+    /// when absent.
+    pub public_url: Option<String>,
+    /// Whether edited policy files are activated by themselves.
+    pub environment: Environment,
+    /// Browser origins that may call, beside none.
+    pub allowed_origins: Vec<String>,
+    /// Host names that requests may carry, beside those of the listener and `public_url`.
+    pub allowed_hosts: Vec<String>,
+    /// Whether replies name the policies that decided.
+    pub show_policies: bool,
+    /// Ledger settings.
+    pub ledger: LedgerConfig,
+    /// Limits on what instances may do.
+    pub limits: Limits,
+    /// The upstreams.
+    pub upstreams: BTreeMap<UpstreamName, Upstream>,
+}
+
+/// What kind of node this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Edited policy files are activated by themselves within a second.
+    Development,
+    /// Policies change only by `tipstaff policy apply`.
+    Production,
+}
+
+/// `[ledger]`.
+#[derive(Debug, Clone)]
+pub struct LedgerConfig {
+    /// Where checkpoints are pushed.
+    pub anchors: Vec<Anchor>,
+    /// Free bytes under which readiness warns.
+    pub warn_free_bytes: u64,
+    /// Free bytes under which appends are refused.
+    pub refuse_free_bytes: u64,
+}
+
+/// A place outside the data folder that keeps our checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anchor {
+    /// A folder on another mount.
+    Path(PathBuf),
+    /// An HTTP endpoint that is sent the checkpoint as a `POST` body.
+    Http(String),
+    /// A C2SP witness: its URL and its verifier key; its cosignature is kept.
+    Witness {
+        /// The witness's prefix URL.
+        url: String,
+        /// Its verifier key in signed-note form.
+        vkey: String,
+    },
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Calls per minute for one agent, over all its instances; 0 is no limit.
+    pub calls_per_minute: u32,
+    /// Identical denials of one instance within a minute that trip its breaker.
+    pub same_denials: u32,
+    /// Calls one instance may have in flight.
+    pub calls_in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            calls_per_minute: 0,
+            same_denials: 5,
+            calls_in_flight: 64,
+        }
+    }
+}
+
+/// `[upstream.NAME]`.
+#[derive(Debug)]
+pub struct Upstream {
+    /// How it is reached.
+    pub transport: Transport,
+    /// Whether one stdio child serves all instances.
+    pub shared: bool,
+    /// Until when policy denials pass (and are recorded as such).
+    pub observe_until: Option<Time>,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// How long a start may take.
+    pub start_timeout: Duration,
+    /// Whether arguments that the tool's schema does not declare pass.
+    pub allow_undeclared: bool,
+    /// Whether path- and URL-like arguments may be in another than canonical form.
+    pub allow_noncanonical: bool,
+    /// Arguments that are paths whatever their name.
+    pub path_arguments: Vec<String>,
+    /// Arguments that are URLs whatever their name.
+    pub url_arguments: Vec<String>,
+    /// Whether a stdio child is confined from the data folder.
+    pub confine: Confine,
+}
+
+/// How an upstream is reached.
+#[derive(Debug)]
+pub enum Transport {
+    /// A child process that speaks MCP on stdio.
+    Stdio {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// Its environment: name and reference.
+        env: BTreeMap<String, Reference>,
+        /// Its working folder.
+        cwd: Option<PathBuf>,
+    },
+    /// A streamable HTTP endpoint.
+    Http {
+        /// Its URL.
+        url: String,
+    },
+}
+
+/// Confinement of a stdio child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confine {
+    /// Confined where the kernel can; said at start where it cannot.
+    #[default]
+    IfAvailable,
+    /// Not started where the kernel cannot confine it.
+    Required,
+    /// Not confined.
+    Off,
+}
+
+/// Where a value is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// An environment variable of the node.
+    Env(String),
+    /// A file's contents, without its last line break.
+    File(PathBuf),
+    /// A plain value that is no secret: `plain:VALUE`.
+    Plain(String),
+}
+
+impl Reference {
+    fn parse(text: &str, base: &Path) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(base.join(path))),
+            Some(("plain", value)) => Ok(Self::Plain(value.to_owned())),
+            Some(("vault", _)) => Err("`vault:` is not part of this release; use `env:NAME` or \
+                                       `file:PATH`"
+                .to_owned()),
+            _ => Err(
+                "a value is a reference: `env:NAME`, `file:PATH`, or `plain:VALUE` for what \
+                      is no secret; secrets are never written here"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// The value itself.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "configuration is read here and nowhere else"
+    )]
+    pub fn resolve(&self) -> Result<Secret<String>, String> {
+        match self {
+            Self::Env(name) => std::env::var(name)
+                .map(Secret::new)
+                .map_err(|_| format!("the environment variable `{name}` is not set")),
+            Self::File(path) => std::fs::read_to_string(path)
+                .map(|text| Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+                .map_err(|error| format!("cannot read `{}`: {error}", path.display())),
+            Self::Plain(value) => Ok(Secret::new(value.clone())),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    trust_domain: TrustDomain,
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    data: Option<PathBuf>,
+    #[serde(default)]
+    keys: Option<PathBuf>,
+    #[serde(default)]
+    policies: Option<PathBuf>,
+    #[serde(default)]
+    listen: Option<String>,
+    #[serde(default)]
+    public_url: Option<String>,
+    #[serde(default)]
+    environment: Option<Environment>,
+    #[serde(default)]
+    allowed_origins: Vec<String>,
+    #[serde(default)]
+    allowed_hosts: Vec<String>,
+    #[serde(default)]
+    show_policies: Option<bool>,
+    #[serde(default)]
+    ledger: RawLedger,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    upstream: BTreeMap<String, RawUpstream>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawLedger {
+    #[serde(default)]
+    anchor: Option<OneOrMany>,
+    #[serde(default)]
+    warn_free_mib: Option<u64>,
+    #[serde(default)]
+    refuse_free_mib: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUpstream {
+    #[serde(default)]
+    command: Option<Vec<String>>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    cwd: Option<PathBuf>,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    shared: bool,
+    #[serde(default)]
+    mode: Option<Mode>,
+    #[serde(default)]
+    observe_until: Option<String>,
+    #[serde(default)]
+    timeout_s: Option<u64>,
+    #[serde(default)]
+    start_timeout_s: Option<u64>,
+    #[serde(default)]
+    undeclared_arguments: Handling,
+    #[serde(default)]
+    noncanonical_arguments: Handling,
+    #[serde(default)]
+    path_arguments: Vec<String>,
+    #[serde(default)]
+    url_arguments: Vec<String>,
+    #[serde(default)]
+    confine: Confine,
+}
+
+#[derive(Deserialize, PartialEq, Eq, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Enforce,
+    Observe,
+}
+
+#[derive(Deserialize, Default, PartialEq, Eq, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Handling {
+    #[default]
+    Refuse,
+    Allow,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
+            path: path.display().to_string(),
+            cause,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of a configuration file that lies at `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw: Raw = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            path: path.display().to_string(),
+            message: explain(&error, text),
+        })?;
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let shown = path.display().to_string();
+        let bad = |key: &str, message: String| ConfigError::Value {
+            path: shown.clone(),
+            key: key.to_owned(),
+            message,
+        };
+        let listen = raw.listen.as_deref().unwrap_or("127.0.0.1:7420");
+        let listen = listen
+            .parse()
+            .map_err(|_| bad("listen", format!("`{listen}` is not ADDRESS:PORT")))?;
+        let public_url = raw.public_url.map(|url| public_url(&url)).transpose();
+        let public_url = public_url.map_err(|message| bad("public_url", message))?;
+        let node = raw.node.unwrap_or_else(|| "node-1".to_owned());
+        if node.is_empty() || node.len() > 64 || !node.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(bad(
+                "node",
+                "a node's name is 1 to 64 visible ASCII characters".to_owned(),
+            ));
+        }
+        let mut upstreams = BTreeMap::new();
+        for (name, raw) in raw.upstream {
+            let key = format!("upstream.{name}");
+            let name: UpstreamName = name
+                .parse()
+                .map_err(|error: vocab::IdError| bad(&key, error.to_string()))?;
+            let upstream = upstream(raw, &base).map_err(|(part, message)| {
+                bad(
+                    &if part.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{key}.{part}")
+                    },
+                    message,
+                )
+            })?;
+            upstreams.insert(name, upstream);
+        }
+        let anchors = match raw.ledger.anchor {
+            None => Vec::new(),
+            Some(OneOrMany::One(one)) => vec![one],
+            Some(OneOrMany::Many(many)) => many,
+        };
+        let anchors = anchors
+            .iter()
+            .map(|text| anchor(text, &base))
+            .collect::<Result<_, _>>()
+            .map_err(|message| bad("ledger.anchor", message))?;
+        const MIB: u64 = 1024 * 1024;
+        Ok(Self {
+            trust_domain: raw.trust_domain,
+            node,
+            data: base.join(raw.data.unwrap_or_else(|| "data".into())),
+            keys: base.join(raw.keys.unwrap_or_else(|| "keys".into())),
+            policies: base.join(raw.policies.unwrap_or_else(|| "policies".into())),
+            listen,
+            public_url,
+            environment: raw.environment.unwrap_or(Environment::Development),
+            allowed_origins: raw.allowed_origins,
+            allowed_hosts: raw.allowed_hosts,
+            show_policies: raw.show_policies.unwrap_or(true),
+            ledger: LedgerConfig {
+                anchors,
+                warn_free_bytes: raw.ledger.warn_free_mib.unwrap_or(1024) * MIB,
+                refuse_free_bytes: raw.ledger.refuse_free_mib.unwrap_or(64) * MIB,
+            },
+            limits: raw.limits,
+            upstreams,
+            path,
+        })
+    }
+}
+
+fn public_url(url: &str) -> Result<String, String> {
+    let trimmed = url.trim_end_matches('/');
+    let rest = trimmed
+        .strip_prefix("https://")
+        .or_else(|| trimmed.strip_prefix("http://"))
+        .ok_or_else(|| format!("`{url}` does not start with https:// or http://"))?;
+    if rest.is_empty() || rest.contains(['?', '#', '@', ' ', '\\']) {
+        return Err(format!(
+            "`{url}` may have a host, a port and a path, nothing else"
+        ));
+    }
+    Ok(trimmed.to_owned())
+}
+
+fn anchor(text: &str, base: &Path) -> Result<Anchor, String> {
+    if let Some(rest) = text.strip_prefix("witness:") {
+        let (url, vkey) = rest.split_once(' ').ok_or(
+            "a witness is written `witness:URL VKEY`, its URL, a space and its verifier key",
+        )?;
+        return Ok(Anchor::Witness {
+            url: public_url(url)?,
+            vkey: vkey.trim().to_owned(),
+        });
+    }
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(Anchor::Http(text.to_owned()));
+    }
+    Ok(Anchor::Path(
+        base.join(text.strip_prefix("path:").unwrap_or(text)),
+    ))
+}
+
+fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, String)> {
+    let transport = match (raw.command, raw.url) {
+        (Some(command), None) => {
+            if command.first().is_none_or(String::is_empty) {
+                return Err((
+                    "command",
+                    "is empty; write [\"PROGRAM\", \"ARGUMENT\", …]".into(),
+                ));
+            }
+            let mut env = BTreeMap::new();
+            for (key, value) in raw.env {
+                let reference = Reference::parse(&value, base).map_err(|why| ("env", why))?;
+                env.insert(key, reference);
+            }
+            Transport::Stdio {
+                command,
+                env,
+                cwd: raw.cwd.map(|cwd| base.join(cwd)),
+            }
+        }
+        (None, Some(url)) => {
+            if !raw.env.is_empty() || raw.cwd.is_some() || raw.shared {
+                return Err((
+                    "url",
+                    "`env`, `cwd` and `shared` belong to `command`".into(),
+                ));
+            }
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err((
+                    "url",
+                    format!("`{url}` does not start with http:// or https://"),
+                ));
+            }
+            Transport::Http { url }
+        }
+        (Some(_), Some(_)) => return Err(("", "has both `command` and `url`; keep one".into())),
+        (None, None) => return Err(("", "needs `command` (stdio) or `url` (HTTP)".into())),
+    };
+    let observe_until = match (raw.mode.unwrap_or(Mode::Enforce), raw.observe_until) {
+        (Mode::Enforce, None) => None,
+        (Mode::Enforce, Some(_)) => {
+            return Err(("observe_until", "belongs to `mode = \"observe\"`".into()));
+        }
+        (Mode::Observe, None) => {
+            return Err((
+                "mode",
+                "observe mode needs an end: observe_until = \"2026-12-31\"".into(),
+            ));
+        }
+        (Mode::Observe, Some(until)) => Some(
+            until
+                .parse()
+                .map_err(|error: vocab::time::TimeError| ("observe_until", error.to_string()))?,
+        ),
+    };
+    let seconds = |key, value: Option<u64>, default| match value.unwrap_or(default) {
+        0 => Err((key, "must be at least 1".to_owned())),
+        value if value > 86_400 => Err((key, "must be at most 86400 (one day)".to_owned())),
+        value => Ok(Duration::from_secs(value)),
+    };
+    Ok(Upstream {
+        transport,
+        shared: raw.shared,
+        observe_until,
+        timeout: seconds("timeout_s", raw.timeout_s, 60)?,
+        start_timeout: seconds("start_timeout_s", raw.start_timeout_s, 30)?,
+        allow_undeclared: raw.undeclared_arguments == Handling::Allow,
+        allow_noncanonical: raw.noncanonical_arguments == Handling::Allow,
+        path_arguments: raw.path_arguments,
+        url_arguments: raw.url_arguments,
+        confine: raw.confine,
+    })
+}
+
+/// The TOML error in words, with line and column, and the nearest key for an unknown one.
+fn explain(error: &toml::de::Error, text: &str) -> String {
+    let mut out = String::new();
+    if let Some(span) = error.span() {
+        let before = text.get(..span.start).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        out.push_str(&format!("line {line}, column {column}: "));
+    }
+    let message = error.message();
+    out.push_str(message);
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let mut quoted = rest.split('`');
+        let given = quoted.next().unwrap_or_default();
+        let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
+        if let Some(near) = suggest::nearest(given, known) {
+            out.push_str(&format!("; did you mean `{near}`?"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+use super::*;
+
+fn read(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/srv/tipstaff.toml"), text).map_err(|error| error.to_string())
+}
+
+fn refused(text: &str, part: &str) {
+    let error = read(&format!("trust_domain = \"acme.example\"\n{text}")).unwrap_err();
+    assert!(error.contains(part), "{error}");
+}
+
+#[test]
+fn a_small_file_gets_the_defaults() {
+    let config = read("trust_domain = \"acme.example\"").unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7420");
+    assert_eq!(config.data, Path::new("/srv/data"));
+    assert_eq!(config.environment, Environment::Development);
+    assert!(config.upstreams.is_empty());
+}
+
+#[test]
+fn upstreams_are_stdio_or_http() {
+    let config = read(
+        "trust_domain = \"a\"\n[upstream.files]\ncommand = [\"npx\", \"x\"]\nenv = { K = \
+         \"env:NAME\" }\n[upstream.web]\nurl = \"http://127.0.0.1:1/mcp\"\nmode = \"observe\"\n\
+         observe_until = \"2026-12-31\"",
+    )
+    .unwrap();
+    let files = &config.upstreams[&"files".parse().unwrap()];
+    assert!(matches!(&files.transport, Transport::Stdio { env, .. }
+        if env["K"] == Reference::Env("NAME".into())));
+    let web = &config.upstreams[&"web".parse().unwrap()];
+    assert_eq!(web.observe_until, Some("2026-12-31".parse().unwrap()));
+}
+
+#[test]
+fn anchors_are_paths_endpoints_or_witnesses() {
+    let config = read(
+        "trust_domain = \"a\"\n[ledger]\nanchor = [\"../elsewhere\", \"http://127.0.0.1:9/cp\", \
+         \"witness:http://127.0.0.1:9 w+1+k\"]",
+    )
+    .unwrap();
+    assert_eq!(
+        config.ledger.anchors,
+        [
+            Anchor::Path("/srv/../elsewhere".into()),
+            Anchor::Http("http://127.0.0.1:9/cp".into()),
+            Anchor::Witness {
+                url: "http://127.0.0.1:9".into(),
+                vkey: "w+1+k".into()
+            },
+        ]
+    );
+}
+
+#[test]
+fn mistakes_are_named() {
+    refused("lisetn = \"x\"", "line 2, column 1: unknown field `lisetn`");
+    refused("lisetn = \"x\"", "did you mean `listen`?");
+    refused("listen = \"7420\"", "`listen`: `7420` is not ADDRESS:PORT");
+    refused("[upstream.a]", "needs `command` (stdio) or `url` (HTTP)");
+    refused(
+        "[upstream.A]\nurl = \"http://x\"",
+        "`upstream.A`: an upstream's name may not hold 'A'",
+    );
+    refused("[upstream.a]\ncomand = [\"x\"]", "did you mean `command`?");
+    refused(
+        "[upstream.a]\ncommand = [\"x\"]\nurl = \"http://x\"",
+        "keep one",
+    );
+    refused(
+        "[upstream.a]\ncommand = [\"x\"]\nmode = \"observe\"",
+        "observe mode needs an end",
+    );
+    refused(
+        "[upstream.a]\ncommand = [\"x\"]\nenv = { K = \"hunter2\" }",
+        "never written here",
+    );
+    refused("public_url = \"ftp://x\"", "does not start with https://");
+    refused(
+        "[upstream.a]\nurl = \"http://x\"\ntimeout_s = 0",
+        "must be at least 1",
+    );
+}
