@@ -1,1 +1,59 @@
-fn main() {}
+//! The workspace's own tasks: `cargo xtask test` is what CI runs and what you run.
+//!
+//! Nothing here is part of the product, and nothing of the product is used here: the tasks drive
+//! cargo, Python, Node and Go from outside, so that they still work when the product does not build.
+
+mod parts;
+mod peers;
+mod process;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use process::say;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  test [--only PART]...   set up what the tests need and run every part, or only those named:
+                          fmt, clippy, tidy, build, unit, interop, oracle, generated
+  tidy                    hold the rules of the workspace: arrows between crates, licences, sizes, words
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let root = root();
+    match task.as_str() {
+        "test" => match parts::select(&rest) {
+            Ok(selected) => parts::run(&root, &selected),
+            Err(error) => usage(&error),
+        },
+        "tidy" if rest.is_empty() => match tidy::run(&root) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        },
+        "help" | "--help" | "-h" => {
+            say(HELP);
+            ExitCode::SUCCESS
+        }
+        "" => usage("no task given"),
+        _ => usage(&format!("no task `{task}`")),
+    }
+}
+
+fn usage(error: &str) -> ExitCode {
+    say(&format!("{error}\n\n{HELP}"));
+    ExitCode::from(2)
+}
+
+/// The workspace's folder: the one above this crate.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
