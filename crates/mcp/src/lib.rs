@@ -1,1 +1,12 @@
-//! TODO
+//! The Model Context Protocol as Tipstaff speaks it: frames, methods, header rules, errors,
+//! server-sent events, and the translation between the two eras of the protocol.
+//!
+//! This crate is pure protocol. It does no IO, decides nothing and knows no policy. It never
+//! re-serialises what it forwards: a [`Frame`] keeps the bytes it was read from, and edits are
+//! spliced into them by span, so that arguments and members it does not know pass byte for byte.
+//!
+//! Main types: [`Json`] (a checked document), [`Frame`] (one JSON-RPC message), [`Method`].
+
+pub mod json;
+
+pub use json::{Json, JsonError, Raw, Value};
