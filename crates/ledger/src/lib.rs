@@ -9,11 +9,17 @@
 //!
 //! [`record()`] is the one way to make a [`Recorded`] value: proof that an entry is durable.
 
+pub mod checkpoint;
 pub mod entry;
+pub mod hash;
 pub mod log;
+pub mod note;
 pub mod record;
 pub mod seal;
+pub mod tile;
+pub mod tree;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use entry::{Actor, ActorKind, Draft, Entry, EntryError, Guard, Header, Kind, write_entry};
 pub use log::{
     AppendError, BlobError, Blobs, Keyring, KeyringError, Log, LogReader, Opened, ReadError,
