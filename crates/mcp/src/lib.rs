@@ -7,6 +7,10 @@
 //!
 //! Main types: [`Json`] (a checked document), [`Frame`] (one JSON-RPC message), [`Method`].
 
+pub mod frame;
 pub mod json;
+pub mod method;
 
+pub use frame::{Edit, Frame, FrameError, Notification, Param, ReplyEdit, Request, Response, meta};
 pub use json::{Json, JsonError, Raw, Value};
+pub use method::{Era, List, Method, ProtocolVersion};
