@@ -296,8 +296,9 @@ async def prompts_changed(ctx, params):
     return content(text("Said so"))
 
 
-@tool("test_wait", "Waits until it is cancelled, for ten seconds at most")
+@tool("test_wait", "Says that it runs and waits to be cancelled, for ten seconds at most")
 async def wait(ctx, params):
+    await ctx.session.report_progress(0, 1)
     await asyncio.sleep(10)
     return content(text("Waited"))
 
