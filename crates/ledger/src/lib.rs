@@ -10,14 +10,22 @@
 //! [`record()`] is the one way to make a [`Recorded`] value: proof that an entry is durable.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod entry;
 pub mod hash;
 pub mod log;
 pub mod note;
+pub mod proof;
 pub mod record;
 pub mod seal;
 pub mod tile;
+pub mod tlog_proof;
 pub mod tree;
+pub mod verify;
+pub mod witness;
+
+#[cfg(test)]
+mod memory;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use entry::{Actor, ActorKind, Draft, Entry, EntryError, Guard, Header, Kind, write_entry};
@@ -27,3 +35,4 @@ pub use log::{
 };
 pub use record::{Record, RecordError, Recorded, Ruling, record};
 pub use seal::{GroupKey, Sealed};
+pub use verify::{Fault, Report, Unsound, verify};

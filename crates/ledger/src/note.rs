@@ -100,7 +100,7 @@ pub enum KeyError {
     },
 }
 
-fn check_name(name: &str) -> Result<(), KeyError> {
+pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(bad) {
         return Err(KeyError::Name);
@@ -165,7 +165,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    fn new(name: &str, algorithm: Algorithm, key: VerifyingKey) -> Self {
+    pub(crate) fn new(name: &str, algorithm: Algorithm, key: VerifyingKey) -> Self {
         Self {
             name: name.to_owned(),
             id: KeyId::of(name, algorithm, &key),
@@ -464,6 +464,14 @@ impl Note {
     /// Adds a signature.
     pub fn push(&mut self, signature: Signature) {
         self.signatures.push(signature);
+    }
+
+    /// The same text with this signature and no other.
+    pub(crate) fn with_only(&self, signature: Signature) -> Self {
+        Self {
+            text: self.text.clone(),
+            signatures: vec![signature],
+        }
     }
 
     /// Checks that the note is signed by a key of type [`Algorithm::Ed25519`]: at least once, and
