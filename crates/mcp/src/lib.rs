@@ -7,10 +7,15 @@
 //!
 //! Main types: [`Json`] (a checked document), [`Frame`] (one JSON-RPC message), [`Method`].
 
+pub mod error;
 pub mod frame;
+pub mod headers;
 pub mod json;
 pub mod method;
+pub mod sse;
 
+pub use error::ProtocolError;
 pub use frame::{Edit, Frame, FrameError, Notification, Param, ReplyEdit, Request, Response, meta};
+pub use headers::Opening;
 pub use json::{Json, JsonError, Raw, Value};
 pub use method::{Era, List, Method, ProtocolVersion};
