@@ -1,1 +1,36 @@
-//! TODO
+//! The register: who exists and what holds, as a fold of the control log.
+//!
+//! There is no other source of truth. A [`Command`] is decided against the [`State`], becomes
+//! entries, and only reading those entries back changes the state; folding the log again gives the
+//! same state. [`Control`] serialises commands; [`Standing`] answers, before every call, whether an
+//! instance and everything above it may act *now*.
+//!
+//! This crate does no IO: it takes the log, the keyring, time and randomness as arguments.
+
+mod control;
+mod decide;
+mod fold;
+
+pub mod allow;
+pub mod command;
+pub mod entry;
+pub mod jwk;
+pub mod lifecycle;
+pub mod refusal;
+pub mod standing;
+pub mod state;
+pub mod text;
+pub mod view;
+
+pub use allow::Allow;
+pub use command::{Command, CommandError, Done, NewAgent, NewKey, Settings, Subject};
+pub use control::{Control, Failure};
+pub use entry::{Binding, CallLimits, Event, TestResults};
+pub use fold::{FoldCause, FoldError, fold_on, fold_prefix};
+pub use jwk::{PublicJwk, Thumbprint};
+pub use lifecycle::EndReason;
+pub use refusal::Refusal;
+pub use standing::{Active, Standing, Why};
+pub use state::{Agent, Identity, Instance, Sponsor, State};
+pub use text::{Email, KeyId, Label, Person, PersonName, Word};
+pub use view::{AgentView, InstanceView, SponsorView, Status};

@@ -156,9 +156,9 @@ const fn user(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+')
 }
 
-/// Characters that would let a name show as another or break a line: controls, separators, bidi
+/// Whether a character would let a name show as another or break a line: controls, separators, bidi
 /// and zero-width marks.
-fn invisible(c: char) -> bool {
+pub fn invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'

@@ -34,5 +34,35 @@ pub const SESSIONS_PER_INSTANCE_MAX: usize = 32;
 pub const COMMIT_ENTRIES_MAX: usize = 512;
 /// Appends waiting for a group commit before new ones are refused.
 pub const APPEND_QUEUE_MAX: usize = 4_096;
-/// Proofs and assertions remembered so that none is used twice.
-pub const REPLAY_CACHE_MAX: usize = 262_144;
+/// Proofs and assertions remembered so that none is used twice. Each is remembered for as long as
+/// it is valid, so this must be well over calls per second times [`PROOF_SECONDS_MAX`].
+pub const REPLAY_CACHE_MAX: usize = 1 << 20;
+/// Access tokens whose signature need not be checked again.
+pub const TOKEN_CACHE_MAX: usize = 16_384;
+/// How long an access token is valid, in seconds.
+pub const ACCESS_TOKEN_SECONDS: u64 = 300;
+/// Furthest ahead that a client assertion may expire, in seconds.
+pub const ASSERTION_SECONDS_MAX: u64 = 300;
+/// Oldest DPoP proof that is accepted, in seconds.
+pub const PROOF_SECONDS_MAX: u64 = 60;
+/// How far the clocks of a node and its callers may differ, in seconds.
+///
+/// It is small on purpose: a proof dated ahead of the node's clock outlives the rule that refuses
+/// what was made before the node started by as much as it is ahead.
+pub const CLOCK_LEEWAY_SECONDS: u64 = 5;
+/// Longest body of a token request, in bytes.
+pub const FORM_BYTES_MAX: usize = 32 * 1024;
+/// Most parameters in a token request.
+pub const FORM_PARAMETERS_MAX: usize = 32;
+/// Longest `jti` of a proof or an assertion, in bytes.
+pub const JTI_BYTES_MAX: usize = 256;
+/// Purposes that one agent may be registered for.
+pub const PURPOSES_PER_AGENT_MAX: usize = 64;
+/// Lines in one agent's allow list.
+pub const ALLOW_LINES_MAX: usize = 100;
+/// Live instances that one agent may be allowed.
+pub const INSTANCES_PER_AGENT_MAX: u32 = 10_000;
+/// Longest life of an instance that an agent may be given, in seconds.
+pub const INSTANCE_LIFETIME_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// Longest life of an agent's key, in seconds.
+pub const AGENT_KEY_LIFETIME_SECONDS_MAX: u64 = 400 * 24 * 60 * 60;

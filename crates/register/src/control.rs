@@ -1,0 +1,426 @@
+//! Control: the one place that changes the register.
+//!
+//! A command is validated against the state it will change, its entries are appended and durable,
+//! the bytes that were written are read back and folded, and a checkpoint over them is signed;
+//! then it is acknowledged. One command at a time.
+//!
+//! What a crash leaves, after each step:
+//!
+//! 1. a sponsor's key is made: a key that seals nothing; harmless;
+//! 2. the entries are durable: what they say holds after the restart although nobody was told.
+//!    Whoever asks again is told that it holds already;
+//! 3. they are folded: the same; nothing that is folded is only in memory;
+//! 4. the checkpoint is signed: only the answer is lost;
+//! 5. (erasing) the key is still there: the next start destroys it, since the entry says so.
+//!
+//! The fold comes before the checkpoint so that a suspension bites as soon as it is durable, and
+//! not only when signing has done its part.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use ledger::{Actor, Blobs, Draft, Keyring, KeyringError, Log, Opened, Receipt, seal};
+use tokio::sync::Mutex;
+use vocab::id::{Handle, InstanceId, RecordRef};
+use vocab::rng::Rng;
+use vocab::time::{Clock, Time};
+
+use crate::command::{Command, CommandError, Done, Settings, Subject};
+use crate::decide::{NoPlan, Plan, decide};
+use crate::entry::{Event, SponsorAdded, Sponsorship};
+use crate::fold::{self, FoldCause, FoldError};
+use crate::refusal::Refusal;
+use crate::standing::{Active, Standing, Why};
+use crate::state::State;
+use crate::text::Person;
+
+/// The register does not know its own state. Nothing may act until the node is started again.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Failure {
+    /// An entry that was written could not be folded.
+    #[error("an entry that was just written cannot be folded")]
+    Fold(#[source] FoldError),
+    /// A command was cut off between its append and its fold.
+    #[error("a command was cut off after its entries may have been written")]
+    Interrupted,
+}
+
+/// The register of one node: its state, who may change it and how.
+#[derive(Debug)]
+pub struct Control {
+    log: Arc<dyn Log>,
+    blobs: Arc<dyn Blobs>,
+    keyring: Arc<dyn Keyring>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    settings: Settings,
+    state: RwLock<State>,
+    /// [`State::generation`], to be read without the lock.
+    generation: AtomicU64,
+    failure: OnceLock<Arc<Failure>>,
+    writer: Mutex<Writer>,
+}
+
+/// What only the one writer knows.
+#[derive(Debug, Default)]
+struct Writer {
+    /// Entries that are durable and folded, but that no checkpoint covers yet.
+    unpublished: bool,
+}
+
+impl Control {
+    /// Folds the whole log. Whoever was running is running still; idle times count from now,
+    /// since the log does not say when an instance was last used. Keys whose erasure is on record
+    /// are destroyed if they are still there.
+    pub fn open(
+        log: Arc<dyn Log>,
+        blobs: Arc<dyn Blobs>,
+        keyring: Arc<dyn Keyring>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        settings: Settings,
+    ) -> Result<Arc<Self>, FoldError> {
+        let reader = log.reader();
+        let state = fold::fold_prefix(reader, Some(&*keyring), reader.size())?;
+        if let Some(locked) = fold::locked_sponsor(&state) {
+            return Err(locked);
+        }
+        for key in state.erased() {
+            keyring.erase(key).map_err(|error| FoldError {
+                index: state.size(),
+                cause: FoldCause::Keyring(error),
+            })?;
+        }
+        let now = clock.now();
+        for instance in state.instances() {
+            instance.last_used.touch(now, instance.idle);
+        }
+        Ok(Arc::new(Self {
+            generation: AtomicU64::new(state.generation()),
+            state: RwLock::new(state),
+            failure: OnceLock::new(),
+            writer: Mutex::default(),
+            log,
+            blobs,
+            keyring,
+            clock,
+            rng,
+            settings,
+        }))
+    }
+
+    /// Looks at the state. Readers do not wait for a command, only for the fold of its entries.
+    pub fn view<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        // A writer does not panic while it holds the lock; if one did, `failure` says so.
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether an instance may act at `now`, and all that stands above it.
+    pub fn standing(&self, id: &InstanceId, now: Time) -> Standing {
+        if self.failure.get().is_some() {
+            return Standing::Narrowed(Why::RegisterFailed);
+        }
+        self.view(|state| state.standing(id, now))
+    }
+
+    /// Whether what was active still is. Without the lock as long as nothing at all was narrowed
+    /// since; cheap enough to be asked at the moment of sequencing and again before sending.
+    pub fn still(&self, active: &Active, now: Time) -> Result<(), Why> {
+        if self.failure.get().is_some() {
+            return Err(Why::RegisterFailed);
+        }
+        if self.generation.load(Ordering::Acquire) == active.generation() {
+            return match active.expired(now) {
+                Some(why) => Err(why),
+                None => Ok(()),
+            };
+        }
+        self.standing(&active.instance().id, now)
+            .active()
+            .map(|_| ())
+    }
+
+    /// Counts the entries that narrowed anything; see [`State::generation`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Says that an instance was used at `now`, so that it is not idle. What is idle already is
+    /// not brought back. A call that takes long has to say so more than once.
+    pub fn touch(&self, id: &InstanceId, now: Time) {
+        self.view(|state| {
+            if let Some(instance) = state.instance(id) {
+                instance.last_used.touch(now, instance.idle);
+            }
+        });
+    }
+
+    /// What the register failed of, if it did. A node that sees this stops serving.
+    pub fn failure(&self) -> Option<&Arc<Failure>> {
+        self.failure.get()
+    }
+
+    /// Does a command, in the name of `actor`. It is done to its end even if the caller goes away.
+    pub async fn execute(
+        self: &Arc<Self>,
+        actor: Actor,
+        command: Command,
+    ) -> Result<Done, CommandError> {
+        let control = Arc::clone(self);
+        // A task of its own: a caller who goes away drops this future, and an entry that was
+        // appended must be folded.
+        let task = tokio::spawn(async move { control.run(actor, command).await });
+        match task.await {
+            Ok(answer) => answer,
+            Err(_) => Err(CommandError::Failed(self.fail(Failure::Interrupted))),
+        }
+    }
+
+    async fn run(self: Arc<Self>, actor: Actor, command: Command) -> Result<Done, CommandError> {
+        let mut writer = self.writer.lock().await;
+        if let Some(failure) = self.failure.get() {
+            return Err(CommandError::Failed(Arc::clone(failure)));
+        }
+        self.look(&command).await?;
+        let now = self.clock.now();
+        let plan = self.view(|state| {
+            let now = now.max(state.last_time());
+            decide(state, &self.settings, &*self.rng, now, command)
+        });
+        let (subject, drafts) = match plan {
+            Err(NoPlan::Refused(refusal)) => return Err(refusal.into()),
+            Err(NoPlan::Random(error)) => {
+                return Err(CommandError::Unprepared {
+                    cause: error.to_string(),
+                });
+            }
+            Ok(Plan::Unchanged(subject)) => {
+                // It may hold by entries that no checkpoint covered: then this is when they are
+                // acknowledged.
+                self.publish(&mut writer, &[]).await?;
+                self.finish_erasure(&subject).await?;
+                return Ok(Done::Unchanged { subject });
+            }
+            Ok(Plan::Continue(instance)) => {
+                self.publish(&mut writer, &[]).await?;
+                instance.last_used.touch(now, instance.idle);
+                return Ok(Done::Continued { instance });
+            }
+            Ok(Plan::AddSponsor(handle, person)) => {
+                let draft = self.add_sponsor(actor, &handle, &person).await?;
+                (Subject::Sponsor(handle), vec![draft])
+            }
+            Ok(Plan::Write(subject, events)) => {
+                let drafts: Result<Vec<Draft>, _> = events
+                    .iter()
+                    .map(|event| event.draft(actor.clone()))
+                    .collect();
+                (subject, drafts.map_err(CommandError::Draft)?)
+            }
+        };
+        let started = drafts
+            .iter()
+            .any(|draft| draft.kind == ledger::Kind::InstanceStarted);
+        let records = self.append(drafts).await?;
+        writer.unpublished = true;
+        self.publish(&mut writer, &records).await?;
+        self.finish_erasure(&subject).await?;
+        if let (true, Subject::Instance(id)) = (started, &subject)
+            && let Some(instance) = self.view(|state| state.instance(id).cloned())
+            && let Some(record) = records.last().cloned()
+        {
+            return Ok(Done::Started { instance, record });
+        }
+        Ok(Done::Changed { subject, records })
+    }
+
+    /// What a command needs from outside the state: that blobs are durable before an entry names
+    /// them, and that there is something to erase.
+    async fn look(&self, command: &Command) -> Result<(), CommandError> {
+        match command {
+            Command::RecordTools { blob: digest, .. }
+            | Command::ActivatePolicy { set: digest, .. } => {
+                let (blobs, digest) = (Arc::clone(&self.blobs), *digest);
+                let found = blocking(move || blobs.get(&digest)).await?;
+                match found.map_err(CommandError::Blob)? {
+                    Some(_) => Ok(()),
+                    None => Err(Refusal::BlobMissing { digest }.into()),
+                }
+            }
+            Command::Erase { handle } => {
+                let known = self.view(|state| {
+                    state.sponsor(handle).is_some() || state.erased().contains(handle)
+                });
+                if known {
+                    return Ok(());
+                }
+                let (keyring, handle) = (Arc::clone(&self.keyring), handle.clone());
+                let key = handle.clone();
+                let found = blocking(move || keyring.open(&key)).await?;
+                match found.map_err(CommandError::Keyring)? {
+                    Opened::Key(_) | Opened::Locked => Ok(()),
+                    Opened::Erased => Err(Refusal::NothingSealed { handle }.into()),
+                }
+            }
+            Command::AddSponsor { .. }
+            | Command::SuspendSponsor { .. }
+            | Command::ResumeSponsor { .. }
+            | Command::AddAgent(_)
+            | Command::SuspendAgent { .. }
+            | Command::ResumeAgent { .. }
+            | Command::RetireAgent { .. }
+            | Command::RotateAgentKey { .. }
+            | Command::StartInstance { .. }
+            | Command::EndInstance { .. }
+            | Command::ConfigureUpstream { .. }
+            | Command::NodeStarted { .. }
+            | Command::NodeStopped
+            | Command::NodeDegraded { .. }
+            | Command::AddTokenKey { .. } => Ok(()),
+        }
+    }
+
+    /// Seals who a new sponsor is under a key of their own, and drafts their entry.
+    async fn add_sponsor(
+        &self,
+        actor: Actor,
+        handle: &Handle,
+        person: &Person,
+    ) -> Result<Draft, CommandError> {
+        let unprepared = |cause: String| CommandError::Unprepared { cause };
+        let plain = serde_json::to_vec(person).map_err(|error| unprepared(error.to_string()))?;
+        let (keyring, group) = (Arc::clone(&self.keyring), format!("sponsor/{handle}"));
+        let (key_handle, key) = blocking(move || keyring.group_key(&group))
+            .await?
+            .map_err(CommandError::Keyring)?;
+        let sealed =
+            seal::seal(&key, &*self.rng, &plain).map_err(|error| unprepared(error.to_string()))?;
+        let event = Event::SponsorAdded(SponsorAdded {
+            sponsor: handle.clone(),
+            key: key_handle,
+            commit: sealed.commit,
+            sponsorship: Sponsorship::Asserted,
+        });
+        let mut draft = event.draft(actor).map_err(CommandError::Draft)?;
+        draft.sealed = Some(sealed.bytes);
+        Ok(draft)
+    }
+
+    /// Appends, and folds the bytes that were written.
+    async fn append(&self, drafts: Vec<Draft>) -> Result<Vec<RecordRef>, CommandError> {
+        // From here on an entry may be durable. If this does not come to its end (a panic, or the
+        // runtime going down), nobody knows what holds, and the alarm says so.
+        let alarm = Alarm(Some(self));
+        let receipts = match self.log.append(drafts).await {
+            Ok(receipts) => receipts,
+            Err(error) => {
+                alarm.calm();
+                return Err(CommandError::Ledger(error));
+            }
+        };
+        if let Err(error) = self.fold(&receipts) {
+            alarm.calm();
+            return Err(CommandError::Failed(self.fail(Failure::Fold(error))));
+        }
+        alarm.calm();
+        Ok(receipts.iter().map(RecordRef::from).collect())
+    }
+
+    fn fold(&self, receipts: &[Receipt]) -> Result<(), FoldError> {
+        let reader = self.log.reader();
+        let first = self.view(State::size);
+        let end = receipts.last().map_or(first, |receipt| receipt.index + 1);
+        // Read before the lock is taken: only this writer moves the size.
+        let mut entries = Vec::new();
+        for index in first..end {
+            let entry = fold::read(reader, Some(&*self.keyring), index)?;
+            let receipt = receipts.iter().find(|receipt| receipt.index == index);
+            if receipt.is_some_and(|receipt| receipt.leaf_hash != entry.leaf_hash) {
+                return Err(FoldError {
+                    index,
+                    cause: FoldCause::Differs,
+                });
+            }
+            entries.push(entry);
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            let (time, started) = (entry.time, started(&entry.event));
+            fold::apply(&mut state, entry)?;
+            if let Some(instance) = started.and_then(|id| state.instance(&id)) {
+                instance.last_used.touch(time, instance.idle);
+            }
+        }
+        self.generation.store(state.generation(), Ordering::Release);
+        Ok(())
+    }
+
+    async fn publish(
+        &self,
+        writer: &mut Writer,
+        records: &[RecordRef],
+    ) -> Result<(), CommandError> {
+        if writer.unpublished {
+            self.log
+                .publish()
+                .await
+                .map_err(|cause| CommandError::Unpublished {
+                    records: records.to_vec(),
+                    cause,
+                })?;
+            writer.unpublished = false;
+        }
+        Ok(())
+    }
+
+    /// Destroys the key whose erasure is on record.
+    async fn finish_erasure(&self, subject: &Subject) -> Result<(), CommandError> {
+        let Subject::Key(handle) = subject else {
+            return Ok(());
+        };
+        let (keyring, handle) = (Arc::clone(&self.keyring), handle.clone());
+        blocking(move || keyring.erase(&handle))
+            .await?
+            .map(drop)
+            .map_err(|cause: KeyringError| CommandError::EraseUnfinished { cause })
+    }
+
+    fn fail(&self, failure: Failure) -> Arc<Failure> {
+        Arc::clone(self.failure.get_or_init(|| Arc::new(failure)))
+    }
+}
+
+/// Runs what may block away from the threads that answer calls.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CommandError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| CommandError::Unprepared {
+            cause: error.to_string(),
+        })
+}
+
+fn started(event: &Event) -> Option<InstanceId> {
+    match event {
+        Event::InstanceStarted(body) => Some(body.instance.clone()),
+        _ => None,
+    }
+}
+
+/// Rings unless it is calmed.
+struct Alarm<'a>(Option<&'a Control>);
+
+impl Alarm<'_> {
+    fn calm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if let Some(control) = self.0 {
+            control.fail(Failure::Interrupted);
+        }
+    }
+}

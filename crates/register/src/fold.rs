@@ -1,0 +1,169 @@
+//! Folding: from the bytes of entries to a [`State`].
+
+use std::sync::Arc;
+
+use ledger::seal;
+use ledger::{Entry, EntryError, Keyring, KeyringError, LogReader, Opened, ReadError};
+use vocab::digest::Digest;
+use vocab::time::Time;
+
+use crate::entry::{BodyError, Event, SponsorAdded};
+use crate::state::{Identity, Impossible, State};
+use crate::text::Person;
+
+/// The fold stopped at an entry. What the register would be beyond it is unknown, so nothing is.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the control log cannot be folded at entry {index}")]
+pub struct FoldError {
+    /// The entry.
+    pub index: u64,
+    /// Why.
+    #[source]
+    pub cause: FoldCause,
+}
+
+/// Why the fold stopped.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FoldCause {
+    /// The entry, or what is sealed beside it, could not be read.
+    #[error("it could not be read")]
+    Read(#[source] ReadError),
+    /// It is not an entry, or of a version or kind that this program does not know.
+    #[error("it is not an entry that this program knows")]
+    Entry(#[source] EntryError),
+    /// Its body is not of its kind's shape, or its kind is the other log's.
+    #[error(transparent)]
+    Body(BodyError),
+    /// It cannot have happened where it stands.
+    #[error("it cannot have happened: {0}")]
+    Impossible(Impossible),
+    /// The keyring failed.
+    #[error("the keyring did not answer")]
+    Keyring(#[source] KeyringError),
+    /// What is sealed beside it is not what it commits to.
+    #[error("what is sealed beside it was changed: {0}")]
+    Sealed(seal::OpenError),
+    /// What is sealed beside it is what it commits to, but not a person.
+    #[error("what is sealed beside it is not a person's record")]
+    Person,
+    /// A sponsor whose name is there but cannot be opened; a node does not start with one.
+    #[error(
+        "who its sponsor is cannot be opened: the key that wraps the keyring, or what is sealed \
+         beside the entry, is absent"
+    )]
+    Locked,
+    /// The log was asked for the entry of a receipt, and gave another.
+    #[error("the log gave other bytes than it acknowledged")]
+    Differs,
+}
+
+/// An entry, read and ready to be applied.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) time: Time,
+    pub(crate) leaf_hash: Digest,
+    pub(crate) event: Event,
+    pub(crate) identity: Identity,
+}
+
+/// Reads the entry at `index`: its bytes as they stand, and what is sealed beside it as far as
+/// `keyring` opens it.
+pub(crate) fn read(
+    reader: &dyn LogReader,
+    keyring: Option<&dyn Keyring>,
+    index: u64,
+) -> Result<Parsed, FoldError> {
+    let at = |cause| FoldError { index, cause };
+    let bytes = reader
+        .entry(index)
+        .map_err(|error| at(FoldCause::Read(error)))?;
+    let entry = Entry::parse(&bytes).map_err(|error| at(FoldCause::Entry(error)))?;
+    let event = Event::read(&entry).map_err(|error| at(FoldCause::Body(error)))?;
+    let identity = match &event {
+        Event::SponsorAdded(body) => {
+            let sealed = reader
+                .sealed(index)
+                .map_err(|error| at(FoldCause::Read(error)))?;
+            identity(body, sealed.as_deref(), keyring).map_err(at)?
+        }
+        _ => Identity::Sealed,
+    };
+    Ok(Parsed {
+        time: entry.time,
+        leaf_hash: ledger::hash::leaf(&bytes),
+        event,
+        identity,
+    })
+}
+
+fn identity(
+    body: &SponsorAdded,
+    sealed: Option<&[u8]>,
+    keyring: Option<&dyn Keyring>,
+) -> Result<Identity, FoldCause> {
+    let Some(keyring) = keyring else {
+        return Ok(Identity::Sealed);
+    };
+    let key = match keyring.open(&body.key).map_err(FoldCause::Keyring)? {
+        Opened::Key(key) => key,
+        Opened::Erased => return Ok(Identity::Erased),
+        Opened::Locked => return Ok(Identity::Sealed),
+    };
+    let Some(sealed) = sealed else {
+        return Ok(Identity::Sealed);
+    };
+    let plain = seal::open(&key, sealed, &body.commit).map_err(FoldCause::Sealed)?;
+    // The parser's own words could repeat what is personal.
+    let person: Person = serde_json::from_slice(&plain).map_err(|_| FoldCause::Person)?;
+    Ok(Identity::Named(person))
+}
+
+/// What the first `size` entries of a control log add up to: the register as a decision that
+/// names that size saw it. Without a keyring, sponsors are known by their handles only.
+pub fn fold_prefix(
+    reader: &dyn LogReader,
+    keyring: Option<&dyn Keyring>,
+    size: u64,
+) -> Result<State, FoldError> {
+    let mut state = State::default();
+    fold_on(&mut state, reader, keyring, size)?;
+    Ok(state)
+}
+
+/// Folds on until `state` has `size` entries: what a replay does from one decision to the next.
+pub fn fold_on(
+    state: &mut State,
+    reader: &dyn LogReader,
+    keyring: Option<&dyn Keyring>,
+    size: u64,
+) -> Result<(), FoldError> {
+    while state.size() < size {
+        let index = state.size();
+        let parsed = read(reader, keyring, index)?;
+        apply(state, parsed)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn apply(state: &mut State, parsed: Parsed) -> Result<(), FoldError> {
+    let index = state.size();
+    state
+        .apply(parsed.time, parsed.event, parsed.identity)
+        .map_err(|error| FoldError {
+            index,
+            cause: FoldCause::Impossible(error),
+        })
+}
+
+/// A sponsor that is known but not by name, though nothing says that it was erased.
+pub(crate) fn locked_sponsor(state: &State) -> Option<FoldError> {
+    let sponsor = state
+        .sponsors()
+        .into_iter()
+        .map(Arc::as_ref)
+        .find(|sponsor| sponsor.identity == Identity::Sealed)?;
+    Some(FoldError {
+        index: sponsor.record,
+        cause: FoldCause::Locked,
+    })
+}

@@ -1,0 +1,353 @@
+//! Lifecycles of sponsors, agents, their keys and instances: which state follows which event.
+//!
+//! The whole of it is a table in `tests/lifecycles.txt`, so a new edge shows in review.
+//!
+//! A lifecycle speaks of its own subject only. What stands above narrows what stands below without
+//! touching it: an instance of a suspended agent stays `running` and is not *active*; when the
+//! agent is resumed within the instance's lifetime, the instance goes on. A sponsor's suspension
+//! narrows all their agents in the same way, and lifting it does not lift an agent's own.
+
+use serde::{Deserialize, Serialize};
+use vocab::time::Time;
+
+/// An event that cannot happen in a state. While folding this is fatal; a command that would lead
+/// to it is refused before anything is written.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{what} that is {state} cannot {event}")]
+pub struct InvalidTransition {
+    /// Whose lifecycle.
+    pub what: &'static str,
+    /// The state it is in.
+    pub state: &'static str,
+    /// The event.
+    pub event: &'static str,
+}
+
+/// The life of a sponsor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SponsorLife {
+    /// What they sponsor may act.
+    Active {
+        /// Since when.
+        since: Time,
+    },
+    /// Nothing that they sponsor may act.
+    Suspended {
+        /// Since when.
+        since: Time,
+    },
+    /// Who they were is erased; final.
+    Erased {
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// What can happen to a sponsor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SponsorEvent {
+    /// An agent is registered under them.
+    AddAgent,
+    /// An instance of an agent of theirs is started.
+    StartInstance,
+    /// They leave, or are stopped.
+    Suspend,
+    /// The suspension is lifted.
+    Resume,
+    /// Their name is destroyed.
+    Erase,
+}
+
+impl SponsorEvent {
+    /// Every event.
+    pub const ALL: [Self; 5] = [
+        Self::AddAgent,
+        Self::StartInstance,
+        Self::Suspend,
+        Self::Resume,
+        Self::Erase,
+    ];
+
+    /// The event as a verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AddAgent => "add-agent",
+            Self::StartInstance => "start-instance",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Erase => "erase",
+        }
+    }
+}
+
+impl SponsorLife {
+    /// The state as an adjective.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Active { .. } => "active",
+            Self::Suspended { .. } => "suspended",
+            Self::Erased { .. } => "erased",
+        }
+    }
+
+    /// Since when it is in this state.
+    pub const fn since(&self) -> Time {
+        match self {
+            Self::Active { since } | Self::Suspended { since } | Self::Erased { since } => *since,
+        }
+    }
+
+    /// The state after `event`.
+    pub const fn after(self, event: SponsorEvent, at: Time) -> Result<Self, InvalidTransition> {
+        use SponsorEvent as On;
+        match (self, event) {
+            (Self::Active { .. }, On::AddAgent | On::StartInstance) => Ok(self),
+            (Self::Active { .. }, On::Suspend) => Ok(Self::Suspended { since: at }),
+            (Self::Suspended { .. }, On::Resume) => Ok(Self::Active { since: at }),
+            (Self::Suspended { .. }, On::Erase) => Ok(Self::Erased { since: at }),
+            (Self::Active { .. }, On::Resume | On::Erase)
+            | (Self::Suspended { .. }, On::AddAgent | On::StartInstance | On::Suspend)
+            | (
+                Self::Erased { .. },
+                On::AddAgent | On::StartInstance | On::Suspend | On::Resume | On::Erase,
+            ) => Err(InvalidTransition {
+                what: "a sponsor",
+                state: self.as_str(),
+                event: event.as_str(),
+            }),
+        }
+    }
+}
+
+/// The life of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentLife {
+    /// It may start instances, and they may act.
+    Active {
+        /// Since when.
+        since: Time,
+    },
+    /// It may start none, and those it has may not act.
+    Suspended {
+        /// Since when.
+        since: Time,
+    },
+    /// Ended; final.
+    Retired {
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// What can happen to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// An instance of it is started.
+    StartInstance,
+    /// Its key is replaced.
+    RotateKey,
+    /// It is stopped.
+    Suspend,
+    /// The suspension is lifted.
+    Resume,
+    /// It is ended.
+    Retire,
+}
+
+impl AgentEvent {
+    /// Every event.
+    pub const ALL: [Self; 5] = [
+        Self::StartInstance,
+        Self::RotateKey,
+        Self::Suspend,
+        Self::Resume,
+        Self::Retire,
+    ];
+
+    /// The event as a verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StartInstance => "start-instance",
+            Self::RotateKey => "rotate-key",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Retire => "retire",
+        }
+    }
+}
+
+impl AgentLife {
+    /// The state as an adjective.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Active { .. } => "active",
+            Self::Suspended { .. } => "suspended",
+            Self::Retired { .. } => "retired",
+        }
+    }
+
+    /// Since when it is in this state.
+    pub const fn since(&self) -> Time {
+        match self {
+            Self::Active { since } | Self::Suspended { since } | Self::Retired { since } => *since,
+        }
+    }
+
+    /// The state after `event`.
+    pub const fn after(self, event: AgentEvent, at: Time) -> Result<Self, InvalidTransition> {
+        use AgentEvent as On;
+        match (self, event) {
+            (Self::Active { .. }, On::StartInstance | On::RotateKey)
+            | (Self::Suspended { .. }, On::RotateKey) => Ok(self),
+            (Self::Active { .. }, On::Suspend) => Ok(Self::Suspended { since: at }),
+            (Self::Suspended { .. }, On::Resume) => Ok(Self::Active { since: at }),
+            (Self::Active { .. } | Self::Suspended { .. }, On::Retire) => {
+                Ok(Self::Retired { since: at })
+            }
+            (Self::Active { .. }, On::Resume)
+            | (Self::Suspended { .. }, On::StartInstance | On::Suspend)
+            | (
+                Self::Retired { .. },
+                On::StartInstance | On::RotateKey | On::Suspend | On::Resume | On::Retire,
+            ) => Err(InvalidTransition {
+                what: "an agent",
+                state: self.as_str(),
+                event: event.as_str(),
+            }),
+        }
+    }
+}
+
+/// The life of an agent's key. That it is not valid yet, or no longer, is the clock's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyLife {
+    /// It starts instances.
+    Current {
+        /// Since when.
+        since: Time,
+    },
+    /// Another took its place; final.
+    Replaced {
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// What can happen to an agent's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyEvent {
+    /// It starts an instance.
+    StartInstance,
+    /// Another takes its place.
+    Replace,
+}
+
+impl KeyEvent {
+    /// Every event.
+    pub const ALL: [Self; 2] = [Self::StartInstance, Self::Replace];
+
+    /// The event as a verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StartInstance => "start-instance",
+            Self::Replace => "replace",
+        }
+    }
+}
+
+impl KeyLife {
+    /// The state as an adjective.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Current { .. } => "current",
+            Self::Replaced { .. } => "replaced",
+        }
+    }
+
+    /// The state after `event`.
+    pub const fn after(self, event: KeyEvent, at: Time) -> Result<Self, InvalidTransition> {
+        match (self, event) {
+            (Self::Current { .. }, KeyEvent::StartInstance) => Ok(self),
+            (Self::Current { .. }, KeyEvent::Replace) => Ok(Self::Replaced { since: at }),
+            (Self::Replaced { .. }, KeyEvent::StartInstance | KeyEvent::Replace) => {
+                Err(InvalidTransition {
+                    what: "a key",
+                    state: self.as_str(),
+                    event: event.as_str(),
+                })
+            }
+        }
+    }
+}
+
+/// Why an instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// An administrator or a sponsor ended it.
+    Revoked,
+    /// Its own client ended it.
+    Closed,
+    /// It was idle too long. Written only when the same key comes back and starts another.
+    Idle,
+    /// It reached its lifetime. Written only when the same key comes back and starts another.
+    Lifetime,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Revoked, Self::Closed, Self::Idle, Self::Lifetime];
+
+    /// The reason as a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Closed => "closed",
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+        }
+    }
+}
+
+/// The life of an instance. That it has expired is the clock's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceLife {
+    /// It was started and not ended.
+    Running,
+    /// Ended; final.
+    Ended {
+        /// Since when.
+        since: Time,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// What can happen to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceEvent {
+    /// It is ended.
+    End(EndReason),
+}
+
+impl InstanceLife {
+    /// The state as an adjective.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Ended { .. } => "ended",
+        }
+    }
+
+    /// The state after `event`.
+    pub const fn after(self, event: InstanceEvent, at: Time) -> Result<Self, InvalidTransition> {
+        match (self, event) {
+            (Self::Running, InstanceEvent::End(reason)) => Ok(Self::Ended { since: at, reason }),
+            (Self::Ended { .. }, InstanceEvent::End(_)) => Err(InvalidTransition {
+                what: "an instance",
+                state: self.as_str(),
+                event: "end",
+            }),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Refusals: what was refused, why, and what to do about it, for whoever asked.
+//!
+//! A text that may reach an agent's client (all that [`StartInstance`](crate::Command) can give)
+//! names the agent and what belongs to it, never its sponsor.
+
+use vocab::digest::Digest;
+use vocab::id::{AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
+use vocab::time::Time;
+
+use crate::text::KeyId;
+
+/// Why a command may not be done.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such sponsor.
+    #[error("there is no sponsor `{given}`; {}", hint(nearest.as_deref(), "tipstaff sponsor list"))]
+    UnknownSponsor {
+        /// The id that was given.
+        given: SponsorId,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// No such agent.
+    #[error("there is no agent `{given}`; {}", hint(nearest.as_deref(), "tipstaff agent list"))]
+    UnknownAgent {
+        /// The id that was given.
+        given: AgentId,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// No such instance.
+    #[error("there is no instance `{given}`; `tipstaff instance list` shows those there are")]
+    UnknownInstance {
+        /// The id that was given.
+        given: InstanceId,
+    },
+    /// No such upstream.
+    #[error(
+        "there is no upstream `{given}`; {}",
+        hint(nearest.as_deref(), "tipstaff doctor")
+    )]
+    UnknownUpstream {
+        /// The name that was given.
+        given: UpstreamName,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The id is taken.
+    #[error(
+        "a sponsor `{id}` exists already (upper and lower case are the same); choose another id"
+    )]
+    SponsorExists {
+        /// The id that is taken.
+        id: SponsorId,
+    },
+    /// The id is taken, perhaps by an agent that was retired.
+    #[error(
+        "an agent `{id}` exists already; an id is never used again, also not a retired agent's, so \
+         choose another"
+    )]
+    AgentExists {
+        /// The id.
+        id: AgentId,
+    },
+    /// An agent needs an active sponsor, and this one is suspended.
+    #[error(
+        "sponsor `{sponsor}` is suspended, and no agent exists or runs without an active sponsor; \
+         name another, or resume this one first with `tipstaff sponsor resume {sponsor}`"
+    )]
+    SponsorNotActive {
+        /// The sponsor.
+        sponsor: SponsorId,
+    },
+    /// The agent's sponsor is suspended or erased.
+    #[error(
+        "agent `{agent}` cannot run: its sponsor is not active; an administrator can resume the \
+         sponsor, and nothing else lifts this"
+    )]
+    AgentWithoutSponsor {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The agent is suspended.
+    #[error(
+        "agent `{agent}` is suspended since {since}; an administrator can lift that with \
+         `tipstaff agent resume {agent}`"
+    )]
+    AgentSuspended {
+        /// The agent.
+        agent: AgentId,
+        /// Since when.
+        since: Time,
+    },
+    /// The agent is retired.
+    #[error("agent `{agent}` is retired since {since}, which is final; register another agent")]
+    AgentRetired {
+        /// The agent.
+        agent: AgentId,
+        /// Since when.
+        since: Time,
+    },
+    /// No purpose was given.
+    #[error("agent `{agent}` has no purpose; give at least one with `--purpose ID`")]
+    NoPurpose {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Too many of something.
+    #[error("agent `{agent}` would have {given} {what}; at most {max} are allowed")]
+    TooMany {
+        /// The agent.
+        agent: AgentId,
+        /// What there is too much of.
+        what: &'static str,
+        /// How many.
+        given: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// A number out of its range.
+    #[error("agent `{agent}`: {what} is {given}; it must be from {min} to {max}")]
+    OutOfRange {
+        /// The agent.
+        agent: AgentId,
+        /// What.
+        what: &'static str,
+        /// The number.
+        given: u64,
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// A key whose time is over before it begins.
+    #[error(
+        "key `{kid}` would expire at {expires_at}, which is not after {begins_at}, when it begins"
+    )]
+    KeyNeverValid {
+        /// The key.
+        kid: KeyId,
+        /// When it begins, or now.
+        begins_at: Time,
+        /// When it would expire.
+        expires_at: Time,
+    },
+    /// A key that lives too long.
+    #[error("key `{kid}` would expire at {expires_at}; at most {max_days} days are allowed")]
+    KeyTooLong {
+        /// The key.
+        kid: KeyId,
+        /// When it would expire.
+        expires_at: Time,
+        /// The most days allowed.
+        max_days: u64,
+    },
+    /// A key id that the agent has, or had.
+    #[error(
+        "agent `{agent}` has or had a key `{kid}`; an id is never used again, so give the new key \
+         another"
+    )]
+    KeyReused {
+        /// The agent.
+        agent: AgentId,
+        /// The key.
+        kid: KeyId,
+    },
+    /// A key that is not the agent's, or not any more.
+    #[error(
+        "key `{kid}` is not the key of agent `{agent}` (any more); use the one that \
+         `tipstaff agent rotate-key` wrote last"
+    )]
+    KeyNotCurrent {
+        /// The agent.
+        agent: AgentId,
+        /// The key.
+        kid: KeyId,
+    },
+    /// A key whose time has not come.
+    #[error(
+        "key `{kid}` of agent `{agent}` is not valid before {not_before}; wait, or check the clock"
+    )]
+    KeyNotYet {
+        /// The agent.
+        agent: AgentId,
+        /// The key.
+        kid: KeyId,
+        /// When it begins.
+        not_before: Time,
+    },
+    /// A key whose time is over.
+    #[error(
+        "key `{kid}` of agent `{agent}` expired at {expired_at}; replace it with \
+         `tipstaff agent rotate-key {agent}`"
+    )]
+    KeyExpired {
+        /// The agent.
+        agent: AgentId,
+        /// The key.
+        kid: KeyId,
+        /// When.
+        expired_at: Time,
+    },
+    /// A purpose that the agent is not registered for.
+    #[error(
+        "agent `{agent}` is not registered for purpose `{purpose}`; it may act for {}, or \
+         narrower (`PURPOSE/…`)",
+        list(registered)
+    )]
+    PurposeNotRegistered {
+        /// The agent.
+        agent: AgentId,
+        /// The purpose.
+        purpose: PurposePath,
+        /// Those that it is registered for.
+        registered: Vec<PurposePath>,
+    },
+    /// Bearer tokens for an agent that may not have them.
+    #[error(
+        "agent `{agent}` may not use bearer tokens; prove possession of a key (DPoP), or register \
+         the agent with `--allow-bearer`"
+    )]
+    BearerNotAllowed {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// As many live instances as may be.
+    #[error(
+        "agent `{agent}` has {live} live instances, and {max} are the most it may have; wait for \
+         one to end or expire, or end one with `tipstaff instance revoke ID`"
+    )]
+    InstancesReached {
+        /// The agent.
+        agent: AgentId,
+        /// Live ones.
+        live: u32,
+        /// The most.
+        max: u32,
+    },
+    /// A blob that is not kept.
+    #[error("blob {digest} is not kept; put it into the blob store before an entry names it")]
+    BlobMissing {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A policy set whose own cases failed.
+    #[error(
+        "the policy set was not activated: {failed} of its {} cases failed; \
+         `tipstaff policy test` shows them",
+        passed.saturating_add(*failed)
+    )]
+    TestsFailed {
+        /// Cases that passed.
+        passed: u32,
+        /// Cases that failed.
+        failed: u32,
+    },
+    /// A token key's id that another key has.
+    #[error("token key `{kid}` is another key; give the new one another id")]
+    TokenKeyTaken {
+        /// The id.
+        kid: KeyId,
+    },
+    /// A sponsor whose agents may act.
+    #[error(
+        "sponsor {handle} is active, and what their agents do must be answered for by a named \
+         person; suspend them first with `tipstaff sponsor suspend`"
+    )]
+    EraseActiveSponsor {
+        /// The sponsor.
+        handle: Handle,
+    },
+    /// Nothing is sealed under that handle.
+    #[error("nothing that can be erased has the handle `{handle}`")]
+    NothingSealed {
+        /// The handle.
+        handle: Handle,
+    },
+}
+
+fn hint(nearest: Option<&str>, command: &str) -> String {
+    match nearest {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("`{command}` shows those there are"),
+    }
+}
+
+fn list(purposes: &[PurposePath]) -> String {
+    let names: Vec<String> = purposes
+        .iter()
+        .map(|purpose| format!("`{purpose}`"))
+        .collect();
+    names.join(", ")
+}

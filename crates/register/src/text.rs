@@ -1,0 +1,279 @@
+//! Texts that only the register has: key ids, words, labels, and a person's name and address.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use vocab::id::{IdError, SponsorId, invisible};
+
+fn check(
+    what: &'static str,
+    text: &str,
+    max: usize,
+    rule: &'static str,
+    allowed: fn(char) -> bool,
+) -> Result<(), IdError> {
+    if text.len() > max {
+        return Err(IdError::TooLong {
+            what,
+            length: text.len(),
+            max,
+        });
+    }
+    match text.char_indices().find(|(_, found)| !allowed(*found)) {
+        Some((at, found)) => Err(IdError::Character {
+            what,
+            found,
+            at,
+            rule,
+        }),
+        None => Ok(()),
+    }
+}
+
+const fn not_empty(what: &'static str, text: &str) -> Result<(), IdError> {
+    if text.is_empty() {
+        Err(IdError::Empty { what })
+    } else {
+        Ok(())
+    }
+}
+
+macro_rules! serde_text {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+macro_rules! shown {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.as_str())
+            }
+        }
+    };
+}
+
+macro_rules! personal {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("[personal]")
+            }
+        }
+    };
+}
+
+/// The id of a public key (`kid`), unique among the keys its holder ever had.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(Arc<str>);
+serde_text!(KeyId);
+shown!(KeyId);
+
+impl FromStr for KeyId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        const WHAT: &str = "a key id";
+        not_empty(WHAT, text)?;
+        check(
+            WHAT,
+            text,
+            128,
+            "printable ASCII characters are allowed",
+            |c| c.is_ascii_graphic(),
+        )?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// One word from a closed vocabulary that another part keeps, such as `disk-full`: never free text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Word(Arc<str>);
+serde_text!(Word);
+shown!(Word);
+
+impl FromStr for Word {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        const WHAT: &str = "a word";
+        not_empty(WHAT, text)?;
+        check(
+            WHAT,
+            text,
+            64,
+            "lower-case letters, digits and `-` are allowed",
+            |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-',
+        )?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// A short technical label, such as a version, a model's digest or `production`. Empty means
+/// unknown.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(Arc<str>);
+serde_text!(Label);
+shown!(Label);
+
+impl FromStr for Label {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        check(
+            "a label",
+            text,
+            128,
+            "printable ASCII characters are allowed, no spaces",
+            |c| c.is_ascii_graphic(),
+        )?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// A person's name, as they write it. Personal: it never enters an entry, an error or a trace.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PersonName(Arc<str>);
+serde_text!(PersonName);
+personal!(PersonName);
+
+impl FromStr for PersonName {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        const WHAT: &str = "a person's name";
+        not_empty(WHAT, text.trim())?;
+        check(
+            WHAT,
+            text,
+            200,
+            "control, bidirectional and invisible characters are not allowed",
+            |c| !invisible(c),
+        )?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// An e-mail address: something, `@`, something, no spaces. Personal, as [`PersonName`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Email(Arc<str>);
+serde_text!(Email);
+personal!(Email);
+
+impl FromStr for Email {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        const WHAT: &str = "an e-mail address";
+        not_empty(WHAT, text)?;
+        check(
+            WHAT,
+            text,
+            254,
+            "spaces, control and invisible characters are not allowed",
+            |c| !invisible(c) && !c.is_whitespace(),
+        )?;
+        match text.rsplit_once('@') {
+            Some((local, domain)) if !local.is_empty() && !domain.is_empty() => {
+                Ok(Self(text.into()))
+            }
+            _ => Err(IdError::Form {
+                what: WHAT,
+                form: "NAME@DOMAIN",
+            }),
+        }
+    }
+}
+
+/// Who a sponsor is. It rides sealed beside the entry and can be erased.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// What administrators and policies call them.
+    pub id: SponsorId,
+    /// Their name.
+    pub name: PersonName,
+    /// Their address.
+    pub email: Email,
+}
+
+impl fmt::Debug for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Person([personal])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: FromStr<Err = IdError>>(good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert!(text.parse::<T>().is_ok(), "{text:?}");
+        }
+        for text in bad {
+            assert!(text.parse::<T>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn texts_hold_what_they_say() {
+        let long = "x".repeat(300);
+        check::<KeyId>(&["k-1", "AB/c+d="], &["", "a b", "ä", &long]);
+        check::<Word>(&["disk-full"], &["", "Disk", "a b", &long]);
+        check::<Label>(&["", "claude-code/2.1", "sha256:ab"], &["a b", "ä", &long]);
+        check::<PersonName>(&["Maya Ó Briain"], &["", " ", "a\nb", "a\u{202e}b", &long]);
+        check::<Email>(
+            &["maya@example.com", "\"a@b\"@example.com"],
+            &[
+                "",
+                "maya",
+                "@example.com",
+                "maya@",
+                "ma ya@example.com",
+                &long,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_person_is_not_shown() {
+        let person = Person {
+            id: "maya".parse().unwrap(),
+            name: "Maya".parse().unwrap(),
+            email: "maya@example.com".parse().unwrap(),
+        };
+        assert_eq!(format!("{person:?}"), "Person([personal])");
+        assert_eq!(
+            format!("{:?} {:?}", person.name, person.email),
+            "[personal] [personal]"
+        );
+    }
+}

@@ -1,0 +1,308 @@
+//! What people and scripts see of the register: the shapes behind `--json`.
+
+use serde::Serialize;
+use vocab::id::{AgentId, Handle, InstanceId, PurposePath, UpstreamName};
+use vocab::time::Time;
+
+use crate::allow::Allow;
+use crate::entry::CallLimits;
+use crate::lifecycle::{AgentLife, EndReason, InstanceLife, SponsorLife};
+use crate::standing::{Why, agent_narrowed, narrowed};
+use crate::state::{Agent, Identity, Instance, KeyFault, Sponsor, State};
+use crate::text::{KeyId, Label};
+
+/// A status as it is shown. It folds in what stands above: an agent of a suspended sponsor is
+/// shown as suspended, and so are its instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// May act.
+    Active,
+    /// Stopped, and can be resumed.
+    Suspended,
+    /// An agent that was ended, or an instance of one, or of an erased sponsor.
+    Retired,
+    /// An instance that was ended by an administrator or a sponsor.
+    Revoked,
+    /// An instance that outlived its time or was idle too long; or a key.
+    Expired,
+    /// An instance that its own client ended.
+    Ended,
+    /// A sponsor whose name was destroyed.
+    Erased,
+    /// A key whose time has not come.
+    Pending,
+}
+
+impl Status {
+    /// The text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Retired => "retired",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Ended => "ended",
+            Self::Erased => "erased",
+            Self::Pending => "pending",
+        }
+    }
+
+    const fn of(why: Option<Why>) -> Self {
+        match why {
+            None => Self::Active,
+            Some(Why::AgentSuspended | Why::SponsorSuspended | Why::RegisterFailed) => {
+                Self::Suspended
+            }
+            Some(Why::AgentRetired | Why::SponsorErased) => Self::Retired,
+            Some(Why::InstanceExpired) => Self::Expired,
+            Some(Why::InstanceEnded | Why::Unknown) => Self::Ended,
+        }
+    }
+}
+
+/// A sponsor.
+#[derive(Clone, Debug, Serialize)]
+pub struct SponsorView {
+    /// Their id; null if erased or sealed, as are name and address.
+    pub id: Option<String>,
+    /// Their name.
+    pub name: Option<String>,
+    /// Their address.
+    pub email: Option<String>,
+    /// Their status.
+    pub status: Status,
+    /// The handle that entries name.
+    pub handle: Handle,
+    /// The agents they answer for, retired ones too.
+    pub agents: Vec<AgentId>,
+    /// Since when the status holds.
+    pub since: Time,
+    /// When they were added.
+    pub added_at: Time,
+}
+
+/// An agent's key.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyView {
+    /// Its id.
+    pub kid: KeyId,
+    /// `active`, `pending` or `expired`.
+    pub status: Status,
+    /// Not before this.
+    pub not_before: Option<Time>,
+    /// Not from this on.
+    pub expires_at: Time,
+}
+
+/// An agent.
+#[derive(Clone, Debug, Serialize)]
+pub struct AgentView {
+    /// Its id.
+    pub id: AgentId,
+    /// Its sponsor's id; the handle if that is erased or sealed.
+    pub sponsor: String,
+    /// Its status.
+    pub status: Status,
+    /// What narrows it, if anything.
+    pub narrowed_by: Option<Why>,
+    /// What it may act for.
+    pub purposes: Vec<PurposePath>,
+    /// The most it may ever do; null: the policies alone decide.
+    pub allow: Option<Vec<Allow>>,
+    /// Live instances at once.
+    pub max_instances: u32,
+    /// Live instances now.
+    pub live_instances: u32,
+    /// Whether its instances may use tokens without proof of possession.
+    pub allow_bearer: bool,
+    /// The key that starts its instances.
+    pub key: KeyView,
+    /// How long an instance lives at most, in seconds.
+    pub max_lifetime_s: u64,
+    /// How long an instance may be idle, in seconds.
+    pub idle_s: u64,
+    /// How much it may call.
+    pub limits: CallLimits,
+    /// Its software and version.
+    pub software: Label,
+    /// Its model's digest or name.
+    pub model: Label,
+    /// Where it runs.
+    pub environment: Label,
+    /// Since when its own status holds.
+    pub since: Time,
+    /// When it was added.
+    pub added_at: Time,
+}
+
+/// An instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceView {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Its sponsor's id; the handle if that is erased or sealed.
+    pub sponsor: String,
+    /// Why it acts.
+    pub purpose: PurposePath,
+    /// The instance that delegated to it; always null in this version.
+    pub parent: Option<InstanceId>,
+    /// Its status.
+    pub status: Status,
+    /// What narrows it, if anything.
+    pub narrowed_by: Option<Why>,
+    /// When it started.
+    pub started_at: Time,
+    /// When its lifetime is over.
+    pub expires_at: Time,
+    /// When it ended, if an entry says so.
+    pub ended_at: Option<Time>,
+    /// When it was last used, as far as this node knows.
+    pub last_used_at: Option<Time>,
+    /// Whether it proves possession of a key.
+    pub proven: bool,
+    /// The upstream that its first token was for.
+    pub upstream: UpstreamName,
+    /// The agent's key that started it.
+    pub key: KeyId,
+    /// The entry that started it.
+    pub record: String,
+}
+
+impl State {
+    /// A sponsor's id; the handle if that is erased or sealed.
+    pub fn sponsor_name(&self, handle: &Handle) -> String {
+        self.sponsor(handle)
+            .and_then(|sponsor| sponsor.id())
+            .map_or_else(|| handle.to_string(), ToString::to_string)
+    }
+
+    /// How a sponsor is shown.
+    pub fn sponsor_view(&self, sponsor: &Sponsor) -> SponsorView {
+        let person = match &sponsor.identity {
+            Identity::Named(person) => Some(person),
+            Identity::Erased | Identity::Sealed => None,
+        };
+        SponsorView {
+            id: person.map(|person| person.id.to_string()),
+            name: person.map(|person| person.name.as_str().to_owned()),
+            email: person.map(|person| person.email.as_str().to_owned()),
+            status: match sponsor.life {
+                SponsorLife::Active { .. } => Status::Active,
+                SponsorLife::Suspended { .. } => Status::Suspended,
+                SponsorLife::Erased { .. } => Status::Erased,
+            },
+            handle: sponsor.handle.clone(),
+            agents: self
+                .agents_of(&sponsor.handle)
+                .map(|agent| agent.id.clone())
+                .collect(),
+            since: sponsor.life.since(),
+            added_at: sponsor.added_at,
+        }
+    }
+
+    /// How an agent is shown at `now`.
+    pub fn agent_view(&self, agent: &Agent, now: Time) -> AgentView {
+        let narrowed_by = match self.sponsor(&agent.sponsor) {
+            Some(sponsor) => agent_narrowed(agent, sponsor),
+            None => Some(Why::Unknown),
+        };
+        AgentView {
+            id: agent.id.clone(),
+            sponsor: self.sponsor_name(&agent.sponsor),
+            status: Status::of(narrowed_by),
+            narrowed_by,
+            purposes: agent.purposes.clone(),
+            allow: agent.allow.clone(),
+            max_instances: agent.max_instances,
+            live_instances: match agent.life {
+                AgentLife::Retired { .. } => 0,
+                AgentLife::Active { .. } | AgentLife::Suspended { .. } => {
+                    self.live_instances(&agent.id, now)
+                }
+            },
+            allow_bearer: agent.allow_bearer,
+            key: KeyView {
+                kid: agent.key.kid.clone(),
+                status: match agent.key.valid_at(now) {
+                    Ok(()) => Status::Active,
+                    Err(KeyFault::NotYet) => Status::Pending,
+                    Err(KeyFault::Expired) => Status::Expired,
+                },
+                not_before: agent.key.not_before,
+                expires_at: agent.key.expires_at,
+            },
+            max_lifetime_s: agent.max_lifetime.as_secs(),
+            idle_s: agent.idle.as_secs(),
+            limits: agent.limits,
+            software: agent.software.clone(),
+            model: agent.model.clone(),
+            environment: agent.environment.clone(),
+            since: agent.life.since(),
+            added_at: agent.added_at,
+        }
+    }
+
+    /// How an instance is shown at `now`.
+    pub fn instance_view(&self, instance: &Instance, now: Time) -> InstanceView {
+        let narrowed_by = match (self.agent(&instance.agent), self.sponsor(&instance.sponsor)) {
+            (Some(agent), Some(sponsor)) => narrowed(instance, agent, sponsor, now),
+            _ => Some(Why::Unknown),
+        };
+        let (status, ended_at) = match instance.life {
+            InstanceLife::Running => (Status::of(narrowed_by), None),
+            InstanceLife::Ended { since, reason } => (
+                match reason {
+                    EndReason::Revoked => Status::Revoked,
+                    EndReason::Closed => Status::Ended,
+                    EndReason::Idle | EndReason::Lifetime => Status::Expired,
+                },
+                Some(since),
+            ),
+        };
+        InstanceView {
+            id: instance.id.clone(),
+            agent: instance.agent.clone(),
+            sponsor: self.sponsor_name(&instance.sponsor),
+            purpose: instance.purpose.clone(),
+            parent: None,
+            status,
+            narrowed_by,
+            started_at: instance.started_at,
+            expires_at: instance.expires_at,
+            ended_at,
+            last_used_at: instance.last_used.get(),
+            proven: instance.binding.proven(),
+            upstream: instance.upstream.clone(),
+            key: instance.key.clone(),
+            record: format!("control/{}", instance.record),
+        }
+    }
+
+    /// Every sponsor, in the order they were added.
+    pub fn sponsor_views(&self) -> Vec<SponsorView> {
+        self.sponsors()
+            .into_iter()
+            .map(|sponsor| self.sponsor_view(sponsor))
+            .collect()
+    }
+
+    /// Every agent, by id.
+    pub fn agent_views(&self, now: Time) -> Vec<AgentView> {
+        self.agents()
+            .map(|agent| self.agent_view(agent, now))
+            .collect()
+    }
+
+    /// Every instance, in the order they started.
+    pub fn instance_views(&self, now: Time) -> Vec<InstanceView> {
+        self.instances()
+            .into_iter()
+            .map(|instance| self.instance_view(instance, now))
+            .collect()
+    }
+}
