@@ -5,7 +5,8 @@
 //! re-serialises what it forwards: a [`Frame`] keeps the bytes it was read from, and edits are
 //! spliced into them by span, so that arguments and members it does not know pass byte for byte.
 //!
-//! Main types: [`Json`] (a checked document), [`Frame`] (one JSON-RPC message), [`Method`].
+//! Main types: [`Json`] (a checked document), [`Frame`] (one JSON-RPC message), [`Opening`] (the era
+//! that a message over HTTP is of).
 
 pub mod error;
 pub mod frame;
@@ -13,6 +14,7 @@ pub mod headers;
 pub mod json;
 pub mod method;
 pub mod sse;
+pub mod translate;
 
 pub use error::ProtocolError;
 pub use frame::{Edit, Frame, FrameError, Notification, Param, ReplyEdit, Request, Response, meta};

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{Call, Response, folds_to, is_own, meta};
+use crate::error::code;
 use crate::json::{Kind, Member, Raw, Value};
 use crate::method::List;
 
@@ -63,7 +64,8 @@ pub enum ReplyEdit<'a> {
     Default(&'a str, Raw<'a>),
     /// Keeps those elements of a list whose flag is true; what has no flag goes.
     Keep(List, &'a [bool]),
-    /// Removes what only we may write from every `_meta` of the result or of the error's data.
+    /// Removes what only we may write from every `_meta` of the result or of the error's data, and
+    /// makes an error with our code for a denial an internal one.
     StripOwn,
     /// Replaces `error.code`.
     ErrorCode(i64),
@@ -321,6 +323,9 @@ pub(super) fn response(response: &Response, edits: &[ReplyEdit<'_>]) -> Bytes {
         }
     }
     patches.object(root, &of_root);
+    if strip && of_error.is_empty() && response.error_code() == Some(code::DENIED) {
+        of_error.set("code", Some(Cow::Owned(code::INTERNAL.to_string())));
+    }
     if let Some(error) = response.error() {
         patches.object(error, &of_error);
         if let Some(data) = error.get("data").filter(|_| strip) {

@@ -329,6 +329,11 @@ fn nobody_else_says_what_we_decided() {
         ],
         r#"{"jsonrpc":"2.0","id":1,"result":{"_meta":{"dev.tipstaff/decision":{"effect":"allow"},"a":1},"content":[{"type":"text","text":"t","_meta":{}},{"type":"resource","resource":{"_Meta":{"b":1}}}],"structuredContent":{"_meta":{"dev.tipstaff/x":1}}}}"#,
     );
+    check_reply(
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":7403,"message":"m","data":{"effect":"deny"}}}"#,
+        &[ReplyEdit::StripOwn],
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"m","data":{"effect":"deny"}}}"#,
+    );
     // Stripping inside what is removed anyway.
     check_reply(
         r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"_meta":{"dev.tipstaff/x":1}},{"_meta":{"dev.tipstaff/x":1}}]}}"#,

@@ -57,6 +57,12 @@ impl ParamHeaders {
         Ok(found)
     }
 
+    /// Reads the annotations of a tool as a listing has it; without a schema there are none.
+    pub fn of_tool(tool: Value<'_>) -> Result<Self, AnnotationError> {
+        tool.get("inputSchema")
+            .map_or_else(|| Ok(Self::default()), Self::from_schema)
+    }
+
     /// Whether nothing is mirrored.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
