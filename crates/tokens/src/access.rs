@@ -1,0 +1,100 @@
+//! The access token: a JWT of the RFC 9068 profile, for one upstream, for five minutes.
+//!
+//! | claim | is |
+//! |---|---|
+//! | `iss` | the node |
+//! | `aud` | the upstream's URI |
+//! | `sub` | the sponsor's handle: for whom |
+//! | `client_id` | the agent |
+//! | `act.sub` | the instance: who acts (RFC 8693 §4.1) |
+//! | `purpose` | why |
+//! | `cnf.jkt` | the key that must be proven (RFC 9449 §6.1); absent in a bearer token |
+//!
+//! Nothing in it grants: what the instance may do is looked up at each call.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use vocab::{AgentId, Handle, InstanceId, PurposePath};
+
+use crate::json::{JsonError, Object};
+
+/// The claims of an access token that this node signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) audience: String,
+    pub(crate) sponsor: Handle,
+    pub(crate) agent: AgentId,
+    pub(crate) instance: InstanceId,
+    pub(crate) purpose: PurposePath,
+    pub(crate) jkt: Option<Arc<str>>,
+    pub(crate) token_id: Arc<str>,
+    /// Seconds since 1970, like the next.
+    pub(crate) issued_at: u64,
+    pub(crate) expires_at: u64,
+}
+
+impl Claims {
+    pub(crate) fn to_json(&self, issuer: &str) -> serde_json::Value {
+        let mut claims = json!({
+            "iss": issuer,
+            "aud": self.audience,
+            "sub": self.sponsor,
+            "client_id": self.agent,
+            "act": { "sub": self.instance },
+            "purpose": self.purpose,
+            "jti": *self.token_id,
+            "iat": self.issued_at,
+            "exp": self.expires_at,
+        });
+        if let (Some(jkt), Some(claims)) = (&self.jkt, claims.as_object_mut()) {
+            claims.insert("cnf".to_owned(), json!({ "jkt": **jkt }));
+        }
+        claims
+    }
+
+    /// Reads the claims of a token whose signature is ours.
+    pub(crate) fn read(claims: &Object, issuer: &str) -> Result<Self, ClaimsError> {
+        if claims.required_text("iss")? != issuer {
+            return Err(ClaimsError::Issuer);
+        }
+        let act = claims.object("act")?.ok_or(JsonError::Missing("act"))?;
+        let jkt = match claims.object("cnf")? {
+            // A confirmation of another sort must not pass for none.
+            Some(cnf) => Some(cnf.required_text("jkt")?.into()),
+            None => None,
+        };
+        Ok(Self {
+            audience: claims.required_text("aud")?.to_owned(),
+            sponsor: value(claims, "sub")?,
+            agent: value(claims, "client_id")?,
+            instance: value(act, "sub")?,
+            purpose: value(claims, "purpose")?,
+            jkt,
+            token_id: claims.required_text("jti")?.into(),
+            issued_at: claims.required_seconds("iat")?,
+            expires_at: claims.required_seconds("exp")?,
+        })
+    }
+}
+
+fn value<T: std::str::FromStr>(claims: &Object, name: &'static str) -> Result<T, ClaimsError> {
+    claims
+        .required_text(name)?
+        .parse()
+        .map_err(|_| ClaimsError::Value(name))
+}
+
+/// Why the claims of a token are not those of an access token of this node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimsError {
+    /// A claim is missing or of the wrong type.
+    #[error("in the access token, {0}")]
+    Json(#[from] JsonError),
+    /// Another node's.
+    #[error("the access token's `iss` is not this node")]
+    Issuer,
+    /// A claim that is not what it should be.
+    #[error("the access token's `{0}` cannot be read")]
+    Value(&'static str),
+}

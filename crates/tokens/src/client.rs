@@ -1,0 +1,181 @@
+//! The agent's side: what `tipstaff token` and `tipstaff connect` send. It does no IO.
+
+use serde_json::json;
+use vocab::rng::{self, RngError};
+use vocab::{AgentId, PurposePath, Rng, Secret, Time};
+
+use crate::form;
+use crate::json::{JsonError, Object};
+use crate::jwk::{JwkError, PrivateKey, b64};
+use crate::jws;
+use crate::uri::{PublicUrl, PublicUrlError, Resource};
+
+/// How long an assertion made here is valid, in seconds.
+const ASSERTION_SECONDS: u64 = 60;
+
+/// Why a text is not an agent's key file.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentKeyError {
+    /// Not JSON of the right form.
+    #[error("the key file cannot be read: {0}")]
+    Json(#[from] JsonError),
+    /// A member that is not what it should be.
+    #[error("the key file's `{0}` cannot be read")]
+    Member(&'static str),
+    /// `issuer` is not a public URL.
+    #[error("the key file's `issuer` cannot be read: {0}")]
+    Issuer(#[from] PublicUrlError),
+    /// `key` is not a private key.
+    #[error("the key file's `key` cannot be used: {0}")]
+    Key(#[from] JwkError),
+}
+
+/// An agent's key, as `tipstaff agent add --key-out` writes it: it authenticates the agent at the
+/// token endpoint, and so starts instances.
+#[derive(Debug)]
+pub struct AgentKey {
+    /// The agent.
+    pub agent: AgentId,
+    /// The node.
+    pub issuer: PublicUrl,
+    /// The key.
+    pub key: PrivateKey,
+    /// When the node stops accepting the key.
+    pub expires_at: Time,
+}
+
+impl AgentKey {
+    /// Reads a key file: `{"agent","kid","issuer","expires_at","key":{private JWK}}`.
+    pub fn parse(text: &str) -> Result<Self, AgentKeyError> {
+        let file = Object::parse(text.as_bytes())?;
+        let key = PrivateKey::from_object(file.object("key")?.ok_or(JsonError::Missing("key"))?)?;
+        if file.required_text("kid")? != &**key.public().thumbprint() {
+            return Err(AgentKeyError::Member("kid"));
+        }
+        Ok(Self {
+            agent: member(&file, "agent")?,
+            issuer: file.required_text("issuer")?.parse()?,
+            key,
+            expires_at: member(&file, "expires_at")?,
+        })
+    }
+
+    /// The key file's text.
+    pub fn to_file(&self) -> Secret<String> {
+        Secret::new(format!(
+            "{{\"agent\":\"{}\",\"kid\":\"{}\",\"issuer\":\"{}\",\"expires_at\":\"{}\",\"key\":{}}}\n",
+            self.agent,
+            self.key.public().thumbprint(),
+            self.issuer,
+            self.expires_at,
+            self.key.to_jwk().expose(),
+        ))
+    }
+
+    /// A client assertion (RFC 7523 §2.2), good for one request.
+    pub fn assertion(&self, now: Time, rng: &dyn Rng) -> Result<String, RngError> {
+        let header = jws::header(&json!({
+            "typ": "client-authentication+jwt",
+            "alg": "EdDSA",
+            "kid": &**self.key.public().thumbprint(),
+        }));
+        let claims = json!({
+            "iss": self.agent,
+            "sub": self.agent,
+            "aud": self.issuer.as_str(),
+            "jti": fresh_id(rng)?,
+            "iat": now.as_secs(),
+            "exp": now.as_secs() + ASSERTION_SECONDS,
+        });
+        Ok(jws::sign(&self.key, &header, &claims))
+    }
+
+    /// The body of a request for a token: `POST` it to [`PublicUrl::token_endpoint`] as
+    /// `application/x-www-form-urlencoded`, with a proof in the `DPoP` header unless the token is
+    /// to be a bearer token.
+    pub fn token_form(
+        &self,
+        purpose: &PurposePath,
+        resource: &Resource,
+        now: Time,
+        rng: &dyn Rng,
+    ) -> Result<String, RngError> {
+        Ok(form::encode(&[
+            ("grant_type", "client_credentials"),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
+            ("client_assertion", &self.assertion(now, rng)?),
+            ("purpose", purpose.as_str()),
+            ("resource", resource.uri()),
+        ]))
+    }
+}
+
+/// A key that proves possession on each request, kept in memory only.
+#[derive(Debug)]
+pub struct DpopKey {
+    key: PrivateKey,
+    /// The header is the same in every proof, to the byte; a node remembers it.
+    header: String,
+}
+
+impl DpopKey {
+    /// A fresh key.
+    pub fn generate(rng: &dyn Rng) -> Result<Self, RngError> {
+        Ok(Self::new(PrivateKey::generate(rng)?))
+    }
+
+    /// Proofs by `key`.
+    pub fn new(key: PrivateKey) -> Self {
+        let header = jws::header(&json!({
+            "typ": "dpop+jwt",
+            "alg": "EdDSA",
+            "jwk": key.public().to_bare_jwk(),
+        }));
+        Self { key, header }
+    }
+
+    /// The key's thumbprint: `cnf.jkt` of its tokens.
+    pub fn jkt(&self) -> &str {
+        self.key.public().thumbprint()
+    }
+
+    /// The value of the `DPoP` header of one request (RFC 9449 §4.2). With `access_token`, the
+    /// token that goes into `Authorization: DPoP …`.
+    pub fn proof(
+        &self,
+        method: &str,
+        uri: &str,
+        access_token: Option<&str>,
+        now: Time,
+        rng: &dyn Rng,
+    ) -> Result<String, RngError> {
+        let mut claims = json!({
+            "jti": fresh_id(rng)?,
+            "htm": method,
+            "htu": uri,
+            "iat": now.as_secs(),
+        });
+        if let (Some(token), Some(claims)) = (access_token, claims.as_object_mut()) {
+            claims.insert("ath".to_owned(), ath(token).into());
+        }
+        Ok(jws::sign(&self.key, &self.header, &claims))
+    }
+}
+
+/// The hash of an access token that a proof carries (RFC 9449 §4.2).
+fn ath(token: &str) -> String {
+    b64(vocab::Digest::of(token.as_bytes()).as_bytes())
+}
+
+fn fresh_id(rng: &dyn Rng) -> Result<String, RngError> {
+    Ok(b64(&rng::bytes::<16>(rng)?))
+}
+
+fn member<T: std::str::FromStr>(file: &Object, name: &'static str) -> Result<T, AgentKeyError> {
+    file.required_text(name)?
+        .parse()
+        .map_err(|_| AgentKeyError::Member(name))
+}

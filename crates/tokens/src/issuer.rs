@@ -1,0 +1,431 @@
+//! The authorization server: from a request to an access token of a started instance.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ledger::{Actor, ActorKind};
+use register::{Binding, Command, CommandError, Control, Done, Instance, Refusal};
+use serde::Serialize;
+use serde_json::json;
+use vocab::limits::{ACCESS_TOKEN_SECONDS, REPLAY_CACHE_MAX, TOKEN_CACHE_MAX};
+use vocab::rng::{self, RngError};
+use vocab::{Clock, InstanceId, PurposePath, Rng, Time, UpstreamName};
+
+use crate::access::Claims;
+use crate::assertion::{Assertion, AssertionError, Client};
+use crate::cache::TokenCache;
+use crate::dpop::{self, ProofError};
+use crate::fresh::Moment;
+use crate::jwk::{PrivateKey, PublicKey, b64};
+use crate::jws;
+use crate::replay::ReplayCache;
+use crate::request::{RequestError, TokenRequest};
+use crate::uri::{PublicUrl, Resource};
+
+/// Asks whether the node serves an upstream of that name.
+pub type ServesUpstream = Box<dyn Fn(&UpstreamName) -> bool + Send + Sync>;
+
+/// What an [`Issuer`] is made of.
+pub struct IssuerConfig {
+    /// The address under which agents reach the node.
+    pub public_url: PublicUrl,
+    /// The key that signs access tokens. It should be in the register already
+    /// ([`Command::AddTokenKey`]), so that the key before it is retired in time.
+    pub token_key: PrivateKey,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The random source.
+    pub rng: Arc<dyn Rng>,
+    /// The register.
+    pub control: Arc<Control>,
+    /// When this node started. Proofs and assertions made in or before that second are refused,
+    /// since the memory of which were used is gone with the process before: take the time once
+    /// the data folder is locked, and do not serve within the same second.
+    pub boot: Time,
+    /// Which upstreams there are.
+    pub serves: ServesUpstream,
+}
+
+impl fmt::Debug for IssuerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuerConfig")
+            .field("public_url", &self.public_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The node's authority on tokens: it issues them to agents that authenticate themselves, and
+/// says of each request who sent it ([`Issuer::verify`]).
+pub struct Issuer {
+    config: IssuerConfig,
+    token_endpoint: String,
+    token_header: String,
+    /// Keys that may have signed tokens that are still valid: the present one, and those before.
+    keys: Vec<VerifyingKey>,
+    used: ReplayCache,
+    pub(crate) known: TokenCache,
+}
+
+struct VerifyingKey {
+    key: PublicKey,
+    /// When the last token that it signed expires; none for the one that signs.
+    until: Option<Time>,
+}
+
+impl Issuer {
+    /// An issuer with no memory of what was used before.
+    pub fn new(config: IssuerConfig) -> Self {
+        let present = config.token_key.public();
+        let token_header = jws::header(&json!({
+            "typ": "at+jwt",
+            "alg": present.algorithm().as_str(),
+            "kid": &**present.thumbprint(),
+        }));
+        let mut keys = vec![VerifyingKey {
+            key: present.clone(),
+            until: None,
+        }];
+        keys.extend(config.control.view(|state| {
+            let successors = state.token_keys().iter().skip(1).map(|next| next.since);
+            let past = state
+                .token_keys()
+                .iter()
+                .zip(successors.chain([config.boot]));
+            past.filter_map(|(past, replaced)| {
+                let key = PublicKey::from_registered(&past.jwk).ok()?;
+                let until = replaced.plus(std::time::Duration::from_secs(ACCESS_TOKEN_SECONDS));
+                (key != *present).then_some(VerifyingKey {
+                    key,
+                    until: Some(until),
+                })
+            })
+            .collect::<Vec<_>>()
+        }));
+        Self {
+            token_endpoint: config.public_url.token_endpoint(),
+            token_header,
+            keys,
+            used: ReplayCache::new(REPLAY_CACHE_MAX),
+            known: TokenCache::new(TOKEN_CACHE_MAX),
+            config,
+        }
+    }
+
+    /// The node's public address, which is the issuer's identifier.
+    pub const fn public_url(&self) -> &PublicUrl {
+        &self.config.public_url
+    }
+
+    /// An upstream as a protected resource of this node, whether or not it exists.
+    pub fn resource(&self, upstream: UpstreamName) -> Resource {
+        Resource::new(&self.config.public_url, upstream)
+    }
+
+    pub(crate) fn serves(&self, upstream: &UpstreamName) -> bool {
+        (self.config.serves)(upstream)
+    }
+
+    pub(crate) const fn control(&self) -> &Arc<Control> {
+        &self.config.control
+    }
+
+    pub(crate) const fn used(&self) -> &ReplayCache {
+        &self.used
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            now: self.config.clock.now(),
+            boot: self.config.boot,
+        }
+    }
+
+    pub(crate) fn verifying_keys(&self, now: Time) -> impl Iterator<Item = &PublicKey> {
+        self.keys
+            .iter()
+            .filter(move |key| key.until.is_none_or(|until| now < until))
+            .map(|key| &key.key)
+    }
+
+    /// Answers `POST /oauth/token`: authenticates the agent, starts or continues an instance, and
+    /// signs a token for it. The server adds `Cache-Control: no-store`.
+    pub async fn token(&self, request: &TokenRequest) -> Result<TokenResponse, TokenError> {
+        let moment = self.moment();
+        let client = self.authenticate(request, moment)?;
+        let upstream = self.upstream(request)?;
+        let key = self.possession(request, moment)?;
+        let binding = match &key {
+            Some(key) => Binding::Dpop {
+                jkt: key
+                    .thumbprint()
+                    .parse()
+                    .map_err(|_| TokenError::Impossible("a thumbprint is not one"))?,
+            },
+            None => Binding::Bearer,
+        };
+        let actor = Actor {
+            // Whoever holds the agent's key acts for what is about to run.
+            kind: ActorKind::Instance,
+            id: client.agent.to_string(),
+            credential: client.kid.to_string(),
+            verified: true,
+        };
+        let command = Command::StartInstance {
+            agent: client.agent,
+            kid: client.kid,
+            purpose: request.purpose.clone(),
+            binding,
+            upstream: upstream.clone(),
+        };
+        let instance = match self.config.control.execute(actor, command).await? {
+            Done::Started { instance, .. } | Done::Continued { instance } => instance,
+            Done::Changed { .. } | Done::Unchanged { .. } => {
+                return Err(TokenError::Impossible("the register gave no instance"));
+            }
+        };
+        let token_type = if key.is_some() { "DPoP" } else { "Bearer" };
+        let jkt = key.map(|key| Arc::clone(key.thumbprint()));
+        Ok(TokenResponse {
+            access_token: self.sign(&instance, upstream, jkt)?,
+            token_type,
+            expires_in: ACCESS_TOKEN_SECONDS,
+            instance: instance.id.clone(),
+            purpose: instance.purpose.clone(),
+        })
+    }
+
+    fn authenticate(&self, request: &TokenRequest, moment: Moment) -> Result<Client, TokenError> {
+        let assertion = Assertion::parse(&request.assertion, request.client_id.as_deref())?;
+        let claimed = assertion.claimed_agent();
+        let agent = self
+            .config
+            .control
+            .view(|state| state.agent(claimed).cloned());
+        let audiences = [self.config.public_url.as_str(), &*self.token_endpoint];
+        Ok(assertion.accept(agent.as_deref(), audiences, moment, &self.used)?)
+    }
+
+    fn upstream(&self, request: &TokenRequest) -> Result<UpstreamName, TokenError> {
+        request
+            .resource
+            .as_deref()
+            .and_then(|resource| self.config.public_url.upstream_of(resource))
+            .filter(|upstream| self.serves(upstream))
+            .ok_or(TokenError::Resource)
+    }
+
+    /// The key whose possession the request proves; none if it asks for a bearer token.
+    fn possession(
+        &self,
+        request: &TokenRequest,
+        moment: Moment,
+    ) -> Result<Option<PublicKey>, TokenError> {
+        let Some(proof) = &request.proof else {
+            return Ok(None);
+        };
+        let expected = dpop::Expected {
+            method: "POST",
+            uri: &self.token_endpoint,
+            token: None,
+            moment,
+        };
+        let key = dpop::accept(proof, None, &expected, &self.used)?;
+        Ok(key.map(dpop::ProofKey::into_key))
+    }
+
+    fn sign(
+        &self,
+        instance: &Instance,
+        upstream: UpstreamName,
+        jkt: Option<Arc<str>>,
+    ) -> Result<String, RngError> {
+        let now = self.config.clock.now().as_secs();
+        let claims = Claims {
+            audience: self.resource(upstream).uri().to_owned(),
+            sponsor: instance.sponsor.clone(),
+            agent: instance.agent.clone(),
+            instance: instance.id.clone(),
+            purpose: instance.purpose.clone(),
+            jkt,
+            token_id: b64(&rng::bytes::<16>(&*self.config.rng)?).into(),
+            issued_at: now,
+            expires_at: now + ACCESS_TOKEN_SECONDS,
+        };
+        let claims = claims.to_json(self.config.public_url.as_str());
+        Ok(jws::sign(
+            &self.config.token_key,
+            &self.token_header,
+            &claims,
+        ))
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer")
+            .field("public_url", &self.config.public_url)
+            .field("token_key", &self.config.token_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The token endpoint's answer (RFC 6749 §5.1), with the instance that the token is of.
+#[derive(Serialize)]
+pub struct TokenResponse {
+    /// The token. A secret.
+    pub access_token: String,
+    /// `DPoP` or `Bearer`.
+    pub token_type: &'static str,
+    /// In seconds.
+    pub expires_in: u64,
+    /// The instance that was started or continued.
+    pub instance: InstanceId,
+    /// Why it acts.
+    pub purpose: PurposePath,
+}
+
+impl fmt::Debug for TokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenResponse")
+            .field("access_token", &"[redacted]")
+            .field("token_type", &self.token_type)
+            .field("instance", &self.instance)
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a request got no token. `Display` is the cause, for the log; the client gets
+/// [`TokenError::body`].
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It is not one for a token.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The client did not authenticate itself.
+    #[error(transparent)]
+    Client(#[from] AssertionError),
+    /// The DPoP proof proves nothing.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// `resource` does not name an upstream.
+    #[error("`resource` is not the URI of one of this node's upstreams")]
+    Resource,
+    /// The register refused or could not record it.
+    #[error(transparent)]
+    Register(#[from] CommandError),
+    /// Something that cannot be.
+    #[error("what cannot be: {0}")]
+    Impossible(&'static str),
+    /// The random source failed.
+    #[error(transparent)]
+    Random(#[from] RngError),
+}
+
+/// The part of the answer that depends on why: the RFC 6749 §5.2 code, the status, and what the
+/// client may be told.
+struct Answer {
+    code: &'static str,
+    status: http::StatusCode,
+    description: String,
+}
+
+const BAD: http::StatusCode = http::StatusCode::BAD_REQUEST;
+
+impl TokenError {
+    /// The `error` of RFC 6749 §5.2, RFC 8707 §2 or RFC 9449 §5.
+    pub fn oauth_code(&self) -> &'static str {
+        self.answer().code
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> http::StatusCode {
+        self.answer().status
+    }
+
+    /// What the client may be told: all that was proven to be its own business, and of the rest
+    /// only what it can see itself.
+    pub fn description(&self) -> String {
+        self.answer().description
+    }
+
+    /// The answer's JSON.
+    pub fn body(&self) -> serde_json::Value {
+        let Answer {
+            code, description, ..
+        } = self.answer();
+        json!({ "error": code, "error_description": description })
+    }
+
+    fn answer(&self) -> Answer {
+        let (code, status) = self.code_and_status();
+        let description = match self {
+            // One text, whether there is no such agent, or it has another key.
+            Self::Client(AssertionError::Unproven(_)) => {
+                "the client assertion is not by the current key of a registered agent".to_owned()
+            }
+            Self::Register(error) if !matches!(error, CommandError::Refused(_)) => {
+                "the node cannot record the start of an instance now".to_owned()
+            }
+            Self::Impossible(_) | Self::Random(_) => "the node cannot issue tokens now".to_owned(),
+            Self::Request(_)
+            | Self::Client(_)
+            | Self::Proof(_)
+            | Self::Resource
+            | Self::Register(_) => quotable(&self.to_string()),
+        };
+        Answer {
+            code,
+            status,
+            description,
+        }
+    }
+
+    const fn code_and_status(&self) -> (&'static str, http::StatusCode) {
+        const UNAVAILABLE: (&str, http::StatusCode) = (
+            "temporarily_unavailable",
+            http::StatusCode::SERVICE_UNAVAILABLE,
+        );
+        const CLIENT: (&str, http::StatusCode) = ("invalid_client", http::StatusCode::UNAUTHORIZED);
+        match self {
+            Self::Request(RequestError::GrantType) => ("unsupported_grant_type", BAD),
+            Self::Request(
+                RequestError::ContentType
+                | RequestError::Form(_)
+                | RequestError::Missing(_)
+                | RequestError::SecondAuthentication
+                | RequestError::Purpose(_),
+            ) => ("invalid_request", BAD),
+            Self::Client(AssertionError::Full) | Self::Proof(ProofError::Full) => UNAVAILABLE,
+            Self::Request(RequestError::NoAssertion) | Self::Client(_) => CLIENT,
+            Self::Request(RequestError::ProofHeader) | Self::Proof(_) => {
+                ("invalid_dpop_proof", BAD)
+            }
+            Self::Resource => ("invalid_target", BAD),
+            Self::Register(CommandError::Refused(refusal)) => match refusal {
+                // The key is the credential, and it is no good.
+                Refusal::KeyNotCurrent { .. }
+                | Refusal::KeyNotYet { .. }
+                | Refusal::KeyExpired { .. } => CLIENT,
+                Refusal::BearerNotAllowed { .. } => ("invalid_dpop_proof", BAD),
+                Refusal::UnknownUpstream { .. } => ("invalid_target", BAD),
+                Refusal::PurposeNotRegistered { .. } | Refusal::InstancesReached { .. } => {
+                    ("access_denied", BAD)
+                }
+                _ => ("unauthorized_client", BAD),
+            },
+            Self::Register(_) | Self::Impossible(_) | Self::Random(_) => UNAVAILABLE,
+        }
+    }
+}
+
+/// The characters that `error_description` may have (RFC 6749 §5.2), the others replaced.
+pub(crate) fn quotable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '"' | '\\' => '\'',
+            ' '..='~' => c,
+            _ => '?',
+        })
+        .collect()
+}

@@ -1,0 +1,51 @@
+//! What the node says about itself: RFC 8414 and RFC 9728 metadata, and its keys.
+
+use serde_json::{Value, json};
+use vocab::{Time, UpstreamName};
+
+use crate::issuer::Issuer;
+use crate::jwk::{Algorithm, PublicKey};
+use crate::uri::Resource;
+
+impl Issuer {
+    /// Authorization server metadata (RFC 8414), for `/.well-known/oauth-authorization-server`.
+    pub fn metadata_as(&self) -> Value {
+        let algorithms = Algorithm::ALL.map(Algorithm::as_str);
+        let url = self.public_url();
+        json!({
+            "issuer": url.as_str(),
+            "token_endpoint": url.token_endpoint(),
+            "jwks_uri": url.join("/oauth/jwks"),
+            "grant_types_supported": ["client_credentials"],
+            // Required (RFC 8414 §2), and empty, since there is no authorization endpoint.
+            "response_types_supported": [],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+            "token_endpoint_auth_signing_alg_values_supported": algorithms,
+            "dpop_signing_alg_values_supported": algorithms,
+        })
+    }
+
+    /// Protected resource metadata (RFC 9728) of an upstream, for
+    /// `/.well-known/oauth-protected-resource/mcp/{upstream}`; none if there is no such upstream.
+    pub fn metadata_resource(&self, upstream: &UpstreamName) -> Option<Value> {
+        if !self.serves(upstream) {
+            return None;
+        }
+        let url = self.public_url();
+        Some(json!({
+            "resource": Resource::new(url, upstream.clone()).uri(),
+            "authorization_servers": [url.as_str()],
+            "bearer_methods_supported": ["header"],
+            "resource_name": format!("{upstream} through Tipstaff"),
+            "dpop_signing_alg_values_supported": Algorithm::ALL.map(Algorithm::as_str),
+            "dpop_bound_access_tokens_required": false,
+        }))
+    }
+
+    /// The keys that verify access tokens (RFC 7517 §5): the one that signs, and those before it
+    /// for as long as a token of theirs can be valid.
+    pub fn jwks(&self, now: Time) -> Value {
+        let keys: Vec<Value> = self.verifying_keys(now).map(PublicKey::to_jwk).collect();
+        json!({ "keys": keys })
+    }
+}

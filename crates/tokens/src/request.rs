@@ -1,0 +1,131 @@
+//! A token request (RFC 6749 §4.4.2 with RFC 7523 §2.2), parsed.
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use vocab::{IdError, PurposePath};
+
+use crate::form::{Form, FormError};
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// The header of a DPoP proof.
+pub const DPOP: http::HeaderName = http::HeaderName::from_static("dpop");
+
+/// Why a request is not one for a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Another media type.
+    #[error("the request's `Content-Type` is not `application/x-www-form-urlencoded`")]
+    ContentType,
+    /// Not a form.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// A parameter that must be there is not.
+    #[error("the parameter `{0}` is missing")]
+    Missing(&'static str),
+    /// Another grant.
+    #[error("`grant_type` is not `client_credentials`")]
+    GrantType,
+    /// No client authentication, or of another sort.
+    #[error(
+        "the client did not authenticate; use `private_key_jwt`: `client_assertion_type` \
+             `{ASSERTION_TYPE}` and `client_assertion`"
+    )]
+    NoAssertion,
+    /// Client authentication of two sorts.
+    #[error("the client authenticated in a second way; send only `client_assertion`")]
+    SecondAuthentication,
+    /// `purpose` is not an id path.
+    #[error("`purpose`: {0}")]
+    Purpose(IdError),
+    /// More than one DPoP proof, or one that is not text.
+    #[error("there is not exactly one readable `DPoP` header")]
+    ProofHeader,
+}
+
+/// A request of the right form. Nothing in it is verified.
+pub struct TokenRequest {
+    pub(crate) assertion: String,
+    pub(crate) client_id: Option<String>,
+    pub(crate) purpose: PurposePath,
+    pub(crate) resource: Option<String>,
+    pub(crate) proof: Option<String>,
+}
+
+impl TokenRequest {
+    /// Reads the headers and the body of `POST /oauth/token`.
+    ///
+    /// Parameters that are not known are ignored (RFC 6749 §3.2), `scope` among them: what an
+    /// instance may do does not come from the token.
+    pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, RequestError> {
+        let media_type = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .unwrap_or_default();
+        if !media_type
+            .trim()
+            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        {
+            return Err(RequestError::ContentType);
+        }
+        let form = Form::parse(body)?;
+        let grant_type = form
+            .get("grant_type")
+            .ok_or(RequestError::Missing("grant_type"))?;
+        if grant_type != "client_credentials" {
+            return Err(RequestError::GrantType);
+        }
+        if headers.contains_key(AUTHORIZATION) || form.get("client_secret").is_some() {
+            return Err(RequestError::SecondAuthentication);
+        }
+        let assertion = form
+            .get("client_assertion")
+            .filter(|_| form.get("client_assertion_type") == Some(ASSERTION_TYPE))
+            .ok_or(RequestError::NoAssertion)?;
+        let purpose = form
+            .get("purpose")
+            .ok_or(RequestError::Missing("purpose"))?;
+        Ok(Self {
+            assertion: assertion.to_owned(),
+            client_id: form.get("client_id").map(str::to_owned),
+            purpose: purpose.parse().map_err(RequestError::Purpose)?,
+            resource: form.get("resource").map(str::to_owned),
+            proof: proof(headers)
+                .map_err(|_| RequestError::ProofHeader)?
+                .map(str::to_owned),
+        })
+    }
+}
+
+impl std::fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenRequest")
+            .field("purpose", &self.purpose)
+            .field("resource", &self.resource)
+            .finish_non_exhaustive()
+    }
+}
+
+/// More than one header where one is allowed, or one that is not visible ASCII.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeaderError;
+
+/// The request's DPoP proof, if it has one.
+pub(crate) fn proof(headers: &HeaderMap) -> Result<Option<&str>, HeaderError> {
+    one(headers, &DPOP)
+}
+
+/// The one value of a header that may be there once.
+pub(crate) fn one<'a>(
+    headers: &'a HeaderMap,
+    name: &http::HeaderName,
+) -> Result<Option<&'a str>, HeaderError> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(HeaderError);
+    }
+    first
+        .map(|value| value.to_str().map_err(|_| HeaderError))
+        .transpose()
+}
