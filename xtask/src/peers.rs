@@ -68,6 +68,7 @@ pub(crate) fn go(root: &Path) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("GO111MODULE", "off".to_owned()),
         ("GOFLAGS", String::new()),
+        ("CGO_ENABLED", "0".to_owned()),
         ("GOPATH", GO_PATH.to_owned()),
         ("GOCACHE", cache.display().to_string()),
     ])
