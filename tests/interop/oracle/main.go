@@ -3,12 +3,13 @@
 //	oracle DATA LOG [PROOF]...
 //
 // DATA/LOG is a C2SP tlog-tiles folder and DATA/LOG.vkey the key that signs its checkpoints. Every
-// entry is hashed, found under the signed root by an inclusion proof, and the log is shown to have
-// only grown. Each PROOF is a file in the C2SP tlog-proof format, to be checked against the same key.
+// entry is hashed and found under the signed root by an inclusion proof, every hash tile is compared
+// with what the root implies, and the log is shown to have only grown. Each PROOF is a file in the C2SP tlog-proof format, to be checked against the same key.
 // Nothing here is ours but the walk: hashes, proofs and signatures are golang.org/x/mod/sumdb's.
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -49,6 +50,9 @@ func main() {
 	}
 	hashes, err := checkEntries(folder, head)
 	if err != nil {
+		fail(err)
+	}
+	if err := checkTiles(folder, head); err != nil {
 		fail(err)
 	}
 	if err := checkGrowth(folder, head); err != nil {
@@ -98,11 +102,11 @@ func openCheckpoint(text []byte, verifier note.Verifier) (tlog.Tree, error) {
 
 func parseHash(text string) (tlog.Hash, error) {
 	var hash tlog.Hash
-	bytes, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(bytes) != len(hash) {
+	decoded, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(decoded) != len(hash) {
 		return hash, fmt.Errorf("hash %q", text)
 	}
-	copy(hash[:], bytes)
+	copy(hash[:], decoded)
 	return hash, nil
 }
 
@@ -114,20 +118,20 @@ func (folder tiles) Height() int { return tileHeight }
 func (folder tiles) ReadTiles(wanted []tlog.Tile) ([][]byte, error) {
 	var read [][]byte
 	for _, tile := range wanted {
-		bytes, err := os.ReadFile(filepath.Join(string(folder), tilePath(tile)))
+		content, err := os.ReadFile(filepath.Join(string(folder), tilePath(tile)))
 		if err != nil {
 			// A partial tile may be gone where the full one is there.
 			full := tile
 			full.W = 1 << tileHeight
-			bytes, err = os.ReadFile(filepath.Join(string(folder), tilePath(full)))
+			content, err = os.ReadFile(filepath.Join(string(folder), tilePath(full)))
 		}
 		if err != nil {
 			return nil, err
 		}
-		if len(bytes) < tile.W*tlog.HashSize {
-			return nil, fmt.Errorf("%s: %d bytes", tilePath(tile), len(bytes))
+		if len(content) < tile.W*tlog.HashSize {
+			return nil, fmt.Errorf("%s: %d bytes", tilePath(tile), len(content))
 		}
-		read = append(read, bytes[:tile.W*tlog.HashSize])
+		read = append(read, content[:tile.W*tlog.HashSize])
 	}
 	return read, nil
 }
@@ -172,26 +176,48 @@ func checkEntries(folder string, head tlog.Tree) ([]tlog.Hash, error) {
 // readBundle reads an entry bundle: entries with their lengths before them, two bytes each.
 func readBundle(folder string, n int64, width int) ([][]byte, error) {
 	path := strings.Replace(tilePath(tlog.Tile{H: tileHeight, L: 0, N: n, W: width}), "tile/0/", "tile/entries/", 1)
-	bytes, err := os.ReadFile(filepath.Join(folder, path))
+	rest, err := os.ReadFile(filepath.Join(folder, path))
 	if err != nil {
 		return nil, err
 	}
 	var entries [][]byte
-	for len(bytes) > 0 {
-		if len(bytes) < 2 {
+	for len(rest) > 0 {
+		if len(rest) < 2 {
 			return nil, fmt.Errorf("%s: a length is cut off", path)
 		}
-		length := int(binary.BigEndian.Uint16(bytes))
-		if len(bytes) < 2+length {
+		length := int(binary.BigEndian.Uint16(rest))
+		if len(rest) < 2+length {
 			return nil, fmt.Errorf("%s: an entry is cut off", path)
 		}
-		entries = append(entries, bytes[2:2+length])
-		bytes = bytes[2+length:]
+		entries = append(entries, rest[2:2+length])
+		rest = rest[2+length:]
 	}
 	if len(entries) != width {
 		return nil, fmt.Errorf("%s: %d entries, not %d", path, len(entries), width)
 	}
 	return entries, nil
+}
+
+// checkTiles compares every hash tile that the head implies with the one in the folder.
+func checkTiles(folder string, head tlog.Tree) error {
+	reader := tlog.TileHashReader(head, tiles(folder))
+	for level := 0; head.N>>(tileHeight*level) > 0; level++ {
+		hashes := head.N >> (tileHeight * level)
+		for first := int64(0); first < hashes; first += bundleWidth {
+			tile := tlog.Tile{H: tileHeight, L: level, N: first / bundleWidth, W: bundleWidth}
+			if hashes-first < bundleWidth {
+				tile.W = int(hashes - first)
+			}
+			kept, err := os.ReadFile(filepath.Join(folder, tilePath(tile)))
+			if err != nil {
+				return err
+			}
+			if proved, err := tlog.ReadTileData(tile, reader); err != nil || !bytes.Equal(kept, proved) {
+				return fmt.Errorf("%s is not in the tree: %v", tilePath(tile), err)
+			}
+		}
+	}
+	return nil
 }
 
 // checkGrowth proves that the log at earlier sizes is a prefix of the log at its head.
