@@ -17,7 +17,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test [--only PART]...   set up what the tests need and run every part, or only those named:
-                          fmt, clippy, tidy, build, unit, interop, oracle, generated
+                          fmt, clippy, tidy, build, unit, interop, oracle
   tidy                    hold the rules of the workspace: arrows between crates, licences, sizes, words
 ";
 
