@@ -1,0 +1,112 @@
+//! Reading a log's folder without its lock: of a running node, of one that was killed, or of a
+//! copy.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use ledger::note::Note;
+use ledger::{Checkpoint, LogReader, ReadError};
+use vocab::digest::Digest;
+use vocab::id::LogName;
+
+use crate::OpenError;
+use crate::files::{Folder, Prefer, Reader, Tail};
+use crate::recover;
+
+/// How often a folder is read again because its segments changed underneath.
+const ATTEMPTS: u32 = 16;
+
+/// A log as its folder has it at the moment of opening. Nothing is written, and no signature is
+/// checked: that is for who verifies it.
+///
+/// What a checkpoint covers is read from tiles, as everyone else sees it; what is newer, from the
+/// segments. A copy without segments can be read too, up to its checkpoint.
+#[derive(Debug)]
+pub struct OfflineLog {
+    reader: Reader,
+    checkpoint: Option<String>,
+    size: u64,
+}
+
+impl OfflineLog {
+    /// Reads the log `name` of the data folder `dir`.
+    pub fn open(dir: &Path, name: LogName) -> Result<Self, OpenError> {
+        let folder = Folder::new(dir.join(name.as_str()));
+        if !folder.path().is_dir() {
+            return Err(OpenError::Absent {
+                path: folder.path().to_owned(),
+            });
+        }
+        let mut attempt = 1;
+        loop {
+            match Self::read(&folder) {
+                // A node may remove a segment, which is in tiles then, or write a frame just now.
+                Err(OpenError::Io { .. } | OpenError::Gap { .. } | OpenError::Damaged { .. })
+                    if attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn read(folder: &Folder) -> Result<Self, OpenError> {
+        let tail = Arc::new(Mutex::new(Tail::default()));
+        // The checkpoint first: what it covers was in tiles or segments before it was there.
+        let note = Reader::new(folder.clone(), tail, Prefer::Segments).checkpoint()?;
+        let claimed: Option<Checkpoint> = note
+            .as_ref()
+            .and_then(|note| Note::parse(note).ok())
+            .and_then(|note| note.text().parse().ok());
+        let owner = claimed
+            .as_ref()
+            .map(|checkpoint| Digest::of(checkpoint.origin.as_bytes()));
+        let signed = claimed.map_or(0, |checkpoint| checkpoint.size);
+        let segments = recover::segments(folder, owner)?;
+        let base = segments.iter().map(|segment| segment.first).min();
+        let scanned = recover::scan(segments, base.unwrap_or(signed), |_| {})?;
+        let size = scanned.next;
+        let tail = Tail {
+            segments: VecDeque::new(),
+            frames: scanned.frames.into(),
+            size,
+            leaves: Vec::new(),
+        };
+        Ok(Self {
+            reader: Reader::new(
+                folder.clone(),
+                Arc::new(Mutex::new(tail)),
+                Prefer::TilesBelow(signed),
+            ),
+            checkpoint: note,
+            size,
+        })
+    }
+}
+
+impl LogReader for OfflineLog {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn entry(&self, index: u64) -> Result<Vec<u8>, ReadError> {
+        self.reader.entry(index)
+    }
+
+    fn sealed(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        self.reader.sealed(index)
+    }
+
+    fn checkpoint(&self) -> Result<Option<String>, ReadError> {
+        Ok(self.checkpoint.clone())
+    }
+
+    fn hash_tile(&self, level: u8, n: u64, width: u16) -> Result<Vec<u8>, ReadError> {
+        self.reader.hash_tile(level, n, width)
+    }
+}
+
+#[cfg(test)]
+mod tests;
