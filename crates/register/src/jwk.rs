@@ -209,7 +209,7 @@ mod tests {
     const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
     fn check(jwk: &Value, expected: Result<(), JwkError>) {
-        assert_eq!(PublicJwk::parse(jwk).map(drop), expected, "{jwk}");
+        assert_eq!(PublicJwk::parse(jwk).err(), expected.err(), "{jwk}");
     }
 
     #[test]

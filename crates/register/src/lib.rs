@@ -34,3 +34,6 @@ pub use standing::{Active, Standing, Why};
 pub use state::{Agent, Identity, Instance, Sponsor, State};
 pub use text::{Email, KeyId, Label, Person, PersonName, Word};
 pub use view::{AgentView, InstanceView, SponsorView, Status};
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,9 @@
 //! A lifecycle speaks of its own subject only. What stands above narrows what stands below without
 //! touching it: an instance of a suspended agent stays `running` and is not *active*; when the
 //! agent is resumed within the instance's lifetime, the instance goes on. A sponsor's suspension
-//! narrows all their agents in the same way, and lifting it does not lift an agent's own.
+//! narrows all their agents in the same way, and lifting it does not lift an agent's own. (A command
+//! to resume an agent whose sponsor is not active is refused all the same, so that nobody takes the
+//! answer for more than it is.)
 
 use serde::{Deserialize, Serialize};
 use vocab::time::Time;

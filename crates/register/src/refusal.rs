@@ -225,8 +225,8 @@ pub enum Refusal {
     },
     /// As many live instances as may be.
     #[error(
-        "agent `{agent}` has {live} live instances, and {max} are the most it may have; wait for \
-         one to end or expire, or end one with `tipstaff instance revoke ID`"
+        "agent `{agent}` may have at most {max} live instances, and has {live}; wait for one to \
+         end or expire, or end one with `tipstaff instance revoke ID`"
     )]
     InstancesReached {
         /// The agent.
@@ -255,7 +255,9 @@ pub enum Refusal {
         failed: u32,
     },
     /// A token key's id that another key has.
-    #[error("token key `{kid}` is another key; give the new one another id")]
+    #[error(
+        "there is a token key `{kid}` already, and it is another key; give the new one another id"
+    )]
     TokenKeyTaken {
         /// The id.
         kid: KeyId,

@@ -531,7 +531,9 @@ impl State {
     }
 
     /// How many instances of an agent count against its maximum: running, and neither outlived
-    /// nor idle. Those that a suspension narrows count, since they come back with it.
+    /// nor idle. Those that a suspension narrows count, since they come back with it. After a
+    /// restart there can be more than the maximum for as long as an instance may be idle, because
+    /// the log does not say which were idle before.
     pub fn live_instances(&self, agent: &AgentId, now: Time) -> u32 {
         let live = self
             .running(agent, now)

@@ -1,0 +1,139 @@
+//! Refusals, as people read them: `tests/refusals.txt`.
+
+use super::*;
+use crate::entry::TestResults;
+
+async fn refusal(node: &Node, command: Command) -> String {
+    match node.execute(command).await {
+        Err(CommandError::Refused(refusal)) => format!("- {refusal}\n"),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn agent_with(change: impl FnOnce(&mut NewAgent)) -> Command {
+    let mut agent = new_agent("fresh", "maja");
+    change(&mut agent);
+    Command::AddAgent(Box::new(agent))
+}
+
+#[tokio::test]
+async fn refusals_say_what_why_and_what_to_do() {
+    let node = Node::ready().await;
+    node.ok(add_sponsor("noor")).await;
+    node.ok(suspend_sponsor("noor")).await;
+    node.ok(add_agent("held", "maja")).await;
+    node.ok(suspend_agent("held")).await;
+    node.ok(add_agent("gone", "maja")).await;
+    node.ok(retire_agent("gone")).await;
+    node.ok(Command::AddAgent(Box::new(NewAgent {
+        max_instances: Some(1),
+        ..new_agent("few", "maja")
+    })))
+    .await;
+    node.start("few", 0).await;
+    let dpop = Binding::Dpop { jkt: jkt(0) };
+    let later = node.now().plus(minutes(60));
+    let handle = node
+        .control
+        .view(|state| state.sponsors()[0].handle.clone());
+    let stranger = "i-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+    let commands = vec![
+        suspend_sponsor("maya"),
+        suspend_sponsor("zachary"),
+        add_sponsor("Maja"),
+        suspend_agent("traige"),
+        end(&stranger, EndReason::Revoked),
+        add_agent("triage", "maja"),
+        add_agent("gone", "maja"),
+        add_agent("fresh", "noor"),
+        add_agent("fresh", "nobody"),
+        agent_with(|agent| agent.purposes.clear()),
+        agent_with(|agent| agent.purposes = vec!["p".parse().unwrap(); 65]),
+        agent_with(|agent| agent.allow = Some(vec!["files/*".parse().unwrap(); 101])),
+        agent_with(|agent| agent.max_instances = Some(0)),
+        agent_with(|agent| agent.max_lifetime = Some(minutes(31 * 24 * 60))),
+        agent_with(|agent| {
+            agent.max_lifetime = Some(minutes(60));
+            agent.idle = Some(minutes(61));
+        }),
+        agent_with(|agent| agent.key.expires_at = Some(Time::EPOCH)),
+        agent_with(|agent| agent.key.expires_at = Some("2028-06-01".parse().unwrap())),
+        agent_with(|agent| {
+            agent.key.not_before = Some(later);
+            agent.key.expires_at = Some(later);
+        }),
+        suspend_agent("gone"),
+        resume_agent("gone"),
+        rotate("gone", "k2"),
+        rotate("triage", "k1"),
+        start("held", 0),
+        start("gone", 0),
+        start("few", 1),
+        start_with("triage", "k0", "triage", dpop),
+        start_with("triage", "k1", "billing", dpop),
+        start_with("triage", "k1", "triage", Binding::Bearer),
+        Command::StartInstance {
+            agent: "triage".parse().unwrap(),
+            kid: "k1".parse().unwrap(),
+            purpose: "triage".parse().unwrap(),
+            binding: dpop,
+            upstream: "fiels".parse().unwrap(),
+        },
+        Command::RecordTools {
+            upstream: "files".parse().unwrap(),
+            blob: vocab::Digest::of(b"not kept"),
+            count: 1,
+        },
+        Command::ActivatePolicy {
+            set: node.keep(b"set"),
+            author: "uid:1000".parse().unwrap(),
+            tests: TestResults {
+                passed: 3,
+                failed: 2,
+            },
+        },
+        Command::Erase { handle },
+        Command::Erase {
+            handle: "day-1".parse().unwrap(),
+        },
+    ];
+    let mut found = String::new();
+    let before = node.log.len();
+    for command in commands {
+        found += &refusal(&node, command).await;
+    }
+    assert_eq!(node.log.len(), before, "what is refused is not written");
+
+    // Those that need another moment.
+    node.ok(Command::AddTokenKey {
+        kid: "t1".parse().unwrap(),
+        jwk: jwk(),
+    })
+    .await;
+    found += &refusal(
+        &node,
+        Command::AddTokenKey {
+            kid: "t1".parse().unwrap(),
+            jwk: PublicJwk::parse(&json!({"kty":"OKP","crv":"Ed25519","x":"A".repeat(43)}))
+                .unwrap(),
+        },
+    )
+    .await;
+    let mut key = new_key("k2");
+    key.not_before = Some(later);
+    let id = "triage".parse().unwrap();
+    node.ok(Command::RotateAgentKey { id, key }).await;
+    found += &refusal(&node, start_with("triage", "k2", "triage", dpop)).await;
+    node.clock.advance(minutes(91 * 24 * 60));
+    found += &refusal(&node, start_with("triage", "k2", "triage", dpop)).await;
+    node.ok(suspend_sponsor("maja")).await;
+    found += &refusal(&node, start_with("triage", "k2", "triage", dpop)).await;
+    found += &refusal(&node, resume_agent("held")).await;
+
+    let golden = include_str!("../../tests/refusals.txt");
+    let found = found.replace(
+        &node.control.view(|s| s.sponsors()[0].handle.to_string()),
+        "s-…",
+    );
+    assert!(found == golden, "tests/refusals.txt should be:\n{found}");
+}

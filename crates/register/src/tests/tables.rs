@@ -1,0 +1,130 @@
+//! The lifecycles as a table that people review.
+
+use std::fmt::Write as _;
+
+use super::*;
+use crate::lifecycle::{
+    AgentEvent, AgentLife, InstanceEvent, InstanceLife, InvalidTransition, KeyEvent, KeyLife,
+    SponsorEvent, SponsorLife,
+};
+use crate::standing::narrowed;
+
+fn rows<L>(
+    out: &mut String,
+    state: &str,
+    events: impl IntoIterator<Item = (String, Result<L, InvalidTransition>)>,
+    name: fn(&L) -> &'static str,
+) {
+    for (event, after) in events {
+        let after = match &after {
+            Ok(life) => name(life),
+            Err(_) => "-",
+        };
+        writeln!(out, "  {state:<10} {event:<16} {after}").unwrap();
+    }
+}
+
+fn table() -> String {
+    let at = Time::EPOCH;
+    let mut out = String::from(
+        "Which state follows which event; `-` cannot happen. Generated from `lifecycle.rs` and\n\
+         compared by a test.\n\nsponsor\n",
+    );
+    for life in [
+        SponsorLife::Active { since: at },
+        SponsorLife::Suspended { since: at },
+        SponsorLife::Erased { since: at },
+    ] {
+        let events = SponsorEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, SponsorLife::as_str);
+    }
+    out.push_str("\nagent\n");
+    for life in [
+        AgentLife::Active { since: at },
+        AgentLife::Suspended { since: at },
+        AgentLife::Retired { since: at },
+    ] {
+        let events = AgentEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, AgentLife::as_str);
+    }
+    out.push_str("\nagent's key\n");
+    for life in [
+        KeyLife::Current { since: at },
+        KeyLife::Replaced { since: at },
+    ] {
+        let events = KeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, KeyLife::as_str);
+    }
+    out.push_str("\ninstance\n");
+    for life in [
+        InstanceLife::Running,
+        InstanceLife::Ended {
+            since: at,
+            reason: EndReason::Revoked,
+        },
+    ] {
+        let events = EndReason::ALL.map(|reason| {
+            let event = format!("end ({})", reason.as_str());
+            (event, life.after(InstanceEvent::End(reason), at))
+        });
+        rows(&mut out, life.as_str(), events, InstanceLife::as_str);
+    }
+    out
+}
+
+/// What narrows an instance, by its own state and those above it.
+async fn standings() -> String {
+    let node = Node::ready().await;
+    let id = node.start("triage", 0).await;
+    let (instance, agent, sponsor) = node.control.view(|state| {
+        let agent = state.agent(&"triage".parse().unwrap()).unwrap();
+        (
+            state.instance(&id).unwrap().as_ref().clone(),
+            agent.as_ref().clone(),
+            state.sponsor(&agent.sponsor).unwrap().as_ref().clone(),
+        )
+    });
+    let since = node.now();
+    let reason = EndReason::Revoked;
+    let mut out = String::from("\nstanding: instance, agent, sponsor -> what narrows it\n");
+    for (state, life, now) in [
+        ("running", InstanceLife::Running, since),
+        ("expired", InstanceLife::Running, instance.expires_at),
+        ("ended", InstanceLife::Ended { since, reason }, since),
+    ] {
+        for agent_life in [
+            AgentLife::Active { since },
+            AgentLife::Suspended { since },
+            AgentLife::Retired { since },
+        ] {
+            for sponsor_life in [
+                SponsorLife::Active { since },
+                SponsorLife::Suspended { since },
+                SponsorLife::Erased { since },
+            ] {
+                let (mut instance, mut agent, mut sponsor) =
+                    (instance.clone(), agent.clone(), sponsor.clone());
+                instance.life = life;
+                agent.life = agent_life;
+                sponsor.life = sponsor_life;
+                let why = narrowed(&instance, &agent, &sponsor, now);
+                writeln!(
+                    out,
+                    "  {state:<10} {:<10} {:<10} {}",
+                    agent_life.as_str(),
+                    sponsor_life.as_str(),
+                    why.map_or("(active)", Why::as_str),
+                )
+                .unwrap();
+            }
+        }
+    }
+    out
+}
+
+#[tokio::test]
+async fn the_lifecycles_are_those_of_the_table() {
+    let found = table() + &standings().await;
+    let golden = include_str!("../../tests/lifecycles.txt");
+    assert!(found == golden, "tests/lifecycles.txt should be:\n{found}");
+}
