@@ -301,7 +301,8 @@ pub enum CommandError {
     /// It may not be. Nothing was written.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The ledger did not take it. Nothing changed.
+    /// The ledger did not take it. Nothing changed here. If the storage could not tell whether it
+    /// wrote and the entry turns out to be there after a restart, it holds from then on.
     #[error("the change could not be recorded, so it was not made")]
     Ledger(#[source] AppendError),
     /// The entries are durable and what they say holds, here and after a restart, but no signed
