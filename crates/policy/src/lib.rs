@@ -1,1 +1,47 @@
-//! TODO
+//! Decides calls: Cedar policies on the facts of one call, typed by the tools' own schemas.
+//!
+//! [`PolicySet`] is policies that parse, [`ToolList`] what an upstream can do, and [`Engine`] both
+//! together: [`Engine::decide`] turns [`Facts`] into a [`Decision`], a [`Permit`] or a [`Denial`].
+//! Absent, unreadable or failing means no. Only this crate knows Cedar; it does no IO and takes the
+//! time from the facts, so that a decision can be [run again](replay) from what was recorded.
+//!
+//! # What policies see
+//!
+//! * `principal` is `Instance::"ID"`, in its `Agent::"triage"` and in each `Purpose` on its path:
+//!   `principal in Purpose::"triage"` holds for the purpose `triage/refunds`. Attributes: `agent`,
+//!   `sponsor` (with `groups`, a set of strings), `purpose` (the path as a string), `depth`,
+//!   `ancestors` (a set of agents), `environment`. (Do not match `purpose` by `like "triage*"`: that
+//!   holds for `triages` too.) An erased sponsor is `Sponsor::""`.
+//! * `action` is `Action::"UPSTREAM/TOOL"` or `Action::"UPSTREAM:METHOD"`, in `Action::"UPSTREAM"`.
+//! * `resource` is `Tool::"UPSTREAM/TOOL"` in `Upstream::"UPSTREAM"` for a tool, and
+//!   `Upstream::"UPSTREAM"` for the other methods.
+//! * `context.args` are the arguments, typed as the tool declares them; what is not required is
+//!   optional, and a policy asks `has` first. Of another method it holds `uri` or `name`.
+//!   `context.canonical` holds those that are paths or URLs in their one canonical form.
+//!   `context.untyped` names those that Cedar cannot type, `context.proven` says whether the caller
+//!   proved possession of its key, `context.now` is a `datetime`.
+
+mod authority;
+mod canonical;
+mod check;
+mod decision;
+mod diagnostic;
+mod engine;
+mod facts;
+mod json;
+mod set;
+mod target;
+#[cfg(test)]
+mod testing;
+mod tools;
+mod types;
+mod visible;
+
+pub use canonical::CANONICAL_VERSION;
+pub use decision::{Decision, Denial, DenialSummary, Effect, Nearest, Permit, Stage, Verdict};
+pub use diagnostic::{Diagnostic, Severity};
+pub use engine::{Engine, SCHEMA_VERSION, UpstreamInput, versions};
+pub use facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
+pub use set::{BlobError, PolicyFile, PolicySet};
+pub use target::UpstreamOptions;
+pub use tools::{ToolList, ToolListError};

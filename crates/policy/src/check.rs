@@ -1,0 +1,428 @@
+//! Does each policy fit the tools there are?
+//!
+//! A policy is judged tool by tool. Where it does not fit (it reads an argument that the tool does
+//! not have, or compares it with something of another type) it cannot be evaluated, and then
+//!
+//! * a **permit** is off for that tool;
+//! * a **forbid** denies everything in its scope on that tool: it must not vanish because a server
+//!   changed its tool list.
+//!
+//! Everywhere else the policy stays in force. A name that no tool has is an error for people to
+//! mend, and treated the same: a forbid `in Action::"files"` that asks `context.args has pth` denies
+//! its whole scope. Only a forbid over *every* upstream is allowed to ask for arguments that no tool
+//! happens to have (that is what `has` is for in a rule for all); it gets a warning.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use cedar_policy::{Effect, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
+use serde_json::{Map, Value, json};
+use vocab::suggest;
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::set::{Policy, ResourceScope, id_of, listed};
+use crate::target::{METHODS, Target, Targets};
+
+/// Most pairs of policy and tool that are judged one by one; what is beyond counts as not fitting.
+const PAIRS_MAX: usize = 20_000;
+
+/// For each policy, where it does not fit.
+#[derive(Debug, Default)]
+pub(crate) struct Fit {
+    pub(crate) broken: HashMap<usize, Broken>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Everywhere,
+    On(HashSet<usize>),
+}
+
+impl Broken {
+    pub(crate) fn is_on(&self, target: usize) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::On(targets) => targets.contains(&target),
+        }
+    }
+}
+
+/// What the checks look at.
+pub(crate) struct Tools<'a> {
+    pub(crate) targets: &'a [Target],
+    pub(crate) upstreams: &'a BTreeMap<String, Targets>,
+}
+
+/// The Cedar schema of `targets`, with `mentioned` actions declared so that they can be compared.
+pub(crate) fn schema<'a>(
+    targets: impl Iterator<Item = &'a Target>,
+    mentioned: impl Iterator<Item = String>,
+) -> Result<Schema, String> {
+    let mut actions = Map::new();
+    for id in mentioned {
+        actions.insert(id, json!({}));
+    }
+    for target in targets {
+        actions.insert(target.upstream.to_string(), json!({}));
+        actions.insert(target.action.clone(), target.to_schema());
+    }
+    let text = json!({"type": "String"});
+    let texts = json!({"type": "Set", "element": text});
+    let agent = json!({"type": "Entity", "name": "Agent"});
+    let record = |attributes: Value| json!({"type": "Record", "attributes": attributes});
+    let schema = json!({"": {
+        "entityTypes": {
+            "Instance": {"memberOfTypes": ["Agent", "Purpose"], "shape": record(json!({
+                "agent": agent,
+                "sponsor": {"type": "Entity", "name": "Sponsor"},
+                "purpose": text,
+                "depth": {"type": "Long"},
+                "ancestors": {"type": "Set", "element": agent},
+                "environment": text,
+            }))},
+            "Agent": {},
+            "Purpose": {"memberOfTypes": ["Purpose"]},
+            "Sponsor": {"shape": record(json!({"groups": texts}))},
+            "Tool": {"memberOfTypes": ["Upstream"]},
+            "Upstream": {},
+        },
+        "actions": actions,
+    }});
+    Schema::from_json_value(schema).map_err(|error| error.to_string())
+}
+
+/// The ids of the actions that `policy` names.
+pub(crate) fn mentioned(policy: &Policy) -> impl Iterator<Item = String> {
+    let actions = policy.literals.iter();
+    actions
+        .filter(|uid| uid.type_name().basename() == "Action")
+        .map(id_of)
+}
+
+/// Judges `policies`.
+pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema) -> Fit {
+    let mut fit = Fit::default();
+    let mut said: HashSet<usize> = HashSet::new();
+    for (index, policy) in policies.iter().enumerate() {
+        let before = fit.diagnostics.len();
+        check_names(policy, tools, &mut fit.diagnostics);
+        if check_arguments(policy, tools, &mut fit.diagnostics) {
+            fit.broken.insert(index, Broken::Everywhere);
+        }
+        if fit.diagnostics.len() > before {
+            said.insert(index);
+        }
+    }
+    let by_id: HashMap<&str, usize> = policies
+        .iter()
+        .enumerate()
+        .map(|(index, policy)| (policy.id.as_str(), index))
+        .collect();
+    let all = policies.iter().map(|policy| policy.cedar.clone());
+    let result = match PolicySet::from_policies(all) {
+        Ok(set) => Validator::new(schema.clone()).validate(&set, ValidationMode::Strict),
+        // Ids are unique, so this cannot be; if it is, nothing is in force.
+        Err(_) => {
+            fit.broken = (0..policies.len())
+                .map(|index| (index, Broken::Everywhere))
+                .collect();
+            return fit;
+        }
+    };
+    let mut errors: BTreeMap<usize, Vec<Diagnostic>> = BTreeMap::new();
+    for error in result.validation_errors() {
+        let id: &str = error.policy_id().as_ref();
+        if let Some((index, policy)) = by_id.get(id).and_then(|at| Some((*at, policies.get(*at)?)))
+        {
+            errors
+                .entry(index)
+                .or_default()
+                .push(policy.cedar_says(error));
+        }
+    }
+    let mut pairs = PAIRS_MAX;
+    for (index, mut diagnostics) in errors {
+        let Some(policy) = policies.get(index) else {
+            continue;
+        };
+        if !matches!(fit.broken.get(&index), Some(Broken::Everywhere)) {
+            let broken = narrow(policy, tools, &mut pairs);
+            let what = consequence(policy, tools, &broken);
+            for diagnostic in &mut diagnostics {
+                diagnostic.message = format!("{}; {what}", diagnostic.message);
+            }
+            fit.broken.insert(index, Broken::On(broken));
+            diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+            diagnostics.dedup();
+            fit.diagnostics.append(&mut diagnostics);
+        }
+    }
+    for warning in result.validation_warnings() {
+        let id: &str = warning.policy_id().as_ref();
+        let Some((index, policy)) = by_id.get(id).and_then(|at| Some((*at, policies.get(*at)?)))
+        else {
+            continue;
+        };
+        let can_never = matches!(
+            warning,
+            ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_)
+        );
+        if can_never && (said.contains(&index) || unlisted(policy, tools)) {
+            continue;
+        }
+        let mut diagnostic = policy.cedar_says(warning);
+        diagnostic.severity = Severity::Warning;
+        if can_never {
+            diagnostic.message = "this policy can never apply".to_owned();
+        }
+        fit.diagnostics.push(diagnostic);
+    }
+    fit.diagnostics.sort_by(|left, right| {
+        (&left.file, left.line, left.column).cmp(&(&right.file, right.line, right.column))
+    });
+    fit
+}
+
+/// The targets in `policy`'s scope on which it cannot be evaluated.
+fn narrow(policy: &Policy, tools: &Tools<'_>, pairs: &mut usize) -> HashSet<usize> {
+    let mut broken = HashSet::new();
+    for (index, target) in tools.targets.iter().enumerate() {
+        if !target.is_in(&policy.scope) {
+            continue;
+        }
+        let left = pairs.checked_sub(1);
+        *pairs = left.unwrap_or(0);
+        if left.is_none() || !fits(policy, target) {
+            broken.insert(index);
+        }
+    }
+    broken
+}
+
+fn fits(policy: &Policy, target: &Target) -> bool {
+    let schema = schema(std::iter::once(target), mentioned(policy));
+    let set = PolicySet::from_policies([policy.cedar.clone()]);
+    match (schema, set) {
+        (Ok(schema), Ok(set)) => Validator::new(schema)
+            .validate(&set, ValidationMode::Strict)
+            .validation_passed(),
+        _ => false,
+    }
+}
+
+/// What comes of a policy that does not fit.
+fn consequence(policy: &Policy, tools: &Tools<'_>, broken: &HashSet<usize>) -> String {
+    let mut names: Vec<&str> = broken
+        .iter()
+        .filter_map(|index| tools.targets.get(*index))
+        .map(|target| target.action.as_str())
+        .collect();
+    names.sort_unstable();
+    match (policy.effect, names.is_empty()) {
+        (_, true) => "it stays in force, for it is evaluated nowhere".to_owned(),
+        (Effect::Permit, false) => {
+            format!("this permit is off for {}", listed(names.into_iter(), 3))
+        }
+        (Effect::Forbid, false) => {
+            format!(
+                "until it is mended, its whole scope is denied on {}",
+                listed(names.into_iter(), 3)
+            )
+        }
+    }
+}
+
+/// Whether `policy` is about an upstream whose tools are not known.
+fn unlisted(policy: &Policy, tools: &Tools<'_>) -> bool {
+    mentions_upstreams(policy).iter().any(|name| {
+        tools
+            .upstreams
+            .get(name)
+            .is_none_or(|targets| targets.tools.is_none())
+    }) || tools
+        .upstreams
+        .values()
+        .all(|targets| targets.tools.is_none())
+}
+
+fn mentions_upstreams(policy: &Policy) -> BTreeSet<String> {
+    policy
+        .literals
+        .iter()
+        .filter(|uid| matches!(uid.type_name().basename(), "Action" | "Tool" | "Upstream"))
+        .map(|uid| upstream_of(&id_of(uid)).to_owned())
+        .collect()
+}
+
+/// `files` of `files`, `files/read` and `files:resources/read`.
+fn upstream_of(id: &str) -> &str {
+    id.split(['/', ':']).next().unwrap_or_default()
+}
+
+/// Complains about upstreams, tools and methods that do not exist.
+fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
+    let mut seen = HashSet::new();
+    for uid in &policy.literals {
+        let ty = uid.type_name().basename();
+        if !matches!(ty, "Action" | "Tool" | "Upstream") || !seen.insert(uid) {
+            continue;
+        }
+        let id = id_of(uid);
+        let place = policy.place_of(&id);
+        let name = upstream_of(&id);
+        let Some(targets) = tools.upstreams.get(name) else {
+            let nearest = suggest::nearest(name, tools.upstreams.keys().map(String::as_str));
+            let message = format!("there is no upstream `{name}`");
+            out.push(policy.error(&place, message).suggest(nearest));
+            continue;
+        };
+        let rest = id.strip_prefix(name).unwrap_or_default();
+        match (ty, rest.chars().next()) {
+            (_, None) => {}
+            ("Action" | "Tool", Some('/')) => {
+                let tool = rest.trim_start_matches('/');
+                match &targets.tools {
+                    None => {
+                        let message = format!(
+                            "the tools of `{name}` are not known yet, so this is not checked"
+                        );
+                        let mut warning = Diagnostic::warning(&place, message);
+                        warning.policy = Some(policy.id.clone());
+                        out.push(warning);
+                    }
+                    Some(known) if known.contains_key(tool) => {}
+                    Some(known) => {
+                        let nearest = suggest::nearest(tool, known.keys().map(String::as_str));
+                        let message = format!("`{name}` has no tool `{tool}`");
+                        out.push(policy.error(&place, message).suggest(nearest));
+                    }
+                }
+            }
+            ("Action", Some(':')) => {
+                let method = rest.trim_start_matches(':');
+                if !targets.methods.contains_key(method) {
+                    let nearest = suggest::nearest(method, METHODS.map(|method| method.name));
+                    let message = format!("no method `{method}` is decided by policy");
+                    out.push(policy.error(&place, message).suggest(nearest));
+                }
+            }
+            _ => {
+                let message = format!("`{uid}` names nothing");
+                let help = "write `UPSTREAM/TOOL`; of an upstream's other methods, the resource is `Upstream::\"UPSTREAM\"`";
+                out.push(policy.error(&place, message).help(help));
+            }
+        }
+    }
+}
+
+/// Complains about arguments that no tool in scope has. True if the policy can then not be trusted.
+fn check_arguments(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) -> bool {
+    let scope: Vec<&Target> = tools
+        .targets
+        .iter()
+        .filter(|target| target.is_in(&policy.scope))
+        .collect();
+    if scope.is_empty() || unlisted(policy, tools) {
+        return false;
+    }
+    let for_all = policy.scope.actions.is_none() && policy.scope.resource == ResourceScope::Any;
+    let what = match (for_all, policy.effect) {
+        (true, _) => "",
+        (false, Effect::Permit) => "; this permit is off",
+        (false, Effect::Forbid) => "; until it is mended, its whole scope is denied",
+    };
+    let mut found = Vec::new();
+    for path in &policy.args {
+        if !scope.iter().any(|target| target.record.has(path)) {
+            found.push(unknown_argument(policy, &scope, path, what));
+        }
+    }
+    for path in &policy.canonical {
+        let folds = |target: &&Target| {
+            let mut folded = target.folded.iter();
+            folded.any(|folded| path.first().is_none_or(|name| *name == folded.name))
+        };
+        if !scope.iter().any(folds) {
+            found.push(unknown_canonical(policy, &scope, path, what));
+        }
+    }
+    let broken = !for_all && !found.is_empty();
+    for mut diagnostic in found {
+        if for_all {
+            diagnostic.severity = Severity::Warning;
+        }
+        out.push(diagnostic);
+    }
+    broken
+}
+
+fn unknown_argument(policy: &Policy, scope: &[&Target], path: &[String], what: &str) -> Diagnostic {
+    let name = path.join(".");
+    let place = policy.place_of(path.last().map_or("", String::as_str));
+    if let Some(target) = scope.iter().find(|target| target.record.hides(path)) {
+        let message = format!(
+            "argument `{name}` of `{}` has no type that policy can see{what}",
+            target.action
+        );
+        return policy
+            .error(&place, message)
+            .help("such arguments are only named, in `context.untyped`");
+    }
+    let known: BTreeSet<String> = scope
+        .iter()
+        .flat_map(|target| target.record.leaves())
+        .map(|leaf| leaf.path.join("."))
+        .collect();
+    suggest_argument(
+        policy.error(&place, nobody_has(scope, &name, what)),
+        &name,
+        &known,
+    )
+}
+
+fn unknown_canonical(
+    policy: &Policy,
+    scope: &[&Target],
+    path: &[String],
+    what: &str,
+) -> Diagnostic {
+    let name = path.join(".");
+    let place = policy.place_of(path.last().map_or("", String::as_str));
+    if scope.iter().any(|target| target.record.has(path)) {
+        return policy
+            .error(
+                &place,
+                format!("argument `{name}` is not taken for a path or URL{what}"),
+            )
+            .help("name it in the upstream's `path_args` or `url_args`, or read `context.args`");
+    }
+    let known: BTreeSet<String> = scope
+        .iter()
+        .flat_map(|target| &target.folded)
+        .map(|folded| folded.name.clone())
+        .collect();
+    suggest_argument(
+        policy.error(&place, nobody_has(scope, &name, what)),
+        &name,
+        &known,
+    )
+}
+
+fn nobody_has(scope: &[&Target], name: &str, what: &str) -> String {
+    match scope {
+        [target] => format!("`{}` has no argument `{name}`{what}", target.action),
+        _ => format!("nothing in this policy's scope has an argument `{name}`{what}"),
+    }
+}
+
+fn suggest_argument(diagnostic: Diagnostic, name: &str, known: &BTreeSet<String>) -> Diagnostic {
+    match suggest::nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => diagnostic.suggest(Some(near)),
+        None if known.is_empty() => diagnostic,
+        None => {
+            let names: Vec<&str> = known.iter().map(String::as_str).collect();
+            diagnostic.help(format!("there are {}", listed(names.into_iter(), 12)))
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The answer: a permit or a denial, never a bool.
+//!
+//! Both are proofs that [`Engine::decide`](crate::Engine::decide) ran: it alone makes them, they
+//! cannot be copied, and what is to be written down about them is a [`Verdict`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What the engine decided.
+#[derive(Debug)]
+#[must_use]
+pub enum Decision {
+    /// The call may be made, once it is on record.
+    Permit(Permit),
+    /// It may not.
+    Denial(Denial),
+}
+
+/// A permission for one call.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    pub(crate) policies: Vec<String>,
+    pub(crate) reason: String,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) observed: Option<DenialSummary>,
+}
+
+/// A refusal of one call.
+#[derive(Debug)]
+#[must_use]
+pub struct Denial {
+    pub(crate) stage: Stage,
+    pub(crate) cause: String,
+    pub(crate) reason: String,
+    pub(crate) policies: Vec<String>,
+    pub(crate) nearest: Vec<Nearest>,
+}
+
+/// Where on the way a call was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Something in the caller's chain is narrowed.
+    Standing,
+    /// It is more than the agent may ever do.
+    Authority,
+    /// A rate, a budget or the breaker.
+    Limit,
+    /// There is no valid policy to decide this with.
+    PolicyUnavailable,
+    /// The upstream has no such tool or method.
+    UnknownTool,
+    /// The arguments are not what the tool declares.
+    Schema,
+    /// A path or URL is not in canonical form.
+    Canonical,
+    /// Policy says no, or does not say yes.
+    Policy,
+    /// A policy could not be evaluated.
+    Error,
+}
+
+impl Stage {
+    /// Every stage, in the order of the walk.
+    pub const ALL: [Self; 9] = [
+        Self::Standing,
+        Self::Authority,
+        Self::Limit,
+        Self::PolicyUnavailable,
+        Self::UnknownTool,
+        Self::Schema,
+        Self::Canonical,
+        Self::Policy,
+        Self::Error,
+    ];
+
+    /// The word for it in records and replies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standing => "standing",
+            Self::Authority => "authority",
+            Self::Limit => "limit",
+            Self::PolicyUnavailable => "policy-unavailable",
+            Self::UnknownTool => "unknown-tool",
+            Self::Schema => "schema",
+            Self::Canonical => "canonical",
+            Self::Policy => "policy",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A permit whose scope covered the call, and why it did not apply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nearest {
+    /// Its id.
+    pub policy: String,
+    /// The first of its conditions that does not hold, as Cedar text. Policy text, never a value
+    /// of the call: for people, not for the agent.
+    pub failed: String,
+}
+
+/// What would have been the answer, had the upstream not been observed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenialSummary {
+    /// Where it would have been refused.
+    pub stage: Stage,
+    /// What the agent would have been told.
+    pub reason: String,
+    /// The policies that denied.
+    pub policies: Vec<String>,
+}
+
+/// `allow` or `deny`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// It may be made.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+impl Effect {
+    /// `allow` or `deny`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// What is written down about a decision, and compared when it is made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// Allowed or denied.
+    pub effect: Effect,
+    /// Where it was denied, or would have been if the upstream were not observed.
+    pub stage: Option<Stage>,
+    /// The policies that made it, sorted.
+    pub policies: Vec<String>,
+    /// What the agent was told. It may quote an argument: seal it.
+    pub reason: String,
+    /// Allowed only because the upstream is observed.
+    pub observed: bool,
+}
+
+impl Decision {
+    /// Allowed or denied.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::Permit(_) => Effect::Allow,
+            Self::Denial(_) => Effect::Deny,
+        }
+    }
+
+    /// What is to be written down.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Permit(permit) => permit.verdict(),
+            Self::Denial(denial) => denial.verdict(),
+        }
+    }
+}
+
+impl Permit {
+    /// The permits that applied, sorted; the denying policies if only observed.
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+
+    /// Why, in a sentence.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The `@warn` texts of the permits that applied.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The denial that was only observed.
+    pub const fn observed(&self) -> Option<&DenialSummary> {
+        self.observed.as_ref()
+    }
+
+    /// What is to be written down.
+    pub fn verdict(&self) -> Verdict {
+        Verdict {
+            effect: Effect::Allow,
+            stage: self.observed.as_ref().map(|denial| denial.stage),
+            policies: self.policies.clone(),
+            reason: self.reason.clone(),
+            observed: self.observed.is_some(),
+        }
+    }
+}
+
+impl Denial {
+    /// Where on the way.
+    pub const fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// What the agent is told: a text that a model can act on. It may quote an argument.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Why, without any value of the call: fit for an entry, a log line, a metric's exemplar.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// The policies that denied, sorted; none for a default denial.
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+
+    /// For a default denial, the permits that came nearest.
+    pub fn nearest(&self) -> &[Nearest] {
+        &self.nearest
+    }
+
+    /// What is to be written down.
+    pub fn verdict(&self) -> Verdict {
+        Verdict {
+            effect: Effect::Deny,
+            stage: Some(self.stage),
+            policies: self.policies.clone(),
+            reason: self.reason.clone(),
+            observed: false,
+        }
+    }
+}

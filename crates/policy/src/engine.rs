@@ -1,0 +1,874 @@
+//! The engine: policies and tools together, ready to decide.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, RwLock};
+
+use cedar_policy::{
+    Authorizer, Context, Effect as CedarEffect, Entities, Entity, EntityUid, Request,
+    RestrictedExpression, Schema,
+};
+use serde_json::{Map, Value};
+use vocab::{AgentId, Digest, InstanceId, PurposePath, Time, ToolName, UpstreamName, suggest};
+
+use crate::authority;
+use crate::canonical::CANONICAL_VERSION;
+use crate::check::{self, Broken, Tools};
+use crate::decision::{Decision, Denial, DenialSummary, Nearest, Permit, Stage};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::facts::{Facts, InstanceFacts, Target as Called};
+use crate::json;
+use crate::set::{Policy, PolicySet, PrincipalScope, listed};
+use crate::target::{
+    Callable, METHODS, MethodArgument, Names, Target, Targets, UpstreamOptions, uid,
+};
+use crate::tools::{Refusal, ToolList, quoted};
+
+/// The version of the rules that turn tools into a Cedar schema and arguments into its values.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What decides, for records: a decision is run again by what it was made by.
+pub fn versions() -> String {
+    format!("cedar-4.14.1 schema-{SCHEMA_VERSION} canonical-{CANONICAL_VERSION}")
+}
+
+/// Most slices, callers and tool visibilities kept; each is emptied when it is full.
+const KEPT_MAX: usize = 8_192;
+/// Most permits named as coming near.
+const NEAREST_MAX: usize = 3;
+
+/// An upstream, as the engine is to know it.
+#[derive(Debug)]
+pub struct UpstreamInput<'a> {
+    /// Its name.
+    pub name: UpstreamName,
+    /// Its tools; `None` if they were never listed.
+    pub tools: Option<&'a ToolList>,
+    /// How its arguments are treated.
+    pub options: UpstreamOptions,
+}
+
+/// Policies and tools together. It never changes: a new set or a new tool list makes a new engine.
+#[derive(Debug)]
+pub struct Engine {
+    /// `None`: there is no valid policy set, and everything is denied.
+    schema: Option<Schema>,
+    digest: Digest,
+    names: Names,
+    policies: Vec<Arc<Policy>>,
+    broken: HashMap<usize, Broken>,
+    targets: Vec<Target>,
+    upstreams: BTreeMap<String, Targets>,
+    options: BTreeMap<String, UpstreamOptions>,
+    diagnostics: Vec<Diagnostic>,
+    /// Instances that some policy's scope names.
+    named: HashSet<String>,
+    authorizer: Authorizer,
+    slices: Kept<SliceKey, Arc<Slice>>,
+    callers: Kept<(InstanceId, usize), Arc<(InstanceFacts, Entities)>>,
+    pub(crate) shown: Kept<(InstanceFacts, usize), bool>,
+}
+
+/// A bounded memory of what was worked out. Losing it costs time only.
+#[derive(Debug)]
+pub(crate) struct Kept<K, V>(RwLock<HashMap<K, V>>);
+
+impl<K: std::hash::Hash + Eq, V: Clone> Kept<K, V> {
+    fn new() -> Self {
+        Self(RwLock::new(HashMap::new()))
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        self.0.read().ok()?.get(key).cloned()
+    }
+
+    pub(crate) fn keep(&self, key: K, value: V) {
+        if let Ok(mut kept) = self.0.write() {
+            if kept.len() >= KEPT_MAX {
+                kept.clear();
+            }
+            kept.insert(key, value);
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SliceKey {
+    target: usize,
+    agent: AgentId,
+    purpose: PurposePath,
+    /// Only if a policy's scope names it.
+    instance: Option<InstanceId>,
+}
+
+/// The policies whose scope covers a caller and a target. All others cannot apply, so leaving them
+/// out changes no answer.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) set: cedar_policy::PolicySet,
+    pub(crate) policies: BTreeMap<String, Arc<Policy>>,
+    /// Forbids that cover it and cannot be evaluated.
+    pub(crate) broken: Vec<Arc<Policy>>,
+    pub(crate) permits: usize,
+    /// Permits for this target and other callers.
+    elsewhere: Vec<Nearest>,
+}
+
+/// A call that got as far as policy: everything that Cedar is asked with.
+pub(crate) struct Asked<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) slice: Arc<Slice>,
+    pub(crate) request: Request,
+    pub(crate) caller: Arc<(InstanceFacts, Entities)>,
+}
+
+/// How far a call gets.
+pub(crate) enum Reached<'a> {
+    Policy(Box<Asked<'a>>),
+    Refused(Denial),
+}
+
+impl Engine {
+    /// Puts a policy set and tools together. This never fails: what does not fit is judged tool by
+    /// tool (see [`Engine::diagnostics`]), and what cannot be judged denies.
+    pub fn build(set: &PolicySet, upstreams: &[UpstreamInput<'_>]) -> Self {
+        let names = Names::new();
+        let mut targets = Vec::new();
+        let mut index: BTreeMap<String, Targets> = BTreeMap::new();
+        let mut options = BTreeMap::new();
+        let mut inputs = vec![format!("{} {}", versions(), set.digest())];
+        for input in upstreams {
+            let methods =
+                METHODS.map(|method| (method.name, Target::method(&names, &input.name, method)));
+            let mut here = Targets::default();
+            for (name, target) in methods {
+                here.methods.insert(name, targets.len());
+                targets.push(target);
+            }
+            if let Some(list) = input.tools {
+                let mut tools = HashMap::new();
+                for tool in list.tools() {
+                    let target = Target::tool(&names, &input.name, tool, &input.options);
+                    // A server's tool must not be able to spoil the schema of the others.
+                    if check::schema(std::iter::once(&target), std::iter::empty()).is_ok() {
+                        tools.insert(tool.name.to_string(), targets.len());
+                        targets.push(target);
+                    }
+                }
+                here.tools = Some(tools);
+            }
+            let list = input.tools.map(|list| list.digest().to_string());
+            let how = serde_json::to_string(&input.options).unwrap_or_default();
+            inputs.push(format!("{} {} {how}", input.name, list.unwrap_or_default()));
+            index.insert(input.name.to_string(), here);
+            options.insert(input.name.to_string(), input.options.clone());
+        }
+        inputs.sort_unstable();
+        let policies = set.policies().to_vec();
+        let mentioned: BTreeSet<String> = policies
+            .iter()
+            .flat_map(|policy| check::mentioned(policy))
+            .collect();
+        let tools = Tools {
+            targets: &targets,
+            upstreams: &index,
+        };
+        let (schema, fit) = match check::schema(targets.iter(), mentioned.into_iter()) {
+            Ok(schema) => {
+                let fit = check::check(&policies, &tools, &schema);
+                (Some(schema), fit)
+            }
+            Err(error) => {
+                let message = format!("the tools make no schema, so everything is denied: {error}");
+                let fit = check::Fit {
+                    diagnostics: vec![Diagnostic::error(&Place::at("", "", 0), message)],
+                    ..check::Fit::default()
+                };
+                (None, fit)
+            }
+        };
+        let named = policies
+            .iter()
+            .filter_map(|policy| match &policy.scope.principal {
+                PrincipalScope::Instance(id) => Some(id.clone()),
+                PrincipalScope::Any | PrincipalScope::Agent(_) | PrincipalScope::Purpose(_) => None,
+            })
+            .collect();
+        Self {
+            digest: Digest::of(inputs.join("\n").as_bytes()),
+            broken: fit.broken,
+            diagnostics: fit.diagnostics,
+            schema,
+            names,
+            policies,
+            targets,
+            upstreams: index,
+            options,
+            named,
+            authorizer: Authorizer::new(),
+            slices: Kept::new(),
+            callers: Kept::new(),
+            shown: Kept::new(),
+        }
+    }
+
+    /// An engine without a valid policy set: it denies everything.
+    pub fn none() -> Self {
+        Self {
+            schema: None,
+            digest: Digest::of(b"none"),
+            names: Names::new(),
+            policies: Vec::new(),
+            broken: HashMap::new(),
+            targets: Vec::new(),
+            upstreams: BTreeMap::new(),
+            options: BTreeMap::new(),
+            diagnostics: Vec::new(),
+            named: HashSet::new(),
+            authorizer: Authorizer::new(),
+            slices: Kept::new(),
+            callers: Kept::new(),
+            shown: Kept::new(),
+        }
+    }
+
+    /// A digest over all that decides: the set, the tool lists, the options and [`versions`].
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What is wrong with the policies, given these tools.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// Decides one call.
+    pub fn decide(&self, facts: &Facts) -> Decision {
+        match self.reach(facts) {
+            Reached::Refused(denial) => Decision::Denial(denial),
+            Reached::Policy(asked) => self.ask(facts, &asked),
+        }
+    }
+
+    /// Takes a call through everything that comes before policy.
+    pub(crate) fn reach(&self, facts: &Facts) -> Reached<'_> {
+        let refused = |stage, refusal: Refusal| {
+            Reached::Refused(Denial {
+                stage,
+                cause: refusal.cause,
+                reason: refusal.reason,
+                policies: Vec::new(),
+                nearest: Vec::new(),
+            })
+        };
+        let plain = |stage, text: String| {
+            refused(
+                stage,
+                Refusal {
+                    cause: text.clone(),
+                    reason: text,
+                },
+            )
+        };
+        if let Some(why) = &facts.standing {
+            return plain(Stage::Standing, why.clone());
+        }
+        let action = facts.target.action(&facts.upstream);
+        if !may_ever(&facts.instance, &facts.upstream, &facts.target, &action) {
+            return refused(
+                Stage::Authority,
+                Refusal {
+                    cause: "beyond the agent's authority".to_owned(),
+                    reason: format!(
+                        "{} is beyond what this agent may ever do, whatever the policies say.",
+                        quoted(&action)
+                    ),
+                },
+            );
+        }
+        if let Some(why) = &facts.limit {
+            return plain(Stage::Limit, why.clone());
+        }
+        if self.schema.is_none() {
+            let text = "There is no valid policy set, so nothing is permitted.";
+            return plain(Stage::PolicyUnavailable, text.to_owned());
+        }
+        let index = match self.find(facts) {
+            Ok(index) => index,
+            Err((stage, refusal)) => return refused(stage, refusal),
+        };
+        let Some(target) = self.targets.get(index) else {
+            return plain(Stage::Error, "The target is not there.".to_owned());
+        };
+        let options = self.options.get(facts.upstream.as_str());
+        let (args, options) = match (arguments(facts, target), options) {
+            (Ok(args), Some(options)) => (args, options),
+            (Err(refusal), _) => return refused(Stage::Schema, refusal),
+            (_, None) => return plain(Stage::Error, "The upstream is not there.".to_owned()),
+        };
+        let args = match check_arguments(target, args, options) {
+            Ok(args) => args,
+            Err(refusal) => return refused(Stage::Schema, refusal),
+        };
+        let canonical = match target.fold(&args, options.allow_noncanonical) {
+            Ok(canonical) => canonical,
+            Err(refusal) => return refused(Stage::Canonical, refusal),
+        };
+        let slice = self.slice(index, target, &facts.instance);
+        let expressed = target.express(&args);
+        if let Some(path) = expressed.unfit.iter().find(|path| slice.reads(path)) {
+            let name = quoted(&path.join("."));
+            let text = format!(
+                "Argument {name} has a value that policy cannot read exactly: use an integer of 64 \
+                 bits, or a number with at most four digits after the point."
+            );
+            return plain(Stage::Schema, text);
+        }
+        if !slice.broken.is_empty() {
+            return Reached::Refused(unavailable(&slice));
+        }
+        let (Some(context), Some(caller)) = (
+            context(facts, expressed.pairs, canonical, expressed.untyped),
+            self.caller(index, target, &facts.instance),
+        ) else {
+            return plain(
+                Stage::Error,
+                "The facts of this call cannot be shown to policy.".to_owned(),
+            );
+        };
+        let request = Request::new(
+            uid(&self.names.instance, facts.instance.id.as_str()),
+            target.action_uid.clone(),
+            target.resource_uid.clone(),
+            context,
+            None,
+        );
+        match request {
+            Ok(request) => Reached::Policy(Box::new(Asked {
+                target,
+                slice,
+                request,
+                caller,
+            })),
+            Err(_) => plain(
+                Stage::Error,
+                "The facts of this call cannot be shown to policy.".to_owned(),
+            ),
+        }
+    }
+
+    fn find(&self, facts: &Facts) -> Result<usize, (Stage, Refusal)> {
+        let upstream = facts.upstream.as_str();
+        let refuse = |stage, cause: &str, reason: String| {
+            let cause = cause.to_owned();
+            Err((stage, Refusal { cause, reason }))
+        };
+        let Some(targets) = self.upstreams.get(upstream) else {
+            let text = format!("There is no valid policy for the upstream `{upstream}`.");
+            return refuse(Stage::PolicyUnavailable, &text, text.clone());
+        };
+        match &facts.target {
+            Called::Method { method, .. } => match targets.methods.get(method.as_str()) {
+                Some(index) => Ok(*index),
+                None => refuse(
+                    Stage::UnknownTool,
+                    "a method that is not known",
+                    format!("The method {} is not known here.", quoted(method)),
+                ),
+            },
+            Called::Tool { name } => {
+                let Some(tools) = &targets.tools else {
+                    let text = format!("The tools of `{upstream}` are not known yet.");
+                    return refuse(Stage::PolicyUnavailable, &text, text.clone());
+                };
+                if let Some(index) = tools.get(name.as_str()) {
+                    return Ok(*index);
+                }
+                // Only names that the caller could see are suggested.
+                let seen = tools.keys().filter(|known| {
+                    known.parse().is_ok_and(|known: ToolName| {
+                        self.visible(&facts.instance, &facts.upstream, &known)
+                    })
+                });
+                let nearest = suggest::nearest(name.as_str(), seen.map(String::as_str));
+                let hint =
+                    nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+                refuse(
+                    Stage::UnknownTool,
+                    "a tool that the upstream does not have",
+                    format!("`{upstream}` has no tool {}.{hint}", quoted(name.as_str())),
+                )
+            }
+        }
+    }
+
+    /// Where `tool` is, if it can be called at all.
+    pub(crate) fn target_of(
+        &self,
+        upstream: &UpstreamName,
+        tool: &ToolName,
+    ) -> Option<(usize, &Target)> {
+        let index = *self
+            .upstreams
+            .get(upstream.as_str())?
+            .tools
+            .as_ref()?
+            .get(tool.as_str())?;
+        Some((index, self.targets.get(index)?))
+    }
+
+    pub(crate) const fn schema(&self) -> Option<&Schema> {
+        self.schema.as_ref()
+    }
+
+    pub(crate) fn is_named(&self, instance: &InstanceId) -> bool {
+        self.named.contains(instance.as_str())
+    }
+
+    /// The policies that can apply to `instance` on `target`.
+    pub(crate) fn slice(
+        &self,
+        index: usize,
+        target: &Target,
+        instance: &InstanceFacts,
+    ) -> Arc<Slice> {
+        let key = SliceKey {
+            target: index,
+            agent: instance.agent.clone(),
+            purpose: instance.purpose.clone(),
+            instance: self.is_named(&instance.id).then(|| instance.id.clone()),
+        };
+        if let Some(slice) = self.slices.get(&key) {
+            return slice;
+        }
+        let slice = Arc::new(self.cut(index, target, instance));
+        self.slices.keep(key, Arc::clone(&slice));
+        slice
+    }
+
+    fn cut(&self, index: usize, target: &Target, instance: &InstanceFacts) -> Slice {
+        let mut slice = Slice {
+            set: cedar_policy::PolicySet::new(),
+            policies: BTreeMap::new(),
+            broken: Vec::new(),
+            permits: 0,
+            elsewhere: Vec::new(),
+        };
+        for (at, policy) in self.policies.iter().enumerate() {
+            if !target.is_in(&policy.scope) {
+                continue;
+            }
+            let permit = policy.effect == CedarEffect::Permit;
+            if !covers(&policy.scope.principal, instance) {
+                if permit && slice.elsewhere.len() < NEAREST_MAX {
+                    slice.elsewhere.push(Nearest {
+                        policy: policy.id.clone(),
+                        failed: policy.scope.principal.text(),
+                    });
+                }
+                continue;
+            }
+            let broken = self
+                .broken
+                .get(&at)
+                .is_some_and(|broken| broken.is_on(index));
+            match (broken, permit) {
+                (true, true) => {}
+                (true, false) => slice.broken.push(Arc::clone(policy)),
+                (false, _) => {
+                    // Ids are unique in a set, so this cannot fail; a policy that is not added is
+                    // counted as broken, which denies.
+                    if slice.set.add(policy.cedar.clone()).is_err() {
+                        slice.broken.push(Arc::clone(policy));
+                    }
+                    slice.policies.insert(policy.id.clone(), Arc::clone(policy));
+                    slice.permits += usize::from(permit);
+                }
+            }
+        }
+        slice
+    }
+
+    /// The entities of one caller on one target, kept from call to call.
+    fn caller(
+        &self,
+        index: usize,
+        target: &Target,
+        instance: &InstanceFacts,
+    ) -> Option<Arc<(InstanceFacts, Entities)>> {
+        let key = (instance.id.clone(), index);
+        if let Some(kept) = self.callers.get(&key)
+            && kept.0 == *instance
+        {
+            return Some(kept);
+        }
+        let entities = Entities::from_entities(self.entities(target, instance)?, None).ok()?;
+        let made = Arc::new((instance.clone(), entities));
+        self.callers.keep(key, Arc::clone(&made));
+        Some(made)
+    }
+
+    pub(crate) fn entities(
+        &self,
+        target: &Target,
+        instance: &InstanceFacts,
+    ) -> Option<Vec<Entity>> {
+        let names = &self.names;
+        let agent = uid(&names.agent, instance.agent.as_str());
+        // An erased sponsor has no id and no groups: the empty id is nobody's.
+        let sponsor = instance
+            .sponsor
+            .as_ref()
+            .map_or("", |sponsor| sponsor.as_str());
+        let sponsor = uid(&names.sponsor, sponsor);
+        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let ancestors = instance
+            .ancestors
+            .iter()
+            .map(|id| RestrictedExpression::new_entity_uid(uid(&names.agent, id.as_str())));
+        let attributes = HashMap::from([
+            (
+                "agent".to_owned(),
+                RestrictedExpression::new_entity_uid(agent.clone()),
+            ),
+            (
+                "sponsor".to_owned(),
+                RestrictedExpression::new_entity_uid(sponsor.clone()),
+            ),
+            ("purpose".to_owned(), text(instance.purpose.as_str())),
+            (
+                "depth".to_owned(),
+                RestrictedExpression::new_long(i64::from(instance.depth)),
+            ),
+            (
+                "ancestors".to_owned(),
+                RestrictedExpression::new_set(ancestors),
+            ),
+            ("environment".to_owned(), text(&instance.environment)),
+        ]);
+        let purposes: Vec<EntityUid> = at_or_above(&instance.purpose)
+            .map(|purpose| uid(&names.purpose, purpose))
+            .collect();
+        let parents = purposes.iter().cloned().chain([agent.clone()]).collect();
+        let id = uid(&names.instance, instance.id.as_str());
+        let groups = instance.sponsor_groups.iter().map(|group| text(group));
+        let groups = HashMap::from([("groups".to_owned(), RestrictedExpression::new_set(groups))]);
+        let mut entities = vec![
+            Entity::new(id, attributes, parents).ok()?,
+            Entity::new(sponsor, groups, HashSet::new()).ok()?,
+            Entity::with_uid(agent),
+        ];
+        for (purpose, above) in purposes
+            .iter()
+            .zip(purposes.iter().skip(1).map(Some).chain([None]))
+        {
+            let above = above.into_iter().cloned().collect();
+            entities.push(Entity::new_no_attrs(purpose.clone(), above));
+        }
+        entities.extend(target.entities.iter().cloned());
+        Some(entities)
+    }
+
+    fn ask(&self, facts: &Facts, asked: &Asked<'_>) -> Decision {
+        let slice = &asked.slice;
+        let response = self
+            .authorizer
+            .is_authorized(&asked.request, &slice.set, &asked.caller.1);
+        let mut policies: Vec<String> = response
+            .diagnostics()
+            .reason()
+            .map(ToString::to_string)
+            .collect();
+        policies.sort_unstable();
+        // Cedar skips a policy that it cannot evaluate. A forbid that is skipped permits, so any
+        // error denies.
+        let mut failed: Vec<String> = response
+            .diagnostics()
+            .errors()
+            .map(|error| match error {
+                cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
+                    error.policy_id().to_string()
+                }
+            })
+            .collect();
+        if !failed.is_empty() {
+            failed.sort_unstable();
+            let text = format!(
+                "Policy {} could not be evaluated on this call, so it is refused.",
+                listed(failed.iter().map(String::as_str), NEAREST_MAX)
+            );
+            return Decision::Denial(Denial {
+                stage: Stage::Error,
+                cause: text.clone(),
+                reason: text,
+                policies: failed,
+                nearest: Vec::new(),
+            });
+        }
+        let said = policies.iter().filter_map(|id| slice.policies.get(id));
+        if response.decision() == cedar_policy::Decision::Allow {
+            let warnings: BTreeSet<&String> = said
+                .clone()
+                .filter_map(|policy| policy.warn.as_ref())
+                .collect();
+            return Decision::Permit(Permit {
+                reason: match reasons(said) {
+                    Some(reasons) => reasons,
+                    None => format!(
+                        "Permitted by {}.",
+                        listed(policies.iter().map(String::as_str), NEAREST_MAX)
+                    ),
+                },
+                warnings: warnings.into_iter().cloned().collect(),
+                policies,
+                observed: None,
+            });
+        }
+        let (reason, nearest) = if policies.is_empty() {
+            self.default_denial(asked)
+        } else {
+            let reason = reasons(said).unwrap_or_else(|| {
+                format!(
+                    "Denied by policy {}.",
+                    listed(policies.iter().map(String::as_str), NEAREST_MAX)
+                )
+            });
+            (reason, Vec::new())
+        };
+        if facts.observe {
+            return Decision::Permit(Permit {
+                policies: policies.clone(),
+                reason: format!("Only observed, not enforced: {reason}"),
+                warnings: Vec::new(),
+                observed: Some(DenialSummary {
+                    stage: Stage::Policy,
+                    reason,
+                    policies,
+                }),
+            });
+        }
+        Decision::Denial(Denial {
+            stage: Stage::Policy,
+            cause: reason.clone(),
+            reason,
+            policies,
+            nearest,
+        })
+    }
+
+    /// What is said when nothing permits: the permits that would have, but for a condition.
+    fn default_denial(&self, asked: &Asked<'_>) -> (String, Vec<Nearest>) {
+        const NOTHING: &str = "No policy permits this call.";
+        let permits = asked.slice.policies.values();
+        let permits = permits
+            .filter(|policy| policy.effect == CedarEffect::Permit)
+            .take(NEAREST_MAX);
+        let nearest: Vec<Nearest> = permits
+            .clone()
+            .map(|policy| Nearest {
+                policy: policy.id.clone(),
+                failed: self
+                    .failed(policy, asked)
+                    .map_or_else(String::new, ToOwned::to_owned),
+            })
+            .collect();
+        if nearest.is_empty() {
+            return (NOTHING.to_owned(), asked.slice.elsewhere.clone());
+        }
+        let near = listed(nearest.iter().map(|near| near.policy.as_str()), NEAREST_MAX);
+        let told: Vec<String> = permits
+            .filter_map(|policy| {
+                policy
+                    .reason
+                    .as_ref()
+                    .map(|reason| format!("{}: {reason}", quoted(&policy.id)))
+            })
+            .collect();
+        let told = match told.is_empty() {
+            true => String::new(),
+            false => format!(" {}", told.join(" ")),
+        };
+        (
+            format!("{NOTHING} It came near to {near}, whose conditions do not hold.{told}"),
+            nearest,
+        )
+    }
+
+    /// The first condition of `policy` that does not hold.
+    pub(crate) fn failed<'p>(&self, policy: &'p Policy, asked: &Asked<'_>) -> Option<&'p str> {
+        let mut conditions = policy.conditions().iter();
+        conditions
+            .find(|condition| {
+                let response = self.authorizer.is_authorized(
+                    &asked.request,
+                    &condition.alone,
+                    &asked.caller.1,
+                );
+                response.decision() == cedar_policy::Decision::Deny
+            })
+            .map(|condition| condition.text.as_str())
+    }
+
+    pub(crate) const fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+}
+
+impl Slice {
+    /// Whether some policy reads the argument at `path`, or something above or below it.
+    fn reads(&self, path: &[String]) -> bool {
+        let related = |read: &Vec<String>| path.starts_with(read) || read.starts_with(path);
+        self.policies
+            .values()
+            .any(|policy| policy.args.iter().any(related))
+    }
+}
+
+/// Whether the agent's authority covers the call.
+pub(crate) fn may_ever(
+    instance: &InstanceFacts,
+    upstream: &UpstreamName,
+    target: &Called,
+    action: &str,
+) -> bool {
+    let tool = match target {
+        Called::Tool { name } => Some(name.as_str()),
+        Called::Method { .. } => None,
+    };
+    let covers =
+        |patterns: &Vec<String>| authority::covers(patterns, upstream.as_str(), tool, action);
+    instance.authority.as_ref().is_none_or(covers)
+}
+
+fn covers(scope: &PrincipalScope, instance: &InstanceFacts) -> bool {
+    match scope {
+        PrincipalScope::Any => true,
+        PrincipalScope::Agent(id) => id == instance.agent.as_str(),
+        PrincipalScope::Instance(id) => id == instance.id.as_str(),
+        PrincipalScope::Purpose(id) => at_or_above(&instance.purpose).any(|purpose| purpose == id),
+    }
+}
+
+/// `a/b/c`, `a/b` and `a`.
+fn at_or_above(purpose: &PurposePath) -> impl Iterator<Item = &str> {
+    let text = purpose.as_str();
+    let ends = text.match_indices('/').map(|(at, _)| at).rev();
+    [text.len()]
+        .into_iter()
+        .chain(ends)
+        .filter_map(move |end| text.get(..end))
+}
+
+/// The arguments of the call, as an object.
+fn arguments(facts: &Facts, target: &Target) -> Result<Map<String, Value>, Refusal> {
+    let plain = |text: String| Refusal {
+        cause: text.clone(),
+        reason: text,
+    };
+    match (&target.call, &facts.target) {
+        (Callable::Tool(_), _) => json::object(facts.args.get()).ok_or_else(|| {
+            plain("The arguments are not a JSON object in which each key is there once.".to_owned())
+        }),
+        (Callable::Method(method), Called::Method { name_or_uri, .. }) => {
+            let (name, required) = match method.argument {
+                MethodArgument::Uri => ("uri", true),
+                MethodArgument::Name => ("name", true),
+                MethodArgument::MaybeName => ("name", false),
+            };
+            match name_or_uri {
+                None if required => Err(plain(format!("`{}` needs a `{name}`.", method.name))),
+                None => Ok(Map::new()),
+                Some(text) => Ok([(name.to_owned(), Value::String(text.clone()))]
+                    .into_iter()
+                    .collect()),
+            }
+        }
+        (Callable::Method(_), Called::Tool { .. }) => {
+            Err(plain("A tool is called as a tool.".to_owned()))
+        }
+    }
+}
+
+fn check_arguments(
+    target: &Target,
+    args: Map<String, Value>,
+    options: &UpstreamOptions,
+) -> Result<Map<String, Value>, Refusal> {
+    let Callable::Tool(tool) = &target.call else {
+        return Ok(args);
+    };
+    let args = Value::Object(args);
+    tool.check(&args, options.allow_undeclared)?;
+    match args {
+        Value::Object(args) => Ok(args),
+        _ => Ok(Map::new()),
+    }
+}
+
+fn context(
+    facts: &Facts,
+    args: Vec<(String, RestrictedExpression)>,
+    canonical: Vec<(String, RestrictedExpression)>,
+    untyped: Vec<String>,
+) -> Option<Context> {
+    let untyped = untyped.into_iter().map(RestrictedExpression::new_string);
+    Context::from_pairs([
+        (
+            "args".to_owned(),
+            RestrictedExpression::new_record(args).ok()?,
+        ),
+        (
+            "canonical".to_owned(),
+            RestrictedExpression::new_record(canonical).ok()?,
+        ),
+        (
+            "proven".to_owned(),
+            RestrictedExpression::new_bool(facts.instance.proven),
+        ),
+        ("untyped".to_owned(), RestrictedExpression::new_set(untyped)),
+        (
+            "now".to_owned(),
+            RestrictedExpression::new_datetime(datetime(facts.now)),
+        ),
+    ])
+    .ok()
+}
+
+/// Cedar's form of a moment, which has milliseconds.
+fn datetime(now: Time) -> String {
+    let mut text = now.to_string();
+    text.truncate(text.len().saturating_sub(4));
+    text.push('Z');
+    text
+}
+
+fn reasons<'a>(policies: impl Iterator<Item = &'a Arc<Policy>>) -> Option<String> {
+    let reasons: BTreeSet<&str> = policies
+        .filter_map(|policy| policy.reason.as_deref())
+        .collect();
+    let reasons: Vec<&str> = reasons.into_iter().collect();
+    (!reasons.is_empty()).then(|| reasons.join(" "))
+}
+
+/// The denial where a forbid cannot be evaluated.
+fn unavailable(slice: &Slice) -> Denial {
+    let mut policies: Vec<String> = slice
+        .broken
+        .iter()
+        .map(|policy| policy.id.clone())
+        .collect();
+    policies.sort_unstable();
+    let text = format!(
+        "Policy {} does not fit the tools as they are now, so what it is about is denied until it is mended.",
+        listed(policies.iter().map(String::as_str), NEAREST_MAX)
+    );
+    Denial {
+        stage: Stage::PolicyUnavailable,
+        cause: text.clone(),
+        reason: text,
+        policies,
+        nearest: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

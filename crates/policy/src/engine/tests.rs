@@ -1,0 +1,618 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::decision::Effect;
+use crate::set::PolicyFile;
+use crate::testing::{World, facts};
+
+/// Policies, a call, and what is answered: effect, stage, policies, words of the reason.
+fn check(policies: &str, call: &str, args: &Value, expected: (&str, &[&str], &str)) {
+    let world = World::new(policies);
+    let verdict = world.engine.decide(&facts(call, args)).verdict();
+    let stage = verdict.stage.map_or("allow", Stage::as_str);
+    let (expected_stage, ids, words) = expected;
+    assert_eq!(
+        (stage, verdict.policies.as_slice()),
+        (
+            expected_stage,
+            &ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()[..]
+        ),
+        "{policies}\n{call} {args}\n{verdict:?}\n{:?}",
+        world.engine.diagnostics()
+    );
+    assert!(
+        verdict.reason.contains(words),
+        "{:?} lacks {words:?}",
+        verdict.reason
+    );
+    assert_eq!(verdict.effect == Effect::Allow, stage == "allow");
+}
+
+const PUBLIC: &str = r#"
+@id("public") @reason("Only what is below /public.")
+permit (principal in Agent::"triage", action == Action::"files/read", resource)
+when { context.canonical.path like "/public/*" };
+"#;
+
+#[test]
+fn arguments_decide() {
+    let path = |path: &str| json!({"path": path});
+    check(
+        PUBLIC,
+        "files/read",
+        &path("/public/a"),
+        ("allow", &["public"], "Only what is below"),
+    );
+    check(
+        PUBLIC,
+        "files/read",
+        &path("/etc/passwd"),
+        ("policy", &[], "came near to `public`"),
+    );
+    check(
+        PUBLIC,
+        "files/read",
+        &path("/public/../etc"),
+        ("canonical", &[], "Write it as \"/etc\""),
+    );
+    check(
+        PUBLIC,
+        "files/read",
+        &path("/public/%2e%2e/etc"),
+        ("canonical", &[], "\"/etc\""),
+    );
+    check(
+        PUBLIC,
+        "files/read",
+        &json!({"pth": "/public/a"}),
+        ("schema", &[], "Did you mean `path` (string)?"),
+    );
+    check(
+        PUBLIC,
+        "files/read",
+        &json!([]),
+        ("schema", &[], "not a JSON object"),
+    );
+    check(
+        PUBLIC,
+        "files/raed",
+        &path("/public/a"),
+        ("unknown-tool", &[], "Did you mean `read`?"),
+    );
+    check(
+        PUBLIC,
+        "files/wirte-file",
+        &path("/public/a"),
+        ("unknown-tool", &[], "has no tool `wirte-file`."),
+    );
+    check(
+        PUBLIC,
+        "files/write-file",
+        &json!({"path": "/public/a", "text": ""}),
+        ("policy", &[], "No policy permits"),
+    );
+    check(
+        PUBLIC,
+        "down/anything",
+        &json!({}),
+        ("policy-unavailable", &[], "not known yet"),
+    );
+    check(
+        PUBLIC,
+        "nowhere/anything",
+        &json!({}),
+        ("policy-unavailable", &[], "no valid policy"),
+    );
+}
+
+#[test]
+fn everything_in_the_vocabulary_can_be_read() {
+    for condition in [
+        "principal in Agent::\"triage\"",
+        "principal.agent == Agent::\"triage\"",
+        "principal in Purpose::\"triage\"",
+        "principal in Purpose::\"triage/refunds\"",
+        "principal.purpose == \"triage/refunds\"",
+        "principal.sponsor == Sponsor::\"maya\"",
+        "principal.sponsor.groups.contains(\"oncall\")",
+        "principal.depth == 1",
+        "principal.ancestors.contains(Agent::\"front\")",
+        "principal.environment == \"production\"",
+        "action in Action::\"files\"",
+        "resource in Upstream::\"files\"",
+        "resource == Tool::\"files/write-file\"",
+        "context.proven",
+        "context.args.path == \"/a\"",
+        "context.args has size && context.args.size < 10",
+        "context.args has ratio && context.args.ratio.lessThan(decimal(\"0.5\"))",
+        "context.args has options && context.args.options has force && context.args.options.force",
+        "context.args has tags && context.args.tags.contains(\"x\")",
+        "context.canonical.path == \"/a\"",
+        "context.untyped.contains(\"blob\")",
+        "context.now >= datetime(\"2026-11-21\") && context.now < datetime(\"2026-11-22\")",
+    ] {
+        let policies = format!(
+            "@id(\"p\") permit (principal, action == Action::\"files/write-file\", resource) when {{ {condition} }};"
+        );
+        let args = json!({"path": "/a", "text": "", "size": 3, "ratio": 0.25,
+            "options": {"force": true}, "tags": ["x"], "blob": {"any": "thing"}});
+        check(
+            &policies,
+            "files/write-file",
+            &args,
+            ("allow", &["p"], "`p`"),
+        );
+    }
+}
+
+#[test]
+fn methods_are_decided() {
+    let policies = r#"
+        @id("res") permit (principal, action == Action::"files:resources/read", resource == Upstream::"files")
+        when { context.canonical.uri like "file:///public/*" };
+        @id("prompt") permit (principal, action in Action::"files", resource is Upstream)
+        when { context.args has name && context.args.name == "greet" };
+    "#;
+    let world = World::new(policies);
+    assert_eq!(world.engine.diagnostics(), []);
+    let call = |method: &str, name: Option<&str>| {
+        let mut facts = facts("files/read", &json!({}));
+        facts.target = Called::Method {
+            method: method.to_owned(),
+            name_or_uri: name.map(ToOwned::to_owned),
+        };
+        let verdict = world.engine.decide(&facts).verdict();
+        (verdict.stage, verdict.policies.join(" "))
+    };
+    let ok = |id: &str| (None, id.to_owned());
+    let no = |stage| (Some(stage), String::new());
+    assert_eq!(call("resources/read", Some("file:///public/a")), ok("res"));
+    assert_eq!(
+        call("resources/read", Some("file:///private/a")),
+        no(Stage::Policy)
+    );
+    assert_eq!(
+        call("resources/read", Some("file:///public/../a")),
+        no(Stage::Canonical)
+    );
+    assert_eq!(call("resources/read", None), no(Stage::Schema));
+    assert_eq!(call("prompts/get", Some("greet")), ok("prompt"));
+    assert_eq!(call("prompts/get", Some("other")), no(Stage::Policy));
+    assert_eq!(call("completion/complete", None), no(Stage::Policy));
+    assert_eq!(call("no/such", None), no(Stage::UnknownTool));
+}
+
+#[test]
+fn stages_come_in_the_order_of_the_walk() {
+    let world = World::new("@id(\"all\") permit (principal, action, resource);");
+    let good = facts("files/read", &json!({"path": "/a"}));
+    let stage = |facts: &Facts| world.engine.decide(facts).verdict().stage;
+    assert_eq!(stage(&good), None);
+    let mut bad = good.clone();
+    bad.limit = Some("Too fast.".to_owned());
+    assert_eq!(stage(&bad), Some(Stage::Limit));
+    bad.instance.authority = Some(vec!["files/write*".to_owned()]);
+    assert_eq!(stage(&bad), Some(Stage::Authority));
+    bad.standing = Some("The sponsor is suspended.".to_owned());
+    assert_eq!(stage(&bad), Some(Stage::Standing));
+    bad.observe = true;
+    assert_eq!(stage(&bad), Some(Stage::Standing));
+    let denied = Engine::none().decide(&good).verdict();
+    assert_eq!(denied.stage, Some(Stage::PolicyUnavailable));
+}
+
+#[test]
+fn forbids_win_and_warnings_add_up() {
+    let policies = r#"
+        @id("all") @warn("Look out.") permit (principal, action, resource);
+        @id("some") @warn("Take care.") permit (principal, action in Action::"files", resource);
+        @id("secret") @reason("Not that file.") forbid (principal, action, resource)
+        when { context.canonical has path && context.canonical.path like "*secret*" };
+    "#;
+    check(
+        policies,
+        "files/read",
+        &json!({"path": "/secret"}),
+        ("policy", &["secret"], "Not that file."),
+    );
+    let world = World::new(policies);
+    let Decision::Permit(permit) = world
+        .engine
+        .decide(&facts("files/read", &json!({"path": "/a"})))
+    else {
+        panic!("denied");
+    };
+    assert_eq!(permit.policies(), ["all", "some"]);
+    assert_eq!(permit.warnings(), ["Look out.", "Take care."]);
+}
+
+#[test]
+fn an_evaluation_error_denies() {
+    let policies = r#"
+        @id("all") permit (principal, action, resource);
+        @id("sum") forbid (principal, action == Action::"files/write-file", resource)
+        when { context.args has size && context.args.size + 1 > 100 };
+    "#;
+    let args = json!({"path": "/a", "text": "", "size": i64::MAX});
+    check(
+        policies,
+        "files/write-file",
+        &args,
+        ("error", &["sum"], "could not be evaluated"),
+    );
+}
+
+#[test]
+fn a_value_that_policy_cannot_read_does_not_slip_past_a_forbid() {
+    let policies = r#"
+        @id("all") permit (principal, action, resource);
+        @id("big") forbid (principal, action == Action::"files/write-file", resource)
+        when { context.args has size && context.args.size > 100 };
+    "#;
+    let args = |size: &str| -> Value {
+        serde_json::from_str(&format!(
+            "{{\"path\": \"/a\", \"text\": \"\", \"size\": {size}}}"
+        ))
+        .unwrap()
+    };
+    check(
+        policies,
+        "files/write-file",
+        &args("7"),
+        ("allow", &["all"], ""),
+    );
+    check(
+        policies,
+        "files/write-file",
+        &args("9223372036854775808"),
+        ("schema", &[], "cannot read exactly"),
+    );
+    // Where no policy reads it, it passes, and is named.
+    let lax = "@id(\"all\") permit (principal, action, resource) when { context.untyped.contains(\"size\") };";
+    check(
+        lax,
+        "files/write-file",
+        &args("9223372036854775808"),
+        ("allow", &["all"], ""),
+    );
+}
+
+#[test]
+fn observing_lets_policy_denials_pass_and_nothing_else() {
+    let world = World::new(PUBLIC);
+    let mut observed = facts("files/read", &json!({"path": "/etc/passwd"}));
+    observed.observe = true;
+    let Decision::Permit(permit) = world.engine.decide(&observed) else {
+        panic!("denied");
+    };
+    assert_eq!(
+        permit.observed().map(|denial| denial.stage),
+        Some(Stage::Policy)
+    );
+    assert!(permit.verdict().observed);
+    let mut bad = facts("files/read", &json!({"path": "/public/../etc"}));
+    bad.observe = true;
+    assert_eq!(
+        world.engine.decide(&bad).verdict().stage,
+        Some(Stage::Canonical)
+    );
+    assert_eq!(Engine::none().decide(&observed).effect(), Effect::Deny);
+}
+
+#[test]
+fn a_forbid_that_does_not_fit_denies_its_scope_and_no_more() {
+    let policies = r#"
+        @id("all") permit (principal, action, resource);
+        @id("shape") forbid (principal in Agent::"triage", action in [Action::"files/read", Action::"files/write-file"], resource)
+        when { context.args.size > 100 };
+    "#;
+    // `read` has no `size`, and `write-file` has one that is optional: neither can be evaluated.
+    check(
+        policies,
+        "files/read",
+        &json!({"path": "/a"}),
+        ("policy-unavailable", &["shape"], "does not fit"),
+    );
+    check(
+        policies,
+        "files/list_dir",
+        &json!({}),
+        ("allow", &["all"], ""),
+    );
+    let world = World::new(policies);
+    let mut other = facts("files/read", &json!({"path": "/a"}));
+    other.instance.agent = "other".parse().unwrap();
+    assert_eq!(world.engine.decide(&other).effect(), Effect::Allow);
+}
+
+#[test]
+fn a_permit_that_does_not_fit_is_off_where_it_does_not_fit() {
+    let policies = r#"
+        @id("read") permit (principal, action in Action::"files", resource is Tool)
+        when { context.args.path like "/public/*" };
+    "#;
+    check(
+        policies,
+        "files/read",
+        &json!({"path": "/public/a"}),
+        ("allow", &["read"], ""),
+    );
+    check(
+        policies,
+        "files/list_dir",
+        &json!({}),
+        ("policy", &[], "No policy permits"),
+    );
+}
+
+#[test]
+fn a_changed_tool_list_touches_only_what_names_the_change() {
+    let policies = r#"
+        @id("reads") permit (principal, action == Action::"files/read", resource) when { context.args.path like "/public/*" };
+        @id("lists") permit (principal, action == Action::"files/list_dir", resource);
+        @id("limit") forbid (principal, action == Action::"files/write-file", resource) when { context.args has size && context.args.size > 9 };
+        @id("writes") permit (principal, action == Action::"files/write-file", resource);
+    "#;
+    let changed = json!([
+        {"name": "read", "inputSchema": {"type": "object", "properties": {"file": {"type": "string"}}}},
+        {"name": "list_dir", "inputSchema": {"type": "object"}},
+        {"name": "write-file", "inputSchema": {"type": "object", "properties": {"size": {"type": "string"}}}},
+    ]);
+    let world = World::with_tools(policies, &changed);
+    let verdict = |call: &str| world.engine.decide(&facts(call, &json!({}))).verdict();
+    assert_eq!(verdict("files/read").stage, Some(Stage::Policy));
+    assert_eq!(verdict("files/list_dir").effect, Effect::Allow);
+    assert_eq!(
+        verdict("files/write-file").stage,
+        Some(Stage::PolicyUnavailable)
+    );
+}
+
+#[test]
+fn an_upstream_that_is_down_is_decided_by_its_kept_list_or_not_at_all() {
+    let world =
+        World::new("@id(\"d\") permit (principal, action == Action::\"down/x\", resource);");
+    let verdict = world.engine.decide(&facts("down/x", &json!({}))).verdict();
+    assert_eq!(verdict.stage, Some(Stage::PolicyUnavailable));
+    let [only] = world.engine.diagnostics() else {
+        panic!("{:?}", world.engine.diagnostics());
+    };
+    assert_eq!(only.severity, crate::Severity::Warning);
+}
+
+#[test]
+fn a_default_denial_names_what_came_near() {
+    let policies = r#"
+        @id("mine") permit (principal in Agent::"triage", action == Action::"files/read", resource)
+        when { context.proven && context.canonical.path like "/public/*" }
+        unless { context.canonical.path like "*.key" };
+        @id("theirs") permit (principal in Agent::"billing", action == Action::"files/list_dir", resource);
+    "#;
+    let world = World::new(policies);
+    let nearest = |call: &str, args: &Value| match world.engine.decide(&facts(call, args)) {
+        Decision::Denial(denial) => denial.nearest().to_vec(),
+        Decision::Permit(_) => panic!("permitted"),
+    };
+    let near = |policy: &str, failed: &str| {
+        vec![Nearest {
+            policy: policy.to_owned(),
+            failed: failed.to_owned(),
+        }]
+    };
+    assert_eq!(
+        nearest("files/read", &json!({"path": "/etc/x"})),
+        near("mine", "context.canonical.path like \"/public/*\"")
+    );
+    assert_eq!(
+        nearest("files/read", &json!({"path": "/public/x.key"})),
+        near("mine", "!(context.canonical.path like \"*.key\")")
+    );
+    assert_eq!(
+        nearest("files/list_dir", &json!({})),
+        near("theirs", "principal in Agent::\"billing\"")
+    );
+}
+
+#[test]
+fn only_what_could_be_permitted_is_visible() {
+    let policies = r#"
+        permit (principal in Agent::"triage", action == Action::"files/read", resource)
+        when { principal.sponsor.groups.contains("oncall") && context.args.path like "/public/*" };
+        permit (principal in Agent::"billing", action == Action::"files/list_dir", resource);
+        permit (principal, action == Action::"files/write-file", resource);
+        forbid (principal, action == Action::"files/write-file", resource) when { principal.depth > 0 };
+    "#;
+    let world = World::new(policies);
+    let caller = facts("files/read", &json!({})).instance;
+    let seen = |instance: &InstanceFacts| -> Vec<&str> {
+        ["read", "list_dir", "write-file", "no-such"]
+            .into_iter()
+            .filter(|tool| {
+                world
+                    .engine
+                    .visible(instance, &"files".parse().unwrap(), &tool.parse().unwrap())
+            })
+            .collect()
+    };
+    assert_eq!(seen(&caller), ["read"]);
+    assert_eq!(
+        seen(&InstanceFacts {
+            sponsor_groups: Vec::new(),
+            ..caller.clone()
+        }),
+        [""; 0]
+    );
+    assert_eq!(
+        seen(&InstanceFacts {
+            depth: 0,
+            ..caller.clone()
+        }),
+        ["read", "write-file"]
+    );
+    assert_eq!(
+        seen(&InstanceFacts {
+            authority: Some(vec!["files/w*".into()]),
+            depth: 0,
+            ..caller.clone()
+        }),
+        ["write-file"]
+    );
+    assert_eq!(
+        seen(&InstanceFacts {
+            agent: "billing".parse().unwrap(),
+            ..caller.clone()
+        }),
+        ["list_dir"]
+    );
+    assert!(!Engine::none().visible(&caller, &"files".parse().unwrap(), &"read".parse().unwrap()));
+}
+
+#[test]
+fn facts_read_what_they_write_and_nothing_else() {
+    let facts = facts("files/read", &json!({"path": "/a", "n": 1.50}));
+    let text = serde_json::to_string(&facts).unwrap();
+    let again: Facts = serde_json::from_str(&text).unwrap();
+    assert_eq!(serde_json::to_string(&again).unwrap(), text);
+    assert_eq!(
+        text,
+        "{\"v\":1,\"instance\":{\"id\":\"i-aaaaaaaaaaaaaaaaaaaaaaaaab\",\"agent\":\"triage\",\"sponsor\":\"maya\",\
+        \"sponsor_groups\":[\"oncall\"],\"purpose\":\"triage/refunds\",\"depth\":1,\"ancestors\":[\"front\"],\"proven\":true,\
+        \"environment\":\"production\",\"authority\":null},\"upstream\":\"files\",\"target\":{\"tool\":{\"name\":\"read\"}},\
+        \"args\":{\"path\":\"/a\",\"n\":1.5},\"now\":\"2026-11-21T09:51:02.123456Z\",\"standing\":null,\"limit\":null,\"observe\":false}"
+    );
+    assert!(serde_json::from_str::<Facts>(&text.replace("\"v\":1", "\"v\":2")).is_err());
+    assert!(serde_json::from_str::<Facts>(&text.replace("\"observe\"", "\"obsreve\"")).is_err());
+}
+
+#[test]
+fn a_duplicate_key_is_refused() {
+    let mut facts = facts("files/read", &json!({}));
+    facts.args = serde_json::value::RawValue::from_string(
+        "{\"path\":\"/public/a\",\"path\":\"/etc\"}".to_owned(),
+    )
+    .unwrap();
+    let verdict = World::new(PUBLIC).engine.decide(&facts).verdict();
+    assert_eq!(verdict.stage, Some(Stage::Schema));
+}
+
+fn policy_text() -> impl Strategy<Value = String> {
+    let principal = prop::sample::select(vec![
+        "principal",
+        "principal is Instance",
+        "principal in Agent::\"triage\"",
+        "principal in Agent::\"other\"",
+        "principal in Purpose::\"triage\"",
+        "principal in Purpose::\"triage/refunds\"",
+        "principal in Purpose::\"ops\"",
+        "principal == Instance::\"i-aaaaaaaaaaaaaaaaaaaaaaaaab\"",
+        "principal == Instance::\"i-aaaaaaaaaaaaaaaaaaaaaaaaac\"",
+        "principal is Instance in Agent::\"triage\"",
+    ]);
+    let action = prop::sample::select(vec![
+        "action",
+        "action == Action::\"files/read\"",
+        "action in Action::\"files\"",
+        "action in Action::\"web\"",
+        "action in [Action::\"files/list_dir\", Action::\"web/fetch\"]",
+        "action == Action::\"files/write-file\"",
+    ]);
+    let resource = prop::sample::select(vec![
+        "resource",
+        "resource is Tool",
+        "resource is Upstream",
+        "resource in Upstream::\"files\"",
+        "resource == Tool::\"files/read\"",
+        "resource in Upstream::\"web\"",
+        "resource is Tool in Upstream::\"files\"",
+        "resource == Upstream::\"files\"",
+    ]);
+    let condition = prop::sample::select(vec![
+        "true",
+        "context.proven",
+        "principal.depth > 1",
+        "principal.depth + 9223372036854775807 > 1",
+        "principal.sponsor.groups.contains(\"oncall\")",
+        "context.args has path && context.args.path like \"/p*\"",
+    ]);
+    let effect = prop::sample::select(vec!["permit", "permit", "permit", "forbid"]);
+    (effect, principal, action, resource, condition).prop_map(
+        |(effect, principal, action, resource, condition)| {
+            format!("{effect} ({principal}, {action}, {resource}) when {{ {condition} }};\n")
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+    /// Selecting candidates by scope never changes an answer.
+    #[test]
+    fn a_slice_answers_as_the_whole_set(
+        policies in proptest::collection::vec(policy_text(), 0..12),
+        calls in proptest::collection::vec((0_usize..4, 0_usize..2, 0_usize..2, 0_u32..3, any::<bool>()), 1..8),
+    ) {
+        let world = World::new(&policies.concat());
+        for (call, agent, instance, depth, proven) in calls {
+            let (call, args) = [
+                ("files/read", json!({"path": "/public"})), ("files/list_dir", json!({})),
+                ("files/write-file", json!({"path": "/etc", "text": ""})), ("web/fetch", json!({"url": "https://example.com/"})),
+            ][call].clone();
+            let mut facts = facts(call, &args);
+            facts.instance.agent = ["triage", "other"][agent].parse().unwrap();
+            facts.instance.id = ["i-aaaaaaaaaaaaaaaaaaaaaaaaab", "i-aaaaaaaaaaaaaaaaaaaaaaaaac"][instance].parse().unwrap();
+            facts.instance.depth = depth;
+            facts.instance.proven = proven;
+            let asked = match world.engine.reach(&facts) {
+                Reached::Policy(asked) => asked,
+                Reached::Refused(denial) => {
+                    prop_assert_eq!(denial.stage(), Stage::PolicyUnavailable);
+                    continue;
+                }
+            };
+            let target = world.engine.target_of(&facts.upstream, &call.split_once('/').unwrap().1.parse().unwrap()).unwrap().0;
+            let fits = |at: &usize| !world.engine.broken.get(at).is_some_and(|broken| broken.is_on(target));
+            let whole = (0..world.engine.policies.len()).filter(fits);
+            let whole = whole.map(|at| world.engine.policies[at].cedar.clone());
+            let whole = cedar_policy::PolicySet::from_policies(whole).unwrap();
+            let ask = |set: &cedar_policy::PolicySet| {
+                let response = Authorizer::new().is_authorized(&asked.request, set, &asked.caller.1);
+                let mut reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+                let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+                reasons.sort_unstable();
+                errors.sort_unstable();
+                (response.decision(), reasons, errors)
+            };
+            prop_assert_eq!(ask(&asked.slice.set), ask(&whole));
+            // What the context holds is what the schema says it holds.
+            let (principal, action, resource) = (asked.request.principal(), asked.request.action(), asked.request.resource());
+            let checked = Request::new(
+                principal.unwrap().clone(), action.unwrap().clone(), resource.unwrap().clone(),
+                asked.request.context().unwrap().clone(), world.engine.schema(),
+            );
+            prop_assert!(checked.is_ok(), "{checked:?}");
+            // What is permitted is visible.
+            if ask(&whole).0 == cedar_policy::Decision::Allow && let Called::Tool { name } = &facts.target {
+                prop_assert!(world.engine.visible(&facts.instance, &facts.upstream, name));
+            }
+        }
+    }
+}
+
+#[test]
+fn digests_name_everything_that_decides() {
+    let world = World::new(PUBLIC);
+    assert_ne!(world.engine.digest(), World::new("").engine.digest());
+    assert_ne!(
+        world.engine.digest(),
+        World::with_tools(PUBLIC, &json!([])).engine.digest()
+    );
+    assert_eq!(world.engine.digest(), World::new(PUBLIC).engine.digest());
+    let set = PolicySet::parse(vec![PolicyFile {
+        name: "p.cedar".into(),
+        text: PUBLIC.into(),
+    }])
+    .unwrap();
+    let again = PolicySet::from_blob(set.to_blob()).unwrap();
+    assert_eq!(again.digest(), set.digest());
+}

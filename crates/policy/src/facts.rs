@@ -1,0 +1,99 @@
+//! What a decision is made on: everything policy may see, and nothing else.
+//!
+//! Facts are sealed into the ledger and decided again years later, so their JSON form is versioned
+//! and strict, and arguments are kept as the exact text that was decided.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use vocab::{AgentId, InstanceId, PurposePath, SponsorId, Time, ToolName, UpstreamName};
+
+/// The version of [`Facts`] that this crate writes and reads.
+pub const FACTS_VERSION: u32 = 1;
+
+/// The facts of one call.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// [`FACTS_VERSION`].
+    #[serde(deserialize_with = "known_version")]
+    pub v: u32,
+    /// Who calls.
+    pub instance: InstanceFacts,
+    /// Whom they call.
+    pub upstream: UpstreamName,
+    /// What they call there.
+    pub target: Target,
+    /// The exact text of the arguments, a JSON object. The frame it came from was parsed strictly.
+    pub args: Box<RawValue>,
+    /// When.
+    pub now: Time,
+    /// Why the caller may do nothing at this moment, if so: something in its chain is narrowed.
+    pub standing: Option<String>,
+    /// The limit that this call is over, if so: a rate, a budget, the breaker.
+    pub limit: Option<String>,
+    /// The upstream is being observed: what policy denies passes, and is recorded as such.
+    pub observe: bool,
+}
+
+/// The caller, as policy sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceFacts {
+    /// The running instance.
+    pub id: InstanceId,
+    /// What kind of agent it is.
+    pub agent: AgentId,
+    /// The person who answers for it; none if erased.
+    pub sponsor: Option<SponsorId>,
+    /// The groups of that person.
+    pub sponsor_groups: Vec<String>,
+    /// Why it runs.
+    pub purpose: PurposePath,
+    /// How many delegations lie between it and its sponsor.
+    pub depth: u32,
+    /// The agents it was delegated by, the first first.
+    pub ancestors: Vec<AgentId>,
+    /// The caller proved possession of its key on this call.
+    pub proven: bool,
+    /// Where it runs, such as `production`; may be empty.
+    pub environment: String,
+    /// The most it may ever do: `UPSTREAM/TOOL` with `*` in the tool, or `UPSTREAM:METHOD`. None is no cap.
+    pub authority: Option<Vec<String>>,
+}
+
+/// What is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Target {
+    /// `tools/call`.
+    Tool {
+        /// The tool.
+        name: ToolName,
+    },
+    /// Any other method that takes the walk.
+    Method {
+        /// Such as `resources/read`.
+        method: String,
+        /// Its `params.uri` or `params.name`, whichever it has.
+        name_or_uri: Option<String>,
+    },
+}
+
+impl Target {
+    /// The action's id in policies: `UPSTREAM/TOOL` or `UPSTREAM:METHOD`.
+    pub fn action(&self, upstream: &UpstreamName) -> String {
+        match self {
+            Self::Tool { name } => format!("{upstream}/{name}"),
+            Self::Method { method, .. } => format!("{upstream}:{method}"),
+        }
+    }
+}
+
+fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        FACTS_VERSION => Ok(FACTS_VERSION),
+        other => Err(serde::de::Error::custom(format!(
+            "facts of version {other} are not known here"
+        ))),
+    }
+}

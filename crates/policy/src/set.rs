@@ -1,0 +1,603 @@
+//! A set of policy files: parsed, named, and taken apart as far as is possible without tools.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use cedar_policy::{
+    ActionConstraint, Effect, EntityUid, PolicyId, PrincipalConstraint, ResourceConstraint,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vocab::{Digest, suggest};
+
+use crate::diagnostic::{Diagnostic, Place};
+use crate::tools::quoted;
+
+/// Most policies in one set.
+const POLICIES_MAX: usize = 100_000;
+
+/// One file of policies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFile {
+    /// Its name, as people are to see it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Policies that parse. Whether they fit the tools is the [`Engine`](crate::Engine)'s to say.
+#[derive(Debug, Clone)]
+pub struct PolicySet {
+    blob: Vec<u8>,
+    digest: Digest,
+    policies: Vec<Arc<Policy>>,
+}
+
+/// Why a blob is not a policy set.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// Not the blob that [`PolicySet::to_blob`] writes.
+    #[error("this is not a policy set")]
+    Json(#[source] serde_json::Error),
+    /// Written by a version that this one does not know.
+    #[error("a policy set of version {v} is not known here")]
+    Version {
+        /// Its version.
+        v: u32,
+    },
+    /// It does not parse, though it must have when it was written.
+    #[error("the policies do not parse: {}", .0.first().map_or("", |first| first.message.as_str()))]
+    Policies(Vec<Diagnostic>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Blob {
+    v: u32,
+    files: Vec<PolicyFile>,
+}
+
+/// One policy.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) id: String,
+    pub(crate) cedar: cedar_policy::Policy,
+    pub(crate) effect: Effect,
+    pub(crate) reason: Option<String>,
+    pub(crate) warn: Option<String>,
+    pub(crate) scope: Scope,
+    /// Every entity it names.
+    pub(crate) literals: Vec<EntityUid>,
+    /// The arguments it looks at: below `context.args`, and below `context.canonical`.
+    pub(crate) args: BTreeSet<Vec<String>>,
+    pub(crate) canonical: BTreeSet<Vec<String>>,
+    file: Arc<PolicyFile>,
+    offset: usize,
+    conditions: OnceLock<Vec<Condition>>,
+}
+
+/// One of the conditions that must all hold.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) text: String,
+    pub(crate) alone: cedar_policy::PolicySet,
+}
+
+/// Which calls a policy may apply to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) principal: PrincipalScope,
+    /// Action ids; `None` is any.
+    pub(crate) actions: Option<Vec<String>>,
+    pub(crate) resource: ResourceScope,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PrincipalScope {
+    Any,
+    Agent(String),
+    Purpose(String),
+    Instance(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ResourceScope {
+    Any,
+    /// Every tool, or those of one upstream.
+    Tools(Option<String>),
+    /// What is not a tool call: of every upstream, or of one.
+    Methods(Option<String>),
+    Tool(String),
+    /// Everything of one upstream.
+    Upstream(String),
+}
+
+impl PolicySet {
+    /// Parses `files`, or says everything that is wrong with them.
+    pub fn parse(mut files: Vec<PolicyFile>) -> Result<Self, Vec<Diagnostic>> {
+        files.sort_by(|left, right| left.name.cmp(&right.name));
+        let blob = Blob { v: 1, files };
+        let bytes = serde_json::to_vec(&blob).map_err(|error| {
+            let place = Place::at("", "", 0);
+            vec![Diagnostic::error(&place, error.to_string())]
+        })?;
+        let mut problems = Vec::new();
+        let mut policies: Vec<Arc<Policy>> = Vec::new();
+        let mut last_name = None;
+        for file in blob.files {
+            let file = Arc::new(file);
+            if last_name.as_ref() == Some(&file.name) {
+                let place = Place::at(&file.name, &file.text, 0);
+                problems.push(Diagnostic::error(&place, "two files have this name"));
+            }
+            last_name = Some(file.name.clone());
+            read_file(&file, &mut policies, &mut problems);
+        }
+        let mut by_id: HashMap<&str, &Policy> = HashMap::new();
+        for policy in &policies {
+            if let Some(first) = by_id.insert(&policy.id, policy) {
+                let place = first.place();
+                let message = format!(
+                    "two policies have the id `{}`; the other is at {}:{}",
+                    policy.id, place.file, place.line
+                );
+                problems.push(Diagnostic::error(&policy.place(), message).of_policy(&policy.id));
+            }
+        }
+        if policies.len() > POLICIES_MAX {
+            let place = Place::at("", "", 0);
+            let message = format!(
+                "there are {} policies; at most {POLICIES_MAX} are taken",
+                policies.len()
+            );
+            problems.push(Diagnostic::error(&place, message));
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            digest: Digest::of(&bytes),
+            blob: bytes,
+            policies,
+        })
+    }
+
+    /// The digest of [`PolicySet::to_blob`].
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The set as bytes to keep: the files, as they were, sorted by name.
+    pub fn to_blob(&self) -> &[u8] {
+        &self.blob
+    }
+
+    /// Reads what [`PolicySet::to_blob`] gave.
+    pub fn from_blob(blob: &[u8]) -> Result<Self, BlobError> {
+        let read: Blob = serde_json::from_slice(blob).map_err(BlobError::Json)?;
+        if read.v != 1 {
+            return Err(BlobError::Version { v: read.v });
+        }
+        Self::parse(read.files).map_err(BlobError::Policies)
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.policies.len()
+    }
+
+    /// Whether there is none, so that everything is denied.
+    pub fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// The ids, in the order of the files.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.policies.iter().map(|policy| policy.id.as_str())
+    }
+
+    pub(crate) fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+}
+
+fn read_file(
+    file: &Arc<PolicyFile>,
+    policies: &mut Vec<Arc<Policy>>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let set: cedar_policy::PolicySet = match file.text.parse() {
+        Ok(set) => set,
+        Err(errors) => {
+            for error in errors.iter() {
+                problems.push(of_cedar(file, 0, error));
+            }
+            return;
+        }
+    };
+    for template in set.templates() {
+        let offset = template.as_ref().loc().map_or(0, miette_offset);
+        let place = Place::at(&file.name, &file.text, offset);
+        problems.push(
+            Diagnostic::error(&place, "this is a template (`?principal` or `?resource`)")
+                .help("write the policy out; templates are not supported"),
+        );
+    }
+    let mut found: Vec<(usize, &cedar_policy::Policy)> = set
+        .policies()
+        .map(|policy| (policy.as_ref().loc().map_or(0, miette_offset), policy))
+        .collect();
+    found.sort_by_key(|(offset, _)| *offset);
+    for (offset, cedar) in found {
+        match read_policy(file, offset, cedar) {
+            Ok(policy) => policies.push(Arc::new(policy)),
+            Err(mut wrong) => problems.append(&mut wrong),
+        }
+    }
+}
+
+fn miette_offset(location: impl Into<miette::SourceSpan>) -> usize {
+    location.into().offset()
+}
+
+/// What Cedar says, at the place it says it about.
+pub(crate) fn of_cedar(
+    file: &PolicyFile,
+    otherwise: usize,
+    error: &(impl miette::Diagnostic + ?Sized),
+) -> Diagnostic {
+    let label = error.labels().and_then(|mut labels| labels.next());
+    let offset = label
+        .as_ref()
+        .map_or(otherwise, miette::LabeledSpan::offset);
+    let place = Place::at(&file.name, &file.text, offset);
+    let mut message = error.to_string();
+    if let Some(text) = label.as_ref().and_then(|label| label.label()) {
+        message = format!("{message} ({text})");
+    }
+    let diagnostic = Diagnostic::error(&place, message);
+    match error.help() {
+        Some(help) => diagnostic.help(help.to_string()),
+        None => diagnostic,
+    }
+}
+
+fn read_policy(
+    file: &Arc<PolicyFile>,
+    offset: usize,
+    cedar: &cedar_policy::Policy,
+) -> Result<Policy, Vec<Diagnostic>> {
+    let place = Place::at(&file.name, &file.text, offset);
+    let given_id = cedar.annotation("id").filter(|id| !id.is_empty());
+    let id = given_id.map_or_else(
+        || format!("{}:{}", file.name, place.line),
+        ToOwned::to_owned,
+    );
+    let mut problems = Vec::new();
+    let mut wrong = |message: String, help: Option<String>| {
+        let mut diagnostic = Diagnostic::error(&place, message).of_policy(&id);
+        diagnostic.help = help;
+        problems.push(diagnostic);
+    };
+    check_annotations(cedar, &mut wrong);
+    let scope = read_scope(cedar, &mut wrong);
+    let mut names = Names::default();
+    match cedar.to_json() {
+        Ok(json) => names.walk_conditions(&json),
+        Err(error) => wrong(error.to_string(), None),
+    }
+    match scope {
+        Some(scope) if problems.is_empty() => Ok(Policy {
+            cedar: cedar.new_id(PolicyId::new(&id)),
+            effect: cedar.effect(),
+            reason: cedar.annotation("reason").map(ToOwned::to_owned),
+            warn: cedar.annotation("warn").map(ToOwned::to_owned),
+            scope,
+            literals: cedar.entity_literals(),
+            args: names.args,
+            canonical: names.canonical,
+            file: Arc::clone(file),
+            offset,
+            conditions: OnceLock::new(),
+            id,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn check_annotations(cedar: &cedar_policy::Policy, wrong: &mut impl FnMut(String, Option<String>)) {
+    const KNOWN: [&str; 4] = ["id", "reason", "warn", "note"];
+    const LATER: [&str; 3] = ["approval", "mask", "route"];
+    for (name, value) in cedar.annotations() {
+        if LATER.contains(&name) {
+            let message = format!("`@{name}` is not supported yet");
+            wrong(
+                message,
+                Some("what is asked for and not done must not be permitted".to_owned()),
+            );
+        } else if !KNOWN.contains(&name) {
+            let nearest = suggest::nearest(name, KNOWN);
+            let help = match nearest {
+                Some(near) => format!("did you mean `@{near}`?"),
+                None => "known are `@id`, `@reason`, `@warn` and `@note`".to_owned(),
+            };
+            wrong(format!("there is no annotation `@{name}`"), Some(help));
+        } else if value.trim().is_empty() {
+            wrong(format!("`@{name}` is empty"), None);
+        } else if name == "id" && (value.len() > 128 || value.chars().any(char::is_control)) {
+            wrong("an id is at most 128 bytes of text".to_owned(), None);
+        }
+    }
+    if cedar.effect() == Effect::Forbid && cedar.annotation("warn").is_some() {
+        let help = "put it on the permit, or use `@reason` here".to_owned();
+        wrong("`@warn` on a forbid does nothing".to_owned(), Some(help));
+    }
+}
+
+/// What is wrong with a scope, and what to write instead.
+type ScopeError = (String, &'static str);
+
+const PRINCIPAL: &str = "a principal is an `Instance`, in its `Agent` and its `Purpose`s: write \
+    `principal in Agent::\"NAME\"`";
+const ACTION: &str = "it is the group of an upstream's actions: write `action in`";
+const RESOURCE: &str = "a resource is a `Tool::\"UPSTREAM/TOOL\"`, in its `Upstream::\"UPSTREAM\"`";
+
+fn read_scope(
+    cedar: &cedar_policy::Policy,
+    wrong: &mut impl FnMut(String, Option<String>),
+) -> Option<Scope> {
+    let mut say = |(message, help): ScopeError| wrong(message, Some(help.to_owned()));
+    let principal = read_principal(cedar.principal_constraint()).map_err(&mut say);
+    let actions = read_actions(cedar.action_constraint()).map_err(&mut say);
+    let resource = read_resource(cedar.resource_constraint()).map_err(&mut say);
+    Some(Scope {
+        principal: principal.ok()?,
+        actions: actions.ok()?,
+        resource: resource.ok()?,
+    })
+}
+
+fn read_principal(constraint: PrincipalConstraint) -> Result<PrincipalScope, ScopeError> {
+    match constraint {
+        PrincipalConstraint::Any => Ok(PrincipalScope::Any),
+        PrincipalConstraint::Is(ty) if ty.basename() == "Instance" => Ok(PrincipalScope::Any),
+        PrincipalConstraint::Is(ty) => Err((format!("no principal is a `{ty}`"), PRINCIPAL)),
+        PrincipalConstraint::IsIn(ty, _) if ty.basename() != "Instance" => {
+            Err((format!("no principal is a `{ty}`"), PRINCIPAL))
+        }
+        PrincipalConstraint::Eq(uid) if uid.type_name().basename() == "Instance" => {
+            Ok(PrincipalScope::Instance(id_of(&uid)))
+        }
+        PrincipalConstraint::Eq(uid) => Err((format!("no principal is `{uid}` itself"), PRINCIPAL)),
+        PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => {
+            match uid.type_name().basename() {
+                "Agent" => Ok(PrincipalScope::Agent(id_of(&uid))),
+                "Purpose" => Ok(PrincipalScope::Purpose(id_of(&uid))),
+                "Instance" => Ok(PrincipalScope::Instance(id_of(&uid))),
+                _ => Err((format!("no principal is in `{uid}`"), PRINCIPAL)),
+            }
+        }
+    }
+}
+
+fn read_actions(constraint: ActionConstraint) -> Result<Option<Vec<String>>, ScopeError> {
+    match constraint {
+        ActionConstraint::Any => Ok(None),
+        ActionConstraint::Eq(uid) if id_of(&uid).contains(['/', ':']) => {
+            Ok(Some(vec![id_of(&uid)]))
+        }
+        ActionConstraint::Eq(uid) => Err((format!("no call is the action `{uid}` itself"), ACTION)),
+        ActionConstraint::In(uids) => Ok(Some(uids.iter().map(id_of).collect())),
+    }
+}
+
+fn read_resource(constraint: ResourceConstraint) -> Result<ResourceScope, ScopeError> {
+    match constraint {
+        ResourceConstraint::Any => Ok(ResourceScope::Any),
+        ResourceConstraint::Is(ty) => match ty.basename() {
+            "Tool" => Ok(ResourceScope::Tools(None)),
+            "Upstream" => Ok(ResourceScope::Methods(None)),
+            _ => Err((format!("no resource is a `{ty}`"), RESOURCE)),
+        },
+        ResourceConstraint::Eq(uid) => match uid.type_name().basename() {
+            "Tool" => Ok(ResourceScope::Tool(id_of(&uid))),
+            "Upstream" => Ok(ResourceScope::Methods(Some(id_of(&uid)))),
+            _ => Err((format!("no resource is `{uid}`"), RESOURCE)),
+        },
+        ResourceConstraint::In(uid) => match uid.type_name().basename() {
+            "Tool" => Ok(ResourceScope::Tool(id_of(&uid))),
+            "Upstream" => Ok(ResourceScope::Upstream(id_of(&uid))),
+            _ => Err((format!("no resource is in `{uid}`"), RESOURCE)),
+        },
+        ResourceConstraint::IsIn(ty, uid) => match (ty.basename(), uid.type_name().basename()) {
+            ("Tool", "Tool") => Ok(ResourceScope::Tool(id_of(&uid))),
+            ("Tool", "Upstream") => Ok(ResourceScope::Tools(Some(id_of(&uid)))),
+            ("Upstream", "Upstream") => Ok(ResourceScope::Methods(Some(id_of(&uid)))),
+            _ => Err((format!("no resource is a `{ty}` in `{uid}`"), RESOURCE)),
+        },
+    }
+}
+
+pub(crate) fn id_of(uid: &EntityUid) -> String {
+    uid.id().unescaped().to_owned()
+}
+
+/// The arguments that a policy's conditions look at.
+#[derive(Default)]
+struct Names {
+    args: BTreeSet<Vec<String>>,
+    canonical: BTreeSet<Vec<String>>,
+}
+
+impl Names {
+    fn walk_conditions(&mut self, policy: &Value) {
+        let conditions = policy.get("conditions").and_then(Value::as_array);
+        for condition in conditions.into_iter().flatten() {
+            if let Some(body) = condition.get("body") {
+                self.walk(body);
+            }
+        }
+    }
+
+    /// Notes every path below `context` that `expression` reads, the longest first: what is inside
+    /// one is not looked at again. A bare `context.args` is the empty path, which is every argument.
+    fn walk(&mut self, expression: &Value) {
+        if let Some(mut path) = path_in_context(expression) {
+            match (path.len(), path.first().map(String::as_str)) {
+                (0, _) => {
+                    self.args.insert(Vec::new());
+                }
+                (_, Some("args")) => {
+                    self.args.insert(path.split_off(1));
+                }
+                (_, Some("canonical")) => {
+                    self.canonical.insert(path.split_off(1));
+                }
+                _ => {}
+            }
+            return;
+        }
+        match expression {
+            Value::Array(values) => values.iter().for_each(|value| self.walk(value)),
+            Value::Object(members) => members.values().for_each(|value| self.walk(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+/// `["args", "path"]` for `context.args.path` or `context.args has path`.
+fn path_in_context(expression: &Value) -> Option<Vec<String>> {
+    if expression.get("Var").and_then(Value::as_str) == Some("context") {
+        return Some(Vec::new());
+    }
+    let access = expression.get(".").or_else(|| expression.get("has"))?;
+    let mut path = path_in_context(access.get("left")?)?;
+    path.push(access.get("attr")?.as_str()?.to_owned());
+    Some(path)
+}
+
+impl Policy {
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place::at(&self.file.name, &self.file.text, self.offset)
+    }
+
+    /// The place of `word` in the policy, or of the policy.
+    pub(crate) fn place_of(&self, word: &str) -> Place<'_> {
+        let text = self.file.text.get(self.offset..).unwrap_or_default();
+        let own = self.cedar.as_ref().loc().map_or(0, |loc| loc.span.len());
+        let text = text.get(..own).unwrap_or(text);
+        let at = text.match_indices(word).map(|(at, _)| at).find(|at| {
+            let letter = |c: char| c.is_alphanumeric() || c == '_';
+            let before = text.get(..*at).and_then(|text| text.chars().next_back());
+            let after = text
+                .get(at + word.len()..)
+                .and_then(|text| text.chars().next());
+            !before.is_some_and(letter) && !after.is_some_and(letter)
+        });
+        Place::at(
+            &self.file.name,
+            &self.file.text,
+            self.offset + at.unwrap_or(0),
+        )
+    }
+
+    pub(crate) fn error(&self, at: &Place<'_>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(at, message).of_policy(&self.id)
+    }
+
+    pub(crate) fn cedar_says(&self, error: &(impl miette::Diagnostic + ?Sized)) -> Diagnostic {
+        let mut diagnostic = of_cedar(&self.file, self.offset, error).of_policy(&self.id);
+        // Cedar begins by naming the policy, which the place and `policy` do already.
+        let named = [
+            format!("for policy `{}`, ", self.id),
+            format!("while evaluating policy `{}`: ", self.id),
+        ];
+        for prefix in named {
+            if let Some(rest) = diagnostic.message.strip_prefix(&prefix) {
+                diagnostic.message = rest.to_owned();
+            }
+        }
+        diagnostic
+    }
+
+    /// Its conditions one by one, in order: each `when`, taken apart at `&&`, and each `unless`.
+    pub(crate) fn conditions(&self) -> &[Condition] {
+        self.conditions.get_or_init(|| {
+            let Ok(json) = self.cedar.to_json() else {
+                return Vec::new();
+            };
+            let clauses = json.get("conditions").and_then(Value::as_array);
+            let mut out = Vec::new();
+            for clause in clauses.into_iter().flatten() {
+                let (Some(kind), Some(body)) = (clause.get("kind"), clause.get("body")) else {
+                    continue;
+                };
+                match kind.as_str() {
+                    Some("when") => conjuncts(body, &mut out),
+                    _ => out.push(json!({"!": {"arg": body}})),
+                }
+            }
+            out.iter().filter_map(condition).collect()
+        })
+    }
+}
+
+fn conjuncts(body: &Value, out: &mut Vec<Value>) {
+    match body.get("&&") {
+        Some(both) => {
+            for side in ["left", "right"] {
+                if let Some(side) = both.get(side) {
+                    conjuncts(side, out);
+                }
+            }
+        }
+        None => out.push(body.clone()),
+    }
+}
+
+fn condition(body: &Value) -> Option<Condition> {
+    let all = json!({"op": "All"});
+    let json = json!({"effect": "permit", "principal": all, "action": all, "resource": all,
+        "conditions": [{"kind": "when", "body": body}]});
+    let policy = cedar_policy::Policy::from_json(None, json).ok()?;
+    let text = policy.to_cedar()?;
+    let text = text.split_once("when")?.1.trim();
+    let text = text.trim_end_matches(';').trim_end();
+    let text = text.strip_prefix('{')?.strip_suffix('}')?.trim();
+    Some(Condition {
+        text: text.to_owned(),
+        alone: cedar_policy::PolicySet::from_policies([policy]).ok()?,
+    })
+}
+
+impl PrincipalScope {
+    /// Its Cedar text.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Any => "principal".to_owned(),
+            Self::Agent(id) => format!("principal in Agent::{id:?}"),
+            Self::Purpose(id) => format!("principal in Purpose::{id:?}"),
+            Self::Instance(id) => format!("principal == Instance::{id:?}"),
+        }
+    }
+}
+
+/// `a`, `b` and 3 more.
+pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>, max: usize) -> String {
+    let count = names.len();
+    let mut out = String::new();
+    for (index, name) in names.take(max).enumerate() {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(&quoted(name));
+    }
+    if count > max {
+        out.push_str(&format!(" and {} more", count - max));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

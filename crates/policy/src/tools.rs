@@ -1,0 +1,528 @@
+//! The tools of an upstream, from its own `tools/list`, and the check of a call's arguments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use serde_json::{Map, Value};
+use vocab::{Digest, ToolName, UpstreamName, limits, suggest};
+
+use crate::json::Strict;
+use crate::types::Record;
+
+/// Most nodes in one tool's schema.
+const SCHEMA_NODES_MAX: usize = 20_000;
+/// Most steps back that one `pattern` may take on one value.
+const BACKTRACK_MAX: usize = 100_000;
+/// Most schemas looked at to find the names that one tool declares.
+const DECLARATIONS_MAX: usize = 500;
+/// Most arguments named in one refusal.
+const NAMED_MAX: usize = 20;
+
+/// The tools that an upstream listed.
+#[derive(Debug, Clone)]
+pub struct ToolList {
+    upstream: UpstreamName,
+    digest: Digest,
+    tools: BTreeMap<ToolName, Arc<Tool>>,
+    skipped: Vec<String>,
+}
+
+/// Why a text is not a tool list.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolListError {
+    /// Too long.
+    #[error("the tool list is {length} bytes long; at most {max} are taken", max = limits::TOOL_LIST_BYTES_MAX)]
+    TooLong {
+        /// Its length.
+        length: usize,
+    },
+    /// Too many tools.
+    #[error("there are {count} tools; at most {max} are taken", max = limits::TOOLS_MAX)]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+    /// Not JSON, or a key twice.
+    #[error("the tool list is not strict JSON")]
+    Json(#[source] serde_json::Error),
+    /// Not an array.
+    #[error("the tool list is not an array")]
+    NotArray,
+}
+
+/// One tool.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    pub(crate) name: ToolName,
+    /// What policy sees of its arguments.
+    pub(crate) record: Record,
+    /// Why it cannot be called at all.
+    pub(crate) fault: Option<String>,
+    declared: BTreeSet<String>,
+    open: bool,
+    schema: Value,
+    validator: Option<Validator>,
+}
+
+/// Why a call's arguments are refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Without anything that came from the caller.
+    pub(crate) cause: String,
+    /// What the agent is told.
+    pub(crate) reason: String,
+}
+
+impl ToolList {
+    /// Reads a JSON array of tools, as `tools/list` answers it (all pages together).
+    ///
+    /// A tool whose name cannot be used is left out; one whose schema cannot be is kept, and calls
+    /// of it are refused.
+    pub fn parse(upstream: &UpstreamName, text: &[u8]) -> Result<Self, ToolListError> {
+        if text.len() > limits::TOOL_LIST_BYTES_MAX {
+            return Err(ToolListError::TooLong { length: text.len() });
+        }
+        let Strict(list) = serde_json::from_slice(text).map_err(ToolListError::Json)?;
+        let Value::Array(list) = list else {
+            return Err(ToolListError::NotArray);
+        };
+        if list.len() > limits::TOOLS_MAX {
+            return Err(ToolListError::TooMany { count: list.len() });
+        }
+        let mut tools: BTreeMap<ToolName, Arc<Tool>> = BTreeMap::new();
+        let mut skipped = Vec::new();
+        for tool in &list {
+            let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
+            match name.parse::<ToolName>() {
+                Err(error) => skipped.push(error.to_string()),
+                Ok(name) if tools.contains_key(&name) => {
+                    let twice = Tool::faulty(&name, "its upstream lists it twice");
+                    tools.insert(name, Arc::new(twice));
+                }
+                Ok(name) => {
+                    let tool = Tool::new(&name, tool.get("inputSchema"));
+                    tools.insert(name, Arc::new(tool));
+                }
+            }
+        }
+        Ok(Self {
+            upstream: upstream.clone(),
+            digest: Digest::of(text),
+            tools,
+            skipped,
+        })
+    }
+
+    /// Whose tools they are.
+    pub const fn upstream(&self) -> &UpstreamName {
+        &self.upstream
+    }
+
+    /// The digest of the text it was read from.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The tools' names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &ToolName> {
+        self.tools.keys()
+    }
+
+    /// How many tools there are.
+    pub fn len(&self) -> usize {
+        self.tools.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+
+    /// What is wrong with it: tools left out, and tools that cannot be called.
+    pub fn problems(&self) -> Vec<String> {
+        let faults = self.tools.values().filter_map(|tool| {
+            let fault = tool.fault.as_ref()?;
+            Some(format!("`{}` cannot be called: {fault}", tool.name))
+        });
+        let skipped = self.skipped.iter();
+        let skipped = skipped.map(|why| format!("a tool is left out: {why}"));
+        skipped.chain(faults).collect()
+    }
+
+    pub(crate) fn tools(&self) -> impl Iterator<Item = &Arc<Tool>> {
+        self.tools.values()
+    }
+}
+
+impl Tool {
+    fn faulty(name: &ToolName, fault: impl Into<String>) -> Self {
+        Self {
+            name: name.clone(),
+            record: Record::default(),
+            fault: Some(fault.into()),
+            declared: BTreeSet::new(),
+            open: false,
+            schema: Value::Null,
+            validator: None,
+        }
+    }
+
+    fn new(name: &ToolName, schema: Option<&Value>) -> Self {
+        let empty = Value::Object(Map::new());
+        let schema = schema.unwrap_or(&empty);
+        if !schema.is_object() {
+            return Self::faulty(name, "its `inputSchema` is not an object");
+        }
+        if nodes(schema) > SCHEMA_NODES_MAX {
+            return Self::faulty(name, "its `inputSchema` is too large");
+        }
+        let options = jsonschema::options()
+            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_MAX));
+        let validator = match options.build(schema) {
+            Ok(validator) => validator,
+            Err(error) => {
+                let fault = format!("its `inputSchema` is not usable: {}", error.masked());
+                return Self::faulty(name, fault);
+            }
+        };
+        let mut declared = Declared {
+            names: BTreeSet::new(),
+            open: false,
+            left: DECLARATIONS_MAX,
+        };
+        declared.collect(schema, schema);
+        Self {
+            name: name.clone(),
+            record: Record::of_schema(schema),
+            fault: None,
+            declared: declared.names,
+            open: declared.open,
+            schema: schema.clone(),
+            validator: Some(validator),
+        }
+    }
+
+    /// Checks a call's arguments against what the tool declares.
+    pub(crate) fn check(&self, args: &Value, allow_undeclared: bool) -> Result<(), Refusal> {
+        let tool = &self.name;
+        let Some(validator) = &self.validator else {
+            let fault = self.fault.as_deref().unwrap_or("its schema is not usable");
+            let reason = format!("The tool `{tool}` cannot be called: {fault}.");
+            return Err(Refusal {
+                cause: "the tool's own schema is not usable".to_owned(),
+                reason,
+            });
+        };
+        if !self.open
+            && !allow_undeclared
+            && let Some(args) = args.as_object()
+            && let Some(name) = args.keys().find(|name| !self.declared.contains(*name))
+        {
+            return Err(self.undeclared(name));
+        }
+        match validator.validate(args) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.invalid(&error)),
+        }
+    }
+
+    fn undeclared(&self, name: &str) -> Refusal {
+        let nearest = suggest::nearest(name, self.declared.iter().map(String::as_str));
+        let hint = match nearest {
+            Some(near) => format!("Did you mean `{near}`{}? ", self.typed(near)),
+            None => String::new(),
+        };
+        Refusal {
+            cause: "an argument that the tool does not declare".to_owned(),
+            reason: format!(
+                "`{}` takes no argument {}. {hint}{}",
+                self.name,
+                quoted(name),
+                self.takes()
+            ),
+        }
+    }
+
+    /// ` (string)`, or nothing where the schema does not say.
+    fn typed(&self, argument: &str) -> String {
+        match self.described(argument) {
+            Some(ty) => format!(" ({ty})"),
+            None => String::new(),
+        }
+    }
+
+    fn described(&self, argument: &str) -> Option<String> {
+        let properties = self.schema.get("properties")?;
+        describe(&self.schema, properties.get(argument)?)
+    }
+
+    /// A sentence that lists the arguments.
+    fn takes(&self) -> String {
+        if self.declared.is_empty() {
+            return "It takes no arguments.".to_owned();
+        }
+        let required: Vec<&str> = self
+            .schema
+            .get("required")
+            .and_then(Value::as_array)
+            .map(|names| names.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let named: Vec<String> = self
+            .declared
+            .iter()
+            .take(NAMED_MAX)
+            .map(|name| {
+                let ty = self.described(name);
+                let must = required.contains(&name.as_str()).then_some("required");
+                let notes: Vec<&str> = ty.as_deref().into_iter().chain(must).collect();
+                match notes.is_empty() {
+                    true => format!("`{name}`"),
+                    false => format!("`{name}` ({})", notes.join(", ")),
+                }
+            })
+            .collect();
+        let more = match self.declared.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("It takes {}{more}.", named.join(", "))
+    }
+
+    fn invalid(&self, error: &ValidationError<'_>) -> Refusal {
+        let path = error.instance_path().as_str();
+        let name = dotted(path);
+        // The path names members, which may be the caller's own words where a schema is open.
+        let known = name.as_deref().is_some_and(|name| {
+            let first = name.split(['.', '[']).next().unwrap_or_default();
+            self.declared.contains(first) && !name.contains('.')
+        });
+        let subject = match &name {
+            Some(name) => format!("argument {}", quoted(name)),
+            None => "the arguments".to_owned(),
+        };
+        let (verb, what) = match error.kind() {
+            ValidationErrorKind::Type { kind } => {
+                let expected = match kind {
+                    TypeKind::Single(ty) => ty.to_string(),
+                    TypeKind::Multiple(types) => {
+                        let types: Vec<String> = types.iter().map(|ty| ty.to_string()).collect();
+                        types.join(" or ")
+                    }
+                };
+                let is = json_type(error.instance());
+                (
+                    "must be",
+                    format!("of type {expected}, and is of type {is}"),
+                )
+            }
+            ValidationErrorKind::Required { property } => {
+                let property = property.as_str().unwrap_or_default();
+                match &name {
+                    None => {
+                        let ty = self.typed(property);
+                        let text = format!("argument `{property}`{ty} is missing");
+                        return self.refusal(&text, &text);
+                    }
+                    Some(_) => ("lacks", format!("its member `{property}`")),
+                }
+            }
+            ValidationErrorKind::Enum { options } => (
+                "must be",
+                options_text(options).unwrap_or_else(|| "one of its options".into()),
+            ),
+            ValidationErrorKind::AdditionalProperties { unexpected }
+            | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+                if let (None, Some(first)) = (&name, unexpected.first()) {
+                    return self.undeclared(first);
+                }
+                (
+                    "holds",
+                    "a member that the tool does not declare".to_owned(),
+                )
+            }
+            ValidationErrorKind::AnyOf { .. }
+            | ValidationErrorKind::OneOfNotValid { .. }
+            | ValidationErrorKind::OneOfMultipleValid { .. } => (
+                "must be",
+                match name.as_deref().and_then(|name| self.described(name)) {
+                    Some(ty) => ty,
+                    None => "of one of the forms that the tool declares".to_owned(),
+                },
+            ),
+            _ => ("is not valid:", error.masked().to_string()),
+        };
+        let public = if known { &subject } else { "an argument" };
+        self.refusal(
+            &format!("{public} {verb} {what}"),
+            &format!("{subject} {verb} {what}"),
+        )
+    }
+
+    fn refusal(&self, cause: &str, reason: &str) -> Refusal {
+        Refusal {
+            cause: cause.to_owned(),
+            reason: format!(
+                "`{}` cannot be called so: {reason}. {}",
+                self.name,
+                self.takes()
+            ),
+        }
+    }
+}
+
+/// A name for a sentence: backticks, nothing invisible, not long.
+pub(crate) fn quoted(name: &str) -> String {
+    let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+    let more = if name.chars().nth(64).is_some() {
+        "…"
+    } else {
+        ""
+    };
+    format!("`{shown}{more}`")
+}
+
+/// `/edits/0/path` as `edits[0].path`.
+fn dotted(pointer: &str) -> Option<String> {
+    let mut out = String::new();
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        if !out.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
+            out.push_str(&format!("[{part}]"));
+        } else {
+            if !out.is_empty() {
+                out.push('.');
+            }
+            out.push_str(&part);
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+const fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// `one of "a", "b"`, if that is short.
+fn options_text(options: &Value) -> Option<String> {
+    let options = options
+        .as_array()
+        .filter(|options| options.len() <= NAMED_MAX)?;
+    let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+    let text = format!("one of {}", options.join(", "));
+    (text.len() <= 400).then_some(text)
+}
+
+/// What a property's schema asks for, in a few words.
+fn describe(root: &Value, property: &Value) -> Option<String> {
+    let property = refers_to(root, property).unwrap_or(property);
+    if let Some(options) = property.get("enum") {
+        return options_text(options);
+    }
+    match property.get("type") {
+        Some(Value::String(ty)) if ty == "array" => {
+            let items = property.get("items");
+            let items = items.map(|items| refers_to(root, items).unwrap_or(items));
+            Some(
+                match items
+                    .and_then(|items| items.get("type"))
+                    .and_then(Value::as_str)
+                {
+                    Some(items) => format!("array of {items}"),
+                    None => "array".to_owned(),
+                },
+            )
+        }
+        Some(Value::String(ty)) => Some(ty.clone()),
+        Some(Value::Array(types)) => {
+            let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
+            Some(types.join(" or "))
+        }
+        _ => {
+            let branches = property.get("anyOf").or_else(|| property.get("oneOf"))?;
+            let branches: Option<Vec<String>> = branches
+                .as_array()?
+                .iter()
+                .take(NAMED_MAX)
+                .map(|branch| {
+                    branch
+                        .get("type")
+                        .and_then(Value::as_str)
+                        .map(ToOwned::to_owned)
+                })
+                .collect();
+            Some(branches?.join(" or "))
+        }
+    }
+}
+
+/// The argument names that a schema declares, wherever JSON Schema lets it do so.
+struct Declared {
+    names: BTreeSet<String>,
+    /// Others are allowed.
+    open: bool,
+    left: usize,
+}
+
+impl Declared {
+    fn collect(&mut self, root: &Value, schema: &Value) {
+        let Some(left) = self.left.checked_sub(1) else {
+            return;
+        };
+        self.left = left;
+        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+            self.names.extend(properties.keys().cloned());
+        }
+        for word in [
+            "additionalProperties",
+            "unevaluatedProperties",
+            "patternProperties",
+        ] {
+            let says = schema.get(word);
+            self.open |= says.is_some_and(|says| says.is_object() || says == &Value::Bool(true));
+        }
+        for word in ["allOf", "anyOf", "oneOf"] {
+            let branches = schema.get(word).and_then(Value::as_array);
+            for branch in branches.into_iter().flatten() {
+                self.collect(root, branch);
+            }
+        }
+        for word in ["then", "else"] {
+            if let Some(branch) = schema.get(word) {
+                self.collect(root, branch);
+            }
+        }
+        let branches = schema.get("dependentSchemas").and_then(Value::as_object);
+        for branch in branches.into_iter().flat_map(Map::values) {
+            self.collect(root, branch);
+        }
+        if let Some(target) = refers_to(root, schema) {
+            self.collect(root, target);
+        }
+    }
+}
+
+/// What a local `$ref` in `schema` points to.
+fn refers_to<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
+    let reference = schema.get("$ref").and_then(Value::as_str)?;
+    root.pointer(reference.strip_prefix('#')?)
+}
+
+fn nodes(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(nodes).sum::<usize>(),
+        Value::Object(members) => 1 + members.values().map(nodes).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;
