@@ -1,0 +1,533 @@
+//! In which era a server speaks, and what we ask it on our own account: the handshake, and its
+//! list of tools.
+//!
+//! `server/discover` is sent first. A server that answers it is modern; so is one that refuses it
+//! with an error that only the modern era has. Any other error, and silence, means `initialize`.
+//! What was found is kept until a link fails to open.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use ::http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use mcp::{Era, ProtocolVersion};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+use tracing::debug;
+use vocab::limits::{PAGES_MAX, TOOL_LIST_BYTES_MAX, TOOLS_MAX};
+
+use super::pool::{Opening, Upstream};
+use super::{Exchange, ExchangeError, Link, OpenError, Outgoing, SendError};
+
+/// How long a server may think about `server/discover` before it is sent `initialize` too.
+const DISCOVER_WAIT: Duration = Duration::from_secs(10);
+/// Errors that only a modern server gives.
+const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32_099..=-32_020;
+
+/// What a server said of itself.
+#[derive(Debug, Clone)]
+pub struct Probed {
+    /// The version that is spoken with it.
+    pub version: ProtocolVersion,
+    /// The versions it offers, where it says.
+    pub supported_versions: Vec<String>,
+    /// Its capabilities, as it wrote them.
+    pub capabilities: Bytes,
+    /// Its name and version, as it wrote them.
+    pub server_info: Option<Bytes>,
+    /// The whole result of `server/discover` or `initialize`; empty where a modern server
+    /// answered with an error.
+    pub result: Bytes,
+}
+
+impl Probed {
+    /// Its era.
+    pub const fn era(&self) -> Era {
+        self.version.era()
+    }
+}
+
+/// Why a request of our own got no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AskError {
+    /// It was not sent, perhaps.
+    #[error("`{method}` failed: {source}")]
+    Send {
+        /// The method.
+        method: &'static str,
+        /// The cause.
+        source: SendError,
+    },
+    /// It was not answered.
+    #[error("`{method}` failed: {source}")]
+    Exchange {
+        /// The method.
+        method: &'static str,
+        /// The cause.
+        source: ExchangeError,
+    },
+    /// The server refused.
+    #[error("`{method}` was refused with error {code}")]
+    Refused {
+        /// The method.
+        method: &'static str,
+        /// The JSON-RPC error code.
+        code: i64,
+    },
+    /// The result is not what the method gives.
+    #[error("`{method}` gave a malformed result")]
+    Malformed {
+        /// The method.
+        method: &'static str,
+    },
+    /// It took too long.
+    #[error("`{method}` was not answered within {after:?}")]
+    Timeout {
+        /// The method.
+        method: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// We have no version in common.
+    #[error("the server speaks {offered:?}, and we speak none of them")]
+    NoCommonVersion {
+        /// What it offers.
+        offered: Vec<String>,
+    },
+}
+
+/// Why the tools of a server could not be listed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ListError {
+    /// No link.
+    #[error("no link")]
+    Open(#[from] OpenError),
+    /// A page was not given.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// It has too many tools.
+    #[error("more than {limit} tools")]
+    TooManyTools {
+        /// The limit.
+        limit: usize,
+    },
+    /// It gives too many pages.
+    #[error("more than {limit} pages")]
+    TooManyPages {
+        /// The limit.
+        limit: usize,
+    },
+    /// The list is too long.
+    #[error("a list of more than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Upstream {
+    /// What the server said of itself, asked on a link of its own unless it is known.
+    pub async fn probe(&self) -> Result<Arc<Probed>, OpenError> {
+        if let Some(probed) = self.known() {
+            return Ok(probed);
+        }
+        if self.config().shared {
+            self.link("", Opening::Handshake).await?;
+            return self.known().ok_or(OpenError::Closed);
+        }
+        Ok(self.ready().await?.1)
+    }
+
+    /// What is known without asking.
+    pub fn known(&self) -> Option<Arc<Probed>> {
+        self.probed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Forgets what is known: the next link asks again. For a server that answered in the wrong
+    /// era.
+    pub fn forget(&self) {
+        self.remember(None);
+    }
+
+    fn remember(&self, probed: Option<Arc<Probed>>) {
+        *self.probed.lock().unwrap_or_else(PoisonError::into_inner) = probed;
+    }
+
+    /// The server's tools, all pages of them, as one JSON array of what it wrote. Asked on a link
+    /// of its own, or on the shared one.
+    pub async fn list_tools(&self) -> Result<Vec<u8>, ListError> {
+        if self.config().shared {
+            let link = self.link("", Opening::Handshake).await?;
+            let probed = self.probe().await?;
+            return self.list_on(&link, &probed).await;
+        }
+        let (link, probed) = self.ready().await?;
+        self.list_on(&link, &probed).await
+    }
+
+    async fn list_on(&self, link: &Link, probed: &Probed) -> Result<Vec<u8>, ListError> {
+        #[derive(Deserialize)]
+        struct Page<'a> {
+            #[serde(borrow)]
+            tools: Vec<&'a RawValue>,
+            #[serde(rename = "nextCursor")]
+            next: Option<String>,
+        }
+        const METHOD: &str = "tools/list";
+        let after = self.config().call_timeout;
+        let mut list = Vec::from(*b"[");
+        let mut count = 0_usize;
+        let mut cursor: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let mut params = serde_json::Map::new();
+            if let Some(cursor) = cursor {
+                params.insert("cursor".into(), cursor.into());
+            }
+            let own = Own {
+                method: METHOD,
+                params,
+                version: Some(probed.version),
+            };
+            let result = own.ask(link, after).await?;
+            let page: Page<'_> = serde_json::from_slice(&result)
+                .map_err(|_| AskError::Malformed { method: METHOD })?;
+            for tool in page.tools {
+                if count > 0 {
+                    list.push(b',');
+                }
+                list.extend_from_slice(tool.get().as_bytes());
+                count += 1;
+                if count > TOOLS_MAX {
+                    return Err(ListError::TooManyTools { limit: TOOLS_MAX });
+                }
+                if list.len() > TOOL_LIST_BYTES_MAX {
+                    return Err(ListError::TooLong {
+                        limit: TOOL_LIST_BYTES_MAX,
+                    });
+                }
+            }
+            if page.next.is_none() {
+                list.push(b']');
+                return Ok(list);
+            }
+            cursor = page.next;
+        }
+        Err(ListError::TooManyPages { limit: PAGES_MAX })
+    }
+
+    /// Opens a link that is ready for requests in the server's era.
+    pub(super) async fn ready(&self) -> Result<(Link, Arc<Probed>), OpenError> {
+        let opened = match self.known() {
+            Some(probed) => self.reopen(probed).await,
+            None => self.discover().await,
+        };
+        match &opened {
+            Ok((_, probed)) => self.remember(Some(Arc::clone(probed))),
+            Err(_) => self.forget(),
+        }
+        opened
+    }
+
+    async fn reopen(&self, known: Arc<Probed>) -> Result<(Link, Arc<Probed>), OpenError> {
+        let link = self.open()?;
+        if known.era() == Era::Modern {
+            return Ok((link, known));
+        }
+        let probed = self.initialize(&link).await.map_err(OpenError::Handshake)?;
+        Ok((link, Arc::new(probed)))
+    }
+
+    async fn discover(&self) -> Result<(Link, Arc<Probed>), OpenError> {
+        let link = self.open()?;
+        let name = self.name();
+        let own = Own::new("server/discover", Some(ProtocolVersion::LATEST));
+        let mut pending = own.send(&link, self.config().start_timeout).await;
+        let first = match &mut pending {
+            Ok(exchange) => timeout(DISCOVER_WAIT, verdict(exchange)).await.ok(),
+            Err(_) => Some(Verdict::Legacy),
+        };
+        let legacy = match first {
+            Some(Verdict::Modern(probed)) => return Ok((link, Arc::new(probed))),
+            Some(Verdict::NoCommonVersion(offered)) => {
+                return Err(OpenError::Handshake(AskError::NoCommonVersion { offered }));
+            }
+            Some(Verdict::Legacy) => {
+                debug!(upstream.name = %name, "Upstream {name} does not know `server/discover`");
+                // Some servers end when they are spoken to before `initialize`.
+                let link = if link.is_alive() { link } else { self.open()? };
+                let probed = self.initialize(&link).await.map_err(OpenError::Handshake)?;
+                return Ok((link, Arc::new(probed)));
+            }
+            // Slow, or silent. Both questions stay open, since the first must not be cancelled on
+            // a server that may not know cancellation yet.
+            None => self.initialize(&link),
+        };
+        let Ok(exchange) = &mut pending else {
+            return Err(OpenError::Closed);
+        };
+        let modern = async {
+            match verdict(exchange).await {
+                Verdict::Modern(probed) => probed,
+                Verdict::Legacy | Verdict::NoCommonVersion(_) => std::future::pending().await,
+            }
+        };
+        let probed = tokio::select! {
+            biased;
+            probed = modern => Ok(probed),
+            probed = legacy => probed,
+        };
+        let probed = probed.map_err(OpenError::Handshake)?;
+        drop(pending);
+        Ok((link, Arc::new(probed)))
+    }
+
+    /// Opens the conversation as a legacy client that can do nothing.
+    async fn initialize(&self, link: &Link) -> Result<Probed, AskError> {
+        const METHOD: &str = "initialize";
+        let after = self.config().start_timeout;
+        let mut own = Own::new(METHOD, None);
+        let version = ProtocolVersion::LATEST_LEGACY.as_str();
+        own.params.insert("protocolVersion".into(), version.into());
+        own.params.insert("capabilities".into(), json!({}));
+        own.params.insert("clientInfo".into(), client_info());
+        let result = own.ask(link, after).await?;
+        let said: Said<'_> =
+            serde_json::from_slice(&result).map_err(|_| AskError::Malformed { method: METHOD })?;
+        let offered = said
+            .version
+            .clone()
+            .ok_or(AskError::Malformed { method: METHOD })?;
+        let version = offered
+            .parse()
+            .ok()
+            .filter(|it: &ProtocolVersion| it.era() == Era::Legacy);
+        let Some(version) = version else {
+            return Err(AskError::NoCommonVersion {
+                offered: vec![offered],
+            });
+        };
+        let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
+        link.notify(body.into(), Vec::new())
+            .await
+            .map_err(|source| AskError::Send {
+                method: METHOD,
+                source,
+            })?;
+        Ok(said.probed(version, &result))
+    }
+}
+
+/// Numbers our requests: several may be under way on a shared link.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A request of ours.
+struct Own {
+    method: &'static str,
+    params: serde_json::Map<String, serde_json::Value>,
+    /// The version that is spoken, where one is.
+    version: Option<ProtocolVersion>,
+}
+
+impl Own {
+    fn new(method: &'static str, version: Option<ProtocolVersion>) -> Self {
+        Self {
+            method,
+            params: serde_json::Map::new(),
+            version,
+        }
+    }
+
+    async fn send(mut self, link: &Link, after: Duration) -> Result<Exchange, SendError> {
+        let mut headers = Vec::new();
+        if let Some(version) = self.version.filter(|it| it.era() == Era::Modern) {
+            let meta = json!({
+                "io.modelcontextprotocol/protocolVersion": version.as_str(),
+                "io.modelcontextprotocol/clientCapabilities": {},
+                "io.modelcontextprotocol/clientInfo": client_info(),
+            });
+            self.params.insert("_meta".into(), meta);
+            let header = |name, value| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            };
+            headers.push(header("mcp-protocol-version", version.as_str()));
+            headers.push(header("mcp-method", self.method));
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("tipstaff:{number}");
+        let body = json!({
+            "jsonrpc": "2.0", "id": id, "method": self.method, "params": self.params,
+        });
+        let outgoing = Outgoing {
+            body: body.to_string().into(),
+            id: format!("\"{id}\""),
+            progress_token: None,
+            headers,
+        };
+        link.request_within(outgoing, after).await
+    }
+
+    /// The result, as it was written.
+    async fn ask(self, link: &Link, after: Duration) -> Result<Bytes, AskError> {
+        let method = self.method;
+        let asking = async {
+            let mut exchange = self
+                .send(link, after)
+                .await
+                .map_err(|source| AskError::Send { method, source })?;
+            let response = exchange.response().await;
+            let response = response.map_err(|source| AskError::Exchange { method, source })?;
+            match Answer::read(&response.json) {
+                Answer::Result(result) => Ok(result),
+                Answer::Error { code, .. } => Err(AskError::Refused { method, code }),
+                Answer::Malformed => Err(AskError::Malformed { method }),
+            }
+        };
+        timeout(after, asking)
+            .await
+            .unwrap_or(Err(AskError::Timeout { method, after }))
+    }
+}
+
+enum Answer {
+    Result(Bytes),
+    Error {
+        code: i64,
+        supported: Option<Vec<String>>,
+    },
+    Malformed,
+}
+
+impl Answer {
+    fn read(json: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Response<'a> {
+            #[serde(borrow)]
+            result: Option<&'a RawValue>,
+            error: Option<Fault>,
+        }
+        #[derive(Deserialize)]
+        struct Fault {
+            code: i64,
+            data: Option<serde_json::Value>,
+        }
+        match serde_json::from_slice(json) {
+            Ok(Response {
+                result: Some(result),
+                error: None,
+            }) => Self::Result(Bytes::copy_from_slice(result.get().as_bytes())),
+            Ok(Response {
+                result: None,
+                error: Some(Fault { code, data }),
+            }) => {
+                let supported = data.and_then(|data| data.get("supported").cloned());
+                let supported = supported.and_then(|it| serde_json::from_value(it).ok());
+                Self::Error { code, supported }
+            }
+            Ok(_) | Err(_) => Self::Malformed,
+        }
+    }
+}
+
+enum Verdict {
+    Modern(Probed),
+    /// Modern, in a version that we do not speak, and nothing else.
+    NoCommonVersion(Vec<String>),
+    Legacy,
+}
+
+/// What the answer to `server/discover` says about the era.
+async fn verdict(exchange: &mut Exchange) -> Verdict {
+    let (json, status) = match exchange.response().await {
+        Ok(message) => (message.json, None),
+        Err(ExchangeError::Http { status, body }) => (body, Some(status)),
+        Err(_) => return Verdict::Legacy,
+    };
+    match Answer::read(&json) {
+        Answer::Result(result) if status.is_none() => {
+            let Ok(said) = serde_json::from_slice::<Said<'_>>(&result) else {
+                return Verdict::Legacy;
+            };
+            let Some(offered) = &said.supported else {
+                return Verdict::Legacy;
+            };
+            match common(offered) {
+                Some(Era::Modern) => Verdict::Modern(said.probed(ProtocolVersion::LATEST, &result)),
+                Some(Era::Legacy) => Verdict::Legacy,
+                None => Verdict::NoCommonVersion(offered.clone()),
+            }
+        }
+        Answer::Error { code, supported } if MODERN_ERRORS.contains(&code) => {
+            let offered = supported.unwrap_or_else(|| vec![ProtocolVersion::LATEST.to_string()]);
+            match common(&offered) {
+                Some(Era::Modern) => Verdict::Modern(Probed {
+                    version: ProtocolVersion::LATEST,
+                    supported_versions: offered,
+                    capabilities: Bytes::from_static(b"{}"),
+                    server_info: None,
+                    result: Bytes::new(),
+                }),
+                Some(Era::Legacy) => Verdict::Legacy,
+                None => Verdict::NoCommonVersion(offered),
+            }
+        }
+        Answer::Result(_) | Answer::Error { .. } | Answer::Malformed => Verdict::Legacy,
+    }
+}
+
+/// The era of the best version that both speak.
+fn common(offered: &[String]) -> Option<Era> {
+    let known = offered
+        .iter()
+        .filter_map(|it| it.parse::<ProtocolVersion>().ok());
+    known.max().map(ProtocolVersion::era)
+}
+
+/// What `server/discover` and `initialize` tell.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(rename = "protocolVersion")]
+    version: Option<String>,
+    #[serde(rename = "supportedVersions")]
+    supported: Option<Vec<String>>,
+    #[serde(borrow)]
+    capabilities: Option<&'a RawValue>,
+    #[serde(borrow, rename = "serverInfo")]
+    server_info: Option<&'a RawValue>,
+    #[serde(borrow, rename = "_meta")]
+    meta: Option<SaidMeta<'a>>,
+}
+
+#[derive(Deserialize)]
+struct SaidMeta<'a> {
+    #[serde(borrow, rename = "io.modelcontextprotocol/serverInfo")]
+    server_info: Option<&'a RawValue>,
+}
+
+impl Said<'_> {
+    fn probed(self, version: ProtocolVersion, result: &Bytes) -> Probed {
+        let bytes = |raw: &RawValue| Bytes::copy_from_slice(raw.get().as_bytes());
+        let server_info = self.server_info.or_else(|| self.meta?.server_info);
+        Probed {
+            version,
+            supported_versions: self.supported.unwrap_or_else(|| vec![version.to_string()]),
+            capabilities: self
+                .capabilities
+                .map_or_else(|| Bytes::from_static(b"{}"), bytes),
+            server_info: server_info.map(bytes),
+            result: result.clone(),
+        }
+    }
+}
+
+fn client_info() -> serde_json::Value {
+    json!({"name": "tipstaff", "version": env!("CARGO_PKG_VERSION")})
+}

@@ -1,0 +1,549 @@
+//! A server that is a child process: one JSON-RPC message a line, on its stdin and stdout.
+//!
+//! Three tasks per child: one writes, one reads and brings each message to whoever waits for it,
+//! one attends the process and ends it. What it writes to stderr is kept, a few lines of it, for
+//! people.
+//!
+//! A line has no end of line in it, so line feeds between the tokens of a body are sent as
+//! spaces. JSON has them nowhere else.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use vocab::limits::RESPONSE_BYTES_MAX;
+use vocab::{Secret, UpstreamName};
+
+use super::frame::Frame;
+use super::{
+    Cause, ExchangeError, Message, MessageKind, Method, OpenError, Outgoing, SendError, State,
+    Transport, UNSOLICITED_BYTES_MAX, UNSOLICITED_QUEUE_MAX, UpstreamConfig, sandbox,
+};
+
+/// What a child gets of our environment, where it is set; nothing else is passed on.
+pub(super) const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+/// How long a child may take to end by itself, and then after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+/// Messages waiting to be written.
+const WRITE_QUEUE_MAX: usize = 64;
+/// Progress notifications of one exchange waiting to be taken; more are dropped.
+const PROGRESS_QUEUE_MAX: usize = 64;
+/// Longer progress notifications are dropped.
+const PROGRESS_BYTES_MAX: usize = 64 * 1024;
+const STDERR_LINES_MAX: usize = 50;
+const STDERR_LINE_BYTES_MAX: usize = 1024;
+
+/// A running child.
+pub(super) struct Pipe {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    lines: mpsc::Sender<Line>,
+    waiting: Mutex<Waiting>,
+    unsolicited: broadcast::Sender<Message>,
+    /// The child is ending, or is to end.
+    stop: CancellationToken,
+    state: Arc<State>,
+}
+
+struct Line {
+    body: Bytes,
+    /// Told when it is written; dropped if it is not. Nobody waits for a cancellation.
+    written: Option<oneshot::Sender<io::Result<()>>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    by_id: HashMap<String, Slot>,
+    id_by_token: HashMap<String, String>,
+    gone: Option<Cause>,
+}
+
+struct Slot {
+    token: Option<String>,
+    progress: mpsc::Sender<Message>,
+    response: oneshot::Sender<Result<Message, ExchangeError>>,
+}
+
+impl Waiting {
+    fn take(&mut self, id: &str) -> Option<Slot> {
+        let slot = self.by_id.remove(id)?;
+        if let Some(token) = &slot.token {
+            self.id_by_token.remove(token);
+        }
+        Some(slot)
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Its maps are whole after each statement, so a panic elsewhere leaves them usable.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails all that wait, and all that come, for the first reason given.
+    fn fail(&self, cause: Cause) {
+        let mut waiting = self.waiting();
+        let cause = waiting.gone.get_or_insert(cause).clone();
+        waiting.id_by_token.clear();
+        for (_, slot) in waiting.by_id.drain() {
+            // Whoever no longer waits need not be told.
+            let _unheard = slot.response.send(Err(ExchangeError::Gone(cause.clone())));
+        }
+    }
+
+    fn gone(&self) -> Cause {
+        self.waiting().gone.clone().unwrap_or(Cause::Closed)
+    }
+
+    /// Brings a line to whoever waits for it.
+    fn route(&self, line: Bytes) {
+        let Some(frame) = Frame::read(&line) else {
+            debug!(
+                bytes = line.len(),
+                "Ignored a line of a child that is no message"
+            );
+            return;
+        };
+        let message = frame.message(line);
+        if frame.kind == MessageKind::Response {
+            let slot = frame.id.and_then(|id| self.waiting().take(&id));
+            let Some(slot) = slot else {
+                debug!("Ignored a response of a child that nobody waits for");
+                return;
+            };
+            let _unheard = slot.response.send(Ok(message));
+            return;
+        }
+        if let Some(token) = frame.progress {
+            let waiting = self.waiting();
+            let slot = waiting
+                .id_by_token
+                .get(&token)
+                .and_then(|id| waiting.by_id.get(id));
+            if let Some(slot) = slot
+                && message.json.len() <= PROGRESS_BYTES_MAX
+            {
+                // Progress may be lost: the queue is bounded and the child must not block.
+                let _full = slot.progress.try_send(message);
+            }
+            return;
+        }
+        if message.json.len() <= UNSOLICITED_BYTES_MAX {
+            // Nobody may be listening.
+            let _unheard = self.unsolicited.send(message);
+        }
+    }
+}
+
+impl Pipe {
+    /// Starts the child.
+    pub(super) fn open(
+        config: &Arc<UpstreamConfig>,
+        state: &Arc<State>,
+        stderr: &Arc<StderrTail>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, OpenError> {
+        let mut command = command(config)?;
+        let mut child = command.spawn().map_err(|error| OpenError::Spawn {
+            program: command
+                .as_std()
+                .get_program()
+                .to_string_lossy()
+                .into_owned(),
+            what: error.to_string(),
+        })?;
+        let (Some(stdin), Some(stdout), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(OpenError::Unusable {
+                what: "the child has no pipes".into(),
+            });
+        };
+        let (lines, queue) = mpsc::channel(WRITE_QUEUE_MAX);
+        let shared = Arc::new(Shared {
+            lines,
+            waiting: Mutex::default(),
+            unsolicited: broadcast::channel(UNSOLICITED_QUEUE_MAX).0,
+            stop: state.closed.child_token(),
+            state: Arc::clone(state),
+        });
+        let tasks = &state.tasks;
+        tasks.spawn(write(stdin, queue, shared.stop.clone()));
+        let reader = tasks.spawn(read(stdout, Arc::clone(&shared)));
+        let listener = tasks.spawn(listen(errors, Arc::clone(config), Arc::clone(stderr)));
+        let readers = [reader, listener];
+        tasks.spawn(attend(
+            child,
+            readers,
+            Arc::clone(&shared),
+            config.name.clone(),
+            place,
+        ));
+        Ok(Self { shared })
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.shared.stop.is_cancelled()
+    }
+
+    pub(super) fn unsolicited(&self) -> broadcast::Receiver<Message> {
+        self.shared.unsolicited.subscribe()
+    }
+
+    /// Writes one message.
+    pub(super) async fn write(&self, body: Bytes, after: Duration) -> Result<(), SendError> {
+        let deadline = Instant::now() + after;
+        let not_sent = || SendError::NotSent(self.shared.gone());
+        let (told, written) = oneshot::channel();
+        let line = Line {
+            body: one_line(body),
+            written: Some(told),
+        };
+        match timeout_at(deadline, self.shared.lines.send(line)).await {
+            Err(_) => return Err(SendError::NotSent(Cause::Timeout { after })),
+            Ok(Err(_)) => return Err(not_sent()),
+            Ok(Ok(())) => {}
+        }
+        match timeout_at(deadline, written).await {
+            // The writer may be in the middle of it.
+            Err(_) => Err(SendError::Unknown(Cause::Timeout { after })),
+            Ok(Err(_)) => Err(not_sent()),
+            Ok(Ok(Err(error))) => Err(SendError::Unknown(Cause::Broken {
+                what: error.to_string(),
+            })),
+            Ok(Ok(Ok(()))) => Ok(()),
+        }
+    }
+
+    pub(super) async fn request(
+        &self,
+        outgoing: Outgoing,
+        method: Method,
+        after: Duration,
+    ) -> Result<Exchange, SendError> {
+        let Outgoing {
+            body,
+            id,
+            progress_token: token,
+            headers: _,
+        } = outgoing;
+        let (progress_to, progress) = mpsc::channel(PROGRESS_QUEUE_MAX);
+        let (response_to, response) = oneshot::channel();
+        {
+            let mut waiting = self.shared.waiting();
+            if let Some(cause) = &waiting.gone {
+                return Err(SendError::NotSent(cause.clone()));
+            }
+            if waiting.by_id.contains_key(&id) {
+                return Err(SendError::NotSent(Cause::DuplicateId));
+            }
+            if let Some(token) = &token {
+                waiting.id_by_token.insert(token.clone(), id.clone());
+            }
+            let slot = Slot {
+                token,
+                progress: progress_to,
+                response: response_to,
+            };
+            waiting.by_id.insert(id.clone(), slot);
+        }
+        // From here on its drop clears the slot.
+        let mut exchange = Exchange {
+            shared: Arc::clone(&self.shared),
+            id,
+            progress,
+            response,
+            is_cancellable: method != Method::Initialize,
+        };
+        match self.write(body, after).await {
+            Ok(()) => Ok(exchange),
+            Err(error) => {
+                exchange.is_cancellable &= matches!(error, SendError::Unknown(_));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A request that a child has been sent.
+pub(super) struct Exchange {
+    shared: Arc<Shared>,
+    id: String,
+    progress: mpsc::Receiver<Message>,
+    response: oneshot::Receiver<Result<Message, ExchangeError>>,
+    is_cancellable: bool,
+}
+
+impl Exchange {
+    /// Progress, in order, then the response.
+    pub(super) async fn next(&mut self) -> Result<Message, ExchangeError> {
+        tokio::select! {
+            // The response closes the channel of progress, which still gives what it holds.
+            biased;
+            Some(message) = self.progress.recv() => Ok(message),
+            response = &mut self.response => {
+                response.unwrap_or_else(|_| Err(ExchangeError::Gone(self.shared.gone())))
+            }
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let was_waiting = self.shared.waiting().take(&self.id).is_some();
+        if was_waiting && self.is_cancellable && !self.shared.stop.is_cancelled() {
+            let body = Bytes::from(cancelled(&self.id));
+            // If the queue is full the child does not read, and would not read this.
+            let _full = self.shared.lines.try_send(Line {
+                body,
+                written: None,
+            });
+        }
+    }
+}
+
+/// The notification that cancels the request with this id (written as in the request).
+pub(super) fn cancelled(id: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+    )
+}
+
+fn command(config: &UpstreamConfig) -> Result<Command, OpenError> {
+    let Transport::Stdio { command, env, cwd } = &config.transport else {
+        return Err(OpenError::Unusable {
+            what: "no command".into(),
+        });
+    };
+    let mut command = Command::from(sandbox::command(config, command)?);
+    command.env_clear();
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs(env.iter().map(|(name, value)| (name, value.expose())));
+    if let Some(cwd) = cwd {
+        command.current_dir(cwd);
+    }
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // A group of its own: a terminal's interrupt does not reach it, and what it starts ends too.
+    command.process_group(0).kill_on_drop(true);
+    Ok(command)
+}
+
+fn one_line(body: Bytes) -> Bytes {
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !body.iter().any(is_end) {
+        return body;
+    }
+    body.iter()
+        .map(|byte| if is_end(byte) { b' ' } else { *byte })
+        .collect()
+}
+
+async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<Line>, stop: CancellationToken) {
+    let writing = async {
+        while let Some(Line { body, written }) = queue.recv().await {
+            if written.as_ref().is_some_and(oneshot::Sender::is_closed) {
+                continue; // It was given up before it was begun.
+            }
+            let mut line = body.chain(&b"\n"[..]);
+            let result = stdin.write_all_buf(&mut line).await;
+            let has_failed = result.is_err();
+            if let Some(written) = written {
+                let _unheard = written.send(result);
+            }
+            if has_failed {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = writing => {}
+        () = stop.cancelled() => {}
+    }
+    stop.cancel();
+}
+
+async fn read(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>) {
+    let mut stdout = BufReader::new(stdout);
+    let mut line = Vec::new();
+    loop {
+        let limit = RESPONSE_BYTES_MAX + 1;
+        match read_line(&mut stdout, &mut line, limit).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) if line.len() == limit && line.last() != Some(&b'\n') => {
+                // Whose answer it was cannot be told, and what follows cannot be trusted.
+                shared.fail(Cause::LineTooLong {
+                    limit: RESPONSE_BYTES_MAX,
+                });
+                break;
+            }
+            Ok(_) => {
+                let line = Bytes::from(std::mem::take(&mut line));
+                let text = line.trim_ascii();
+                if !text.is_empty() {
+                    shared.route(line.slice_ref(text));
+                }
+            }
+        }
+    }
+    shared.stop.cancel();
+}
+
+async fn read_line(
+    from: &mut BufReader<impl AsyncRead + Unpin>,
+    line: &mut Vec<u8>,
+    limit: usize,
+) -> io::Result<usize> {
+    from.take(u64::try_from(limit).unwrap_or(u64::MAX))
+        .read_until(b'\n', line)
+        .await
+}
+
+/// Drains stderr: a child that floods it must not block, nor fill our memory or log.
+async fn listen(
+    stderr: impl AsyncRead + Unpin,
+    config: Arc<UpstreamConfig>,
+    tail: Arc<StderrTail>,
+) {
+    let secrets = match &config.transport {
+        Transport::Stdio { env, .. } => env.as_slice(),
+        Transport::Http { .. } => &[],
+    };
+    let mut stderr = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while let Ok(1..) = read_line(&mut stderr, &mut line, STDERR_LINE_BYTES_MAX).await {
+        let text = redact(
+            String::from_utf8_lossy(line.trim_ascii()).into_owned(),
+            secrets,
+        );
+        line.clear();
+        if !text.is_empty() {
+            debug!(upstream.name = %config.name, "Child says: {text}");
+            tail.push(text);
+        }
+    }
+}
+
+fn redact(mut text: String, secrets: &[(String, Secret<String>)]) -> String {
+    for (_, secret) in secrets {
+        // One so short is no secret, and would make holes everywhere.
+        if secret.expose().len() >= 4 && text.contains(secret.expose().as_str()) {
+            text = text.replace(secret.expose().as_str(), "[redacted]");
+        }
+    }
+    text
+}
+
+/// Waits for the child's end, or brings it about, and tells all that wait.
+async fn attend(
+    mut child: Child,
+    readers: [JoinHandle<()>; 2],
+    shared: Arc<Shared>,
+    name: UpstreamName,
+    _place: OwnedSemaphorePermit,
+) {
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = shared.stop.cancelled() => {
+            if shared.state.closed.is_cancelled() {
+                shared.fail(Cause::Closed);
+            }
+            end(&mut child, group).await
+        }
+    };
+    // What it started may live on, and hold its pipes. The leader is reaped by now: its number
+    // could belong to a stranger's group only if none of its own is left and the numbers have
+    // come round within these lines.
+    signal(group, Signal::KILL);
+    // What it wrote before it ended still counts. A process that left the group can hold the pipes
+    // open for as long as it likes, so there is an end to reading.
+    let deadline = Instant::now() + GRACE;
+    for mut reader in readers {
+        if timeout_at(deadline, &mut reader).await.is_err() {
+            reader.abort();
+        }
+    }
+    shared.stop.cancel();
+    let how = described(&status);
+    debug!(upstream.name = %name, "Child {how}");
+    shared.fail(Cause::ChildGone { how });
+}
+
+async fn end(child: &mut Child, group: Option<Pid>) -> io::Result<ExitStatus> {
+    // Its stdin is closed by now.
+    if let Ok(status) = timeout(GRACE, child.wait()).await {
+        return status;
+    }
+    signal(group, Signal::TERM);
+    if let Ok(status) = timeout(GRACE, child.wait()).await {
+        return status;
+    }
+    signal(group, Signal::KILL);
+    child.wait().await
+}
+
+fn signal(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group {
+        // It may be gone already.
+        let _gone = kill_process_group(group, signal);
+    }
+}
+
+fn described(status: &io::Result<ExitStatus>) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exited with status {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        },
+        Err(_) => "ended, how is unknown".to_owned(),
+    }
+}
+
+/// The last lines that the children of an upstream wrote to stderr, without the secrets of their
+/// environment.
+#[derive(Debug, Default)]
+pub(super) struct StderrTail(Mutex<VecDeque<String>>);
+
+impl StderrTail {
+    fn push(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == STDERR_LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
+    }
+}

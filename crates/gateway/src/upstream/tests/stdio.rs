@@ -1,0 +1,341 @@
+use super::*;
+
+async fn ready(config: UpstreamConfig) -> (Upstream, Arc<Link>) {
+    let upstream = Upstream::new(config);
+    let link = upstream.link("i-1", Opening::Handshake).await.unwrap();
+    (upstream, link)
+}
+
+#[tokio::test]
+async fn the_era_is_found() {
+    async fn check(era: &str, expected: Result<(&str, Option<&str>), &str>) {
+        let mut config = fixture(era);
+        config.start_timeout = 15 * SECOND;
+        let upstream = Upstream::new(config);
+        let probed = upstream.probe().await.map_err(|error| said(&error));
+        let seen = probed.as_ref().map(|probed| {
+            let info = probed
+                .server_info
+                .as_ref()
+                .map(|it| std::str::from_utf8(it).unwrap());
+            (probed.version.as_str(), info)
+        });
+        match (seen, expected) {
+            (Ok(seen), Ok(expected)) => assert_eq!(seen, expected, "{era}"),
+            (Err(error), Err(expected)) => assert!(error.contains(expected), "{era}: {error}"),
+            (seen, expected) => panic!("{era}: {seen:?}, expected {expected:?}"),
+        }
+        assert_eq!(upstream.known().is_some(), expected.is_ok());
+        upstream.close_all().await;
+        assert_eq!(upstream.children(), 0);
+    }
+    let info = Some(r#"{"name": "fixture", "version": "1"}"#);
+    tokio::join!(
+        check("modern", Ok(("2026-07-28", info))),
+        check("picky", Ok(("2026-07-28", None))),
+        check("legacy", Ok(("2025-06-18", info))),
+        check("brittle", Ok(("2025-06-18", info))),
+        check("future", Err("we speak none of them")),
+    );
+}
+
+#[tokio::test]
+async fn all_pages_of_tools_are_listed_as_they_were_written() {
+    for era in ["modern", "legacy"] {
+        for shared in [false, true] {
+            let upstream = Upstream::new(UpstreamConfig {
+                shared,
+                ..fixture(era)
+            });
+            let tools = upstream.list_tools().await.unwrap();
+            let expected = concat!(
+                r#"[{"name": "a", "inputSchema": {"type": "object"}, "#,
+                r#""odd": 12345678901234567890123},"#,
+                r#"{"name": "b", "inputSchema": {"type": "object"}}]"#,
+            );
+            assert_eq!(String::from_utf8(tools).unwrap(), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_at_once_get_their_own_answers() {
+    let (_upstream, link) = ready(fixture("modern")).await;
+    let mut calls = Vec::new();
+    for n in 0..20 {
+        calls.push(
+            link.request(call(&n.to_string(), "echo", &json!({"n": n})))
+                .await
+                .unwrap(),
+        );
+    }
+    for (n, exchange) in calls.iter_mut().enumerate().rev() {
+        let answer = value(&exchange.response().await.unwrap());
+        assert_eq!(answer["result"]["n"], n);
+    }
+}
+
+#[tokio::test]
+async fn progress_comes_with_its_call_and_the_rest_apart() {
+    let (_upstream, link) = ready(fixture("legacy")).await;
+    assert_eq!(
+        link.negotiated().unwrap().version,
+        ProtocolVersion::V2025_06_18
+    );
+    let mut apart = link.unsolicited();
+    let mut exchange = link
+        .request(call("1", "progress", &json!({})))
+        .await
+        .unwrap();
+    for step in 0..3 {
+        let message = exchange.next().await.unwrap().unwrap();
+        assert_eq!(message.kind, MessageKind::Notification);
+        assert_eq!(value(&message)["params"]["progress"], step);
+    }
+    assert_eq!(
+        exchange.next().await.unwrap().unwrap().kind,
+        MessageKind::Response
+    );
+    assert!(exchange.next().await.is_none());
+
+    let mut exchange = link.request(call("2", "ask", &json!({}))).await.unwrap();
+    let question = apart.recv().await.unwrap();
+    assert_eq!(question.kind, MessageKind::Request);
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"action":"decline"}}"#;
+    link.notify(answer.into(), Vec::new()).await.unwrap();
+    let response = value(&exchange.response().await.unwrap());
+    assert_eq!(response["result"]["action"], "decline");
+}
+
+#[tokio::test]
+async fn a_body_of_many_lines_is_one_message() {
+    let (_upstream, link) = ready(fixture("modern")).await;
+    let body = "{\"jsonrpc\":\"2.0\",\r\n\"id\":7,\n\"method\":\"tools/call\",\"params\":\n\
+                {\"name\":\"echo\",\"arguments\":{\"text\":\"a\\nb\"}}}";
+    let outgoing = Outgoing {
+        body: body.into(),
+        id: "7".into(),
+        progress_token: None,
+        headers: Vec::new(),
+    };
+    let mut exchange = link.request(outgoing).await.unwrap();
+    assert_eq!(
+        value(&exchange.response().await.unwrap())["result"]["text"],
+        "a\nb"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_and_a_finished_one_is_not() {
+    for era in ["modern", "legacy"] {
+        let (_upstream, link) = ready(fixture(era)).await;
+        let mut apart = link.unsolicited();
+        given(&link, "finished", "echo", json!({})).await;
+        drop(
+            link.request(call("dropped", "hang", &json!({})))
+                .await
+                .unwrap(),
+        );
+        let message = apart.recv().await.unwrap();
+        assert_eq!(value(&message)["params"]["data"], "dropped");
+        // Its id may be used again.
+        given(&link, "dropped", "echo", json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_used_once_at_a_time() {
+    let (_upstream, link) = ready(fixture("modern")).await;
+    let _first = link.request(call("1", "hang", &json!({}))).await.unwrap();
+    let error = link
+        .request(call("1", "echo", &json!({})))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, SendError::NotSent(Cause::DuplicateId)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_child_that_dies_fails_what_waits_and_is_started_again() {
+    let (upstream, link) = ready(fixture("modern")).await;
+    let mut waits = link.request(call("1", "hang", &json!({}))).await.unwrap();
+    let mut kills = link.request(call("2", "die", &json!({}))).await.unwrap();
+    for exchange in [&mut waits, &mut kills] {
+        let error = exchange.next().await.unwrap().unwrap_err();
+        assert_eq!(
+            said(&error),
+            "the link is gone: the child exited with status 3"
+        );
+        assert!(exchange.next().await.is_none());
+    }
+    assert!(!link.is_alive());
+    assert!(upstream.stderr().contains(&"last words".to_owned()));
+    let error = link
+        .request(call("3", "echo", &json!({})))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, SendError::NotSent(Cause::ChildGone { .. })),
+        "{error:?}"
+    );
+
+    let again = upstream.link("i-1", Opening::Handshake).await.unwrap();
+    given(&again, "3", "echo", json!({})).await;
+    assert_eq!(upstream.children(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_on_stderr_and_noise_on_stdout_do_no_harm() {
+    let (upstream, link) = ready(fixture("modern")).await;
+    given(&link, "1", "noise", json!({})).await;
+    given(&link, "2", "flood", json!({})).await;
+    // With the child's end, all that it wrote is read.
+    upstream.close_all().await;
+    let lines = upstream.stderr();
+    assert!(lines.len() <= 50 && lines.iter().all(|line| line.len() <= 1024));
+    assert!(
+        lines.contains(&"token is [redacted]".to_owned()),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_giant_line_ends_the_child() {
+    let (_upstream, link) = ready(fixture("modern")).await;
+    let mut exchange = link.request(call("1", "giant", &json!({}))).await.unwrap();
+    let error = exchange.next().await.unwrap().unwrap_err();
+    assert!(
+        said(&error).contains("a line of more than 33554432 bytes"),
+        "{error:?}"
+    );
+    assert!(!link.is_alive());
+}
+
+#[tokio::test]
+async fn a_silent_child_costs_its_timeout() {
+    let config = UpstreamConfig {
+        call_timeout: SECOND / 10,
+        ..fixture("modern")
+    };
+    let (_upstream, link) = ready(config).await;
+    let mut exchange = link.request(call("1", "hang", &json!({}))).await.unwrap();
+    let error = exchange.next().await.unwrap().unwrap_err();
+    assert!(matches!(error, ExchangeError::Timeout { .. }), "{error:?}");
+    drop(exchange);
+    assert!(link.is_alive());
+}
+
+#[tokio::test]
+async fn a_child_that_does_not_read_costs_its_timeout() {
+    let config = UpstreamConfig {
+        call_timeout: SECOND / 5,
+        ..child(&["sleep", "1000"])
+    };
+    let upstream = Upstream::new(config);
+    let link = upstream.open().unwrap();
+    let long = json!({"text": "x".repeat(1 << 20)});
+    let error = link.request(call("1", "echo", &long)).await.unwrap_err();
+    assert!(
+        matches!(error, SendError::Unknown(Cause::Timeout { .. })),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_start_is_left_alone_for_a_while() {
+    let upstream = Upstream::new(child(&["/nonexistent/server"]));
+    let mut seen = Vec::new();
+    while seen.len() < 20 {
+        match upstream.link("i-1", Opening::Handshake).await.unwrap_err() {
+            OpenError::BackingOff { failures, retry_in } => {
+                assert!(failures >= 3 && retry_in > SECOND);
+                // Others are not made to wait for it.
+                let other = upstream.link("i-2", Opening::Handshake).await.unwrap_err();
+                assert!(matches!(other, OpenError::Spawn { .. }), "{other:?}");
+                return;
+            }
+            error => seen.push(error),
+        }
+    }
+    panic!("it was tried without end: {seen:?}");
+}
+
+#[tokio::test]
+async fn each_owner_has_a_child_and_all_share_a_shared_one() {
+    async fn check(shared: bool, expected: usize) {
+        let upstream = Upstream::new(UpstreamConfig {
+            shared,
+            ..fixture("modern")
+        });
+        let mut pids = std::collections::BTreeSet::new();
+        for owner in ["i-1", "i-2", "i-1"] {
+            let link = upstream.link(owner, Opening::Handshake).await.unwrap();
+            let pid = given(&link, owner, "pid", json!({})).await;
+            pids.insert(pid.as_i64().unwrap());
+        }
+        assert_eq!(pids.len(), expected);
+        assert_eq!(upstream.children(), expected);
+    }
+    check(false, 2).await;
+    check(true, 1).await;
+}
+
+#[tokio::test]
+async fn closing_an_owner_ends_its_link_alone() {
+    let (upstream, link) = ready(fixture("modern")).await;
+    let other = upstream.link("i-2", Opening::Handshake).await.unwrap();
+    let mut waits = link.request(call("1", "hang", &json!({}))).await.unwrap();
+    upstream.close_owner("i-1");
+    let error = waits.next().await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, ExchangeError::Gone(Cause::Closed)),
+        "{error:?}"
+    );
+    let error = link
+        .request(call("2", "echo", &json!({})))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, SendError::NotSent(Cause::Closed)),
+        "{error:?}"
+    );
+    given(&other, "1", "echo", json!({})).await;
+    assert_eq!(upstream.owners(), ["i-2"]);
+}
+
+#[tokio::test]
+async fn a_stubborn_child_and_what_it_started_are_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = dir.path().join("pids");
+    let script = format!(
+        "trap '' TERM; sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; echo '{1}'; \
+         while :; do wait; done",
+        note.display(),
+        r#"{"jsonrpc":"2.0","method":"notifications/message"}"#
+    );
+    let upstream = Upstream::new(child(&["sh", "-c", &script]));
+    let link = upstream.open().unwrap();
+    let mut apart = link.unsolicited();
+    apart.recv().await.unwrap();
+    upstream.close_all().await;
+    assert_eq!(upstream.children(), 0);
+    assert!(!link.is_alive());
+    for pid in std::fs::read_to_string(&note).unwrap().split_whitespace() {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // An orphan that nobody has reaped yet is dead all the same.
+        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    }
+    let error = upstream.link("i-1", Opening::Handshake).await.unwrap_err();
+    assert!(matches!(error, OpenError::Closed));
+}
+
+#[tokio::test]
+async fn the_environment_is_the_configured_one() {
+    let (_upstream, link) = ready(fixture("modern")).await;
+    let environment = given(&link, "1", "environment", json!({})).await;
+    assert_eq!(environment["TOKEN"], "t0p-secret");
+    assert!(environment["PATH"].is_string());
+    assert_eq!(environment.get("CARGO_MANIFEST_DIR"), None, "ours");
+}
