@@ -1,1 +1,30 @@
-//! TODO
+//! The walk of one call, and the clients that reach upstreams.
+//!
+//! This crate turns what an agent asks into a decision on record, and only then into a request to
+//! an upstream. It is used by the program alone. Read [`call`] first. It never verifies a token by
+//! itself, never decides by itself, and sends nothing that needs a permit without a
+//! `Recorded<Permit>`.
+//!
+//! Main types: [`Plane`], [`Parts`].
+
+mod answer;
+mod call;
+mod face;
+mod hosts;
+mod limits;
+mod metrics;
+mod open;
+mod pass;
+mod plane;
+pub mod record;
+mod refusals;
+mod route;
+mod session;
+pub mod upstream;
+
+pub use face::router;
+pub use hosts::{HostError, Hosts};
+pub use limits::Bounds;
+pub use metrics::Metrics;
+pub use plane::{Life, Parts, Plane, PlaneError, Served, ServedConfig, Settings};
+pub use refusals::Refusals;

@@ -22,8 +22,9 @@ use vocab::limits::{PAGES_MAX, TOOL_LIST_BYTES_MAX, TOOLS_MAX};
 use super::pool::{Opening, Upstream};
 use super::{Exchange, ExchangeError, Link, OpenError, Outgoing, SendError};
 
-/// How long a server may think about `server/discover` before it is sent `initialize` too.
-const DISCOVER_WAIT: Duration = Duration::from_secs(10);
+/// The part of the start timeout that a server may think about `server/discover` before it is sent
+/// `initialize` too.
+const DISCOVER_SHARE: u32 = 3;
 /// Errors that only a modern server gives.
 const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32_099..=-32_020;
 
@@ -247,9 +248,12 @@ impl Upstream {
         let link = self.open()?;
         let name = self.name();
         let own = Own::new("server/discover", Some(ProtocolVersion::LATEST));
-        let mut pending = own.send(&link, self.config().start_timeout).await;
+        let start_timeout = self.config().start_timeout;
+        let mut pending = own.send(&link, start_timeout).await;
         let first = match &mut pending {
-            Ok(exchange) => timeout(DISCOVER_WAIT, verdict(exchange)).await.ok(),
+            Ok(exchange) => timeout(start_timeout / DISCOVER_SHARE, verdict(exchange))
+                .await
+                .ok(),
             Err(_) => Some(Verdict::Legacy),
         };
         let legacy = match first {

@@ -40,7 +40,7 @@ pub enum Opening {
 pub struct Upstream {
     config: Arc<UpstreamConfig>,
     http: Option<Result<HttpClient, OpenError>>,
-    places: Arc<Semaphore>,
+    pub(super) places: Arc<Semaphore>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     pub(super) probed: Mutex<Option<Arc<Probed>>>,
     stderr: Arc<StderrTail>,

@@ -5,6 +5,7 @@ import sys
 
 ERA = sys.argv[1]
 INFO = {"name": "fixture", "version": "1"}
+MODERN = ("modern", "endless", "many", "long")
 TOOLS = [{"name": "a", "inputSchema": {"type": "object"}, "odd": 12345678901234567890123},
          {"name": "b", "inputSchema": {"type": "object"}}]
 initialized = False
@@ -87,13 +88,15 @@ for line in sys.stdin:
     message = json.loads(line)
     id, method, params = message.get("id"), message.get("method"), message.get("params", {})
     if method == "initialize":
-        if ERA == "modern":
+        if ERA == "late":
+            result(pending, {"supportedVersions": ["2026-07-28"], "capabilities": {}})
+        if ERA in ("modern", "late"):
             say({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}})
             continue
         initialized = True
         result(id, {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
                     "serverInfo": INFO})
-    elif ERA == "modern" and method == "server/discover":
+    elif ERA in MODERN and method == "server/discover":
         assert params["_meta"]["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
         result(id, {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
                     "_meta": {"io.modelcontextprotocol/serverInfo": INFO}})
@@ -103,12 +106,22 @@ for line in sys.stdin:
     elif ERA == "future" and method == "server/discover":
         say({"jsonrpc": "2.0", "id": id, "error": {
             "code": -32022, "message": "no", "data": {"supported": ["2031-01-01"]}}})
+    elif ERA == "late" and method == "server/discover":
+        pending = id
     elif ERA == "brittle" and not initialized:
         sys.exit(1)
     elif ERA in ("legacy", "brittle") and not initialized:
         say({"jsonrpc": "2.0", "id": id, "error": {"code": -32600, "message": "first initialize"}})
+    elif ERA == "silent" and not initialized:
+        pass
     elif method == "tools/list":
-        if "cursor" in params:
+        if ERA == "endless":
+            result(id, {"tools": [], "nextCursor": "more"})
+        elif ERA == "many":
+            result(id, {"tools": [{"name": "t"}] * 2001})
+        elif ERA == "long":
+            result(id, {"tools": [{"name": "x" * 2000000}] * 3})
+        elif "cursor" in params:
             result(id, {"tools": TOOLS[1:]})
         else:
             result(id, {"tools": TOOLS[:1], "nextCursor": "more"})

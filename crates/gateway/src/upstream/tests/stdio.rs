@@ -10,7 +10,9 @@ async fn ready(config: UpstreamConfig) -> (Upstream, Arc<Link>) {
 async fn the_era_is_found() {
     async fn check(era: &str, expected: Result<(&str, Option<&str>), &str>) {
         let mut config = fixture(era);
-        config.start_timeout = 15 * SECOND;
+        if matches!(era, "late" | "silent") {
+            config.start_timeout = 3 * SECOND;
+        }
         let upstream = Upstream::new(config);
         let probed = upstream.probe().await.map_err(|error| said(&error));
         let seen = probed.as_ref().map(|probed| {
@@ -35,6 +37,8 @@ async fn the_era_is_found() {
         check("picky", Ok(("2026-07-28", None))),
         check("legacy", Ok(("2025-06-18", info))),
         check("brittle", Ok(("2025-06-18", info))),
+        check("late", Ok(("2026-07-28", None))),
+        check("silent", Ok(("2025-06-18", info))),
         check("future", Err("we speak none of them")),
     );
 }
@@ -56,6 +60,31 @@ async fn all_pages_of_tools_are_listed_as_they_were_written() {
             assert_eq!(String::from_utf8(tools).unwrap(), expected);
         }
     }
+}
+
+#[tokio::test]
+async fn a_list_has_limits() {
+    async fn check(era: &str, expected: &str) {
+        let error = Upstream::new(fixture(era)).list_tools().await.unwrap_err();
+        assert_eq!(error.to_string(), expected, "{era}");
+    }
+    tokio::join!(
+        check("endless", "more than 200 pages"),
+        check("many", "more than 2000 tools"),
+        check("long", "a list of more than 4194304 bytes"),
+    );
+}
+
+#[tokio::test]
+async fn children_have_a_limit() {
+    let (upstream, link) = ready(fixture("modern")).await;
+    upstream.places.forget_permits(CHILDREN_MAX - 1);
+    let error = upstream.link("i-2", Opening::Handshake).await.unwrap_err();
+    assert!(
+        matches!(error, OpenError::TooManyChildren { .. }),
+        "{error:?}"
+    );
+    given(&link, "1", "echo", json!({})).await;
 }
 
 #[tokio::test]

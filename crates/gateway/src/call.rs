@@ -1,0 +1,890 @@
+//! The walk of one call: attributed, decided, recorded, sent, recorded, answered. Read this file
+//! and you have read the product.
+//!
+//! A [`Caller`] comes from `tokens`: who asks was proven before the body was read. What may be
+//! sent upstream is decided by [`decide`], which gives a `Recorded<Permit>` or an answer that says
+//! no; [`send`] takes nothing else. Every way out of [`send`] goes through [`settle`], which puts
+//! the outcome on record before the client sees anything of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use ledger::{Actor, ActorKind, AppendError, Guard, RecordError, Recorded};
+use mcp::error::Verdict;
+use mcp::frame::{Param, ReplyEdit, meta};
+use mcp::{Era, Frame, Method, Raw, Request};
+use policy::{Facts, InstanceFacts, Target};
+use register::{Active, Agent, Instance, Sponsor, Why};
+use serde_json::value::RawValue;
+use tokens::Caller;
+use vocab::{Digest, InstanceId, RecordRef};
+
+use crate::answer::{Answer, Event, Out};
+use crate::limits::InFlight;
+use crate::plane::{Plane, Served};
+use crate::record::{
+    Came, DecisionBody, DecisionSeal, Effect, Intent, Outcome, OutcomeBody, Permit, SealedRef, seal,
+};
+use crate::route::Route;
+use crate::session::{Asked as AskedOfClient, Session};
+use crate::upstream::{Exchange, ExchangeError, Message, MessageKind, SendError};
+
+/// One request that needs a permit.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) served: Arc<Served>,
+    pub(crate) request: Request,
+    pub(crate) era: Era,
+    pub(crate) trace: Option<String>,
+    pub(crate) session: Option<Arc<Session>>,
+    /// Headers of the client's request that mirror its body (modern era).
+    pub(crate) mirrored: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+impl Call {
+    /// Who it is from, and its trace.
+    fn origin(&self) -> (&Caller, Option<&str>) {
+        (&self.caller, self.trace.as_deref())
+    }
+}
+
+/// Takes one call through the whole walk.
+pub(crate) async fn walk(plane: &Arc<Plane>, call: &Arc<Call>, out: Out) {
+    let answer = match decide(plane, call, &subject(&call.request)).await {
+        Ok((cleared, flight)) => send(plane, call, cleared, flight, &out).await,
+        Err(denied) => Some(denied.answer(plane, call)),
+    };
+    if let Some(answer) = answer {
+        // A client that is gone by now misses its answer; the outcome is on record.
+        let _gone = out.last(answer).await;
+    }
+}
+
+/// What policy decides on.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    target: Option<Target>,
+    method: Method,
+    args: Box<RawValue>,
+    /// SHA-256 of the id's text.
+    request: Digest,
+}
+
+fn subject(request: &Request) -> Subject {
+    let method = request.method().clone();
+    let (target, args) = match &method {
+        Method::ToolsCall => {
+            let name = request.name().and_then(|name| name.parse().ok());
+            (name.map(|name| Target::Tool { name }), request.arguments_text().unwrap_or("{}"))
+        }
+        other => {
+            let name_or_uri = request.subject().map(std::borrow::Cow::into_owned);
+            let target = Target::Method { method: other.as_str().to_owned(), name_or_uri };
+            (Some(target), request.params_text().unwrap_or("{}"))
+        }
+    };
+    Subject { target, method, args: raw(args), request: Digest::of(request.id_text().as_bytes()) }
+}
+
+/// Text that a strict parse took once already.
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// A call that is not made, and what its caller is told.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    reason: String,
+    policies: Vec<String>,
+    record: Option<RecordRef>,
+}
+
+impl Denied {
+    /// A refusal that could not be put on record.
+    fn unrecorded(reason: &str) -> Self {
+        Self { reason: reason.to_owned(), policies: Vec::new(), record: None }
+    }
+
+    fn verdict(&self, plane: &Plane) -> Verdict {
+        verdict(plane, mcp::error::Effect::Deny, &self.reason, &self.policies, self.record.clone())
+    }
+
+    fn answer(&self, plane: &Plane, call: &Call) -> Answer {
+        let id = call.request.id();
+        let verdict = self.verdict(plane);
+        Answer::ok(match call.request.method() {
+            Method::ToolsCall => {
+                mcp::error::denied_tool_call(&id, call.era, &self.reason, &verdict)
+            }
+            _ => mcp::error::denied(&id, call.era, &self.reason, &verdict),
+        })
+    }
+}
+
+fn verdict(
+    plane: &Plane,
+    effect: mcp::error::Effect,
+    reason: &str,
+    policies: &[String],
+    record: Option<RecordRef>,
+) -> Verdict {
+    Verdict {
+        effect,
+        reason: Some(reason.to_owned()),
+        policies: plane.settings.show_policies.then(|| policies.to_vec()),
+        record,
+    }
+}
+
+/// Decides and records. What comes back may be sent; every other way out is a denial.
+pub(crate) async fn decide(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &Subject,
+) -> Result<(Recorded<Permit>, InFlight), Denied> {
+    if let Err(why) = plane.life.check() {
+        return Err(Denied::unrecorded(why));
+    }
+    let Some(target) = subject.target.clone() else {
+        plane.refusals.note("bad-tool-name", "call", Some(call.caller.instance()));
+        return Err(Denied::unrecorded(
+            "The tool's name is not one that a tool can have. Use a name from tools/list.",
+        ));
+    };
+    plane.ensure_tools(&call.served).await;
+    // Twice at most: the second time because the caller was narrowed between decision and record.
+    for last in [false, true] {
+        let Some(who) = Who::now(plane, call.caller.instance()) else {
+            return Err(Denied::unrecorded(NARROWED));
+        };
+        match decide_once(plane, call, subject, &target, &who).await {
+            Ok(cleared) => return Ok(cleared),
+            Err(Undecided::Denied(denied)) => return Err(denied),
+            Err(Undecided::Narrowed) if last => break,
+            Err(Undecided::Narrowed) => {}
+        }
+    }
+    Err(Denied::unrecorded(NARROWED))
+}
+
+/// The caller as the register knows it at one moment, narrowed or not.
+#[derive(Debug)]
+pub(crate) struct Who {
+    instance: Arc<Instance>,
+    agent: Arc<Agent>,
+    sponsor: Arc<Sponsor>,
+    control_size: u64,
+    standing: Result<Active, Why>,
+}
+
+impl Who {
+    pub(crate) fn now(plane: &Plane, id: &InstanceId) -> Option<Self> {
+        let standing = plane.control.standing(id, plane.clock.now()).active();
+        plane.control.view(|state| {
+            let instance = Arc::clone(state.instance(id)?);
+            Some(Self {
+                agent: Arc::clone(state.agent(&instance.agent)?),
+                sponsor: Arc::clone(state.sponsor(&instance.sponsor)?),
+                instance,
+                control_size: match &standing {
+                    Ok(active) => active.size(),
+                    Err(_) => state.size(),
+                },
+                standing,
+            })
+        })
+    }
+}
+
+const NARROWED: &str = "This agent instance may not act any more. Stop, and tell the person you \
+                        work for.";
+const UNRECORDED: &str = "The call was not made: it could not be put on record, and nothing is \
+                          done here that is not on record. Try again later.";
+
+enum Undecided {
+    /// The guard said no: the caller was narrowed after the decision.
+    Narrowed,
+    Denied(Denied),
+}
+
+async fn decide_once(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &Subject,
+    target: &Target,
+    who: &Who,
+) -> Result<(Recorded<Permit>, InFlight), Undecided> {
+    let (instance, agent) = (&who.instance, &who.agent);
+    let elapsed = plane.clock.elapsed();
+    let flight = plane.limiter.depart(&instance.id);
+    let limit = match &flight {
+        Err(full) => Some(full.clone()),
+        Ok(_) => plane.limiter.admit(&agent.id, agent.limits.calls_per_minute, elapsed),
+    };
+    let snapshot = plane.active.load_full();
+    let mut facts = Facts {
+        v: policy::FACTS_VERSION,
+        instance: instance_facts(who, call.caller.proven()),
+        upstream: call.served.name.clone(),
+        target: target.clone(),
+        args: subject.args.clone(),
+        now: plane.clock.now(),
+        standing: who.standing.as_ref().err().map(ToString::to_string),
+        limit,
+        observe: call.served.observing(plane.clock.now()),
+    };
+    let mut decision = snapshot.engine.decide(&facts);
+    if let policy::Decision::Denial(denial) = &decision
+        && facts.limit.is_none()
+    {
+        let action = target.action(&call.served.name);
+        let what = [action.as_str(), denial.stage().as_str(), &denial.policies().join(",")];
+        let what = Digest::of(what.join("\n").as_bytes());
+        if let Some(stop) = plane.limiter.denied(&instance.id, what, elapsed) {
+            facts.limit = Some(stop);
+            decision = snapshot.engine.decide(&facts);
+        }
+    }
+    let said = decision.verdict();
+    if said.observed {
+        tracing::warn!(
+            agent.id = %agent.id, upstream.name = %call.served.name,
+            "Observe mode let pass what policy denies: {} by {}", target.action(&call.served.name),
+            agent.id
+        );
+    }
+    plane.metrics.decided(said.effect == policy::Effect::Allow, said.stage);
+    let intent = intent(plane, call, subject, who, &snapshot, facts, decision, &said)
+        .map_err(|cause| {
+            tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
+            Undecided::Denied(Denied::unrecorded(UNRECORDED))
+        })?;
+    let recorded = match ledger::record(&*plane.calls, intent).await {
+        Ok(recorded) => recorded,
+        Err(RecordError::Append(AppendError::Narrowed)) => return Err(Undecided::Narrowed),
+        Err(cause) => {
+            plane.life.noted(&cause);
+            return Err(Undecided::Denied(Denied::unrecorded(UNRECORDED)));
+        }
+    };
+    match (recorded.permitted(), flight) {
+        (Ok(cleared), Ok(flight)) => {
+            plane.control.touch(&instance.id, plane.clock.now());
+            Ok((cleared, flight))
+        }
+        (Ok(cleared), Err(full)) => {
+            // A full house is a limit in the facts, so this is a denial; if it ever were not, the
+            // call would still not be made.
+            drop(cleared);
+            Err(Undecided::Denied(Denied::unrecorded(&full)))
+        }
+        (Err(refused), _) => Err(Undecided::Denied(Denied {
+            reason: said.reason,
+            policies: said.policies,
+            record: Some(RecordRef::from(refused.receipt())),
+        })),
+    }
+}
+
+/// The caller, as policy sees it.
+pub(crate) fn instance_facts(who: &Who, proven: bool) -> InstanceFacts {
+    let Who { instance, agent, sponsor, .. } = who;
+    InstanceFacts {
+        id: instance.id.clone(),
+        agent: agent.id.clone(),
+        sponsor: sponsor.id().cloned(),
+        sponsor_groups: Vec::new(),
+        purpose: instance.purpose.clone(),
+        depth: 0,
+        ancestors: Vec::new(),
+        proven,
+        environment: agent.environment.as_str().to_owned(),
+        authority: agent
+            .allow
+            .as_ref()
+            .map(|allow| allow.iter().map(ToString::to_string).collect()),
+    }
+}
+
+fn actor(caller: &Caller) -> Actor {
+    Actor {
+        kind: ActorKind::Instance,
+        id: caller.instance().to_string(),
+        credential: if caller.proven() { "dpop" } else { "bearer" }.to_owned(),
+        verified: true,
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum IntentError {
+    #[error("no group key: {0}")]
+    Key(#[from] ledger::KeyringError),
+    #[error("not sealed: {0}")]
+    Seal(#[from] ledger::seal::SealError),
+    #[error("facts cannot be written: {0}")]
+    Facts(#[from] serde_json::Error),
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything that an entry says meets here")]
+fn intent(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &Subject,
+    who: &Who,
+    snapshot: &crate::plane::Snapshot,
+    facts: Facts,
+    decision: policy::Decision,
+    said: &policy::Verdict,
+) -> Result<Intent, IntentError> {
+    let (instance, agent) = (&who.instance, &who.agent);
+    let day = facts.now.day();
+    let group = format!("{}/{}/{day}", instance.sponsor, agent.id);
+    let (handle, key) = plane.group_key(&group)?;
+    let tool = match &facts.target {
+        Target::Tool { name } => Some(name.clone()),
+        Target::Method { .. } => None,
+    };
+    let plain = serde_json::to_vec(&DecisionSeal { facts, reason: said.reason.clone() })?;
+    let (reference, sealed) = seal((&handle, &key), &*plane.rng, &plain)?;
+    let ticket = plane.open.begin(|| plane.calls.reader().size());
+    let body = DecisionBody {
+        instance: instance.id.clone(),
+        agent: agent.id.clone(),
+        sponsor: instance.sponsor.clone(),
+        purpose: instance.purpose.clone(),
+        chain: vec![instance.id.clone()],
+        proven: call.caller.proven(),
+        token: call.caller.token_id().to_owned(),
+        upstream: call.served.name.clone(),
+        method: subject.method.as_str().to_owned(),
+        tool,
+        request: subject.request,
+        authority: agent
+            .allow
+            .as_ref()
+            .map(|allow| allow.iter().map(ToString::to_string).collect()),
+        effect: match said.effect {
+            policy::Effect::Allow => Effect::Allow,
+            policy::Effect::Deny => Effect::Deny,
+        },
+        stage: said.stage.map(|stage| stage.as_str().to_owned()),
+        observed: said.observed,
+        policies: said.policies.clone(),
+        basis: snapshot.basis(&call.served, who.control_size),
+        facts: reference,
+        software: agent.software.as_str().to_owned(),
+        model: agent.model.as_str().to_owned(),
+        environment: agent.environment.as_str().to_owned(),
+        open_from: ticket.open_from(),
+    };
+    let (control, clock) = (Arc::clone(&plane.control), Arc::clone(&plane.clock));
+    let active = who.standing.as_ref().ok().cloned();
+    Ok(Intent {
+        decision,
+        body,
+        actor: actor(&call.caller),
+        trace: call.trace.clone(),
+        sealed,
+        standing: Box::new(move || -> Guard {
+            let (control, clock, active) =
+                (Arc::clone(&control), Arc::clone(&clock), active.clone());
+            Box::new(move || {
+                active.is_some_and(|active| control.still(&active, clock.now()).is_ok())
+            })
+        }),
+        ticket,
+    })
+}
+
+/// Why a permitted call did not bring an answer, in a fixed word for the record and a sentence for
+/// the client.
+#[derive(Debug, Clone)]
+struct Failure {
+    came: Came,
+    cause: &'static str,
+    told: String,
+}
+
+impl Failure {
+    fn not_sent(cause: &'static str, told: String) -> Self {
+        Self { came: Came::NotSent, cause, told }
+    }
+
+    fn unknown(cause: &'static str, told: String) -> Self {
+        Self { came: Came::Unknown, cause, told }
+    }
+}
+
+/// Sends what was permitted, passes on what comes back, and settles the outcome. None: the stream
+/// ends without its response, which the client may come back for.
+async fn send(
+    plane: &Arc<Plane>,
+    call: &Arc<Call>,
+    cleared: Recorded<Permit>,
+    flight: InFlight,
+    out: &Out,
+) -> Option<Answer> {
+    let _flight = flight;
+    let name = &call.served.name;
+    // Standing is looked at when deciding, when recording, and here, last thing before sending.
+    if plane.control.standing(call.caller.instance(), plane.clock.now()).active().is_err() {
+        let failure = Failure::not_sent("narrowed", NARROWED.to_owned());
+        return Some(fail(plane, call, cleared, failure).await);
+    }
+    let route = match Route::find(plane, call).await {
+        Ok(route) => route,
+        Err(error) => {
+            tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} could not be reached");
+            let told = format!("Upstream `{name}` cannot be reached; nothing was sent to it.");
+            let failure = Failure::not_sent("unreachable", told);
+            return Some(fail(plane, call, cleared, failure).await);
+        }
+    };
+    let (outgoing, back) = match route.permitted(&cleared, call) {
+        Ok(outgoing) => outgoing,
+        Err(error) => {
+            let failure = Failure::not_sent("not-carried", error.to_string());
+            return Some(fail(plane, call, cleared, failure).await);
+        }
+    };
+    let mut cut = plane.cut.subscribe();
+    let mut exchange = match route.link.request(outgoing).await {
+        Ok(exchange) => exchange,
+        Err(error) => return Some(unsent(plane, call, cleared, &route, &error).await),
+    };
+    let _hub = route.attach(call, &back, out);
+    let expiry = plane.until_expiry(&call.caller);
+    tokio::pin!(expiry);
+    let mut resumable = false;
+    let failure = loop {
+        let message = tokio::select! {
+            biased;
+            changed = cut.changed() => {
+                let standing = plane.control.standing(call.caller.instance(), plane.clock.now());
+                if changed.is_ok() && standing.active().is_ok() {
+                    continue;
+                }
+                break Failure::unknown("cut", NARROWED.to_owned());
+            }
+            () = &mut expiry => break Failure::unknown("instance-expired", NARROWED.to_owned()),
+            // In the modern era, closing the stream is how a client cancels; before, it is not.
+            () = out.gone(), if call.era == Era::Modern => {
+                break Failure::unknown("cancelled", "Cancelled.".to_owned());
+            }
+            message = exchange.next() => message,
+        };
+        match message {
+            Some(Ok(message)) => match message.kind {
+                MessageKind::Response => {
+                    return Some(answer(plane, call, cleared, &route, &back, &message).await);
+                }
+                MessageKind::Empty => {
+                    resumable |= message.event_id.is_some();
+                    let event =
+                        Event { json: Bytes::new(), id: message.event_id, retry: message.retry };
+                    let _gone = out.event(event).await;
+                }
+                MessageKind::Notification => {
+                    resumable |= message.event_id.is_some();
+                    if let Some(json) = route.notification(&message.json, &back) {
+                        let event =
+                            Event { json, id: message.event_id, retry: message.retry };
+                        let _gone = out.event(event).await;
+                    }
+                }
+                MessageKind::Request => {
+                    resumable |= message.event_id.is_some();
+                    let sink = |event| out.event(event);
+                    ask_client(plane, call, &route, message, sink).await;
+                }
+            },
+            Some(Err(ExchangeError::Ended)) | None if resumable && route.keeps() => {
+                route.keep(call, cleared);
+                return Some(Answer::bare(StatusCode::OK));
+            }
+            None => break lost(name, &ExchangeError::Ended),
+            Some(Err(ExchangeError::Http { status, body })) => {
+                return Some(
+                    http_error(plane, call, cleared, &route, &back, status, &body).await,
+                );
+            }
+            Some(Err(error)) => break lost(name, &error),
+        }
+    };
+    stop(exchange);
+    Some(fail(plane, call, cleared, failure).await)
+}
+
+/// Dropping an exchange before its response cancels it upstream.
+fn stop(exchange: Exchange) {
+    drop(exchange);
+}
+
+fn lost(name: &vocab::UpstreamName, error: &ExchangeError) -> Failure {
+    tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} did not answer a call");
+    match error {
+        ExchangeError::Timeout { after } => Failure::unknown(
+            "timeout",
+            format!(
+                "Upstream `{name}` did not answer within {} s. Whether it acted is not known; \
+                 look before you try again.",
+                after.as_secs()
+            ),
+        ),
+        ExchangeError::TooLong { limit } => Failure::unknown(
+            "answer-too-long",
+            format!("Upstream `{name}` answered with more than {limit} bytes, which is not read."),
+        ),
+        ExchangeError::Malformed { .. } => Failure::unknown(
+            "malformed-answer",
+            format!("Upstream `{name}` answered with something that is not an MCP message."),
+        ),
+        ExchangeError::Ended | ExchangeError::Gone(_) | ExchangeError::Http { .. } => {
+            Failure::unknown(
+                "broken",
+                format!(
+                    "The connection to upstream `{name}` broke before it answered. Whether it \
+                     acted is not known; look before you try again."
+                ),
+            )
+        }
+    }
+}
+
+async fn unsent(
+    plane: &Arc<Plane>,
+    call: &Call,
+    cleared: Recorded<Permit>,
+    route: &Route,
+    error: &SendError,
+) -> Answer {
+    let name = &call.served.name;
+    tracing::warn!(upstream.name = %name, error = %error, "A call to upstream {name} was not sent");
+    route.failed(plane, error);
+    let failure = match error {
+        SendError::NotSent(_) => Failure::not_sent(
+            "not-sent",
+            format!("Upstream `{name}` cannot be reached; nothing was sent to it."),
+        ),
+        SendError::Unknown(_) => Failure::unknown(
+            "broken",
+            format!(
+                "The connection to upstream `{name}` broke while the call was sent. Whether it \
+                 acted is not known; look before you try again."
+            ),
+        ),
+    };
+    fail(plane, call, cleared, failure).await
+}
+
+/// Settles a call without an answer of the upstream's.
+async fn fail(
+    plane: &Arc<Plane>,
+    call: &Call,
+    cleared: Recorded<Permit>,
+    failure: Failure,
+) -> Answer {
+    let record = RecordRef::from(cleared.receipt());
+    let said = cleared.value().policy().verdict();
+    let settled = settle(plane, call.origin(), cleared, failure.came, Some(failure.cause), None).await;
+    if settled.is_err() {
+        return withheld(call);
+    }
+    let verdict = verdict(
+        plane,
+        mcp::error::Effect::Allow,
+        &said.reason,
+        &said.policies,
+        Some(record),
+    );
+    let id = call.request.id();
+    Answer::ok(match call.request.method() {
+        Method::ToolsCall => {
+            mcp::error::denied_tool_call(&id, call.era, &failure.told, &verdict)
+        }
+        _ => mcp::error::failure(
+            Some(&id),
+            call.era,
+            mcp::error::code::INTERNAL,
+            &failure.told,
+            Some(&verdict.raw()),
+        ),
+    })
+}
+
+/// Settles a call that the upstream answered, and makes what the client gets of it.
+async fn answer(
+    plane: &Arc<Plane>,
+    call: &Call,
+    cleared: Recorded<Permit>,
+    route: &Route,
+    back: &crate::route::Back,
+    message: &Message,
+) -> Answer {
+    let record = RecordRef::from(cleared.receipt());
+    let said = cleared.value().policy().verdict();
+    let decision = verdict(
+        plane,
+        mcp::error::Effect::Allow,
+        &said.reason,
+        &said.policies,
+        Some(record),
+    );
+    let response = match Frame::parse(message.json.clone()) {
+        Ok(Frame::Response(response)) => response,
+        Ok(Frame::Request(_) | Frame::Notification(_)) | Err(_) => {
+            let name = &call.served.name;
+            let failure = Failure::unknown(
+                "malformed-answer",
+                format!("Upstream `{name}` answered with something that is not an MCP message."),
+            );
+            return fail(plane, call, cleared, failure).await;
+        }
+    };
+    let is_error = response.is_error() || response.is_tool_error();
+    let decided = decision.raw();
+    let edits = [ReplyEdit::StripOwn, ReplyEdit::Meta(meta::DECISION, Some(decided.borrowed()))];
+    let delivered = match route.response(&response, back, &edits, call.request.method()) {
+        Ok(delivered) => delivered,
+        Err(error) => {
+            let failure = Failure::unknown("not-carried", error.to_string());
+            return fail(plane, call, cleared, failure).await;
+        }
+    };
+    let seen = Seen { said: &message.json, delivered: &delivered, is_error };
+    if settle(plane, call.origin(), cleared, Came::Completed, None, Some(seen)).await.is_err() {
+        return withheld(call);
+    }
+    Answer {
+        status: route.status(message),
+        headers: http::HeaderMap::new(),
+        event: Some(Event {
+            json: delivered,
+            id: message.event_id.clone(),
+            retry: message.retry,
+        }),
+    }
+}
+
+/// An upstream that answers with an HTTP error has answered, if its body is a JSON-RPC error.
+async fn http_error(
+    plane: &Arc<Plane>,
+    call: &Call,
+    cleared: Recorded<Permit>,
+    route: &Route,
+    back: &crate::route::Back,
+    status: StatusCode,
+    body: &Bytes,
+) -> Answer {
+    if let Ok(Frame::Response(response)) = Frame::parse(body.clone())
+        && response.is_error()
+    {
+        let message = Message {
+            json: body.clone(),
+            event_id: None,
+            retry: None,
+            kind: MessageKind::Response,
+            http_status: Some(status),
+        };
+        return answer(plane, call, cleared, route, back, &message).await;
+    }
+    let name = &call.served.name;
+    let failure = Failure::unknown(
+        "http-error",
+        format!("Upstream `{name}` answered with HTTP status {}.", status.as_u16()),
+    );
+    fail(plane, call, cleared, failure).await
+}
+
+/// What the upstream said, and what of it goes to the client.
+struct Seen<'a> {
+    said: &'a [u8],
+    delivered: &'a [u8],
+    is_error: bool,
+}
+
+/// The outcome could not be put on record, so nobody hears of it.
+struct Unsettled;
+
+/// Puts the outcome of a permitted call on record. If that fails the node stops serving: an effect
+/// without a record of its outcome must be the last.
+async fn settle(
+    plane: &Arc<Plane>,
+    (caller, trace): (&Caller, Option<&str>),
+    cleared: Recorded<Permit>,
+    came: Came,
+    cause: Option<&str>,
+    seen: Option<Seen<'_>>,
+) -> Result<(), Unsettled> {
+    let decision = cleared.receipt().index;
+    let instance = plane.control.view(|state| state.instance(caller.instance()).cloned());
+    let (mut salt, mut sealed, mut said, mut delivered) = (None, None, None, None);
+    if let (Some(seen), Some(instance)) = (&seen, &instance)
+        && let Ok((reference, bytes, fresh)) = salted(plane, instance)
+    {
+        said = Some(Digest::of_parts(&[&fresh, seen.said]));
+        delivered = Some(Digest::of_parts(&[&fresh, seen.delivered]));
+        (salt, sealed) = (Some(reference), Some(bytes));
+    }
+    let outcome = Outcome {
+        body: OutcomeBody {
+            decision,
+            result: came,
+            cause: cause.map(str::to_owned),
+            is_error: seen.map(|seen| seen.is_error),
+            said,
+            delivered,
+            salt,
+        },
+        actor: actor(caller),
+        trace: trace.map(str::to_owned),
+        sealed,
+    };
+    plane.metrics.came(came);
+    let recorded = ledger::record(&*plane.calls, outcome).await;
+    // The ticket goes only now: a crash before this line leaves an intent that is looked for.
+    drop(cleared.into_value().into_ticket());
+    match recorded {
+        Ok(_) => Ok(()),
+        Err(cause) => {
+            plane.life.fail(&cause);
+            Err(Unsettled)
+        }
+    }
+}
+
+/// A fresh salt for the digests of an outcome, sealed under the caller's group key.
+fn salted(
+    plane: &Plane,
+    instance: &register::Instance,
+) -> Result<(SealedRef, Vec<u8>, [u8; 32]), IntentError> {
+    let group = format!("{}/{}/{}", instance.sponsor, instance.agent, plane.clock.now().day());
+    let (handle, key) = plane.group_key(&group)?;
+    let fresh = vocab::rng::bytes::<32>(&*plane.rng).map_err(ledger::seal::SealError::from)?;
+    let (reference, sealed) = seal((&handle, &key), &*plane.rng, &fresh)?;
+    Ok((reference, sealed, fresh))
+}
+
+fn withheld(call: &Call) -> Answer {
+    let id = call.request.id();
+    let text = "The call was made, but its outcome could not be put on record, so its result is \
+                withheld and this node has stopped serving. Do not repeat the call; tell the \
+                person you work for.";
+    let body =
+        mcp::error::failure(Some(&id), call.era, mcp::error::code::INTERNAL, text, None);
+    Answer::with(StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+/// Decides on a request of the server to the client, and passes it on if it is permitted.
+pub(crate) async fn ask_client<F, E>(
+    plane: &Arc<Plane>,
+    call: &Call,
+    route: &Route,
+    message: Message,
+    sink: F,
+) where
+    F: AsyncFnOnce(Event) -> Result<(), E>,
+{
+    let Ok(Frame::Request(request)) = Frame::parse(message.json.clone()) else { return };
+    let id = request.id_text().to_owned();
+    let refuse = async |text: &str, verdict: Option<Raw<'_>>| {
+        let code = mcp::error::code::DENIED;
+        let body =
+            mcp::error::failure(Some(&request.id()), Era::Legacy, code, text, verdict.as_ref());
+        if let Err(error) = route.link.notify(body, Vec::new()).await {
+            tracing::debug!(error = %error, "An upstream did not take the answer to its request");
+        }
+    };
+    if *request.method() == Method::Ping {
+        let body = mcp::error::success(&request.id(), &Raw::of(&serde_json::json!({})).unwrap_or(Raw::NULL));
+        let _sent = route.link.notify(body, Vec::new()).await;
+        return;
+    }
+    let Some(session) = &call.session else {
+        refuse("the client cannot be asked", None).await;
+        return;
+    };
+    let (permit, flight) = match decide(plane, call, &subject(&request)).await {
+        Ok(cleared) => cleared,
+        Err(denied) => {
+            refuse(&denied.reason, Some(denied.verdict(plane).raw())).await;
+            return;
+        }
+    };
+    drop(flight);
+    let asked = AskedOfClient {
+        permit,
+        link: Arc::clone(&route.link),
+        upstream_id: id.clone(),
+    };
+    session.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone(), asked);
+    let json = request.splice(&[mcp::frame::Edit::StripOwn]);
+    if sink(Event { json, id: message.event_id, retry: message.retry }).await.is_err()
+        && let Some(asked) = session.take_asked(&id)
+    {
+        let _settled =
+            settle(plane, call.origin(), asked.permit, Came::NotSent, Some("client-gone"), None).await;
+        refuse("the client is gone", None).await;
+    }
+}
+
+/// The client's answer to a request of the server.
+pub(crate) async fn client_answered(
+    plane: &Arc<Plane>,
+    caller: &Caller,
+    asked: AskedOfClient,
+    body: Bytes,
+    is_error: bool,
+) -> Result<(), ()> {
+    let sent = asked.link.notify(body.clone(), Vec::new()).await;
+    let came = match &sent {
+        Ok(()) => Came::Completed,
+        Err(SendError::NotSent(_)) => Came::NotSent,
+        Err(SendError::Unknown(_)) => Came::Unknown,
+    };
+    let seen = Seen { said: &body, delivered: &body, is_error };
+    let settled = settle(plane, (caller, None), asked.permit, came, None, Some(seen)).await;
+    if settled.is_err() || sent.is_err() { Err(()) } else { Ok(()) }
+}
+
+/// The rest of a call whose stream had ended: the response came on another.
+pub(crate) async fn late_answer(
+    plane: &Arc<Plane>,
+    call: &Call,
+    cleared: Recorded<Permit>,
+    route: &Route,
+    message: &Message,
+    response: &mcp::Response,
+) -> Answer {
+    let id = response.id().map_or(Raw::NULL, Raw::into_owned);
+    answer(plane, call, cleared, route, &crate::route::Back::as_sent(id), message).await
+}
+
+/// Settles calls that will never be answered.
+pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cause: &'static str) {
+    for cleared in open {
+        let outcome = Outcome {
+            body: OutcomeBody {
+                decision: cleared.receipt().index,
+                result: Came::Unknown,
+                cause: Some(cause.to_owned()),
+                is_error: None,
+                said: None,
+                delivered: None,
+                salt: None,
+            },
+            actor: Actor::node(&plane.settings.node),
+            trace: None,
+            sealed: None,
+        };
+        if let Err(cause) = ledger::record(&*plane.calls, outcome).await {
+            plane.life.fail(&cause);
+        }
+        drop(cleared.into_value().into_ticket());
+    }
+}
+
+/// The parameter that a progress notification carries its token in.
+pub(crate) const PROGRESS: Param = Param::ProgressToken;

@@ -1,0 +1,205 @@
+//! Limits beside policy: calls per minute of an agent, calls in flight of an instance, and the
+//! breaker that tells an instance to stop repeating what is refused. They only ever refuse.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use vocab::{AgentId, Digest, InstanceId};
+
+/// How much is allowed.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Calls per minute for one agent, over all its instances; 0 is no limit.
+    pub calls_per_minute: u32,
+    /// Identical denials within a minute that trip an instance's breaker; 0 is never.
+    pub same_denials: u32,
+    /// Calls one instance may have in flight.
+    pub calls_in_flight: usize,
+}
+
+/// The counters. Times are the clock's `elapsed`, so that a jump of the wall clock frees nobody.
+#[derive(Debug)]
+pub struct Limiter {
+    bounds: Bounds,
+    agents: Mutex<HashMap<AgentId, Bucket>>,
+    breakers: Mutex<HashMap<(InstanceId, Digest), Run>>,
+    flights: Mutex<HashMap<InstanceId, usize>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Duration,
+}
+
+#[derive(Debug)]
+struct Run {
+    count: u32,
+    since: Duration,
+    last: Duration,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// Entries kept per map before those that no longer matter are dropped.
+const SWEEP_AT: usize = 10_000;
+
+impl Limiter {
+    /// Fresh counters.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            agents: Mutex::default(),
+            breakers: Mutex::default(),
+            flights: Mutex::default(),
+        }
+    }
+
+    /// Takes one call from the agent's budget, or says why not.
+    pub fn admit(&self, agent: &AgentId, per_minute: Option<u32>, now: Duration) -> Option<String> {
+        let limit = per_minute.unwrap_or(self.bounds.calls_per_minute);
+        if limit == 0 {
+            return None;
+        }
+        let full = f64::from(limit);
+        let mut agents = lock(&self.agents);
+        if agents.len() > SWEEP_AT {
+            agents.retain(|_, bucket| now.saturating_sub(bucket.at) < MINUTE);
+        }
+        let bucket = agents.entry(agent.clone()).or_insert(Bucket { tokens: full, at: now });
+        let refill = now.saturating_sub(bucket.at).as_secs_f64() * full / 60.0;
+        bucket.tokens = (bucket.tokens + refill).min(full);
+        bucket.at = now;
+        if bucket.tokens < 1.0 {
+            let wait = ((1.0 - bucket.tokens) * 60.0 / full).ceil();
+            return Some(format!(
+                "agent `{agent}` may make {limit} calls a minute and has made them; wait {wait} s \
+                 before the next call"
+            ));
+        }
+        bucket.tokens -= 1.0;
+        None
+    }
+
+    /// Notes a denial; once the same one has come too often, says what the agent is to be told.
+    pub fn denied(&self, instance: &InstanceId, what: Digest, now: Duration) -> Option<String> {
+        let limit = self.bounds.same_denials;
+        if limit == 0 {
+            return None;
+        }
+        let mut breakers = lock(&self.breakers);
+        if breakers.len() > SWEEP_AT {
+            breakers.retain(|_, run| now.saturating_sub(run.last) < MINUTE);
+        }
+        let run = breakers
+            .entry((instance.clone(), what))
+            .or_insert(Run { count: 0, since: now, last: now });
+        if now.saturating_sub(run.last) >= MINUTE {
+            *run = Run { count: 0, since: now, last: now };
+        }
+        run.last = now;
+        run.count = run.count.saturating_add(1);
+        (run.count > limit).then(|| {
+            format!(
+                "stop: this call has been refused {} times in {} s for the same reason, and \
+                 repeating it will not change the answer; do something else, or tell the person \
+                 you work for that you are not permitted to do this",
+                run.count,
+                now.saturating_sub(run.since).as_secs().max(1)
+            )
+        })
+    }
+
+    /// A place among the instance's calls in flight, held until it is dropped.
+    pub fn depart(
+        self: &std::sync::Arc<Self>,
+        instance: &InstanceId,
+    ) -> Result<InFlight, String> {
+        let limit = self.bounds.calls_in_flight;
+        let mut flights = lock(&self.flights);
+        let count = flights.entry(instance.clone()).or_insert(0);
+        if *count >= limit {
+            return Err(format!(
+                "{limit} calls of this instance are in flight, the most allowed; wait for one to \
+                 end"
+            ));
+        }
+        *count += 1;
+        drop(flights);
+        Ok(InFlight { limiter: std::sync::Arc::clone(self), instance: instance.clone() })
+    }
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    limiter: std::sync::Arc<Limiter>,
+    instance: InstanceId,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut flights = lock(&self.limiter.flights);
+        if let Some(count) = flights.get_mut(&self.instance) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                flights.remove(&self.instance);
+            }
+        }
+    }
+}
+
+/// The counters stay usable after a panic elsewhere: they hold numbers, not invariants.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn limiter(calls_per_minute: u32) -> Arc<Limiter> {
+        Arc::new(Limiter::new(Bounds { calls_per_minute, same_denials: 3, calls_in_flight: 2 }))
+    }
+
+    fn instance(letter: char) -> InstanceId {
+        format!("i-{}", letter.to_string().repeat(26)).parse().unwrap()
+    }
+
+    #[test]
+    fn an_agent_spends_its_minute_and_gets_it_back() {
+        let limiter = limiter(60);
+        let agent = "triage".parse().unwrap();
+        let at = Duration::from_secs;
+        assert!((0..60).all(|_| limiter.admit(&agent, None, at(10)).is_none()));
+        assert!(limiter.admit(&agent, None, at(10)).unwrap().contains("60 calls a minute"));
+        assert!(limiter.admit(&agent, None, at(11)).is_none());
+        assert!(limiter.admit(&agent, None, at(11)).is_some());
+        assert!(limiter.admit(&"other".parse().unwrap(), None, at(11)).is_none());
+    }
+
+    #[test]
+    fn the_breaker_counts_one_denial_of_one_instance() {
+        let limiter = limiter(0);
+        let (what, other) = (Digest::of(b"a"), Digest::of(b"b"));
+        let at = Duration::from_secs;
+        assert!((0..3).all(|s| limiter.denied(&instance('a'), what, at(s)).is_none()));
+        assert!(limiter.denied(&instance('a'), what, at(4)).unwrap().starts_with("stop: "));
+        assert!(limiter.denied(&instance('a'), other, at(4)).is_none());
+        assert!(limiter.denied(&instance('b'), what, at(4)).is_none());
+        assert!(limiter.denied(&instance('a'), what, at(64)).is_none(), "a minute of quiet");
+    }
+
+    #[test]
+    fn a_place_in_flight_comes_back() {
+        let limiter = limiter(0);
+        let first = limiter.depart(&instance('a')).unwrap();
+        let _second = limiter.depart(&instance('a')).unwrap();
+        assert!(limiter.depart(&instance('a')).unwrap_err().contains("in flight"));
+        assert!(limiter.depart(&instance('b')).is_ok());
+        drop(first);
+        assert!(limiter.depart(&instance('a')).is_ok());
+    }
+}

@@ -1,0 +1,58 @@
+//! What operators count. Labels come from closed sets.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use policy::Stage;
+
+use crate::record::Came;
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    allowed: AtomicU64,
+    denied: [AtomicU64; Stage::ALL.len()],
+    not_sent: AtomicU64,
+    unknown: AtomicU64,
+    completed: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn decided(&self, allowed: bool, stage: Option<Stage>) {
+        if allowed {
+            self.allowed.fetch_add(1, Ordering::Relaxed);
+        } else if let Some(counter) = stage
+            .and_then(|stage| Stage::ALL.iter().position(|it| *it == stage))
+            .and_then(|index| self.denied.get(index))
+        {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn came(&self, came: Came) {
+        let counter = match came {
+            Came::NotSent => &self.not_sent,
+            Came::Unknown => &self.unknown,
+            Came::Completed => &self.completed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls permitted.
+    pub fn allowed(&self) -> u64 {
+        self.allowed.load(Ordering::Relaxed)
+    }
+
+    /// Calls denied, by stage.
+    pub fn denied(&self) -> Vec<(Stage, u64)> {
+        Stage::ALL
+            .iter()
+            .zip(&self.denied)
+            .map(|(stage, counter)| (*stage, counter.load(Ordering::Relaxed)))
+            .collect()
+    }
+
+    /// Outcomes: not sent, unknown, completed.
+    pub fn outcomes(&self) -> [u64; 3] {
+        [&self.not_sent, &self.unknown, &self.completed].map(|it| it.load(Ordering::Relaxed))
+    }
+}

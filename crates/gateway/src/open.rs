@@ -1,0 +1,84 @@
+//! Which intents have no outcome yet, so that a start after a crash knows how far back to look.
+//!
+//! Each decision entry carries `open_from`: the lowest index at which a permit could then have
+//! been without an outcome. A start reads the last decision and looks from there to the end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The intents in flight, by a lower bound of their index.
+#[derive(Debug, Default)]
+pub struct OpenIntents {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    open: BTreeMap<u64, u64>,
+}
+
+impl OpenIntents {
+    /// Opens an intent. `size` reads how many entries the log holds: the intent's index will be
+    /// that or more. It is read under the lock, so that bounds never go back.
+    pub fn begin(self: &Arc<Self>, size: impl FnOnce() -> u64) -> Ticket {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = size();
+        let number = state.next;
+        state.next += 1;
+        state.open.insert(number, size);
+        let open_from = state.open.first_key_value().map_or(size, |(_, bound)| *bound);
+        drop(state);
+        Ticket { intents: Arc::clone(self), number, open_from }
+    }
+
+    /// How many are in flight.
+    pub fn len(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).open.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One intent in flight, until it is dropped: its outcome is recorded, or it was a denial.
+#[derive(Debug)]
+pub struct Ticket {
+    intents: Arc<OpenIntents>,
+    number: u64,
+    open_from: u64,
+}
+
+impl Ticket {
+    /// The lowest index at which an intent may be open now.
+    pub const fn open_from(&self) -> u64 {
+        self.open_from
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.intents.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.open.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_open_intent_is_known() {
+        let intents = Arc::new(OpenIntents::default());
+        let first = intents.begin(|| 10);
+        let second = intents.begin(|| 12);
+        assert_eq!((first.open_from(), second.open_from()), (10, 10));
+        drop(first);
+        assert_eq!(intents.begin(|| 20).open_from(), 12);
+        drop(second);
+        assert!(intents.is_empty());
+        assert_eq!(intents.begin(|| 30).open_from(), 30);
+    }
+}

@@ -1,0 +1,232 @@
+//! What needs no permit: negotiation, listings, ping. Answers are filtered to what the caller
+//! could be permitted, put on record, and then given.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use ledger::{Actor, ActorKind};
+use mcp::frame::ReplyEdit;
+use mcp::method::List;
+use mcp::{Era, Frame, Method, Raw, Response};
+use policy::InstanceFacts;
+
+use crate::answer::{Answer, Event, Out};
+use crate::call::{self, Call};
+use crate::plane::Plane;
+use crate::record::{Listing, ListingBody};
+use crate::route::{Back, Route, refresh};
+use crate::upstream::{ExchangeError, MessageKind};
+
+/// Carries one request that needs no permit.
+pub(crate) async fn pass(plane: &Arc<Plane>, call: &Arc<Call>, out: Out) {
+    let answer = carried(plane, call, &out).await;
+    let _gone = out.last(answer).await;
+}
+
+async fn carried(plane: &Arc<Plane>, call: &Arc<Call>, out: &Out) -> Answer {
+    if let Err(why) = plane.life.check() {
+        return trouble(call, why);
+    }
+    let name = &call.served.name;
+    let route = match Route::find(plane, call).await {
+        Ok(route) => route,
+        Err(error) => {
+            tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} could not be reached");
+            return trouble(call, &format!("Upstream `{name}` cannot be reached."));
+        }
+    };
+    over(plane, call, &route, out).await
+}
+
+/// Carries it over a route that is known.
+pub(crate) async fn over(
+    plane: &Arc<Plane>,
+    call: &Arc<Call>,
+    route: &Route,
+    out: &Out,
+) -> Answer {
+    let name = &call.served.name;
+    let (outgoing, back) = match route.free(call) {
+        Ok(Some(outgoing)) => outgoing,
+        Ok(None) => return trouble(call, "This method needs a permit."),
+        Err(error) => return trouble(call, &error.to_string()),
+    };
+    let mut cut = plane.cut.subscribe();
+    let mut exchange = match route.link.request(outgoing).await {
+        Ok(exchange) => exchange,
+        Err(error) => {
+            route.failed(plane, &error);
+            tracing::warn!(upstream.name = %name, error = %error, "A request to upstream {name} was not sent");
+            return trouble(call, &format!("Upstream `{name}` cannot be reached."));
+        }
+    };
+    let _hub = route.attach(call, &back, out);
+    loop {
+        let message = tokio::select! {
+            biased;
+            changed = cut.changed() => {
+                let now = plane.clock.now();
+                let stands = plane.control.standing(call.caller.instance(), now).active().is_ok();
+                if changed.is_ok() && stands {
+                    continue;
+                }
+                return trouble(call, "This agent instance may not act any more.");
+            }
+            () = out.gone(), if call.era == Era::Modern => {
+                return Answer::bare(StatusCode::OK);
+            }
+            message = exchange.next() => message,
+        };
+        match message {
+            Some(Ok(message)) => match message.kind {
+                MessageKind::Response => {
+                    let status = route.status(&message);
+                    let parsed = Frame::parse(message.json.clone());
+                    let Ok(Frame::Response(response)) = parsed else {
+                        return trouble(
+                            call,
+                            &format!("Upstream `{name}` answered with something that is not MCP."),
+                        );
+                    };
+                    let event = (message.event_id, message.retry);
+                    return answered(plane, call, route, &back, &response, status, event).await;
+                }
+                MessageKind::Empty => {
+                    let event = Event {
+                        json: bytes::Bytes::new(),
+                        id: message.event_id,
+                        retry: message.retry,
+                    };
+                    let _gone = out.event(event).await;
+                }
+                MessageKind::Notification => {
+                    if let Some(json) = route.notification(&message.json, &back) {
+                        let event = Event { json, id: message.event_id, retry: message.retry };
+                        let _gone = out.event(event).await;
+                    }
+                }
+                MessageKind::Request => {
+                    call::ask_client(plane, call, route, message, |event| out.event(event)).await;
+                }
+            },
+            Some(Err(ExchangeError::Http { status, body })) => {
+                if let Ok(Frame::Response(response)) = Frame::parse(body) {
+                    let none = (None, None);
+                    return answered(plane, call, route, &back, &response, status, none).await;
+                }
+                let status = status.as_u16();
+                return trouble(call, &format!("Upstream `{name}` answered with status {status}."));
+            }
+            Some(Err(error)) => {
+                tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} did not answer");
+                return trouble(call, &format!("Upstream `{name}` did not answer."));
+            }
+            None => return trouble(call, &format!("Upstream `{name}` did not answer.")),
+        }
+    }
+}
+
+/// Filters, records and shapes an answer.
+async fn answered(
+    plane: &Arc<Plane>,
+    call: &Arc<Call>,
+    route: &Route,
+    back: &Back,
+    response: &Response,
+    status: StatusCode,
+    (id, retry): (Option<String>, Option<u64>),
+) -> Answer {
+    let method = call.request.method();
+    let mut edits = vec![ReplyEdit::StripOwn];
+    let (mut listed, mut shown) = (0, 0);
+    let keep;
+    if let Some(list) = method.list()
+        && !response.is_error()
+    {
+        let Some(who) = call::Who::now(plane, call.caller.instance()) else {
+            return trouble(call, "This agent instance may not act any more.");
+        };
+        let facts = call::instance_facts(&who, call.caller.proven());
+        keep = visible(plane, call, &facts, list, response);
+        listed = keep.len();
+        shown = keep.iter().filter(|keep| **keep).count();
+        edits.push(ReplyEdit::Keep(list, &keep));
+        if call.era == Era::Modern {
+            // What is shown depends on the caller and on the policy of this moment.
+            edits.push(ReplyEdit::Set("ttlMs", Some(Raw::integer(0))));
+            edits.push(ReplyEdit::Set("cacheScope", Some(Raw::string("private"))));
+        }
+    }
+    let record = Listing {
+        body: ListingBody {
+            instance: call.caller.instance().clone(),
+            upstream: call.served.name.clone(),
+            method: method.as_str().to_owned(),
+            listed: u64::try_from(listed).unwrap_or(u64::MAX),
+            shown: u64::try_from(shown).unwrap_or(u64::MAX),
+        },
+        actor: Actor {
+            kind: ActorKind::Instance,
+            id: call.caller.instance().to_string(),
+            credential: if call.caller.proven() { "dpop" } else { "bearer" }.to_owned(),
+            verified: true,
+        },
+        trace: call.trace.clone(),
+    };
+    if let Err(error) = ledger::record(&*plane.calls, record).await {
+        plane.life.noted(&error);
+        return trouble(call, "The answer could not be put on record, so it is not given.");
+    }
+    let json = match route.response(response, back, &edits, method) {
+        Ok(json) => json,
+        Err(error) => return trouble(call, &error.to_string()),
+    };
+    Answer {
+        status,
+        headers: http::HeaderMap::new(),
+        event: Some(Event { json, id, retry }),
+    }
+}
+
+/// Which of a listing's elements the caller could be permitted.
+fn visible(
+    plane: &Arc<Plane>,
+    call: &Call,
+    facts: &InstanceFacts,
+    list: List,
+    response: &Response,
+) -> Vec<bool> {
+    let snapshot = plane.active.load();
+    let upstream = &call.served.name;
+    if let List::Tools = list {
+        let known = snapshot.tools.get(upstream);
+        let mut strange = known.is_none();
+        let keep = response
+            .listed(list)
+            .map(|tool| {
+                let name = tool.get("name").and_then(mcp::Value::as_str);
+                let Some(name) = name.and_then(|name| name.parse().ok()) else { return false };
+                strange |= known.is_some_and(|(_, tools)| !tools.contains(&name));
+                snapshot.engine.visible(facts, upstream, &name)
+            })
+            .collect();
+        if strange {
+            refresh(plane, &call.served);
+        }
+        return keep;
+    }
+    let use_it = match list {
+        List::Tools => Method::ToolsCall,
+        List::Prompts => Method::PromptsGet,
+        List::Resources | List::ResourceTemplates => Method::ResourcesRead,
+    };
+    let _ = (facts, upstream, use_it); let may = true;
+    response.listed(list).map(|_| may).collect()
+}
+
+/// An answer that says why there is none.
+pub(crate) fn trouble(call: &Call, text: &str) -> Answer {
+    let id = call.request.id();
+    let code = mcp::error::code::INTERNAL;
+    Answer::ok(mcp::error::failure(Some(&id), call.era, code, text, None))
+}

@@ -1,0 +1,688 @@
+//! What the gateway stands on: the register, the logs, the policy set in force, the upstreams, and
+//! whether the node may serve at all.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use ledger::seal::GroupKey;
+use ledger::{Actor, Blobs, Keyring, KeyringError, Log, RecordError};
+use mcp::Json;
+use mcp::headers::ParamHeaders;
+use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
+use register::{Command, CommandError, Control, TestResults};
+use tokens::{Caller, Issuer, PublicUrl, Resource};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, UpstreamName};
+
+use crate::hosts::Hosts;
+use crate::limits::{Bounds, Limiter};
+use crate::metrics::Metrics;
+use crate::open::OpenIntents;
+use crate::record::{Barrier, BarrierBody, Basis};
+use crate::refusals::Refusals;
+use crate::route::Hubs;
+use crate::session::Sessions;
+use crate::upstream::{Upstream, UpstreamConfig};
+
+/// Settings of the node that matter here.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The node's name in records.
+    pub node: String,
+    /// Whether replies name the policies that decided.
+    pub show_policies: bool,
+    /// Limits beside policy.
+    pub bounds: Bounds,
+}
+
+/// An upstream as configured.
+#[derive(Debug)]
+pub struct ServedConfig {
+    /// How it is reached.
+    pub upstream: UpstreamConfig,
+    /// What of its configuration bears on decisions.
+    pub options: UpstreamOptions,
+    /// Until when policy denials pass.
+    pub observe_until: Option<Time>,
+}
+
+/// Everything that a plane is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Settings.
+    pub settings: Settings,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// The register, on the control log.
+    pub control: Arc<Control>,
+    /// The log of calls.
+    pub calls: Arc<dyn Log>,
+    /// The erasable keys of facts.
+    pub keyring: Arc<dyn Keyring>,
+    /// Policy sets and tool lists.
+    pub blobs: Arc<dyn Blobs>,
+    /// The authority on tokens.
+    pub issuer: Arc<Issuer>,
+    /// The names that requests may call the node by.
+    pub hosts: Hosts,
+    /// The upstreams.
+    pub upstreams: Vec<ServedConfig>,
+    /// The URL that clients use.
+    pub public_url: PublicUrl,
+}
+
+/// The gateway of one node.
+#[derive(Debug)]
+pub struct Plane {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) calls: Arc<dyn Log>,
+    pub(crate) keyring: Arc<dyn Keyring>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) hosts: Hosts,
+    pub(crate) upstreams: BTreeMap<UpstreamName, Arc<Served>>,
+    pub(crate) active: ArcSwap<Snapshot>,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) open: Arc<OpenIntents>,
+    pub(crate) sessions: Sessions,
+    pub(crate) refusals: Refusals,
+    pub(crate) life: Life,
+    /// Changes whenever something may have been narrowed.
+    pub(crate) cut: watch::Sender<u64>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) metrics: Metrics,
+    group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
+    activation: Mutex<()>,
+}
+
+/// One upstream.
+#[derive(Debug)]
+pub struct Served {
+    pub(crate) name: UpstreamName,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) options: UpstreamOptions,
+    pub(crate) options_blob: Digest,
+    observe_until: Option<Time>,
+    /// Its URI, which tokens for it name.
+    pub(crate) resource: Resource,
+    /// Instances that may have a link to it.
+    owners: Mutex<HashSet<InstanceId>>,
+    /// It speaks the modern era and refused the one before.
+    legacy_refused: AtomicBool,
+    pub(crate) hubs: Hubs,
+    /// One listing at a time.
+    pub(crate) listing: tokio::sync::Mutex<()>,
+}
+
+impl Served {
+    /// Notes that an instance may have a link.
+    pub(crate) fn note_owner(&self, instance: &InstanceId) {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if !owners.contains(instance) {
+            owners.insert(instance.clone());
+        }
+    }
+
+    /// Ends the links of instances that `keep` says are over.
+    fn close_owners(&self, keep: impl Fn(&InstanceId) -> bool) {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.retain(|owner| {
+            let stays = keep(owner);
+            if !stays {
+                self.upstream.close_owner(owner.as_str());
+            }
+            stays
+        });
+    }
+
+    /// Whether it is known to speak the modern era only.
+    pub(crate) fn has_refused_legacy(&self) -> bool {
+        self.legacy_refused.load(Ordering::Acquire)
+    }
+
+    /// Notes that it speaks the modern era only.
+    pub(crate) fn note_legacy_refused(&self) {
+        self.legacy_refused.store(true, Ordering::Release);
+    }
+
+    /// Whether policy denials pass at `now`.
+    pub(crate) fn observing(&self, now: Time) -> bool {
+        self.observe_until.is_some_and(|until| now < until)
+    }
+
+    /// The upstream behind it.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &UpstreamName {
+        &self.name
+    }
+
+    /// Until when policy denials pass.
+    pub const fn observe_until(&self) -> Option<Time> {
+        self.observe_until
+    }
+}
+
+/// What decides, as of one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) engine: Engine,
+    pub(crate) set: Option<Digest>,
+    pub(crate) tools: HashMap<UpstreamName, (Digest, Arc<Tools>)>,
+}
+
+/// An upstream's tools, as decisions and headers need them.
+#[derive(Debug)]
+pub struct Tools {
+    list: ToolList,
+    names: HashSet<ToolName>,
+    /// What of a tool's arguments headers mirror.
+    headers: HashMap<ToolName, ParamHeaders>,
+}
+
+impl Tools {
+    fn read(upstream: &UpstreamName, text: &[u8]) -> Result<Self, String> {
+        let list = ToolList::parse(upstream, text).map_err(|error| error.to_string())?;
+        let names = list.names().cloned().collect();
+        let json = Json::parse(Bytes::copy_from_slice(text)).map_err(|error| error.to_string())?;
+        let mut headers = HashMap::new();
+        for tool in json.root().elements() {
+            let name = tool.get("name").and_then(mcp::Value::as_str);
+            let name = name.and_then(|name| name.parse::<ToolName>().ok());
+            if let (Some(name), Ok(annotations)) = (name, ParamHeaders::of_tool(tool)) {
+                headers.insert(name, annotations);
+            }
+        }
+        Ok(Self { list, names, headers })
+    }
+
+    /// The list.
+    pub const fn list(&self) -> &ToolList {
+        &self.list
+    }
+
+    /// Whether there is a tool of that name.
+    pub fn contains(&self, name: &ToolName) -> bool {
+        self.names.contains(name)
+    }
+
+    /// What headers mirror of a tool's arguments.
+    pub(crate) fn param_headers(&self, name: &ToolName) -> Option<&ParamHeaders> {
+        self.headers.get(name)
+    }
+}
+
+impl Snapshot {
+    /// What a decision about `served` rests on.
+    pub(crate) fn basis(&self, served: &Served, control_size: u64) -> Basis {
+        Basis {
+            control_size,
+            policy_set: self.set,
+            tools: self.tools.get(&served.name).map(|(digest, _)| *digest),
+            options: served.options_blob,
+            versions: policy::versions(),
+        }
+    }
+}
+
+/// Whether the node may serve.
+#[derive(Debug, Default)]
+pub struct Life(AtomicU8);
+
+const SERVING: u8 = 0;
+const STOPPING: u8 = 1;
+const FAILED: u8 = 2;
+
+impl Life {
+    /// Why nothing is served, if so.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        match self.0.load(Ordering::Acquire) {
+            SERVING => Ok(()),
+            STOPPING => Err("This node is stopping; nothing was sent. Try again later."),
+            _ => Err("This node has stopped serving because an outcome could not be put on \
+                      record; nothing was sent. It must be started again."),
+        }
+    }
+
+    /// Whether the node failed.
+    pub fn has_failed(&self) -> bool {
+        self.0.load(Ordering::Acquire) == FAILED
+    }
+
+    /// Serves no more: it was asked to stop.
+    pub(crate) fn stop(&self) {
+        let _was = self.0.compare_exchange(SERVING, STOPPING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Serves no more: an effect has no outcome on record.
+    pub(crate) fn fail(&self, cause: &RecordError) {
+        if self.0.swap(FAILED, Ordering::AcqRel) != FAILED {
+            tracing::error!(
+                error = %chain(cause),
+                "An outcome could not be recorded after its effect; this node serves no more"
+            );
+        }
+    }
+
+    /// A decision could not be recorded: the call was not made, and the node goes on.
+    pub(crate) fn noted(&self, cause: &RecordError) {
+        tracing::error!(error = %chain(cause), "A decision could not be recorded, so nothing was sent");
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Why a plane could not be made, or a policy set not be activated.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    /// A blob could not be kept or read.
+    #[error(transparent)]
+    Blob(#[from] ledger::BlobError),
+    /// The register refused.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// What is on record cannot be read back.
+    #[error("{what} on record cannot be used: {cause}")]
+    Damaged {
+        /// What.
+        what: String,
+        /// Why.
+        cause: String,
+    },
+    /// The policy files are not a valid set.
+    #[error("the policies are not valid:\n{0}")]
+    Invalid(String),
+}
+
+impl Plane {
+    /// Puts the parts together. Configured upstreams are put on record.
+    pub async fn new(parts: Parts) -> Result<Arc<Self>, PlaneError> {
+        let mut upstreams = BTreeMap::new();
+        let actor = Actor::node(&parts.settings.node);
+        for config in parts.upstreams {
+            let name = config.upstream.name.clone();
+            let options = serde_json::to_vec(&config.options).map_err(|cause| {
+                PlaneError::Damaged { what: "an upstream's options".into(), cause: cause.to_string() }
+            })?;
+            let options_blob = parts.blobs.put(&options)?;
+            let command = Command::ConfigureUpstream {
+                name: name.clone(),
+                config: options_blob,
+                observe_until: config.observe_until,
+            };
+            parts.control.execute(actor.clone(), command).await?;
+            let served = Served {
+                name: name.clone(),
+                upstream: Arc::new(Upstream::new(config.upstream)),
+                resource: Resource::new(&parts.public_url, name.clone()),
+                owners: Mutex::default(),
+                legacy_refused: AtomicBool::new(false),
+                hubs: Hubs::default(),
+                options: config.options,
+                options_blob,
+                observe_until: config.observe_until,
+                listing: tokio::sync::Mutex::default(),
+            };
+            upstreams.insert(name, Arc::new(served));
+        }
+        let limiter = Arc::new(Limiter::new(parts.settings.bounds));
+        let none = Snapshot { engine: Engine::none(), set: None, tools: HashMap::new() };
+        let plane = Arc::new(Self {
+            settings: parts.settings,
+            clock: parts.clock,
+            rng: parts.rng,
+            control: parts.control,
+            calls: parts.calls,
+            keyring: parts.keyring,
+            blobs: parts.blobs,
+            issuer: parts.issuer,
+            hosts: parts.hosts,
+            upstreams,
+            active: ArcSwap::from_pointee(none),
+            limiter,
+            open: Arc::default(),
+            sessions: Sessions::default(),
+            refusals: Refusals::default(),
+            life: Life::default(),
+            cut: watch::channel(0).0,
+            tasks: TaskTracker::new(),
+            metrics: Metrics::default(),
+            group_keys: RwLock::default(),
+            activation: Mutex::default(),
+        });
+        plane.rebuild()?;
+        Ok(plane)
+    }
+
+    /// The node's name in records.
+    pub fn node_name(&self) -> &str {
+        &self.settings.node
+    }
+
+    /// The register.
+    pub const fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// The authority on tokens.
+    pub const fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// The log of calls.
+    pub const fn calls(&self) -> &Arc<dyn Log> {
+        &self.calls
+    }
+
+    /// The blobs.
+    pub const fn blobs(&self) -> &Arc<dyn Blobs> {
+        &self.blobs
+    }
+
+    /// Whether the node may serve.
+    pub const fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// The names that requests may call the node by.
+    pub const fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// Counters.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Requests refused before there was anything to decide.
+    pub const fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The upstreams.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.upstreams.values()
+    }
+
+    /// One upstream.
+    pub fn upstream(&self, name: &UpstreamName) -> Option<&Arc<Served>> {
+        self.upstreams.get(name)
+    }
+
+    /// Calls that have no outcome yet.
+    pub fn in_flight(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Legacy sessions that are open.
+    pub fn sessions_open(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The policy set in force and what the engine has to say about it.
+    pub fn policy_status(&self) -> (Option<Digest>, Vec<policy::Diagnostic>) {
+        let snapshot = self.active.load();
+        (snapshot.set, snapshot.engine.diagnostics().to_vec())
+    }
+
+    /// The tool list of an upstream that decisions rest on.
+    pub fn known_tools(&self, name: &UpstreamName) -> Option<(Digest, Arc<Tools>)> {
+        self.active.load().tools.get(name).cloned()
+    }
+
+    /// Builds the engine anew from what the register says is in force. A set that cannot be read
+    /// leaves nothing in force: everything is denied.
+    pub fn rebuild(&self) -> Result<(), PlaneError> {
+        let _one = self.activation.lock().unwrap_or_else(PoisonError::into_inner);
+        let (set, listed) = self.control.view(|state| {
+            let set = state.policy().map(|policy| policy.set);
+            let listed: Vec<(UpstreamName, Digest)> = state
+                .upstreams()
+                .filter_map(|it| Some((it.name.clone(), it.tools.as_ref()?.blob)))
+                .collect();
+            (set, listed)
+        });
+        let mut tools = HashMap::new();
+        for (name, digest) in listed {
+            if !self.upstreams.contains_key(&name) {
+                continue;
+            }
+            let old = self.active.load().tools.get(&name).filter(|(it, _)| *it == digest).cloned();
+            let known = match old {
+                Some((_, list)) => list,
+                None => Arc::new(self.read_tools(&name, &digest)?),
+            };
+            tools.insert(name, (digest, known));
+        }
+        let engine = match set {
+            None => Engine::none(),
+            Some(digest) => self.engine_of(&self.read_set(&digest)?, &tools),
+        };
+        for diagnostic in engine.diagnostics() {
+            tracing::warn!("Policy problem: {diagnostic}");
+        }
+        self.active.store(Arc::new(Snapshot { engine, set, tools }));
+        Ok(())
+    }
+
+    fn read_tools(&self, name: &UpstreamName, digest: &Digest) -> Result<Tools, PlaneError> {
+        let what = || format!("the tool list of `{name}` ({digest})");
+        let bytes = self.blobs.get(digest)?.ok_or_else(|| PlaneError::Damaged {
+            what: what(),
+            cause: "its blob is missing".to_owned(),
+        })?;
+        Tools::read(name, &bytes).map_err(|cause| PlaneError::Damaged { what: what(), cause })
+    }
+
+    fn read_set(&self, digest: &Digest) -> Result<PolicySet, PlaneError> {
+        let what = || format!("the policy set {digest}");
+        let bytes = self.blobs.get(digest)?.ok_or_else(|| PlaneError::Damaged {
+            what: what(),
+            cause: "its blob is missing".to_owned(),
+        })?;
+        PolicySet::from_blob(&bytes)
+            .map_err(|cause| PlaneError::Damaged { what: what(), cause: cause.to_string() })
+    }
+
+    fn engine_of(
+        &self,
+        set: &PolicySet,
+        tools: &HashMap<UpstreamName, (Digest, Arc<Tools>)>,
+    ) -> Engine {
+        let inputs: Vec<UpstreamInput<'_>> = self
+            .upstreams
+            .values()
+            .map(|served| UpstreamInput {
+                name: served.name.clone(),
+                tools: tools.get(&served.name).map(|(_, tools)| tools.list()),
+                options: served.options.clone(),
+            })
+            .collect();
+        Engine::build(set, &inputs)
+    }
+
+    /// An engine on a proposed set, with the tools that are known now: for checks and tests.
+    pub fn trial(&self, set: &PolicySet) -> Engine {
+        self.engine_of(set, &self.active.load().tools)
+    }
+
+    /// Puts a set into force, on record with its author and what its cases came to. A set with
+    /// errors is refused and leaves the one in force as it is.
+    pub async fn activate(
+        &self,
+        actor: Actor,
+        set: &PolicySet,
+        author: AdminId,
+        tests: TestResults,
+    ) -> Result<Digest, PlaneError> {
+        let errors: Vec<String> = self
+            .trial(set)
+            .diagnostics()
+            .iter()
+            .filter(|it| it.severity == policy::Severity::Error)
+            .map(ToString::to_string)
+            .collect();
+        if !errors.is_empty() {
+            return Err(PlaneError::Invalid(errors.join("\n")));
+        }
+        let digest = self.blobs.put(set.to_blob())?;
+        let command = Command::ActivatePolicy { set: digest, author, tests };
+        self.control.execute(actor, command).await?;
+        self.rebuild()?;
+        Ok(digest)
+    }
+
+    /// Keeps what an upstream listed, if it is new, and judges the policies by it.
+    pub async fn tools_listed(&self, served: &Served, list: &[u8]) -> Result<(), PlaneError> {
+        let parsed = Tools::read(&served.name, list).map_err(|cause| PlaneError::Damaged {
+            what: format!("what `{}` lists as its tools", served.name),
+            cause,
+        })?;
+        let digest = Digest::of(list);
+        if self.known_tools(&served.name).is_some_and(|(known, _)| known == digest) {
+            return Ok(());
+        }
+        let digest = self.blobs.put(list)?;
+        let count = u32::try_from(parsed.list.len()).unwrap_or(u32::MAX);
+        let command =
+            Command::RecordTools { upstream: served.name.clone(), blob: digest, count };
+        self.control.execute(Actor::node(&self.settings.node), command).await?;
+        tracing::info!(upstream.name = %served.name, "Upstream {} lists {count} tools", served.name);
+        self.rebuild()
+    }
+
+    /// Asks an upstream for its tools, one asker at a time.
+    pub async fn refresh_tools(&self, served: &Arc<Served>) -> Result<(), String> {
+        let _one = served.listing.lock().await;
+        let list = served.upstream.list_tools().await.map_err(|error| chain(&error))?;
+        self.tools_listed(served, &list).await.map_err(|error| chain(&error))
+    }
+
+    /// Waits for an upstream's first tool list, if there is none yet. Without one every call is
+    /// denied, so whoever asks first asks for it.
+    pub(crate) async fn ensure_tools(&self, served: &Arc<Served>) {
+        if self.active.load().tools.contains_key(&served.name) {
+            return;
+        }
+        let _one = served.listing.lock().await;
+        if self.active.load().tools.contains_key(&served.name) {
+            return;
+        }
+        let listed = match served.upstream.list_tools().await {
+            Ok(list) => self.tools_listed(served, &list).await.map_err(|error| chain(&error)),
+            Err(error) => Err(chain(&error)),
+        };
+        if let Err(error) = listed {
+            let name = &served.name;
+            tracing::warn!(upstream.name = %name, error, "The tools of upstream {name} are not known");
+        }
+    }
+
+    /// The key that seals what a group did. Made rarely, kept in memory.
+    pub(crate) fn group_key(
+        &self,
+        group: &str,
+    ) -> Result<(Handle, Arc<GroupKey>), KeyringError> {
+        let keys = self.group_keys.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((handle, key)) = keys.get(group) {
+            return Ok((handle.clone(), Arc::clone(key)));
+        }
+        drop(keys);
+        let made = self.keyring.group_key(group)?;
+        let mut keys = self.group_keys.write().unwrap_or_else(PoisonError::into_inner);
+        // Yesterday's groups are asked for no more.
+        if keys.len() > 4_096 {
+            keys.clear();
+        }
+        keys.insert(group.to_owned(), made.clone());
+        Ok(made)
+    }
+
+    /// Forgets every group key, after one was erased.
+    pub fn forget_group_keys(&self) {
+        self.group_keys.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Carries out what was narrowed: cuts what is in flight, closes sessions and children of
+    /// instances that may not act any more, and puts a barrier on record. When it returns, nothing
+    /// that the narrowing rules out can follow in the log of calls.
+    pub async fn narrowed(self: &Arc<Self>, cause: &str) -> Result<(), RecordError> {
+        self.cut.send_modify(|generation| *generation += 1);
+        let control_size = self.control.view(register::State::size);
+        let barrier = Barrier {
+            body: BarrierBody { control_size, cause: cause.to_owned() },
+            actor: Actor::node(&self.settings.node),
+        };
+        let recorded = ledger::record(&*self.calls, barrier).await.map(|_| ());
+        self.sweep().await;
+        recorded
+    }
+
+    /// Ends sessions and children that nobody may use any more.
+    pub async fn sweep(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let stands = |id: &InstanceId| self.control.standing(id, now).active().is_ok();
+        for session in self.sessions.sweep(self.clock.elapsed(), stands) {
+            session.close();
+            crate::call::abandon(self, session.take_open(), "session-over").await;
+        }
+        for served in self.upstreams.values() {
+            served.close_owners(stands);
+        }
+        if let Err(error) = self.refusals.flush(&*self.calls).await {
+            tracing::warn!(error = %chain(&error), "Refused requests could not be counted on record");
+        }
+    }
+
+    /// Resolves when the caller's instance is over by its own clock.
+    pub(crate) fn until_expiry(&self, caller: &Caller) -> tokio::time::Sleep {
+        let now = self.clock.now();
+        let expires = self
+            .control
+            .view(|state| state.instance(caller.instance()).map(|it| it.expires_at))
+            .unwrap_or(now);
+        tokio::time::sleep(expires.since(now))
+    }
+
+    /// Stops: no new calls, those in flight get `grace` to end and are then cut.
+    pub async fn stop(self: &Arc<Self>, grace: Duration) {
+        self.life.stop();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.cut.send_modify(|generation| *generation = u64::MAX);
+            let _late = tokio::time::timeout(grace, self.tasks.wait()).await;
+        }
+        for session in self.sessions.sweep(Duration::MAX, |_| false) {
+            session.close();
+            crate::call::abandon(self, session.take_open(), "node-stopped").await;
+        }
+        for served in self.upstreams.values() {
+            served.upstream.close_all().await;
+        }
+        if let Err(error) = self.refusals.flush(&*self.calls).await {
+            tracing::warn!(error = %chain(&error), "Refused requests could not be counted on record");
+        }
+    }
+}

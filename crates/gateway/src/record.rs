@@ -1,0 +1,340 @@
+//! What the gateway puts on record in `calls`: the shapes of its entries' bodies, and the values
+//! that prove that they are durable.
+//!
+//! An [`Intent`] is a decision with everything that its entry says. Recorded, it becomes either a
+//! `Recorded<Permit>`, the only thing that [`crate::call`] can send with, or a
+//! `Recorded<Refusal>`, which goes back to the agent.
+
+use ledger::seal::{self, GroupKey, Sealed};
+use ledger::{Actor, ActorKind, Draft, EntryError, Guard, Kind, Record, Ruling};
+use serde::{Deserialize, Serialize};
+use vocab::{AgentId, Digest, Handle, InstanceId, PurposePath, Rng, ToolName, UpstreamName};
+
+use crate::open::Ticket;
+
+/// The body of a `decision` entry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionBody {
+    /// The instance that asked.
+    pub instance: InstanceId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Who answers for it.
+    pub sponsor: Handle,
+    /// Why it acts.
+    pub purpose: PurposePath,
+    /// Every instance between the sponsor and the caller, the caller last.
+    pub chain: Vec<InstanceId>,
+    /// Whether the caller proved possession of its key.
+    pub proven: bool,
+    /// The token's id.
+    pub token: String,
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// The MCP method.
+    pub method: String,
+    /// The tool, for `tools/call`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tool: Option<ToolName>,
+    /// SHA-256 of the JSON-RPC id's text.
+    pub request: Digest,
+    /// The most the agent may ever do; none when the policies alone decide.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub authority: Option<Vec<String>>,
+    /// `allow` or `deny`.
+    pub effect: Effect,
+    /// Where a denial was made.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stage: Option<String>,
+    /// A policy denial that passed because the upstream is observed.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub observed: bool,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+    /// What the decision rests on.
+    pub basis: Basis,
+    /// The facts that policy saw, sealed beside the entry.
+    pub facts: SealedRef,
+    /// What the agent says it is; empty where unknown.
+    pub software: String,
+    /// Digest of the model's manifest; empty where unknown.
+    pub model: String,
+    /// The agent's environment; empty where unknown.
+    pub environment: String,
+    /// The lowest index at which a permit may then have been without an outcome.
+    pub open_from: u64,
+}
+
+/// `allow` or `deny`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Permitted.
+    Allow,
+    /// Denied.
+    Deny,
+}
+
+/// What a decision rests on: enough to make it again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Basis {
+    /// Entries of the control log that were folded.
+    pub control_size: u64,
+    /// The activated policy set's blob; none when there was no valid set.
+    pub policy_set: Option<Digest>,
+    /// The upstream's tool list's blob; none when it was not known.
+    pub tools: Option<Digest>,
+    /// The blob of the upstream's options that bear on decisions.
+    pub options: Digest,
+    /// Versions of the engine, the schema generator and the canonicaliser.
+    pub versions: String,
+}
+
+/// Where something sealed is, and what it was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedRef {
+    /// The handle of the group key.
+    pub key: Handle,
+    /// The salted digest of what is sealed.
+    pub commit: Digest,
+    /// The length of what is sealed, in bytes.
+    pub bytes: u64,
+}
+
+/// What is sealed beside a decision.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionSeal {
+    /// The facts.
+    pub facts: policy::Facts,
+    /// What the agent was told.
+    pub reason: String,
+}
+
+/// Seals `plain` under a group key.
+pub(crate) fn seal(
+    key: (&Handle, &GroupKey),
+    rng: &dyn Rng,
+    plain: &[u8],
+) -> Result<(SealedRef, Vec<u8>), seal::SealError> {
+    let Sealed { commit, bytes } = seal::seal(key.1, rng, plain)?;
+    let bytes_len = u64::try_from(plain.len()).unwrap_or(u64::MAX);
+    Ok((SealedRef { key: key.0.clone(), commit, bytes: bytes_len }, bytes))
+}
+
+/// A decision, ready to be recorded.
+pub(crate) struct Intent {
+    pub(crate) decision: policy::Decision,
+    pub(crate) body: DecisionBody,
+    pub(crate) actor: Actor,
+    pub(crate) trace: Option<String>,
+    pub(crate) sealed: Vec<u8>,
+    /// Makes the check that the writer runs at the moment of sequencing.
+    pub(crate) standing: Box<dyn Fn() -> Guard + Send + Sync>,
+    pub(crate) ticket: Ticket,
+}
+
+/// A permit, before and after it is on record. Nothing but an [`Intent`] makes one.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    permit: policy::Permit,
+    ticket: Ticket,
+}
+
+impl Permit {
+    /// What policy said.
+    pub(crate) const fn policy(&self) -> &policy::Permit {
+        &self.permit
+    }
+
+    /// The place among open intents, to be held until the outcome is on record.
+    pub(crate) fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+}
+
+/// A denial.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) denial: policy::Denial,
+}
+
+impl Record for Intent {
+    fn draft(&self) -> Result<Draft, EntryError> {
+        let mut draft = Draft::new(Kind::Decision, self.actor.clone(), &self.body)?;
+        draft.trace.clone_from(&self.trace);
+        draft.sealed = Some(self.sealed.clone());
+        // A denial is recorded whatever became of the instance meanwhile.
+        if self.body.effect == Effect::Allow {
+            draft.guard = Some((self.standing)());
+        }
+        Ok(draft)
+    }
+}
+
+impl Ruling for Intent {
+    type Permit = Permit;
+    type Denial = Refusal;
+
+    fn ruling(self) -> Result<Permit, Refusal> {
+        match self.decision {
+            policy::Decision::Permit(permit) => Ok(Permit { permit, ticket: self.ticket }),
+            policy::Decision::Denial(denial) => Err(Refusal { denial }),
+        }
+    }
+}
+
+/// What came of a permitted call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Came {
+    /// Nothing was sent.
+    NotSent,
+    /// It was sent, or may have been, and its result is not known.
+    Unknown,
+    /// The upstream answered.
+    Completed,
+}
+
+/// The body of an `outcome` entry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeBody {
+    /// The index of the decision.
+    pub decision: u64,
+    /// What came of it.
+    pub result: Came,
+    /// Why nothing was sent or the result is not known; a fixed text, never the upstream's words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
+    /// Whether the answer was an error.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub is_error: Option<bool>,
+    /// Salted digest of what the upstream said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub said: Option<Digest>,
+    /// Salted digest of what was delivered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub delivered: Option<Digest>,
+    /// The salt of both digests, sealed beside the entry.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub salt: Option<SealedRef>,
+}
+
+/// An outcome, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) body: OutcomeBody,
+    pub(crate) actor: Actor,
+    pub(crate) trace: Option<String>,
+    pub(crate) sealed: Option<Vec<u8>>,
+}
+
+impl Record for Outcome {
+    fn draft(&self) -> Result<Draft, EntryError> {
+        let mut draft = Draft::new(Kind::Outcome, self.actor.clone(), &self.body)?;
+        draft.trace.clone_from(&self.trace);
+        draft.sealed.clone_from(&self.sealed);
+        Ok(draft)
+    }
+}
+
+/// The body of a `listing` entry: an answer that needed no permit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListingBody {
+    /// The instance that asked.
+    pub instance: InstanceId,
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// The MCP method.
+    pub method: String,
+    /// How many names the upstream listed, on this page.
+    pub listed: u64,
+    /// How many of them were shown.
+    pub shown: u64,
+}
+
+/// A listing, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) body: ListingBody,
+    pub(crate) actor: Actor,
+    pub(crate) trace: Option<String>,
+}
+
+impl Record for Listing {
+    fn draft(&self) -> Result<Draft, EntryError> {
+        let mut draft = Draft::new(Kind::Listing, self.actor.clone(), &self.body)?;
+        draft.trace.clone_from(&self.trace);
+        Ok(draft)
+    }
+}
+
+/// The body of a `refused` entry: requests that never became a decision, counted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefusedBody {
+    /// Why, a fixed word.
+    pub cause: String,
+    /// Where.
+    pub at: String,
+    /// How many since the last such entry.
+    pub count: u64,
+    /// The instance, where it was known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub instance: Option<InstanceId>,
+}
+
+/// Refusals, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct RefusedCount {
+    pub(crate) body: RefusedBody,
+}
+
+impl Record for RefusedCount {
+    fn draft(&self) -> Result<Draft, EntryError> {
+        let actor = match &self.body.instance {
+            Some(instance) => Actor {
+                kind: ActorKind::Instance,
+                id: instance.to_string(),
+                credential: "token".to_owned(),
+                verified: true,
+            },
+            None => Actor {
+                kind: ActorKind::Stranger,
+                id: String::new(),
+                credential: "none".to_owned(),
+                verified: false,
+            },
+        };
+        Draft::new(Kind::Refused, actor, &self.body)
+    }
+}
+
+/// The body of a `barrier` entry: no permit that a narrowing up to `control_size` rules out can
+/// stand after it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BarrierBody {
+    /// Entries of the control log that were folded when it was written.
+    pub control_size: u64,
+    /// What it is for: `start`, or the kind of the control entry that narrowed.
+    pub cause: String,
+}
+
+/// A barrier, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct Barrier {
+    pub(crate) body: BarrierBody,
+    pub(crate) actor: Actor,
+}
+
+impl Record for Barrier {
+    fn draft(&self) -> Result<Draft, EntryError> {
+        Draft::new(Kind::Barrier, self.actor.clone(), &self.body)
+    }
+}
