@@ -112,8 +112,7 @@ impl LogReader for Memory {
             n,
             width,
         };
-        let tile = self.tiles.get(&tile).cloned();
-        tile.ok_or(ReadError::Absent {
+        crate::tile::tests::take(&self.tiles, tile).ok_or(ReadError::Absent {
             what: format!("tile {level}/{n}"),
         })
     }

@@ -266,6 +266,8 @@ impl Edge {
                 }
             }
         }
+        // INVARIANT: the widths, level by level, are the bytes of `size`, so there are as many
+        // peaks as `size` has set bits.
         let frontier = Frontier::from_peaks(size, peaks).unwrap_or_default();
         Ok(Self { frontier, partial })
     }

@@ -101,23 +101,21 @@ fn consistency_for_every_pair_of_sizes() {
 #[test]
 fn proofs_cross_tile_levels() {
     let (log, leaves) = log(66_000);
-    let root = |size: u64| naive_root(&leaves[..usize::try_from(size).unwrap()]);
+    let roots: BTreeMap<u64, Digest> = [1, 256, 257, 65_535, 65_536, 65_537, 66_000]
+        .into_iter()
+        .map(|size| (size, naive_root(&leaves[..usize::try_from(size).unwrap()])))
+        .collect();
     for size in [65_535, 65_536, 65_537, 66_000] {
         for index in [0, 255, 256, 65_279, 65_534] {
             let path = inclusion(&log, index, size).unwrap();
             let leaf = &leaves[usize::try_from(index).unwrap()];
-            assert_eq!(
-                verify_inclusion(leaf, index, size, &path, &root(size)),
-                Ok(())
-            );
+            let held = verify_inclusion(leaf, index, size, &path, &roots[&size]);
+            assert_eq!(held, Ok(()), "{index} {size}");
         }
         for from in [1, 256, 257, 65_535] {
             let path = consistency(&log, from, size).unwrap();
-            let (old, new) = (root(from), root(size));
-            assert_eq!(
-                verify_consistency((from, &old), (size, &new), &path),
-                Ok(())
-            );
+            let held = verify_consistency((from, &roots[&from]), (size, &roots[&size]), &path);
+            assert_eq!(held, Ok(()), "{from} {size}");
         }
     }
 }
@@ -273,5 +271,71 @@ proptest! {
         let root = hash::empty();
         prop_assert!(verify_inclusion(&root, index, sizes.0, &path, &root).is_err());
         let _refused = verify_consistency((sizes.0, &root), (sizes.1, &root), &path).is_err();
+    }
+}
+
+/// Against an implementation that is not ours, in both directions.
+mod differential {
+    use ct_merkle::mem_backed_tree::MemoryBackedTree;
+    use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
+    use sha2::Sha256;
+
+    use super::*;
+
+    /// The tree of [`leaves`].
+    fn theirs(n: u64) -> MemoryBackedTree<Sha256, Vec<u8>> {
+        let mut tree = MemoryBackedTree::new();
+        for i in 0..n {
+            tree.push(i.to_be_bytes().to_vec());
+        }
+        tree
+    }
+
+    fn bytes(path: &[Digest]) -> Vec<u8> {
+        path.iter().flat_map(|hash| *hash.as_bytes()).collect()
+    }
+
+    fn digest(root: &RootHash<Sha256>) -> Digest {
+        Digest::from_bytes((*root.as_bytes()).into())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn proofs_are_theirs(size in 1_u64..700, at: prop::sample::Index, bit in 0..256_usize) {
+            let (log, leaves) = log(size);
+            let tree = theirs(size);
+            let root = tree.root();
+            let (index, ours) = (at.index(leaves.len()), digest(&root));
+            let at = index as u64;
+            let path = inclusion(&log, at, size).unwrap();
+            prop_assert_eq!(bytes(&path), tree.prove_inclusion(index).as_bytes().to_vec());
+            let value = at.to_be_bytes().to_vec();
+            let proof = InclusionProof::try_from_bytes(bytes(&path)).unwrap();
+            prop_assert!(root.verify_inclusion(&value, at, &proof).is_ok());
+            prop_assert_eq!(verify_inclusion(&leaves[index], at, size, &path, &ours), Ok(()));
+            if let Some(first) = path.first() {
+                let mut path = path.clone();
+                path[0] = changed(first, bit);
+                let proof = InclusionProof::try_from_bytes(bytes(&path)).unwrap();
+                prop_assert!(root.verify_inclusion(&value, at, &proof).is_err());
+                prop_assert!(verify_inclusion(&leaves[index], at, size, &path, &ours).is_err());
+            }
+
+            // A tree of `from`, none of it missing: they do not prove the step from nothing.
+            let from = at + 1;
+            let old = theirs(from).root();
+            prop_assert_eq!(digest(&old), naive_root(&leaves[..=index]));
+            let path = consistency(&log, from, size).unwrap();
+            let (first, last) = (digest(&old), digest(&root));
+            prop_assert_eq!(verify_consistency((from, &first), (size, &last), &path), Ok(()));
+            if from < size {
+                let added = usize::try_from(size - from).unwrap();
+                prop_assert_eq!(bytes(&path), tree.prove_consistency(added).as_bytes().to_vec());
+                let proof = ConsistencyProof::try_from_bytes(bytes(&path)).unwrap();
+                prop_assert!(root.verify_consistency(&old, &proof).is_ok());
+            }
+        }
     }
 }
