@@ -32,6 +32,8 @@ mod segment;
 mod writer;
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod testing;
 
 pub use blobs::FileBlobs;
