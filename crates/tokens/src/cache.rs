@@ -61,3 +61,38 @@ impl TokenCache {
         generations.young.insert(digest, token);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_bounded_and_keeps_the_youngest() {
+        let cache = TokenCache::new(8);
+        let digest = |i: u32| Digest::of(&i.to_be_bytes());
+        let known = || {
+            Arc::new(KnownToken {
+                claims: Claims {
+                    audience: String::new(),
+                    sponsor: "s-1".parse().unwrap(),
+                    agent: "a".parse().unwrap(),
+                    instance: format!("i-{}", "a".repeat(26)).parse().unwrap(),
+                    purpose: "p".parse().unwrap(),
+                    jkt: None,
+                    token_id: "".into(),
+                    issued_at: 0,
+                    expires_at: 0,
+                },
+                proof_key: OnceLock::new(),
+            })
+        };
+        for i in 0..100 {
+            cache.insert(digest(i), known());
+            assert!(cache.get(&digest(i)).is_some());
+        }
+        let kept = (0..100)
+            .filter(|i| cache.get(&digest(*i)).is_some())
+            .count();
+        assert!((4..=8).contains(&kept), "{kept}");
+    }
+}

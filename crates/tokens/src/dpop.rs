@@ -145,6 +145,3 @@ fn read(text: &str) -> Result<(crate::json::Object, ProofKey), ProofError> {
     let header_text = proof.header_text.into();
     Ok((claims, ProofKey { header_text, key }))
 }
-
-#[cfg(test)]
-mod tests;

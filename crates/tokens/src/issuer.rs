@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use vocab::limits::{ACCESS_TOKEN_SECONDS, REPLAY_CACHE_MAX, TOKEN_CACHE_MAX};
 use vocab::rng::{self, RngError};
-use vocab::{Clock, InstanceId, PurposePath, Rng, Time, UpstreamName};
+use vocab::{Clock, IdError, InstanceId, PurposePath, Rng, Time, UpstreamName};
 
 use crate::access::Claims;
 use crate::assertion::{Assertion, AssertionError, Client};
@@ -22,16 +22,17 @@ use crate::replay::ReplayCache;
 use crate::request::{RequestError, TokenRequest};
 use crate::uri::{PublicUrl, Resource};
 
-/// Asks whether the node serves an upstream of that name.
-pub type ServesUpstream = Box<dyn Fn(&UpstreamName) -> bool + Send + Sync>;
+/// Asks whether the node has an upstream of that name.
+pub type UpstreamExists = Box<dyn Fn(&UpstreamName) -> bool + Send + Sync>;
 
 /// What an [`Issuer`] is made of.
 pub struct IssuerConfig {
     /// The address under which agents reach the node.
     pub public_url: PublicUrl,
-    /// The key that signs access tokens. It should be in the register already
-    /// ([`Command::AddTokenKey`]), so that the key before it is retired in time.
+    /// The key that signs access tokens.
     pub token_key: PrivateKey,
+    /// Who says so in the control log: the node.
+    pub actor: Actor,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The random source.
@@ -43,7 +44,7 @@ pub struct IssuerConfig {
     /// the data folder is locked, and do not serve within the same second.
     pub boot: Time,
     /// Which upstreams there are.
-    pub serves: ServesUpstream,
+    pub upstreams: UpstreamExists,
 }
 
 impl fmt::Debug for IssuerConfig {
@@ -73,9 +74,15 @@ struct VerifyingKey {
 }
 
 impl Issuer {
-    /// An issuer with no memory of what was used before.
-    pub fn new(config: IssuerConfig) -> Self {
+    /// An issuer with no memory of what was used before. Its key is on record before it signs
+    /// anything, and the keys before it verify for as long as a token of theirs can be valid.
+    pub async fn new(config: IssuerConfig) -> Result<Self, IssuerError> {
         let present = config.token_key.public();
+        let add = Command::AddTokenKey {
+            kid: present.thumbprint().parse()?,
+            jwk: present.to_registered()?,
+        };
+        config.control.execute(config.actor.clone(), add).await?;
         let token_header = jws::header(&json!({
             "typ": "at+jwt",
             "alg": present.algorithm().as_str(),
@@ -101,14 +108,14 @@ impl Issuer {
             })
             .collect::<Vec<_>>()
         }));
-        Self {
+        Ok(Self {
             token_endpoint: config.public_url.token_endpoint(),
             token_header,
             keys,
             used: ReplayCache::new(REPLAY_CACHE_MAX),
             known: TokenCache::new(TOKEN_CACHE_MAX),
             config,
-        }
+        })
     }
 
     /// The node's public address, which is the issuer's identifier.
@@ -122,7 +129,7 @@ impl Issuer {
     }
 
     pub(crate) fn serves(&self, upstream: &UpstreamName) -> bool {
-        (self.config.serves)(upstream)
+        (self.config.upstreams)(upstream)
     }
 
     pub(crate) const fn control(&self) -> &Arc<Control> {
@@ -295,6 +302,20 @@ impl fmt::Debug for TokenResponse {
     }
 }
 
+/// Why there is no issuer.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// The register did not take the token key.
+    #[error("the token key could not be put on record")]
+    Register(#[from] CommandError),
+    /// The register does not take keys of this sort.
+    #[error("the register does not take the token key: {0}")]
+    Key(#[from] register::jwk::JwkError),
+    /// The register does not take thumbprints for ids.
+    #[error("the register does not take the token key's id: {0}")]
+    KeyId(#[from] IdError),
+}
+
 /// Why a request got no token. `Display` is the cause, for the log; the client gets
 /// [`TokenError::body`].
 #[derive(Debug, thiserror::Error)]
@@ -421,11 +442,13 @@ impl TokenError {
 
 /// The characters that `error_description` may have (RFC 6749 §5.2), the others replaced.
 pub(crate) fn quotable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '"' | '\\' => '\'',
-            ' '..='~' => c,
-            _ => '?',
-        })
+    let allowed = |c| match c {
+        '"' | '\\' => '\'',
+        ' '..='~' => c,
+        _ => '?',
+    };
+    text.replace('\u{2026}', "...")
+        .chars()
+        .map(allowed)
         .collect()
 }

@@ -128,6 +128,11 @@ impl PublicKey {
         }))
     }
 
+    /// The key as the register keeps it.
+    pub fn to_registered(&self) -> Result<PublicJwk, register::jwk::JwkError> {
+        PublicJwk::parse(&self.to_bare_jwk())
+    }
+
     /// A key of either kind that is nobody's (the curve's base point). For taking as long over an
     /// unknown agent as over a known one.
     pub(crate) fn decoy(algorithm: Algorithm) -> Result<Self, JwkError> {
@@ -337,6 +342,3 @@ pub(crate) fn b64(bytes: &[u8]) -> String {
 pub(crate) fn unb64(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
-
-#[cfg(test)]
-mod tests;

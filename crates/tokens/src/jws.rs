@@ -210,6 +210,3 @@ pub(crate) fn sign(key: &PrivateKey, header: &str, claims: &serde_json::Value) -
 pub(crate) fn header(header: &serde_json::Value) -> String {
     b64(header.to_string().as_bytes())
 }
-
-#[cfg(test)]
-mod tests;

@@ -44,7 +44,7 @@ pub use client::{AgentKey, AgentKeyError, DpopKey};
 pub use dpop::ProofError;
 pub use form::FormError;
 pub use fresh::Stale;
-pub use issuer::{Issuer, IssuerConfig, ServesUpstream, TokenError, TokenResponse};
+pub use issuer::{Issuer, IssuerConfig, IssuerError, TokenError, TokenResponse, UpstreamExists};
 pub use json::JsonError;
 pub use jwk::{Algorithm, JwkError, PrivateKey, PublicKey};
 pub use jws::JwsError;

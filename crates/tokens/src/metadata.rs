@@ -1,7 +1,7 @@
 //! What the node says about itself: RFC 8414 and RFC 9728 metadata, and its keys.
 
 use serde_json::{Value, json};
-use vocab::{Time, UpstreamName};
+use vocab::UpstreamName;
 
 use crate::issuer::Issuer;
 use crate::jwk::{Algorithm, PublicKey};
@@ -44,8 +44,11 @@ impl Issuer {
 
     /// The keys that verify access tokens (RFC 7517 §5): the one that signs, and those before it
     /// for as long as a token of theirs can be valid.
-    pub fn jwks(&self, now: Time) -> Value {
-        let keys: Vec<Value> = self.verifying_keys(now).map(PublicKey::to_jwk).collect();
+    pub fn jwks(&self) -> Value {
+        let keys: Vec<Value> = self
+            .verifying_keys(self.moment().now)
+            .map(PublicKey::to_jwk)
+            .collect();
         json!({ "keys": keys })
     }
 }

@@ -1,1 +1,9 @@
+//! A whole issuer over a real register in a temporary folder, a client's keys, and tables of what
+//! strangers may send.
 
+mod bench;
+mod forge;
+mod metadata;
+mod token;
+mod vectors;
+mod verify;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use register::{Standing, Why};
 use vocab::limits::CLOCK_LEEWAY_SECONDS;
@@ -206,6 +206,11 @@ impl Challenge {
         &self.cause
     }
 
+    /// Why, as a word for metrics and counts of refusals.
+    pub const fn word(&self) -> &'static str {
+        self.cause.as_str()
+    }
+
     /// 401; 400 if the request cannot be read; 503 if the node cannot tell.
     pub const fn status(&self) -> StatusCode {
         self.cause.code_and_status().1
@@ -221,9 +226,9 @@ impl Challenge {
         quotable(&self.cause.to_string())
     }
 
-    /// The `WWW-Authenticate` headers: Bearer first, since clients that know one scheme only look
+    /// The values of `WWW-Authenticate`, one header each: Bearer first, since clients that know one scheme only look
     /// at the first header. The error stands with the scheme that was used.
-    pub fn www_authenticate(&self) -> Vec<HeaderValue> {
+    pub fn www_authenticate(&self) -> Vec<String> {
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             return Vec::new();
         }
@@ -239,7 +244,7 @@ impl Challenge {
             Some(_) | None => error.as_str(),
         };
         let metadata = &self.metadata_uri;
-        [
+        vec![
             format!(
                 r#"Bearer {}resource_metadata="{metadata}""#,
                 error_with(Scheme::Bearer)
@@ -249,9 +254,6 @@ impl Challenge {
                 error_with(Scheme::Dpop)
             ),
         ]
-        .into_iter()
-        .filter_map(|text| HeaderValue::try_from(text).ok())
-        .collect()
     }
 }
 

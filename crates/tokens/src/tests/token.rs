@@ -1,0 +1,733 @@
+//! The token endpoint.
+
+use register::{Command, EndReason, PublicJwk};
+use serde_json::{Value, json};
+
+use super::bench::{Bench, NOW, URL, headers, key, new_key};
+use super::forge::{Sign, b64, es256_jwk, forge, with};
+use crate::form;
+use crate::jwk::unb64;
+use crate::{AgentKey, DpopKey, PublicKey, TokenError, TokenRequest, TokenResponse};
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What a refusal looks like: `status code: description`.
+fn shown(error: &TokenError) -> String {
+    let body = error.body();
+    format!(
+        "{} {}: {}",
+        error.status().as_u16(),
+        body["error"].as_str().unwrap(),
+        body["error_description"].as_str().unwrap(),
+    )
+}
+
+fn claims_of(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&unb64(payload).unwrap()).unwrap()
+}
+
+/// A form with parameters set, or taken away by an empty value.
+fn form_with(bench: &Bench, changes: &[(&str, &str)]) -> String {
+    let assertion = bench.agent.assertion(bench.now(), &*bench.rng).unwrap();
+    let resource = format!("{URL}/mcp/files");
+    let mut parameters = vec![
+        ("grant_type", "client_credentials"),
+        ("client_assertion_type", ASSERTION_TYPE),
+        ("client_assertion", &*assertion),
+        ("purpose", "triage/refunds"),
+        ("resource", &*resource),
+    ];
+    for (name, value) in changes {
+        parameters.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            parameters.push((name, value));
+        }
+    }
+    form::encode(&parameters)
+}
+
+#[test]
+fn an_agent_gets_a_token_for_a_new_instance() {
+    let bench = Bench::new();
+    let response = bench.token();
+    assert_eq!(response.token_type, "DPoP");
+    assert_eq!(response.expires_in, 300);
+    assert_eq!(response.purpose.as_str(), "triage/refunds");
+    let sponsor = bench
+        .control
+        .view(|state| state.sponsors()[0].handle.clone());
+    let claims = claims_of(&response.access_token);
+    let expected = json!({
+        "iss": URL,
+        "aud": format!("{URL}/mcp/files"),
+        "sub": sponsor,
+        "client_id": "triage",
+        "act": { "sub": response.instance },
+        "purpose": "triage/refunds",
+        "jti": claims["jti"],
+        "iat": NOW,
+        "exp": NOW + 300,
+        "cnf": { "jkt": bench.dpop.jkt() },
+    });
+    assert_eq!(claims, expected);
+    let wire = serde_json::to_value(&response).unwrap();
+    let names: Vec<_> = wire.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        names,
+        [
+            "access_token",
+            "token_type",
+            "expires_in",
+            "instance",
+            "purpose"
+        ]
+    );
+    assert!(!format!("{response:?}").contains(&response.access_token));
+}
+
+#[test]
+fn the_same_key_continues_its_instance_and_another_starts_one() {
+    let mut bench = Bench::new();
+    let first = bench.token();
+    bench.advance(200);
+    let second = bench.token();
+    assert_eq!(first.instance, second.instance);
+    assert_ne!(first.access_token, second.access_token);
+    bench.dpop = DpopKey::new(key(9));
+    assert_ne!(bench.token().instance, first.instance);
+    assert_ne!(bench.bearer().instance, bench.bearer().instance);
+}
+
+#[test]
+fn an_es256_agent_with_an_es256_proof_gets_a_token() {
+    let bench = Bench::new();
+    let public = PublicKey::from_jwk(es256_jwk().to_string().as_bytes()).unwrap();
+    bench.add_agent("browser", &public, false);
+    let assertion = forge(
+        r#"{"alg":"ES256"}"#,
+        &json!({ "iss": "browser", "sub": "browser", "aud": [format!("{URL}/oauth/token")],
+            "jti": "1", "iat": NOW, "exp": NOW + 300 })
+        .to_string(),
+        Sign::Es256,
+    );
+    let proof = forge(
+        &json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": es256_jwk() }).to_string(),
+        &json!({ "jti": "1", "htm": "POST", "htu": format!("{URL}/oauth/token"), "iat": NOW })
+            .to_string(),
+        Sign::Es256,
+    );
+    let form = form_with(&bench, &[("client_assertion", &assertion)]);
+    let token = bench.ask(&form, Some(&proof)).unwrap().access_token;
+    assert_eq!(claims_of(&token)["cnf"]["jkt"], **public.thumbprint());
+}
+
+#[test]
+fn requests_that_are_not_for_a_token_are_refused() {
+    let bench = Bench::new();
+    let check = |changes: &[(&str, &str)], expected: &str| {
+        let proof = bench.endpoint_proof();
+        let error = bench
+            .ask(&form_with(&bench, changes), Some(&proof))
+            .unwrap_err();
+        assert_eq!(shown(&error), expected, "{changes:?}");
+    };
+    check(
+        &[("grant_type", "")],
+        "400 invalid_request: the parameter `grant_type` is missing",
+    );
+    check(
+        &[("grant_type", "password")],
+        "400 unsupported_grant_type: `grant_type` is not `client_credentials`",
+    );
+    let no_assertion = "401 invalid_client: the client did not authenticate; use \
+         `private_key_jwt`: `client_assertion_type` \
+         `urn:ietf:params:oauth:client-assertion-type:jwt-bearer` and `client_assertion`";
+    check(&[("client_assertion", "")], no_assertion);
+    check(&[("client_assertion_type", "")], no_assertion);
+    check(
+        &[(
+            "client_assertion_type",
+            "urn:ietf:params:oauth:client-assertion-type:saml2-bearer",
+        )],
+        no_assertion,
+    );
+    check(
+        &[("client_secret", "x")],
+        "400 invalid_request: the client authenticated in a second way; send only \
+         `client_assertion`",
+    );
+    check(
+        &[("purpose", "")],
+        "400 invalid_request: the parameter `purpose` is missing",
+    );
+    check(
+        &[("purpose", "Triage \u{202e}\"")],
+        "400 invalid_request: `purpose`: a purpose may not hold 'T' (byte 0); segments of \
+         lower-case letters, digits, `-`, `_` and `.` joined by `/`",
+    );
+    check(
+        &[("client_id", "porter")],
+        "401 invalid_client: the client assertion's `iss`, its `sub` and `client_id` are not one \
+         agent's id",
+    );
+    let target = "400 invalid_target: `resource` is not the URI of one of this node's upstreams";
+    for resource in [
+        "",
+        "files",
+        "http://127.0.0.1:7420/mcp/none",
+        "http://127.0.0.1:7420/mcp/files/",
+        "http://127.0.0.1:7420/mcp/files#x",
+        "http://127.0.0.1:7421/mcp/files",
+        "http://127.0.0.1:7420",
+    ] {
+        check(&[("resource", resource)], target);
+    }
+    let twice = format!("{}&resource=x", form_with(&bench, &[]));
+    let error = bench.ask(&twice, None).unwrap_err();
+    assert_eq!(
+        shown(&error),
+        "400 invalid_request: a parameter is repeated"
+    );
+    // What is not known, and what is empty, is ignored.
+    let more = format!("{}&scope=everything&audience=&x", form_with(&bench, &[]));
+    assert!(bench.ask(&more, Some(&bench.endpoint_proof())).is_ok());
+}
+
+#[test]
+fn headers_of_a_request_are_strict() {
+    const FORM: (&str, &str) = (
+        "content-type",
+        "Application/X-WWW-Form-Urlencoded; charset=utf-8",
+    );
+    let check = |pairs: &[(&str, &str)], expected: &str| {
+        let error =
+            TokenRequest::parse(&headers(pairs), b"grant_type=client_credentials").unwrap_err();
+        assert_eq!(shown(&error.into()), expected);
+    };
+    let media_type = "400 invalid_request: the request's `Content-Type` is not \
+         `application/x-www-form-urlencoded`";
+    check(&[], media_type);
+    check(&[("content-type", "application/json")], media_type);
+    check(
+        &[FORM, ("authorization", "Basic eDp5")],
+        "400 invalid_request: the client authenticated in a second way; send only \
+         `client_assertion`",
+    );
+    let bench = Bench::new();
+    let proof = bench.endpoint_proof();
+    let twice = headers(&[FORM, ("dpop", &proof), ("dpop", &proof)]);
+    let error = TokenRequest::parse(&twice, form_with(&bench, &[]).as_bytes()).unwrap_err();
+    assert_eq!(
+        shown(&error.into()),
+        "400 invalid_dpop_proof: there is not exactly one readable `DPoP` header"
+    );
+}
+
+/// A strange assertion, and what it comes to. `None`: it is accepted.
+#[test]
+fn hostile_assertions() {
+    let bench = Bench::new();
+    let kid = bench.agent.key.public().thumbprint().to_string();
+    let header = json!({ "alg": "EdDSA", "kid": kid });
+    let count = std::cell::Cell::new(0);
+    let claims = || {
+        count.set(count.get() + 1);
+        json!({ "iss": "triage", "sub": "triage", "aud": URL, "jti": format!("j{}", count.get()),
+            "iat": NOW, "exp": NOW + 60 })
+    };
+    let good = Sign::EdDsa(&bench.agent.key);
+    let ask = |assertion: &str| {
+        let form = form_with(&bench, &[("client_assertion", assertion)]);
+        let asked = bench.ask(&form, Some(&bench.endpoint_proof()));
+        asked.map(|_| ()).map_err(|error| shown(&error))
+    };
+    let check = |header: &str, claims: &str, sign: Sign<'_>, expected: Option<&str>| {
+        let expected = expected.map(|text| format!("401 invalid_client: {text}"));
+        assert_eq!(
+            ask(&forge(header, claims, sign)).err(),
+            expected,
+            "{header} {claims}"
+        );
+    };
+    let header_with = |changes: Value, expected: Option<&str>| {
+        check(
+            &with(&header, &changes),
+            &claims().to_string(),
+            good,
+            expected,
+        );
+    };
+    let claims_with = |changes: Value, expected: Option<&str>| {
+        check(
+            &header.to_string(),
+            &with(&claims(), &changes),
+            good,
+            expected,
+        );
+    };
+
+    header_with(json!({}), None);
+    header_with(json!({ "kid": null }), None);
+    header_with(json!({ "typ": "JWT" }), None);
+    header_with(json!({ "typ": "client-authentication+jwt" }), None);
+    claims_with(json!({ "aud": [URL] }), None);
+    claims_with(json!({ "aud": format!("{URL}/oauth/token") }), None);
+    claims_with(json!({ "exp": NOW + 300, "iat": NOW - 99 }), None);
+    claims_with(
+        json!({ "iat": NOW + 5, "exp": NOW + 305, "nbf": NOW + 5 }),
+        None,
+    );
+    claims_with(json!({ "exp": NOW - 5 }), None);
+
+    // One text for all that shows nobody to be an agent.
+    let nobody = Some("the client assertion is not by the current key of a registered agent");
+    check(
+        &header.to_string(),
+        &claims().to_string(),
+        Sign::EdDsa(&key(66)),
+        nobody,
+    );
+    check(
+        &header.to_string(),
+        &claims().to_string(),
+        Sign::EdDsa(&key(200)),
+        nobody,
+    );
+    claims_with(json!({ "iss": "ghost", "sub": "ghost" }), nobody);
+    check(
+        &with(&header, &json!({ "alg": "ES256" })),
+        &claims().to_string(),
+        Sign::Es256,
+        nobody,
+    );
+    check(
+        &with(&header, &json!({ "alg": "ES256" })),
+        &claims().to_string(),
+        good,
+        nobody,
+    );
+    let ghost = with(&claims(), &json!({ "iss": "ghost", "sub": "ghost" }));
+    check(
+        &with(&header, &json!({ "alg": "ES256" })),
+        &ghost,
+        Sign::Es256,
+        nobody,
+    );
+
+    let wrong_alg =
+        Some("the client assertion cannot be used: its `alg` is neither EdDSA nor ES256");
+    for alg in [
+        "none", "NONE", "HS256", "RS256", "PS256", "ES384", "eddsa", "Ed448", "",
+    ] {
+        header_with(json!({ "alg": alg }), wrong_alg);
+    }
+    let in_header =
+        |what: &str| format!("the client assertion cannot be used: in its header, {what}");
+    header_with(
+        json!({ "alg": null }),
+        Some(&in_header("the member `alg` is missing")),
+    );
+    header_with(
+        json!({ "alg": 1 }),
+        Some(&in_header("the member `alg` is not a string")),
+    );
+    header_with(
+        json!({ "kid": 1 }),
+        Some("in the client assertion, the member `kid` is not a string"),
+    );
+    header_with(
+        json!({ "kid": "other" }),
+        Some("the client assertion's `kid` is not that of the agent's key"),
+    );
+    for typ in ["at+jwt", "dpop+jwt", "JOSE", "", "application/at+jwt"] {
+        header_with(
+            json!({ "typ": typ }),
+            Some(
+                "the client assertion cannot be used: its `typ` is not `JWT` or \
+                 `client-authentication+jwt`",
+            ),
+        );
+    }
+    for (member, value) in [
+        ("crit", json!(["exp"])),
+        ("crit", json!([])),
+        ("b64", json!(true)),
+        ("jku", json!("http://127.0.0.1/keys")),
+        ("x5u", json!("http://127.0.0.1/cert")),
+        ("x5c", json!([])),
+        ("x5t", json!("")),
+        ("jwk", bench.agent.key.public().to_jwk()),
+    ] {
+        header_with(
+            json!({ member: value }),
+            Some(&format!(
+                "the client assertion cannot be used: its header has `{member}`, which is not \
+                 accepted"
+            )),
+        );
+    }
+    let not_strict = in_header("it is not one JSON object whose members are all different");
+    for bad in [
+        r#"{"alg":"EdDSA","alg":"EdDSA"}"#,
+        r#"{"alg":"EdDSA","ALG":"none"}"#,
+        r#"["EdDSA"]"#,
+        "",
+        "{",
+        r#"{"alg":"EdDSA"} x"#,
+    ] {
+        check(bad, &claims().to_string(), good, Some(&not_strict));
+    }
+
+    for name in ["iss", "sub", "aud", "exp", "iat", "jti"] {
+        claims_with(
+            json!({ name: null }),
+            Some(&format!(
+                "in the client assertion, the member `{name}` is missing"
+            )),
+        );
+    }
+    let client =
+        Some("the client assertion's `iss`, its `sub` and `client_id` are not one agent's id");
+    claims_with(json!({ "iss": "porter" }), client);
+    claims_with(json!({ "iss": "no id", "sub": "no id" }), client);
+    let audience =
+        Some("the client assertion's `aud` is not this node; it should be `http://127.0.0.1:7420`");
+    for aud in [
+        json!("http://127.0.0.1:7420/"),
+        json!("http://127.0.0.1:7421"),
+        json!([URL, "http://127.0.0.1:7421"]),
+        json!([URL, URL]),
+        json!([]),
+        json!({}),
+        json!(format!("{URL}/mcp/files")),
+    ] {
+        claims_with(json!({ "aud": aud }), audience);
+    }
+    claims_with(
+        json!({ "exp": NOW - 6 }),
+        Some("the client assertion expired 6 s ago"),
+    );
+    let lifetime = Some("the client assertion is not valid for the next 300 s at most");
+    claims_with(json!({ "exp": NOW + 306 }), lifetime);
+    claims_with(json!({ "nbf": NOW + 6 }), lifetime);
+    claims_with(
+        json!({ "exp": "soon" }),
+        Some("in the client assertion, the member `exp` is not a time in seconds since 1970"),
+    );
+    claims_with(
+        json!({ "iat": NOW + 6 }),
+        Some(
+            "the client assertion is not fresh: it is dated 6 s ahead of this node's clock; set \
+             the clock",
+        ),
+    );
+    claims_with(
+        json!({ "iat": NOW - 301 }),
+        Some(
+            "the client assertion is not fresh: it was made 301 s ago; at most 300 s are accepted",
+        ),
+    );
+    claims_with(
+        json!({ "iat": NOW - 100 }),
+        Some(
+            "the client assertion is not fresh: it was made before this node started; make a new \
+             one",
+        ),
+    );
+    let jti = Some("the client assertion's `jti` is empty or longer than 256 bytes");
+    claims_with(json!({ "jti": "" }), jti);
+    claims_with(json!({ "jti": "j".repeat(257) }), jti);
+    claims_with(json!({ "jti": "j".repeat(256) }), None);
+    check(
+        &header.to_string(),
+        r#"{"iss":"triage","sub":"triage","sub":"triage"}"#,
+        good,
+        Some(
+            "the client assertion cannot be used: in its claims, it is not one JSON object whose \
+             members are all different",
+        ),
+    );
+
+    // Form.
+    let token = forge(&header.to_string(), &claims().to_string(), good);
+    let text = |text: &str, expected: &str| {
+        let expected =
+            format!("401 invalid_client: the client assertion cannot be used: {expected}");
+        assert_eq!(ask(text), Err(expected), "{text}");
+    };
+    let parts = "it is not three parts joined by `.`";
+    text("x", parts);
+    text("x.y", parts);
+    text(&format!("{token}.{token}"), parts);
+    text(&format!("{token}."), parts);
+    text(
+        &format!("{token}="),
+        "its signature of 64 bytes is not base64url without padding",
+    );
+    text(
+        &token.replace('.', " ."),
+        "its header is not base64url without padding",
+    );
+    text(
+        &token.replacen('.', "=.", 1),
+        "its header is not base64url without padding",
+    );
+    text(
+        &format!(" {token}"),
+        "its header is not base64url without padding",
+    );
+    let unsigned = forge(&header.to_string(), &claims().to_string(), Sign::Nothing);
+    text(
+        &unsigned,
+        "its signature of 64 bytes is not base64url without padding",
+    );
+    text(
+        &"x".repeat(8_193),
+        "it is 8193 bytes long; at most 8192 are read",
+    );
+    // A signature under HMAC is of another length, whatever secret it was made with.
+    let public = b64(&[0; 32]);
+    let hmac = forge(
+        &header.to_string(),
+        &claims().to_string(),
+        Sign::Hs256(public.as_bytes()),
+    );
+    text(
+        &hmac,
+        "its signature of 64 bytes is not base64url without padding",
+    );
+    // The last character's stray bits are another spelling of the same signature.
+    let (front, last) = token.split_at(token.len() - 1);
+    let respelled = format!("{front}{}", if last == "B" { "C" } else { "B" });
+    text(
+        &respelled,
+        "its signature of 64 bytes is not base64url without padding",
+    );
+
+    let once = forge(&header.to_string(), &claims().to_string(), good);
+    assert_eq!(ask(&once), Ok(()));
+    assert_eq!(
+        ask(&once),
+        Err(
+            "401 invalid_client: the client assertion was used before; make a new one for each \
+             request"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn an_assertion_that_got_no_token_is_used_up_too() {
+    let bench = Bench::new();
+    let form = bench.form(&bench.agent);
+    assert_eq!(
+        bench.ask(&form, Some("x")).unwrap_err().oauth_code(),
+        "invalid_dpop_proof"
+    );
+    let error = bench.ask(&form, Some(&bench.endpoint_proof())).unwrap_err();
+    assert_eq!(error.oauth_code(), "invalid_client");
+}
+
+#[test]
+fn hostile_proofs_at_the_token_endpoint() {
+    let bench = Bench::new();
+    let check = |proof: &str, expected: &str| {
+        let error = bench
+            .ask(&bench.form(&bench.agent), Some(proof))
+            .unwrap_err();
+        assert_eq!(shown(&error), format!("400 invalid_dpop_proof: {expected}"));
+    };
+    let at = |method: &str, uri: &str| {
+        let now = bench.now();
+        bench
+            .dpop
+            .proof(method, uri, None, now, &*bench.rng)
+            .unwrap()
+    };
+    check(
+        &at("GET", &format!("{URL}/oauth/token")),
+        "the DPoP proof's `htm` is not the request's method",
+    );
+    check(
+        &at("POST", &format!("{URL}/mcp/files")),
+        "the DPoP proof's `htu` is not this endpoint; it should be \
+         `http://127.0.0.1:7420/oauth/token`",
+    );
+    let used = bench.endpoint_proof();
+    assert!(bench.ask(&bench.form(&bench.agent), Some(&used)).is_ok());
+    check(&used, "the DPoP proof was used before");
+}
+
+#[test]
+fn bearer_tokens_are_for_agents_that_may_have_them() {
+    let bench = Bench::new();
+    let error = bench.ask(&bench.form(&bench.agent), None).unwrap_err();
+    assert_eq!(
+        shown(&error),
+        "400 invalid_dpop_proof: agent `triage` may not use bearer tokens; prove possession of a \
+         key (DPoP), or register the agent with `--allow-bearer`"
+    );
+    let response = bench.bearer();
+    assert_eq!(response.token_type, "Bearer");
+    assert_eq!(claims_of(&response.access_token).get("cnf"), None);
+}
+
+#[test]
+fn an_agent_that_proved_itself_is_told_why() {
+    let bench = Bench::new();
+    // The texts are the register's; what matters here is that they get through, under which code.
+    let check = |asked: Result<TokenResponse, TokenError>, expected: &str| {
+        let shown = shown(&asked.unwrap_err());
+        assert!(shown.starts_with(expected), "{shown}");
+    };
+    let ask = || bench.ask(&bench.form(&bench.agent), Some(&bench.endpoint_proof()));
+    let id = || bench.agent.agent.clone();
+
+    let form = form_with(&bench, &[("purpose", "billing")]);
+    check(
+        bench.ask(&form, Some(&bench.endpoint_proof())),
+        "400 access_denied: agent `triage` is not registered for purpose `billing`",
+    );
+    bench.execute(Command::SuspendAgent { id: id() });
+    check(
+        ask(),
+        "400 unauthorized_client: agent `triage` is suspended since 2026-11-21T",
+    );
+    bench.execute(Command::ResumeAgent { id: id() });
+    let sponsor = || "maya".parse().unwrap();
+    bench.execute(Command::SuspendSponsor { id: sponsor() });
+    check(
+        ask(),
+        "400 unauthorized_client: agent `triage` cannot run: its sponsor is not active",
+    );
+    bench.execute(Command::ResumeSponsor { id: sponsor() });
+
+    let first = bench.token().instance;
+    let another = |seed: u8| {
+        let dpop = DpopKey::new(key(seed));
+        let now = bench.now();
+        let proof = dpop.proof(
+            "POST",
+            &format!("{URL}/oauth/token"),
+            None,
+            now,
+            &*bench.rng,
+        );
+        bench.ask(&bench.form(&bench.agent), Some(&proof.unwrap()))
+    };
+    assert!(another(50).is_ok());
+    check(another(51), "400 access_denied: agent `triage` ");
+    bench.execute(Command::EndInstance {
+        id: first,
+        reason: EndReason::Revoked,
+    });
+    assert!(another(52).is_ok());
+
+    bench.execute(Command::RotateAgentKey {
+        id: id(),
+        key: new_key(key(77).public()),
+    });
+    check(
+        ask(),
+        "401 invalid_client: the client assertion is not by the current key of a registered agent",
+    );
+    bench.execute(Command::RetireAgent { id: id() });
+    let rotated = AgentKey {
+        agent: id(),
+        issuer: URL.parse().unwrap(),
+        key: key(77),
+        ..bench.agent
+    };
+    check(
+        bench.ask(&bench.form(&rotated), Some(&bench.endpoint_proof())),
+        "400 unauthorized_client: agent `triage` is retired since 2026-11-21T",
+    );
+}
+
+#[test]
+fn a_key_whose_time_is_over_says_how_to_replace_it() {
+    let bench = Bench::new();
+    bench.advance(86_400);
+    let error = bench
+        .ask(&bench.form(&bench.agent), Some(&bench.endpoint_proof()))
+        .unwrap_err();
+    assert_eq!(error.oauth_code(), "invalid_client");
+    assert!(
+        error
+            .description()
+            .contains("`tipstaff agent rotate-key triage`")
+    );
+}
+
+#[test]
+fn no_token_without_a_record() {
+    let bench = Bench::new();
+    bench.faults.set(store::Fault::Full);
+    let error = bench
+        .ask(&bench.form(&bench.agent), Some(&bench.endpoint_proof()))
+        .unwrap_err();
+    assert_eq!(
+        shown(&error),
+        "503 temporarily_unavailable: the node cannot record the start of an instance now"
+    );
+    bench.faults.set(store::Fault::None);
+    bench.token();
+}
+
+#[test]
+fn nothing_from_before_the_start_is_accepted_after_it() {
+    let mut bench = Bench::new();
+    let form = bench.form(&bench.agent);
+    let proof = bench.endpoint_proof();
+    bench.issuer = bench.restarted(200);
+    let error = bench.ask(&form, Some(&proof)).unwrap_err();
+    assert_eq!(
+        shown(&error),
+        "401 invalid_client: the client assertion is not fresh: it was made before this node \
+         started; make a new one"
+    );
+    bench.advance(1);
+    let error = bench
+        .ask(&bench.form(&bench.agent), Some(&proof))
+        .unwrap_err();
+    assert_eq!(
+        shown(&error),
+        "400 invalid_dpop_proof: the DPoP proof is not fresh: it was made before this node \
+         started; make a new one"
+    );
+    bench.token();
+}
+
+#[test]
+fn an_agents_key_file_reads_what_it_shows() {
+    let bench = Bench::new();
+    let file = bench.agent.to_file();
+    let read = AgentKey::parse(file.expose()).unwrap();
+    assert_eq!(read.to_file().expose(), file.expose());
+    assert_eq!(read.agent, bench.agent.agent);
+    assert_eq!(read.expires_at, bench.agent.expires_at);
+    assert!(!format!("{read:?}").contains(&b64(&[1; 32])));
+    for (from, to) in [
+        ("\"agent\":\"triage\"", "\"agent\":\"Triage\""),
+        ("\"issuer\":\"http", "\"issuer\":\"ftp"),
+        ("\"kid\":\"", "\"kid\":\"x"),
+        ("\"d\":\"AQEB", "\"d\":\"AQEC"),
+        ("\"kty\":\"OKP\"", "\"kty\":\"EC\""),
+        ("2026-", "26-"),
+        ("{\"agent\"", "{\"key\":{},\"agent\""),
+    ] {
+        let bad = file.expose().replace(from, to);
+        assert_ne!(&bad, file.expose());
+        assert!(AgentKey::parse(&bad).is_err(), "{from}");
+    }
+}
+
+#[test]
+fn registered_keys_are_the_same_keys() {
+    for jwk in [key(1).public().to_jwk(), es256_jwk()] {
+        let public = PublicKey::from_jwk(jwk.to_string().as_bytes()).unwrap();
+        let registered: PublicJwk = public.to_registered().unwrap();
+        assert_eq!(PublicKey::from_registered(&registered), Ok(public));
+    }
+}
