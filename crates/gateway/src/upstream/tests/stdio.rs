@@ -1,3 +1,5 @@
+use tokio::io::{AsyncBufReadExt, BufReader};
+
 use super::*;
 
 async fn ready(config: UpstreamConfig) -> (Upstream, Arc<Link>) {
@@ -337,25 +339,38 @@ async fn closing_an_owner_ends_its_link_alone() {
 #[tokio::test]
 async fn a_stubborn_child_and_what_it_started_are_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let note = dir.path().join("pids");
-    let script = format!(
-        "trap '' TERM; sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; echo '{1}'; \
-         while :; do wait; done",
-        note.display(),
-        r#"{"jsonrpc":"2.0","method":"notifications/message"}"#
+    let fifo = dir.path().join("fifo");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
     );
+    // Child and grandchild hold the fifo open: it ends when both are dead.
+    let script = format!(
+        "trap '' TERM; exec 9>'{}'; sleep 1000 & echo started >&9; while :; do wait; done",
+        fifo.display()
+    );
+    // Open for writing too, or it would end before the child has opened it.
+    let fifo_held = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&fifo)
+        .unwrap();
+    let fifo = tokio::net::unix::pipe::OpenOptions::new()
+        .open_receiver(&fifo)
+        .unwrap();
     let upstream = Upstream::new(child(&["sh", "-c", &script]));
     let link = upstream.open().unwrap();
-    let mut apart = link.unsolicited();
-    apart.recv().await.unwrap();
+    let mut lines = BufReader::new(fifo).lines();
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "started");
+    drop(fifo_held);
     upstream.close_all().await;
     assert_eq!(upstream.children(), 0);
     assert!(!link.is_alive());
-    for pid in std::fs::read_to_string(&note).unwrap().split_whitespace() {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // An orphan that nobody has reaped yet is dead all the same.
-        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
-    }
+    let end = tokio::time::timeout(10 * SECOND, lines.next_line()).await;
+    assert_eq!(end.expect("neither is alive").unwrap(), None);
     let error = upstream.link("i-1", Opening::Handshake).await.unwrap_err();
     assert!(matches!(error, OpenError::Closed));
 }
