@@ -203,13 +203,17 @@ fn split_tail(text: &str) -> (&str, &str) {
     text.split_at(text.find(['?', '#']).unwrap_or(text.len()))
 }
 
-/// The port that a scheme has when none is written; only these schemes are read as browsers do.
-fn special(scheme: &str) -> Option<Option<u16>> {
+/// Whether browsers and libraries read backslashes, hosts and ports of this scheme as the web does.
+fn is_special(scheme: &str) -> bool {
+    scheme == "file" || default_port(scheme).is_some()
+}
+
+/// The port that is meant when none is written.
+fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
-        "http" | "ws" => Some(Some(80)),
-        "https" | "wss" => Some(Some(443)),
-        "ftp" => Some(Some(21)),
-        "file" => Some(None),
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        "ftp" => Some(21),
         _ => None,
     }
 }
@@ -223,9 +227,9 @@ fn url(scheme: &str, rest: &str) -> Result<Canonical, &'static str> {
     }
     no_spaces(rest)?;
     let (before, tail) = split_tail(rest);
-    let Some(default_port) = special(scheme) else {
+    if !is_special(scheme) {
         return other_url(scheme, before, tail);
-    };
+    }
     let before = before.replace('\\', "/");
     let (authority, path_text) = if scheme == "file" {
         match before.strip_prefix("//") {
@@ -236,7 +240,7 @@ fn url(scheme: &str, rest: &str) -> Result<Canonical, &'static str> {
         let after = before.trim_start_matches('/');
         after.split_at(after.find('/').unwrap_or(after.len()))
     };
-    let (host, doubt) = host(authority, default_port)?;
+    let (host, doubt) = host(authority, default_port(scheme))?;
     let host = match (scheme, host.as_str()) {
         ("file", "localhost") => "",
         ("file", host) => host,

@@ -110,6 +110,15 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
         if check_arguments(policy, tools, &mut fit.diagnostics) {
             fit.broken.insert(index, Broken::Everywhere);
         }
+        let meets = |target: &Target| target.is_in(&policy.scope);
+        if fit.diagnostics.len() == before
+            && !unlisted(policy, tools)
+            && !tools.targets.iter().any(meets)
+        {
+            let message = "this policy's action and resource never meet, so it never applies";
+            let warning = Diagnostic::warning(&policy.place(), message);
+            fit.diagnostics.push(warning.of_policy(&policy.id));
+        }
         if fit.diagnostics.len() > before {
             said.insert(index);
         }
@@ -120,16 +129,14 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
         .map(|(index, policy)| (policy.id.as_str(), index))
         .collect();
     let all = policies.iter().map(|policy| policy.cedar.clone());
-    let result = match PolicySet::from_policies(all) {
-        Ok(set) => Validator::new(schema.clone()).validate(&set, ValidationMode::Strict),
+    let Ok(set) = PolicySet::from_policies(all) else {
         // Ids are unique, so this cannot be; if it is, nothing is in force.
-        Err(_) => {
-            fit.broken = (0..policies.len())
-                .map(|index| (index, Broken::Everywhere))
-                .collect();
-            return fit;
-        }
+        fit.broken = (0..policies.len())
+            .map(|index| (index, Broken::Everywhere))
+            .collect();
+        return fit;
     };
+    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
     let mut errors: BTreeMap<usize, Vec<Diagnostic>> = BTreeMap::new();
     for error in result.validation_errors() {
         let id: &str = error.policy_id().as_ref();
@@ -149,12 +156,11 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
         if !matches!(fit.broken.get(&index), Some(Broken::Everywhere)) {
             let broken = narrow(policy, tools, &mut pairs);
             let what = consequence(policy, tools, &broken);
+            diagnostics = one_a_place(diagnostics);
             for diagnostic in &mut diagnostics {
                 diagnostic.message = format!("{}; {what}", diagnostic.message);
             }
             fit.broken.insert(index, Broken::On(broken));
-            diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-            diagnostics.dedup();
             fit.diagnostics.append(&mut diagnostics);
         }
     }
@@ -174,7 +180,7 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
         let mut diagnostic = policy.cedar_says(warning);
         diagnostic.severity = Severity::Warning;
         if can_never {
-            diagnostic.message = "this policy can never apply".to_owned();
+            "this policy can never apply".clone_into(&mut diagnostic.message);
         }
         fit.diagnostics.push(diagnostic);
     }
@@ -182,6 +188,27 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
         (&left.file, left.line, left.column).cmp(&(&right.file, right.line, right.column))
     });
     fit
+}
+
+/// Cedar says the same thing again for every action in scope: one of them is enough.
+fn one_a_place(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let place = |diagnostic: &Diagnostic| (diagnostic.line, diagnostic.column);
+    diagnostics
+        .sort_by(|left, right| (place(left), &left.message).cmp(&(place(right), &right.message)));
+    let mut out: Vec<Diagnostic> = Vec::new();
+    for diagnostic in diagnostics {
+        match out.last_mut() {
+            Some(last) if place(last) == place(&diagnostic) => {
+                if let Some((what, _)) = last.message.split_once(" in context for Action::") {
+                    last.message = format!("{what} is not everywhere in this policy's scope");
+                    let help = "ask `has` first, or name the tools that have it";
+                    last.help = Some(help.to_owned());
+                }
+            }
+            _ => out.push(diagnostic),
+        }
+    }
+    out
 }
 
 /// The targets in `policy`'s scope on which it cannot be evaluated.
@@ -279,7 +306,7 @@ fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
         };
         let rest = id.strip_prefix(name).unwrap_or_default();
         match (ty, rest.chars().next()) {
-            (_, None) => {}
+            ("Action" | "Upstream", None) => {}
             ("Action" | "Tool", Some('/')) => {
                 let tool = rest.trim_start_matches('/');
                 match &targets.tools {
@@ -287,9 +314,7 @@ fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
                         let message = format!(
                             "the tools of `{name}` are not known yet, so this is not checked"
                         );
-                        let mut warning = Diagnostic::warning(&place, message);
-                        warning.policy = Some(policy.id.clone());
-                        out.push(warning);
+                        out.push(Diagnostic::warning(&place, message).of_policy(&policy.id));
                     }
                     Some(known) if known.contains_key(tool) => {}
                     Some(known) => {
@@ -333,18 +358,15 @@ fn check_arguments(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>
         (false, Effect::Forbid) => "; until it is mended, its whole scope is denied",
     };
     let mut found = Vec::new();
-    for path in &policy.args {
+    for path in policy.reads.args.keys() {
         if !scope.iter().any(|target| target.record.has(path)) {
             found.push(unknown_argument(policy, &scope, path, what));
         }
     }
-    for path in &policy.canonical {
-        let folds = |target: &&Target| {
-            let mut folded = target.folded.iter();
-            folded.any(|folded| path.first().is_none_or(|name| *name == folded.name))
-        };
+    for name in &policy.reads.canonical {
+        let folds = |target: &&Target| target.folded.iter().any(|folded| folded.name == *name);
         if !scope.iter().any(folds) {
-            found.push(unknown_canonical(policy, &scope, path, what));
+            found.push(unknown_canonical(policy, &scope, name, what));
         }
     }
     let broken = !for_all && !found.is_empty();
@@ -381,20 +403,13 @@ fn unknown_argument(policy: &Policy, scope: &[&Target], path: &[String], what: &
     )
 }
 
-fn unknown_canonical(
-    policy: &Policy,
-    scope: &[&Target],
-    path: &[String],
-    what: &str,
-) -> Diagnostic {
-    let name = path.join(".");
-    let place = policy.place_of(path.last().map_or("", String::as_str));
-    if scope.iter().any(|target| target.record.has(path)) {
+fn unknown_canonical(policy: &Policy, scope: &[&Target], name: &str, what: &str) -> Diagnostic {
+    let place = policy.place_of(name);
+    let path: Vec<String> = name.split('.').map(ToOwned::to_owned).collect();
+    if scope.iter().any(|target| target.record.has(&path)) {
+        let message = format!("argument `{name}` is not taken for a path or URL{what}");
         return policy
-            .error(
-                &place,
-                format!("argument `{name}` is not taken for a path or URL{what}"),
-            )
+            .error(&place, message)
             .help("name it in the upstream's `path_args` or `url_args`, or read `context.args`");
     }
     let known: BTreeSet<String> = scope
@@ -403,8 +418,8 @@ fn unknown_canonical(
         .map(|folded| folded.name.clone())
         .collect();
     suggest_argument(
-        policy.error(&place, nobody_has(scope, &name, what)),
-        &name,
+        policy.error(&place, nobody_has(scope, name, what)),
+        name,
         &known,
     )
 }

@@ -97,15 +97,39 @@ pub(crate) struct Place<'a> {
     pub(crate) column: usize,
 }
 
-impl<'a> Place<'a> {
-    /// The place of byte `offset` in `text`.
-    pub(crate) fn at(file: &'a str, text: &str, offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self {
-            file,
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+/// A file's text and where its lines begin.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    lines: Vec<usize>,
+}
+
+impl Source {
+    pub(crate) fn new(name: String, text: String) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Self { name, text, lines }
+    }
+
+    /// The place of byte `offset`.
+    pub(crate) fn place(&self, offset: usize) -> Place<'_> {
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|index| self.lines.get(index));
+        let before = start.and_then(|start| self.text.get(*start..offset));
+        Place {
+            file: &self.name,
+            line,
+            column: before.unwrap_or_default().chars().count() + 1,
         }
     }
+}
+
+impl Place<'_> {
+    /// Nowhere in particular.
+    pub(crate) const NOWHERE: Self = Place {
+        file: "",
+        line: 0,
+        column: 0,
+    };
 }

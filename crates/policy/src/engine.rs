@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use cedar_policy::{
-    Authorizer, Context, Effect as CedarEffect, Entities, Entity, EntityUid, Request,
+    Authorizer, Context, Effect as CedarEffect, Entities, Entity, EntityUid, Request, Response,
     RestrictedExpression, Schema,
 };
 use serde_json::{Map, Value};
@@ -114,16 +114,15 @@ pub(crate) struct Slice {
 }
 
 /// A call that got as far as policy: everything that Cedar is asked with.
-pub(crate) struct Asked<'a> {
-    pub(crate) target: &'a Target,
+pub(crate) struct Asked {
     pub(crate) slice: Arc<Slice>,
     pub(crate) request: Request,
     pub(crate) caller: Arc<(InstanceFacts, Entities)>,
 }
 
 /// How far a call gets.
-pub(crate) enum Reached<'a> {
-    Policy(Box<Asked<'a>>),
+pub(crate) enum Reached {
+    Policy(Box<Asked>),
     Refused(Denial),
 }
 
@@ -180,7 +179,7 @@ impl Engine {
             Err(error) => {
                 let message = format!("the tools make no schema, so everything is denied: {error}");
                 let fit = check::Fit {
-                    diagnostics: vec![Diagnostic::error(&Place::at("", "", 0), message)],
+                    diagnostics: vec![Diagnostic::error(&Place::NOWHERE, message)],
                     ..check::Fit::default()
                 };
                 (None, fit)
@@ -250,7 +249,7 @@ impl Engine {
     }
 
     /// Takes a call through everything that comes before policy.
-    pub(crate) fn reach(&self, facts: &Facts) -> Reached<'_> {
+    pub(crate) fn reach(&self, facts: &Facts) -> Reached {
         let refused = |stage, refusal: Refusal| {
             Reached::Refused(Denial {
                 stage,
@@ -315,19 +314,25 @@ impl Engine {
         };
         let slice = self.slice(index, target, &facts.instance);
         let expressed = target.express(&args);
-        if let Some(path) = expressed.unfit.iter().find(|path| slice.reads(path)) {
+        if let Some(path) = expressed.untyped.iter().find(|path| slice.reads(path)) {
             let name = quoted(&path.join("."));
-            let text = format!(
-                "Argument {name} has a value that policy cannot read exactly: use an integer of 64 \
-                 bits, or a number with at most four digits after the point."
+            return refused(
+                Stage::Schema,
+                Refusal {
+                    cause: "an argument that policy asks for cannot be shown to policy".to_owned(),
+                    reason: format!(
+                        "Argument {name} cannot be shown to policy, which asks for it. Leave it out, \
+                         or write it as the tool declares it: an integer of at most 64 bits, a number \
+                         with at most four digits after the point."
+                    ),
+                },
             );
-            return plain(Stage::Schema, text);
         }
         if !slice.broken.is_empty() {
             return Reached::Refused(unavailable(&slice));
         }
         let (Some(context), Some(caller)) = (
-            context(facts, expressed.pairs, canonical, expressed.untyped),
+            context(facts, expressed.pairs, canonical, &expressed.untyped),
             self.caller(index, target, &facts.instance),
         ) else {
             return plain(
@@ -344,7 +349,6 @@ impl Engine {
         );
         match request {
             Ok(request) => Reached::Policy(Box::new(Asked {
-                target,
                 slice,
                 request,
                 caller,
@@ -568,7 +572,7 @@ impl Engine {
         Some(entities)
     }
 
-    fn ask(&self, facts: &Facts, asked: &Asked<'_>) -> Decision {
+    fn ask(&self, facts: &Facts, asked: &Asked) -> Decision {
         let slice = &asked.slice;
         let response = self
             .authorizer
@@ -656,7 +660,7 @@ impl Engine {
     }
 
     /// What is said when nothing permits: the permits that would have, but for a condition.
-    fn default_denial(&self, asked: &Asked<'_>) -> (String, Vec<Nearest>) {
+    fn default_denial(&self, asked: &Asked) -> (String, Vec<Nearest>) {
         const NOTHING: &str = "No policy permits this call.";
         let permits = asked.slice.policies.values();
         let permits = permits
@@ -675,26 +679,17 @@ impl Engine {
             return (NOTHING.to_owned(), asked.slice.elsewhere.clone());
         }
         let near = listed(nearest.iter().map(|near| near.policy.as_str()), NEAREST_MAX);
-        let told: Vec<String> = permits
-            .filter_map(|policy| {
-                policy
-                    .reason
-                    .as_ref()
-                    .map(|reason| format!("{}: {reason}", quoted(&policy.id)))
-            })
-            .collect();
-        let told = match told.is_empty() {
-            true => String::new(),
-            false => format!(" {}", told.join(" ")),
-        };
-        (
-            format!("{NOTHING} It came near to {near}, whose conditions do not hold.{told}"),
-            nearest,
-        )
+        let mut text = format!("{NOTHING} It came near to {near}, whose conditions do not hold.");
+        for policy in permits {
+            if let Some(reason) = &policy.reason {
+                text.push_str(&[" ", &quoted(&policy.id), ": ", reason].concat());
+            }
+        }
+        (text, nearest)
     }
 
     /// The first condition of `policy` that does not hold.
-    pub(crate) fn failed<'p>(&self, policy: &'p Policy, asked: &Asked<'_>) -> Option<&'p str> {
+    pub(crate) fn failed<'p>(&self, policy: &'p Policy, asked: &Asked) -> Option<&'p str> {
         let mut conditions = policy.conditions().iter();
         conditions
             .find(|condition| {
@@ -708,18 +703,22 @@ impl Engine {
             .map(|condition| condition.text.as_str())
     }
 
-    pub(crate) const fn authorizer(&self) -> &Authorizer {
-        &self.authorizer
+    pub(crate) fn evaluate(&self, asked: &Asked, set: &cedar_policy::PolicySet) -> Response {
+        self.authorizer
+            .is_authorized(&asked.request, set, &asked.caller.1)
+    }
+
+    pub(crate) fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
     }
 }
 
 impl Slice {
-    /// Whether some policy reads the argument at `path`, or something above or below it.
+    /// Whether the argument at `path` matters to some policy.
     fn reads(&self, path: &[String]) -> bool {
-        let related = |read: &Vec<String>| path.starts_with(read) || read.starts_with(path);
         self.policies
             .values()
-            .any(|policy| policy.args.iter().any(related))
+            .any(|policy| policy.reads.concerns(path))
     }
 }
 
@@ -808,9 +807,11 @@ fn context(
     facts: &Facts,
     args: Vec<(String, RestrictedExpression)>,
     canonical: Vec<(String, RestrictedExpression)>,
-    untyped: Vec<String>,
+    untyped: &[Vec<String>],
 ) -> Option<Context> {
-    let untyped = untyped.into_iter().map(RestrictedExpression::new_string);
+    let untyped = untyped
+        .iter()
+        .map(|path| RestrictedExpression::new_string(path.join(".")));
     Context::from_pairs([
         (
             "args".to_owned(),

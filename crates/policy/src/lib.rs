@@ -23,12 +23,15 @@
 
 mod authority;
 mod canonical;
+pub mod cases;
 mod check;
 mod decision;
 mod diagnostic;
 mod engine;
+mod explain;
 mod facts;
 mod json;
+mod replay;
 mod set;
 mod target;
 #[cfg(test)]
@@ -41,7 +44,9 @@ pub use canonical::CANONICAL_VERSION;
 pub use decision::{Decision, Denial, DenialSummary, Effect, Nearest, Permit, Stage, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
 pub use engine::{Engine, SCHEMA_VERSION, UpstreamInput, versions};
+pub use explain::{AskedRequest, Explanation, Outcome, PolicyOutcome};
 pub use facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
+pub use replay::{Replay, replay};
 pub use set::{BlobError, PolicyFile, PolicySet};
 pub use target::UpstreamOptions;
 pub use tools::{ToolList, ToolListError};

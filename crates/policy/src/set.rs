@@ -1,6 +1,6 @@
 //! A set of policy files: parsed, named, and taken apart as far as is possible without tools.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vocab::{Digest, suggest};
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, Source};
 use crate::tools::quoted;
 
 /// Most policies in one set.
@@ -69,10 +69,8 @@ pub(crate) struct Policy {
     pub(crate) scope: Scope,
     /// Every entity it names.
     pub(crate) literals: Vec<EntityUid>,
-    /// The arguments it looks at: below `context.args`, and below `context.canonical`.
-    pub(crate) args: BTreeSet<Vec<String>>,
-    pub(crate) canonical: BTreeSet<Vec<String>>,
-    file: Arc<PolicyFile>,
+    pub(crate) reads: Reads,
+    file: Arc<Source>,
     offset: usize,
     conditions: OnceLock<Vec<Condition>>,
 }
@@ -118,17 +116,15 @@ impl PolicySet {
     pub fn parse(mut files: Vec<PolicyFile>) -> Result<Self, Vec<Diagnostic>> {
         files.sort_by(|left, right| left.name.cmp(&right.name));
         let blob = Blob { v: 1, files };
-        let bytes = serde_json::to_vec(&blob).map_err(|error| {
-            let place = Place::at("", "", 0);
-            vec![Diagnostic::error(&place, error.to_string())]
-        })?;
+        let bytes = serde_json::to_vec(&blob)
+            .map_err(|error| vec![Diagnostic::error(&Place::NOWHERE, error.to_string())])?;
         let mut problems = Vec::new();
         let mut policies: Vec<Arc<Policy>> = Vec::new();
         let mut last_name = None;
         for file in blob.files {
-            let file = Arc::new(file);
+            let file = Arc::new(Source::new(file.name, file.text));
             if last_name.as_ref() == Some(&file.name) {
-                let place = Place::at(&file.name, &file.text, 0);
+                let place = file.place(0);
                 problems.push(Diagnostic::error(&place, "two files have this name"));
             }
             last_name = Some(file.name.clone());
@@ -146,12 +142,11 @@ impl PolicySet {
             }
         }
         if policies.len() > POLICIES_MAX {
-            let place = Place::at("", "", 0);
             let message = format!(
                 "there are {} policies; at most {POLICIES_MAX} are taken",
                 policies.len()
             );
-            problems.push(Diagnostic::error(&place, message));
+            problems.push(Diagnostic::error(&Place::NOWHERE, message));
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -202,11 +197,7 @@ impl PolicySet {
     }
 }
 
-fn read_file(
-    file: &Arc<PolicyFile>,
-    policies: &mut Vec<Arc<Policy>>,
-    problems: &mut Vec<Diagnostic>,
-) {
+fn read_file(file: &Arc<Source>, policies: &mut Vec<Arc<Policy>>, problems: &mut Vec<Diagnostic>) {
     let set: cedar_policy::PolicySet = match file.text.parse() {
         Ok(set) => set,
         Err(errors) => {
@@ -218,7 +209,7 @@ fn read_file(
     };
     for template in set.templates() {
         let offset = template.as_ref().loc().map_or(0, miette_offset);
-        let place = Place::at(&file.name, &file.text, offset);
+        let place = file.place(offset);
         problems.push(
             Diagnostic::error(&place, "this is a template (`?principal` or `?resource`)")
                 .help("write the policy out; templates are not supported"),
@@ -243,7 +234,7 @@ fn miette_offset(location: impl Into<miette::SourceSpan>) -> usize {
 
 /// What Cedar says, at the place it says it about.
 pub(crate) fn of_cedar(
-    file: &PolicyFile,
+    file: &Source,
     otherwise: usize,
     error: &(impl miette::Diagnostic + ?Sized),
 ) -> Diagnostic {
@@ -251,7 +242,7 @@ pub(crate) fn of_cedar(
     let offset = label
         .as_ref()
         .map_or(otherwise, miette::LabeledSpan::offset);
-    let place = Place::at(&file.name, &file.text, offset);
+    let place = file.place(offset);
     let mut message = error.to_string();
     if let Some(text) = label.as_ref().and_then(|label| label.label()) {
         message = format!("{message} ({text})");
@@ -264,11 +255,11 @@ pub(crate) fn of_cedar(
 }
 
 fn read_policy(
-    file: &Arc<PolicyFile>,
+    file: &Arc<Source>,
     offset: usize,
     cedar: &cedar_policy::Policy,
 ) -> Result<Policy, Vec<Diagnostic>> {
-    let place = Place::at(&file.name, &file.text, offset);
+    let place = file.place(offset);
     let given_id = cedar.annotation("id").filter(|id| !id.is_empty());
     let id = given_id.map_or_else(
         || format!("{}:{}", file.name, place.line),
@@ -282,9 +273,9 @@ fn read_policy(
     };
     check_annotations(cedar, &mut wrong);
     let scope = read_scope(cedar, &mut wrong);
-    let mut names = Names::default();
+    let mut reads = Reads::default();
     match cedar.to_json() {
-        Ok(json) => names.walk_conditions(&json),
+        Ok(json) => reads.walk_conditions(&json),
         Err(error) => wrong(error.to_string(), None),
     }
     match scope {
@@ -295,8 +286,7 @@ fn read_policy(
             warn: cedar.annotation("warn").map(ToOwned::to_owned),
             scope,
             literals: cedar.entity_literals(),
-            args: names.args,
-            canonical: names.canonical,
+            reads,
             file: Arc::clone(file),
             offset,
             conditions: OnceLock::new(),
@@ -424,13 +414,29 @@ pub(crate) fn id_of(uid: &EntityUid) -> String {
 }
 
 /// The arguments that a policy's conditions look at.
-#[derive(Default)]
-struct Names {
-    args: BTreeSet<Vec<String>>,
-    canonical: BTreeSet<Vec<String>>,
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// Below `context.args`; true if the value is used, false if only `has` asks for it.
+    pub(crate) args: BTreeMap<Vec<String>, bool>,
+    /// Dotted names below `context.canonical`.
+    pub(crate) canonical: BTreeSet<String>,
 }
 
-impl Names {
+impl Reads {
+    /// Whether the argument at `path` matters to the policy.
+    pub(crate) fn concerns(&self, path: &[String]) -> bool {
+        let by_args = self
+            .args
+            .iter()
+            .any(|(read, used)| read.starts_with(path) || *used && path.starts_with(read));
+        let name = path.join(".");
+        let below = |read: &String| {
+            read.strip_prefix(&name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        by_args || self.canonical.iter().any(below)
+    }
+
     fn walk_conditions(&mut self, policy: &Value) {
         let conditions = policy.get("conditions").and_then(Value::as_array);
         for condition in conditions.into_iter().flatten() {
@@ -443,18 +449,18 @@ impl Names {
     /// Notes every path below `context` that `expression` reads, the longest first: what is inside
     /// one is not looked at again. A bare `context.args` is the empty path, which is every argument.
     fn walk(&mut self, expression: &Value) {
-        if let Some(mut path) = path_in_context(expression) {
-            match (path.len(), path.first().map(String::as_str)) {
-                (0, _) => {
-                    self.args.insert(Vec::new());
+        if let Some(path) = path_in_context(expression) {
+            let used = expression.get("has").is_none();
+            match path
+                .split_first()
+                .map(|(first, rest)| (first.as_str(), rest))
+            {
+                None => self.note(&[], used),
+                Some(("args", rest)) => self.note(rest, used),
+                Some(("canonical", [name, ..])) => {
+                    self.canonical.insert(name.clone());
                 }
-                (_, Some("args")) => {
-                    self.args.insert(path.split_off(1));
-                }
-                (_, Some("canonical")) => {
-                    self.canonical.insert(path.split_off(1));
-                }
-                _ => {}
+                Some(_) => {}
             }
             return;
         }
@@ -463,6 +469,10 @@ impl Names {
             Value::Object(members) => members.values().for_each(|value| self.walk(value)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+
+    fn note(&mut self, path: &[String], used: bool) {
+        *self.args.entry(path.to_vec()).or_default() |= used;
     }
 }
 
@@ -479,7 +489,7 @@ fn path_in_context(expression: &Value) -> Option<Vec<String>> {
 
 impl Policy {
     pub(crate) fn place(&self) -> Place<'_> {
-        Place::at(&self.file.name, &self.file.text, self.offset)
+        self.file.place(self.offset)
     }
 
     /// The place of `word` in the policy, or of the policy.
@@ -495,11 +505,7 @@ impl Policy {
                 .and_then(|text| text.chars().next());
             !before.is_some_and(letter) && !after.is_some_and(letter)
         });
-        Place::at(
-            &self.file.name,
-            &self.file.text,
-            self.offset + at.unwrap_or(0),
-        )
+        self.file.place(self.offset + at.unwrap_or(0))
     }
 
     pub(crate) fn error(&self, at: &Place<'_>, message: impl Into<String>) -> Diagnostic {
@@ -513,9 +519,13 @@ impl Policy {
             format!("for policy `{}`, ", self.id),
             format!("while evaluating policy `{}`: ", self.id),
         ];
-        for prefix in named {
-            if let Some(rest) = diagnostic.message.strip_prefix(&prefix) {
-                diagnostic.message = rest.to_owned();
+        for prefix in &named {
+            for text in [Some(&mut diagnostic.message), diagnostic.help.as_mut()] {
+                if let Some(text) = text
+                    && let Some(rest) = text.strip_prefix(prefix)
+                {
+                    *text = rest.to_owned();
+                }
             }
         }
         diagnostic
@@ -594,7 +604,9 @@ pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>, max: usi
         out.push_str(&quoted(name));
     }
     if count > max {
-        out.push_str(&format!(" and {} more", count - max));
+        out.push_str(" and ");
+        out.push_str(&(count - max).to_string());
+        out.push_str(" more");
     }
     out
 }

@@ -271,7 +271,7 @@ impl Target {
                 continue;
             };
             let one = |value: &Value| match value {
-                Value::String(given) => self.fold_one(folded, given, allow_noncanonical).map(Some),
+                Value::String(given) => folded.fold(given, allow_noncanonical).map(Some),
                 _ => Ok(None),
             };
             let expression = match value {
@@ -289,22 +289,25 @@ impl Target {
         Ok(out)
     }
 
-    fn fold_one(
-        &self,
-        folded: &Folded,
-        given: &str,
-        allow_noncanonical: bool,
-    ) -> Result<String, Refusal> {
-        let what = match folded.kind {
+    /// `args` as Cedar sees them.
+    pub(crate) fn express(&self, args: &Map<String, Value>) -> Expressed {
+        self.record.express(args)
+    }
+}
+
+impl Folded {
+    /// The canonical form of `given`, or why it may not pass.
+    fn fold(&self, given: &str, allow_noncanonical: bool) -> Result<String, Refusal> {
+        let what = match self.kind {
             Kind::Path => "path",
             Kind::Url => "URL",
         };
-        let name = quoted(&folded.name);
+        let name = quoted(&self.name);
         let refuse = |why: &str, instead: String| Refusal {
             cause: format!("argument {name} is not a canonical {what}: {why}"),
             reason: format!("Argument {name} is not a canonical {what}: {why}.{instead}"),
         };
-        let canonical = match canonical::canonical(folded.kind, given) {
+        let canonical = match canonical::canonical(self.kind, given) {
             Ok(canonical) => canonical,
             Err(why) => return Err(refuse(why, String::new())),
         };
@@ -319,11 +322,6 @@ impl Target {
             return Err(refuse("it can be written in a simpler way", instead));
         }
         Ok(canonical.text)
-    }
-
-    /// `args` as Cedar sees them.
-    pub(crate) fn express(&self, args: &Map<String, Value>) -> Expressed {
-        self.record.express(args)
     }
 }
 

@@ -277,9 +277,10 @@ impl Tool {
                 let ty = self.described(name);
                 let must = required.contains(&name.as_str()).then_some("required");
                 let notes: Vec<&str> = ty.as_deref().into_iter().chain(must).collect();
-                match notes.is_empty() {
-                    true => format!("`{name}`"),
-                    false => format!("`{name}` ({})", notes.join(", ")),
+                if notes.is_empty() {
+                    format!("`{name}`")
+                } else {
+                    format!("`{name}` ({})", notes.join(", "))
                 }
             })
             .collect();
@@ -389,7 +390,9 @@ fn dotted(pointer: &str) -> Option<String> {
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");
         if !out.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
-            out.push_str(&format!("[{part}]"));
+            out.push('[');
+            out.push_str(&part);
+            out.push(']');
         } else {
             if !out.is_empty() {
                 out.push('.');

@@ -13,8 +13,8 @@
 //!
 //! An argument that is not required is an optional attribute: a policy asks `has` first. A value
 //! that its type cannot hold (an integer beyond 64 bits, a number with five digits after the point)
-//! is left out and listed too; a call with such a value is refused if a policy that could apply to
-//! it names the argument, for a forbid must not be escaped by a value that it cannot read.
+//! is left out and listed too. A call with an argument that is left out is refused if a policy that
+//! could apply to it asks for that argument: a forbid must not be escaped by what it cannot read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +83,7 @@ impl Record {
     /// `object` as Cedar sees it.
     pub(crate) fn express(&self, object: &Map<String, Value>) -> Expressed {
         let mut out = Expressed::default();
-        out.pairs = self.pairs(object, &[], &mut out.untyped, &mut out.unfit);
+        out.pairs = self.pairs(object, &[], &mut out.untyped);
         out
     }
 
@@ -91,31 +91,29 @@ impl Record {
         &self,
         object: &Map<String, Value>,
         above: &[&str],
-        untyped: &mut Vec<String>,
-        unfit: &mut Vec<Vec<String>>,
+        untyped: &mut Vec<Vec<String>>,
     ) -> Vec<(String, RestrictedExpression)> {
         let mut pairs = Vec::with_capacity(object.len());
         for (name, value) in object {
+            // A null argument is an absent one, to policy.
+            if value.is_null() {
+                continue;
+            }
             let Some(field) = self.fields.get(name) else {
-                untyped.push(below(above, name).join("."));
+                untyped.push(owned(below(above, name)));
                 continue;
             };
             let expression = match (&field.ty, value) {
-                // A null argument is an absent one, to policy.
-                (_, Value::Null) => continue,
                 (Type::Record(record), Value::Object(object)) => {
-                    let pairs = record.pairs(object, &below(above, name), untyped, unfit);
+                    let pairs = record.pairs(object, &below(above, name), untyped);
                     RestrictedExpression::new_record(pairs).ok()
                 }
                 (ty, value) => ty.express(value),
             };
-            match expression {
-                Some(expression) => pairs.push((name.clone(), expression)),
-                None => {
-                    let path = below(above, name);
-                    untyped.push(path.join("."));
-                    unfit.push(path.into_iter().map(ToOwned::to_owned).collect());
-                }
+            if let Some(expression) = expression {
+                pairs.push((name.clone(), expression));
+            } else {
+                untyped.push(owned(below(above, name)));
             }
         }
         pairs
@@ -179,10 +177,12 @@ pub(crate) struct Leaf<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Expressed {
     pub(crate) pairs: Vec<(String, RestrictedExpression)>,
-    /// Dotted names of what is left out.
-    pub(crate) untyped: Vec<String>,
-    /// The paths of those that have a type, which cannot hold this value.
-    pub(crate) unfit: Vec<Vec<String>>,
+    /// The paths of what is left out.
+    pub(crate) untyped: Vec<Vec<String>>,
+}
+
+fn owned(path: Vec<&str>) -> Vec<String> {
+    path.into_iter().map(ToOwned::to_owned).collect()
 }
 
 fn below<'a>(above: &[&'a str], name: &'a str) -> Vec<&'a str> {
@@ -422,7 +422,7 @@ fn of_values(values: &[Value]) -> Option<Read> {
 mod tests {
     use super::*;
 
-    fn check(property: &Value, expected: Option<(Type, bool)>) {
+    fn check(property: &Value, expected: Option<&(Type, bool)>) {
         let schema = json!({"type": "object", "properties": {"x": property}, "required": ["x"],
             "$defs": {"name": {"type": "string"}, "loop": {"$ref": "#/$defs/loop"}}});
         let record = Record::of_schema(&schema);
@@ -430,43 +430,46 @@ mod tests {
             .fields
             .get("x")
             .map(|field| (field.ty.clone(), field.required));
-        assert_eq!(found, expected, "{property}");
+        assert_eq!(found.as_ref(), expected, "{property}");
         assert_eq!(record.untyped.contains("x"), found.is_none(), "{property}");
     }
 
     #[test]
     fn types_are_read() {
-        check(&json!({"type": "string"}), Some((Type::String, true)));
-        check(&json!({"type": "integer"}), Some((Type::Long, true)));
-        check(&json!({"type": "boolean"}), Some((Type::Bool, true)));
-        check(&json!({"type": "number"}), Some((Type::Decimal, true)));
-        check(&json!({"enum": ["a", "b"]}), Some((Type::String, true)));
-        check(&json!({"enum": ["a", null]}), Some((Type::String, false)));
+        check(&json!({"type": "string"}), Some(&(Type::String, true)));
+        check(&json!({"type": "integer"}), Some(&(Type::Long, true)));
+        check(&json!({"type": "boolean"}), Some(&(Type::Bool, true)));
+        check(&json!({"type": "number"}), Some(&(Type::Decimal, true)));
+        check(&json!({"enum": ["a", "b"]}), Some(&(Type::String, true)));
+        check(&json!({"enum": ["a", null]}), Some(&(Type::String, false)));
         check(&json!({"enum": ["a", 1]}), None);
-        check(&json!({"const": 3}), Some((Type::Long, true)));
+        check(&json!({"const": 3}), Some(&(Type::Long, true)));
         check(
             &json!({"type": ["string", "null"]}),
-            Some((Type::String, false)),
+            Some(&(Type::String, false)),
         );
         check(&json!({"type": ["string", "integer"]}), None);
         check(
             &json!({"anyOf": [{"type": "integer"}, {"type": "null"}]}),
-            Some((Type::Long, false)),
+            Some(&(Type::Long, false)),
         );
         check(
             &json!({"anyOf": [{"type": "integer"}, {"type": "string"}]}),
             None,
         );
-        check(&json!({"$ref": "#/$defs/name"}), Some((Type::String, true)));
+        check(
+            &json!({"$ref": "#/$defs/name"}),
+            Some(&(Type::String, true)),
+        );
         check(
             &json!({"allOf": [{"$ref": "#/$defs/name"}]}),
-            Some((Type::String, true)),
+            Some(&(Type::String, true)),
         );
         check(&json!({"$ref": "#/$defs/loop"}), None);
         check(&json!({"$ref": "https://elsewhere.example/x"}), None);
         check(
             &json!({"type": "array", "items": {"type": "string"}}),
-            Some((Type::Set(Box::new(Type::String)), true)),
+            Some(&(Type::Set(Box::new(Type::String)), true)),
         );
         check(&json!({"type": "array", "items": {"type": "object"}}), None);
         check(&json!({"type": "array"}), None);

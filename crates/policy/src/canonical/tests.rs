@@ -228,9 +228,10 @@ proptest! {
     fn a_canonical_path_never_climbs(given in hostile(), url in any::<bool>()) {
         let kind = if url { Kind::Url } else { Kind::Path };
         if let Ok(canonical) = canonical(kind, &given) && !canonical.text.starts_with("data:") {
-            let (path, _) = match canonical.text.contains("://") || url {
-                true => split_tail(&canonical.text),
-                false => (canonical.text.as_str(), ""),
+            let (path, _) = if canonical.text.contains("://") || url {
+                split_tail(&canonical.text)
+            } else {
+                (canonical.text.as_str(), "")
             };
             for segment in path.split('/') {
                 prop_assert!(segment != "..", "{given:?} -> {canonical:?}");

@@ -266,7 +266,25 @@ fn a_value_that_policy_cannot_read_does_not_slip_past_a_forbid() {
         policies,
         "files/write-file",
         &args("9223372036854775808"),
-        ("schema", &[], "cannot read exactly"),
+        ("schema", &[], "cannot be shown to policy"),
+    );
+    // An argument without a type is the same to a rule for all tools.
+    let for_all = r#"
+        @id("all") permit (principal, action, resource);
+        @id("blob") forbid (principal, action, resource) when { context.args has blob };
+    "#;
+    let blob = json!({"path": "/a", "text": "", "blob": [1]});
+    check(
+        for_all,
+        "files/write-file",
+        &blob,
+        ("schema", &[], "`blob` cannot be shown to policy"),
+    );
+    check(
+        for_all,
+        "files/write-file",
+        &args("7"),
+        ("allow", &["all"], ""),
     );
     // Where no policy reads it, it passes, and is named.
     let lax = "@id(\"all\") permit (principal, action, resource) when { context.untyped.contains(\"size\") };";

@@ -1,0 +1,516 @@
+//! Test cases beside the policies: who, what, and what is expected.
+//!
+//! ```yaml
+//! - name: a triage agent reads what is public
+//!   who: {agent: triage, sponsor: maya, groups: [oncall], purpose: triage/refunds}
+//!   call: files/read            # or files:resources/read
+//!   args: {path: /public/a.txt}
+//!   expect: allow
+//!   policies: [public]          # exactly these, if given
+//! - name: and nothing else
+//!   who: {agent: triage}
+//!   call: files/read
+//!   args: {path: /etc/passwd}
+//!   expect: deny
+//!   reason: only what is public # the reason contains this, if given
+//! ```
+
+use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
+use serde::Serialize;
+use serde_json::{Map, Number, Value};
+use vocab::{AgentId, Time, suggest};
+
+use crate::decision::{Effect, Verdict};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::engine::Engine;
+use crate::facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
+
+/// Longest case file, in bytes.
+const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// When a case happens that does not say: 2026-01-01T00:00:00Z.
+const NOW: Time = Time::from_secs(1_767_225_600);
+
+/// One case.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    /// The file it is in.
+    pub file: String,
+    /// Its line, from one.
+    pub line: usize,
+    /// The call.
+    pub facts: Facts,
+    /// What is expected.
+    pub expect: Expected,
+}
+
+/// What a case expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Allowed or denied.
+    pub effect: Effect,
+    /// Exactly these policies, sorted.
+    pub policies: Option<Vec<String>>,
+    /// The stage of a denial.
+    pub stage: Option<String>,
+    /// Words of the reason.
+    pub reason: Option<String>,
+}
+
+/// What came of a case.
+#[derive(Debug, Clone, Serialize)]
+pub struct CaseResult {
+    /// The case.
+    pub name: String,
+    /// Where it is.
+    pub file: String,
+    /// Its line, from one.
+    pub line: usize,
+    /// Whether it came out as expected.
+    pub passed: bool,
+    /// What was expected instead of what came, if it did not.
+    pub mismatch: Option<String>,
+    /// What came.
+    pub verdict: Verdict,
+}
+
+/// Reads a case file, or says everything that is wrong with it.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Vec<Diagnostic>> {
+    let mut reader = Reader {
+        file,
+        problems: Vec::new(),
+    };
+    let cases = reader.file(text);
+    if reader.problems.is_empty() {
+        Ok(cases)
+    } else {
+        Err(reader.problems)
+    }
+}
+
+/// Runs cases.
+pub fn run(engine: &Engine, cases: &[Case]) -> Vec<CaseResult> {
+    cases.iter().map(|case| run_one(engine, case)).collect()
+}
+
+fn run_one(engine: &Engine, case: &Case) -> CaseResult {
+    let verdict = engine.decide(&case.facts).verdict();
+    let stage = verdict.stage.map_or("", crate::Stage::as_str);
+    let expect = &case.expect;
+    let mismatch = if verdict.effect != expect.effect {
+        Some(format!(
+            "expected {}, got {}: {}",
+            expect.effect.as_str(),
+            verdict.effect.as_str(),
+            verdict.reason
+        ))
+    } else if let Some(policies) = &expect.policies
+        && *policies != verdict.policies
+    {
+        Some(format!(
+            "expected policies [{}], got [{}]",
+            policies.join(", "),
+            verdict.policies.join(", ")
+        ))
+    } else if let Some(expected) = &expect.stage
+        && expected != stage
+    {
+        Some(format!(
+            "expected stage {expected}, got {stage}: {}",
+            verdict.reason
+        ))
+    } else if let Some(words) = &expect.reason
+        && !verdict.reason.contains(words)
+    {
+        Some(format!(
+            "expected a reason with {words:?}, got {:?}",
+            verdict.reason
+        ))
+    } else {
+        None
+    };
+    CaseResult {
+        name: case.name.clone(),
+        file: case.file.clone(),
+        line: case.line,
+        passed: mismatch.is_none(),
+        mismatch,
+        verdict,
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    problems: Vec<Diagnostic>,
+}
+
+/// A member that was read: its node, or nothing where it is absent or wrong.
+type Member<'a, 'y> = Option<&'a MarkedYaml<'y>>;
+
+impl Reader<'_> {
+    fn wrong(&mut self, node: &MarkedYaml<'_>, message: impl Into<String>) -> &mut Diagnostic {
+        let place = Place {
+            file: self.file,
+            line: node.span.start.line(),
+            column: node.span.start.col() + 1,
+        };
+        self.problems.push(Diagnostic::error(&place, message));
+        #[expect(clippy::expect_used, reason = "one was pushed on the line above")]
+        self.problems.last_mut().expect("a problem")
+    }
+
+    fn file(&mut self, text: &str) -> Vec<Case> {
+        if text.len() > FILE_BYTES_MAX {
+            let place = Place {
+                file: self.file,
+                line: 1,
+                column: 1,
+            };
+            let message = format!("a case file is at most {FILE_BYTES_MAX} bytes long");
+            self.problems.push(Diagnostic::error(&place, message));
+            return Vec::new();
+        }
+        let documents = match MarkedYaml::load_from_str(text) {
+            Ok(documents) => documents,
+            Err(error) => {
+                let place = Place {
+                    file: self.file,
+                    line: error.marker().line(),
+                    column: error.marker().col() + 1,
+                };
+                self.problems.push(Diagnostic::error(
+                    &place,
+                    format!("this is not YAML: {}", error.info()),
+                ));
+                return Vec::new();
+            }
+        };
+        let mut cases = Vec::new();
+        for document in &documents {
+            match &document.data {
+                YamlData::Sequence(nodes) => {
+                    cases.extend(nodes.iter().filter_map(|node| self.case(node)));
+                }
+                YamlData::Value(Scalar::Null) => {}
+                _ => {
+                    self.wrong(document, "a case file is a list of cases");
+                }
+            }
+        }
+        cases
+    }
+
+    /// The members of a mapping in the order of `known`; others are complained about.
+    fn members<'a, 'y, const N: usize>(
+        &mut self,
+        node: &'a MarkedYaml<'y>,
+        what: &str,
+        known: [&str; N],
+    ) -> Option<[Member<'a, 'y>; N]> {
+        let YamlData::Mapping(mapping) = &node.data else {
+            self.wrong(node, format!("{what} is a mapping"));
+            return None;
+        };
+        let mut found = [None; N];
+        for (key, value) in mapping {
+            let name = string(key).unwrap_or_default();
+            let slot = known.iter().position(|known| *known == name);
+            if let Some(slot) = slot.and_then(|slot| found.get_mut(slot)) {
+                *slot = Some(value);
+                continue;
+            }
+            let help = match suggest::nearest(name, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known are {}", known.join(", ")),
+            };
+            self.wrong(key, format!("{what} has no `{name}`")).help = Some(help);
+        }
+        Some(found)
+    }
+
+    fn case(&mut self, node: &MarkedYaml<'_>) -> Option<Case> {
+        let before = self.problems.len();
+        let known = [
+            "name", "who", "call", "args", "now", "expect", "policies", "stage", "reason",
+        ];
+        let [name, who, call, args, now, expect, policies, stage, reason] =
+            self.members(node, "a case", known)?;
+        let who = self.needed(node, who, "who");
+        let instance = who.and_then(|who| self.who(who));
+        let args = match args {
+            Some(args) => self.arguments(args),
+            None => Some(Map::new()),
+        };
+        let call = self.needed(node, call, "call");
+        let call = call.and_then(|call| self.call(call, args.as_ref()));
+        let now = now.map_or(Some(NOW), |now| self.parsed(now, "`now`"));
+        let effect = self.needed(node, expect, "expect");
+        let effect = effect.and_then(|effect| match string(effect) {
+            Some("allow") => Some(Effect::Allow),
+            Some("deny") => Some(Effect::Deny),
+            _ => {
+                self.wrong(effect, "`expect` is `allow` or `deny`");
+                None
+            }
+        });
+        let mut policies = policies.map(|policies| self.strings(policies, "`policies`"));
+        if let Some(policies) = &mut policies {
+            policies.sort_unstable();
+        }
+        let stage = stage.and_then(|stage| {
+            let text = self.text(stage, "`stage`")?;
+            let known = crate::Stage::ALL.map(crate::Stage::as_str);
+            if !known.contains(&text.as_str()) {
+                let help = format!("known are {}", known.join(", "));
+                self.wrong(stage, format!("there is no stage `{text}`"))
+                    .help = Some(help);
+            }
+            Some(text)
+        });
+        let reason = reason.and_then(|reason| self.text(reason, "`reason`"));
+        let name = name.and_then(|name| self.text(name, "`name`"));
+        let (upstream, target) = call?;
+        let text = serde_json::to_string(&Value::Object(args?)).ok()?;
+        let case = Case {
+            name: name.unwrap_or_else(|| target.action(&upstream)),
+            file: self.file.to_owned(),
+            line: node.span.start.line(),
+            facts: Facts {
+                v: FACTS_VERSION,
+                instance: instance?,
+                upstream,
+                target,
+                args: serde_json::value::RawValue::from_string(text).ok()?,
+                now: now?,
+                standing: None,
+                limit: None,
+                observe: false,
+            },
+            expect: Expected {
+                effect: effect?,
+                policies,
+                stage,
+                reason,
+            },
+        };
+        (self.problems.len() == before).then_some(case)
+    }
+
+    fn needed<'a, 'y>(
+        &mut self,
+        case: &MarkedYaml<'_>,
+        member: Member<'a, 'y>,
+        name: &str,
+    ) -> Member<'a, 'y> {
+        if member.is_none() {
+            self.wrong(case, format!("a case needs `{name}`"));
+        }
+        member
+    }
+
+    fn who(&mut self, node: &MarkedYaml<'_>) -> Option<InstanceFacts> {
+        let known = [
+            "agent",
+            "sponsor",
+            "groups",
+            "purpose",
+            "ancestors",
+            "proven",
+            "environment",
+            "allow",
+            "instance",
+        ];
+        let [
+            agent,
+            sponsor,
+            groups,
+            purpose,
+            ancestors,
+            proven,
+            environment,
+            allow,
+            instance,
+        ] = self.members(node, "`who`", known)?;
+        let Some(agent) = agent else {
+            self.wrong(node, "`who` needs an `agent`");
+            return None;
+        };
+        let agent: AgentId = self.parsed(agent, "`agent`")?;
+        let ancestors: Vec<AgentId> = match ancestors {
+            Some(node) => self
+                .strings(node, "`ancestors`")
+                .iter()
+                .filter_map(|id| self.parsed_text(node, id, "`ancestors`"))
+                .collect(),
+            None => Vec::new(),
+        };
+        Some(InstanceFacts {
+            id: match instance {
+                Some(node) => self.parsed(node, "`instance`")?,
+                None => self.parsed_text(node, "i-aaaaaaaaaaaaaaaaaaaaaaaaaa", "`instance`")?,
+            },
+            sponsor: match sponsor {
+                Some(node) => Some(self.parsed(node, "`sponsor`")?),
+                None => None,
+            },
+            sponsor_groups: groups.map_or_else(Vec::new, |node| self.strings(node, "`groups`")),
+            purpose: match purpose {
+                Some(node) => self.parsed(node, "`purpose`")?,
+                None => self.parsed_text(
+                    node,
+                    agent.as_str(),
+                    "the purpose, which is the agent's id if not given,",
+                )?,
+            },
+            depth: u32::try_from(ancestors.len()).unwrap_or(u32::MAX),
+            ancestors,
+            proven: match proven {
+                Some(node) => self.boolean(node, "`proven`")?,
+                None => true,
+            },
+            environment: environment
+                .and_then(|node| self.text(node, "`environment`"))
+                .unwrap_or_default(),
+            authority: allow.map(|node| self.strings(node, "`allow`")),
+            agent,
+        })
+    }
+
+    fn call(
+        &mut self,
+        node: &MarkedYaml<'_>,
+        args: Option<&Map<String, Value>>,
+    ) -> Option<(vocab::UpstreamName, Target)> {
+        let text = self.text(node, "`call`")?;
+        let Some(at) = text.find(['/', ':']) else {
+            self.wrong(node, "`call` is `UPSTREAM/TOOL` or `UPSTREAM:METHOD`");
+            return None;
+        };
+        let (upstream, rest) = text.split_at(at);
+        let upstream = self.parsed_text(node, upstream, "`call`")?;
+        let target = match rest.strip_prefix('/') {
+            Some(tool) => Target::Tool {
+                name: self.parsed_text(node, tool, "`call`")?,
+            },
+            None => Target::Method {
+                method: rest.trim_start_matches(':').to_owned(),
+                name_or_uri: args
+                    .and_then(|args| args.get("uri").or_else(|| args.get("name")))
+                    .and_then(Value::as_str)
+                    .map(ToOwned::to_owned),
+            },
+        };
+        Some((upstream, target))
+    }
+
+    fn arguments(&mut self, node: &MarkedYaml<'_>) -> Option<Map<String, Value>> {
+        let json = self.json(node)?;
+        if let Value::Object(args) = json {
+            return Some(args);
+        }
+        self.wrong(node, "`args` is a mapping");
+        None
+    }
+
+    fn json(&mut self, node: &MarkedYaml<'_>) -> Option<Value> {
+        match &node.data {
+            YamlData::Value(Scalar::Null) => Some(Value::Null),
+            YamlData::Value(Scalar::Boolean(is)) => Some(Value::Bool(*is)),
+            YamlData::Value(Scalar::Integer(number)) => Some(Value::Number((*number).into())),
+            YamlData::Value(Scalar::FloatingPoint(number)) => {
+                let number = Number::from_f64(number.0);
+                if number.is_none() {
+                    self.wrong(node, "JSON has no such number");
+                }
+                number.map(Value::Number)
+            }
+            YamlData::Value(Scalar::String(text)) => Some(Value::String(text.to_string())),
+            YamlData::Sequence(nodes) => nodes
+                .iter()
+                .map(|node| self.json(node))
+                .collect::<Option<Vec<_>>>()
+                .map(Value::Array),
+            YamlData::Mapping(mapping) => {
+                let mut out = Map::new();
+                for (key, value) in mapping {
+                    let Some(name) = string(key) else {
+                        self.wrong(key, "a key is a string");
+                        return None;
+                    };
+                    out.insert(name.to_owned(), self.json(value)?);
+                }
+                Some(Value::Object(out))
+            }
+            YamlData::Representation(..)
+            | YamlData::Tagged(..)
+            | YamlData::Alias(_)
+            | YamlData::BadValue => {
+                self.wrong(node, "this is not a JSON value");
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, node: &MarkedYaml<'_>, what: &str) -> Option<String> {
+        let text = string(node);
+        if text.is_none() {
+            self.wrong(node, format!("{what} is a string"));
+        }
+        text.map(ToOwned::to_owned)
+    }
+
+    fn boolean(&mut self, node: &MarkedYaml<'_>, what: &str) -> Option<bool> {
+        if let YamlData::Value(Scalar::Boolean(is)) = &node.data {
+            return Some(*is);
+        }
+        self.wrong(node, format!("{what} is `true` or `false`"));
+        None
+    }
+
+    fn strings(&mut self, node: &MarkedYaml<'_>, what: &str) -> Vec<String> {
+        let YamlData::Sequence(nodes) = &node.data else {
+            self.wrong(node, format!("{what} is a list of strings"));
+            return Vec::new();
+        };
+        let each = format!("each of {what}");
+        nodes
+            .iter()
+            .filter_map(|node| self.text(node, &each))
+            .collect()
+    }
+
+    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        node: &MarkedYaml<'_>,
+        what: &str,
+    ) -> Option<T> {
+        let text = self.text(node, what)?;
+        self.parsed_text(node, &text, what)
+    }
+
+    fn parsed_text<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        node: &MarkedYaml<'_>,
+        text: &str,
+        what: &str,
+    ) -> Option<T> {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.wrong(node, format!("{what} is not valid: {error}"));
+                None
+            }
+        }
+    }
+}
+
+fn string<'a>(node: &'a MarkedYaml<'_>) -> Option<&'a str> {
+    match &node.data {
+        YamlData::Value(Scalar::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+use crate::testing::World;
+
+const POLICIES: &str = r#"
+@id("public") @reason("Only what is below /public.")
+permit (principal in Agent::"triage", action == Action::"files/read", resource)
+when { context.canonical.path like "/public/*" && context.now < datetime("2027-01-01") };
+@id("docs") permit (principal, action == Action::"files:resources/read", resource)
+when { principal.sponsor == Sponsor::"maya" && context.canonical.uri like "docs://*" };
+"#;
+
+/// A case file and the lines that say how each case came out.
+fn check(text: &str, expected: &[&str]) {
+    let engine = World::new(POLICIES).engine;
+    let cases = parse("a.test.yaml", text).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let found: Vec<String> = run(&engine, &cases)
+        .iter()
+        .map(|result| {
+            format!(
+                "{}:{}",
+                result.line,
+                result.mismatch.as_deref().unwrap_or("passed")
+            )
+        })
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn cases_run() {
+    check(
+        "\
+- name: public
+  who: {agent: triage}
+  call: files/read
+  args: {path: /public/a}
+  expect: allow
+  policies: [public]
+- {who: {agent: triage}, call: files/read, args: {path: /etc}, expect: deny, stage: policy, reason: below /public}
+- {who: {agent: triage}, call: files/read, args: {path: /public/a}, now: \"2027-01-01\", expect: deny}
+- {who: {agent: x, sponsor: maya}, call: \"files:resources/read\", args: {uri: \"docs://a\"}, expect: allow}
+- {who: {agent: triage, allow: [\"web/*\"]}, call: files/read, args: {path: /public/a}, expect: deny, stage: authority}
+- {who: {agent: triage}, call: files/read, args: {path: /etc}, expect: allow}
+- {who: {agent: triage}, call: files/read, args: {path: /public/a}, expect: allow, policies: []}
+- {who: {agent: triage}, call: files/read, args: {path: /public/../a}, expect: deny, stage: policy}
+",
+        &[
+            "1:passed",
+            "7:passed",
+            "8:passed",
+            "9:passed",
+            "10:passed",
+            "11:expected allow, got deny: No policy permits this call. It came near to `public`, whose conditions \
+             do not hold. `public`: Only what is below /public.",
+            "12:expected policies [], got [public]",
+            "13:expected stage policy, got canonical: Argument `path` is not a canonical path: it can be written \
+             in a simpler way. Write it as \"/a\".",
+        ],
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let check = |text: &str, expected: &[&str]| {
+        let found: Vec<String> = parse("a.test.yaml", text)
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, expected, "{text}");
+    };
+    check(
+        "a: 1",
+        &["a.test.yaml:1:1: error: a case file is a list of cases"],
+    );
+    check(
+        "- [",
+        &[
+            "a.test.yaml:2:1: error: this is not YAML: while parsing a node, did not find expected node content",
+        ],
+    );
+    check(
+        "- nmae: x\n  who: {agent: triage, sponser: maya}\n  call: files/read\n  expect: deny\n",
+        &[
+            "a.test.yaml:1:3: error: a case has no `nmae`\n  help: did you mean `name`?",
+            "a.test.yaml:2:24: error: `who` has no `sponser`\n  help: did you mean `sponsor`?",
+        ],
+    );
+    check(
+        "- who: {agent: Triage, proven: 1}\n  call: read\n  expect: maybe\n",
+        &[
+            "a.test.yaml:1:16: error: `agent` is not valid: an agent id may not hold 'T' (byte 0); lower-case letters, \
+             digits, `-`, `_` and `.` are allowed, the first a letter or digit",
+            "a.test.yaml:2:9: error: `call` is `UPSTREAM/TOOL` or `UPSTREAM:METHOD`",
+            "a.test.yaml:3:11: error: `expect` is `allow` or `deny`",
+        ],
+    );
+    check(
+        "- {}\n",
+        &[
+            "a.test.yaml:1:3: error: a case needs `who`",
+            "a.test.yaml:1:3: error: a case needs `call`",
+            "a.test.yaml:1:3: error: a case needs `expect`",
+        ],
+    );
+    check(
+        "- name: a\n  name: b\n",
+        &["a.test.yaml:2:3: error: this is not YAML: duplicated key in mapping"],
+    );
+}
