@@ -104,6 +104,8 @@ pub(crate) fn accept(
         let (claims, key) = read(text)?;
         (claims, &key.clone(), Some(key))
     };
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# To validate a DPoP proof, the receiving server MUST ensure the following:
     let jti = claims.required_text("jti")?;
     if jti.is_empty() || jti.len() > JTI_BYTES_MAX {
         return Err(ProofError::Jti);

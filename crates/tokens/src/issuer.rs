@@ -364,6 +364,24 @@ impl TokenError {
         self.answer().status
     }
 
+    /// The cause as a word, for metrics and counts of refusals.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "bad-token-request",
+            Self::Client(AssertionError::Unproven(_)) => "unproven-client",
+            Self::Client(AssertionError::Replayed) => "replayed-assertion",
+            Self::Client(AssertionError::Full) | Self::Proof(ProofError::Full) => {
+                "replay-memory-full"
+            }
+            Self::Client(_) => "bad-assertion",
+            Self::Proof(ProofError::Replayed) => "replayed-proof",
+            Self::Proof(_) => "bad-proof",
+            Self::Resource => "unknown-resource",
+            Self::Register(CommandError::Refused(_)) => "refused-instance",
+            Self::Register(_) | Self::Impossible(_) | Self::Random(_) => "cannot-issue",
+        }
+    }
+
     /// What the client may be told: all that was proven to be its own business, and of the rest
     /// only what it can see itself.
     pub fn description(&self) -> String {

@@ -147,7 +147,9 @@ impl PublicKey {
     }
 
     fn new(point: Point) -> Self {
-        // RFC 7638 §3: the required members, in lexical order, without white space.
+        //= https://www.rfc-editor.org/rfc/rfc7638#section-3
+        //# The thumbprint of a JSON Web Key (JWK) is computed as follows:
+        // The required members, in lexical order, without white space.
         let canonical = match &point {
             Point::Ed25519(key) => {
                 format!(

@@ -48,6 +48,8 @@ pub use issuer::{Issuer, IssuerConfig, IssuerError, TokenError, TokenResponse, U
 pub use json::JsonError;
 pub use jwk::{Algorithm, JwkError, PrivateKey, PublicKey};
 pub use jws::JwsError;
+#[cfg(any(test, fuzzing))]
+pub use jws::read_anything;
 pub use request::{DPOP, RequestError, TokenRequest};
 pub use uri::{PublicUrl, PublicUrlError, Resource};
 pub use verify::{Caller, Challenge, VerifyError};

@@ -393,6 +393,9 @@ fn a_token_is_for_one_upstream() {
     assert_eq!(word(answer), "wrong-audience");
 }
 
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# To validate a DPoP proof, the receiving server MUST ensure the following:
 #[test]
 fn hostile_proofs() {
     let bench = Bench::new();
