@@ -37,7 +37,7 @@ fn arguments_are_checked_in_words_a_model_can_act_on() {
         check(
             &schema,
             &args,
-            whole.as_ref().map_err(|(c, r)| (*c, r.as_str())),
+            whole.as_ref().copied().map_err(|(c, r)| (*c, r.as_str())),
         );
     };
     check(json!({"path": "x"}), Ok(()));
