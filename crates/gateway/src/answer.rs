@@ -27,7 +27,11 @@ pub(crate) struct Event {
 impl Event {
     /// A message without id or retry time.
     pub(crate) const fn of(json: Bytes) -> Self {
-        Self { json, id: None, retry: None }
+        Self {
+            json,
+            id: None,
+            retry: None,
+        }
     }
 }
 
@@ -48,12 +52,20 @@ impl Answer {
 
     /// A message with a status of its own.
     pub(crate) fn with(status: StatusCode, json: Bytes) -> Self {
-        Self { status, headers: HeaderMap::new(), event: Some(Event::of(json)) }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            event: Some(Event::of(json)),
+        }
     }
 
     /// Nothing but a status.
     pub(crate) fn bare(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), event: None }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            event: None,
+        }
     }
 }
 
@@ -76,12 +88,18 @@ pub(crate) struct ClientGone;
 impl Out {
     /// Sends a message that is not the last. Waits for a slow client.
     pub(crate) async fn event(&self, event: Event) -> Result<(), ClientGone> {
-        self.sender.send(Part::Event(event)).await.map_err(|_| ClientGone)
+        self.sender
+            .send(Part::Event(event))
+            .await
+            .map_err(|_| ClientGone)
     }
 
     /// Sends the last.
     pub(crate) async fn last(self, answer: Answer) -> Result<(), ClientGone> {
-        self.sender.send(Part::Last(answer)).await.map_err(|_| ClientGone)
+        self.sender
+            .send(Part::Last(answer))
+            .await
+            .map_err(|_| ClientGone)
     }
 
     /// Resolves when the client is gone.
@@ -91,7 +109,9 @@ impl Out {
 
     /// A way to the same client that holds nobody up.
     pub(crate) fn side(&self) -> Side {
-        Side { sender: self.sender.clone() }
+        Side {
+            sender: self.sender.clone(),
+        }
     }
 }
 
@@ -104,7 +124,9 @@ pub(crate) struct Side {
 impl Side {
     /// Sends a message, unless the client is gone or slow.
     pub(crate) fn event(&self, event: Event) -> Result<(), ClientGone> {
-        self.sender.try_send(Part::Event(event)).map_err(|_| ClientGone)
+        self.sender
+            .try_send(Part::Event(event))
+            .map_err(|_| ClientGone)
     }
 
     /// Whether the request is over.
@@ -187,13 +209,21 @@ fn events(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers
-        .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
     response
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "a body's stream is one of results")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a body's stream is one of results"
+)]
 fn written(event: &Event) -> Result<Bytes, Infallible> {
     Ok(mcp::sse::Event {
         name: None,

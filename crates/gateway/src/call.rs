@@ -22,7 +22,7 @@ use vocab::{Digest, InstanceId, RecordRef};
 
 use crate::answer::{Answer, Event, Out};
 use crate::limits::InFlight;
-use crate::plane::{Plane, Served};
+use crate::plane::{Life, Plane, Served};
 use crate::record::{
     Came, DecisionBody, DecisionSeal, Effect, Intent, Outcome, OutcomeBody, Permit, SealedRef, seal,
 };
@@ -77,15 +77,26 @@ fn subject(request: &Request) -> Subject {
     let (target, args) = match &method {
         Method::ToolsCall => {
             let name = request.name().and_then(|name| name.parse().ok());
-            (name.map(|name| Target::Tool { name }), request.arguments_text().unwrap_or("{}"))
+            (
+                name.map(|name| Target::Tool { name }),
+                request.arguments_text().unwrap_or("{}"),
+            )
         }
         other => {
             let name_or_uri = request.subject().map(std::borrow::Cow::into_owned);
-            let target = Target::Method { method: other.as_str().to_owned(), name_or_uri };
+            let target = Target::Method {
+                method: other.as_str().to_owned(),
+                name_or_uri,
+            };
             (Some(target), request.params_text().unwrap_or("{}"))
         }
     };
-    Subject { target, method, args: raw(args), request: Digest::of(request.id_text().as_bytes()) }
+    Subject {
+        target,
+        method,
+        args: raw(args),
+        request: Digest::of(request.id_text().as_bytes()),
+    }
 }
 
 /// Text that a strict parse took once already.
@@ -104,11 +115,21 @@ pub(crate) struct Denied {
 impl Denied {
     /// A refusal that could not be put on record.
     fn unrecorded(reason: &str) -> Self {
-        Self { reason: reason.to_owned(), policies: Vec::new(), record: None }
+        Self {
+            reason: reason.to_owned(),
+            policies: Vec::new(),
+            record: None,
+        }
     }
 
     fn verdict(&self, plane: &Plane) -> Verdict {
-        verdict(plane, mcp::error::Effect::Deny, &self.reason, &self.policies, self.record.clone())
+        verdict(
+            plane,
+            mcp::error::Effect::Deny,
+            &self.reason,
+            &self.policies,
+            self.record.clone(),
+        )
     }
 
     fn answer(&self, plane: &Plane, call: &Call) -> Answer {
@@ -148,7 +169,9 @@ pub(crate) async fn decide(
         return Err(Denied::unrecorded(why));
     }
     let Some(target) = subject.target.clone() else {
-        plane.refusals.note("bad-tool-name", "call", Some(call.caller.instance()));
+        plane
+            .refusals
+            .note("bad-tool-name", "call", Some(call.caller.instance()));
         return Err(Denied::unrecorded(
             "The tool's name is not one that a tool can have. Use a name from tools/list.",
         ));
@@ -221,7 +244,9 @@ async fn decide_once(
     let flight = plane.limiter.depart(&instance.id);
     let limit = match &flight {
         Err(full) => Some(full.clone()),
-        Ok(_) => plane.limiter.admit(&agent.id, agent.limits.calls_per_minute, elapsed),
+        Ok(_) => plane
+            .limiter
+            .admit(&agent.id, agent.limits.calls_per_minute, elapsed),
     };
     let snapshot = plane.active.load_full();
     let mut facts = Facts {
@@ -240,7 +265,11 @@ async fn decide_once(
         && facts.limit.is_none()
     {
         let action = target.action(&call.served.name);
-        let what = [action.as_str(), denial.stage().as_str(), &denial.policies().join(",")];
+        let what = [
+            action.as_str(),
+            denial.stage().as_str(),
+            &denial.policies().join(","),
+        ];
         let what = Digest::of(what.join("\n").as_bytes());
         if let Some(stop) = plane.limiter.denied(&instance.id, what, elapsed) {
             facts.limit = Some(stop);
@@ -255,9 +284,11 @@ async fn decide_once(
             agent.id
         );
     }
-    plane.metrics.decided(said.effect == policy::Effect::Allow, said.stage);
-    let intent = intent(plane, call, subject, who, &snapshot, facts, decision, &said)
-        .map_err(|cause| {
+    plane
+        .metrics
+        .decided(said.effect == policy::Effect::Allow, said.stage);
+    let intent =
+        intent(plane, call, subject, who, &snapshot, facts, decision, &said).map_err(|cause| {
             tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
             Undecided::Denied(Denied::unrecorded(UNRECORDED))
         })?;
@@ -265,7 +296,7 @@ async fn decide_once(
         Ok(recorded) => recorded,
         Err(RecordError::Append(AppendError::Narrowed)) => return Err(Undecided::Narrowed),
         Err(cause) => {
-            plane.life.noted(&cause);
+            Life::noted(&cause);
             return Err(Undecided::Denied(Denied::unrecorded(UNRECORDED)));
         }
     };
@@ -290,7 +321,12 @@ async fn decide_once(
 
 /// The caller, as policy sees it.
 pub(crate) fn instance_facts(who: &Who, proven: bool) -> InstanceFacts {
-    let Who { instance, agent, sponsor, .. } = who;
+    let Who {
+        instance,
+        agent,
+        sponsor,
+        ..
+    } = who;
     InstanceFacts {
         id: instance.id.clone(),
         agent: agent.id.clone(),
@@ -308,7 +344,8 @@ pub(crate) fn instance_facts(who: &Who, proven: bool) -> InstanceFacts {
     }
 }
 
-fn actor(caller: &Caller) -> Actor {
+/// The caller, as entries name it.
+pub(crate) fn actor(caller: &Caller) -> Actor {
     Actor {
         kind: ActorKind::Instance,
         id: caller.instance().to_string(),
@@ -327,7 +364,10 @@ enum IntentError {
     Facts(#[from] serde_json::Error),
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything that an entry says meets here")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything that an entry says meets here"
+)]
 fn intent(
     plane: &Arc<Plane>,
     call: &Call,
@@ -346,7 +386,10 @@ fn intent(
         Target::Tool { name } => Some(name.clone()),
         Target::Method { .. } => None,
     };
-    let plain = serde_json::to_vec(&DecisionSeal { facts, reason: said.reason.clone() })?;
+    let plain = serde_json::to_vec(&DecisionSeal {
+        facts,
+        reason: said.reason.clone(),
+    })?;
     let (reference, sealed) = seal((&handle, &key), &*plane.rng, &plain)?;
     let ticket = plane.open.begin(|| plane.calls.reader().size());
     let body = DecisionBody {
@@ -409,11 +452,19 @@ struct Failure {
 
 impl Failure {
     fn not_sent(cause: &'static str, told: String) -> Self {
-        Self { came: Came::NotSent, cause, told }
+        Self {
+            came: Came::NotSent,
+            cause,
+            told,
+        }
     }
 
     fn unknown(cause: &'static str, told: String) -> Self {
-        Self { came: Came::Unknown, cause, told }
+        Self {
+            came: Came::Unknown,
+            cause,
+            told,
+        }
     }
 }
 
@@ -429,7 +480,12 @@ async fn send(
     let _flight = flight;
     let name = &call.served.name;
     // Standing is looked at when deciding, when recording, and here, last thing before sending.
-    if plane.control.standing(call.caller.instance(), plane.clock.now()).active().is_err() {
+    if plane
+        .control
+        .standing(call.caller.instance(), plane.clock.now())
+        .active()
+        .is_err()
+    {
         let failure = Failure::not_sent("narrowed", NARROWED.to_owned());
         return Some(fail(plane, call, cleared, failure).await);
     }
@@ -482,15 +538,21 @@ async fn send(
                 }
                 MessageKind::Empty => {
                     resumable |= message.event_id.is_some();
-                    let event =
-                        Event { json: Bytes::new(), id: message.event_id, retry: message.retry };
+                    let event = Event {
+                        json: Bytes::new(),
+                        id: message.event_id,
+                        retry: message.retry,
+                    };
                     let _gone = out.event(event).await;
                 }
                 MessageKind::Notification => {
                     resumable |= message.event_id.is_some();
                     if let Some(json) = route.notification(&message.json, &back) {
-                        let event =
-                            Event { json, id: message.event_id, retry: message.retry };
+                        let event = Event {
+                            json,
+                            id: message.event_id,
+                            retry: message.retry,
+                        };
                         let _gone = out.event(event).await;
                     }
                 }
@@ -506,9 +568,7 @@ async fn send(
             }
             None => break lost(name, &ExchangeError::Ended),
             Some(Err(ExchangeError::Http { status, body })) => {
-                return Some(
-                    http_error(plane, call, cleared, &route, &back, status, &body).await,
-                );
+                return Some(http_error(plane, call, cleared, &route, &back, status, &body).await);
             }
             Some(Err(error)) => break lost(name, &error),
         }
@@ -588,7 +648,15 @@ async fn fail(
 ) -> Answer {
     let record = RecordRef::from(cleared.receipt());
     let said = cleared.value().policy().verdict();
-    let settled = settle(plane, call.origin(), cleared, failure.came, Some(failure.cause), None).await;
+    let settled = settle(
+        plane,
+        call.origin(),
+        cleared,
+        failure.came,
+        Some(failure.cause),
+        None,
+    )
+    .await;
     if settled.is_err() {
         return withheld(call);
     }
@@ -601,9 +669,7 @@ async fn fail(
     );
     let id = call.request.id();
     Answer::ok(match call.request.method() {
-        Method::ToolsCall => {
-            mcp::error::denied_tool_call(&id, call.era, &failure.told, &verdict)
-        }
+        Method::ToolsCall => mcp::error::denied_tool_call(&id, call.era, &failure.told, &verdict),
         _ => mcp::error::failure(
             Some(&id),
             call.era,
@@ -645,7 +711,10 @@ async fn answer(
     };
     let is_error = response.is_error() || response.is_tool_error();
     let decided = decision.raw();
-    let edits = [ReplyEdit::StripOwn, ReplyEdit::Meta(meta::DECISION, Some(decided.borrowed()))];
+    let edits = [
+        ReplyEdit::StripOwn,
+        ReplyEdit::Meta(meta::DECISION, Some(decided.borrowed())),
+    ];
     let delivered = match route.response(&response, back, &edits, call.request.method()) {
         Ok(delivered) => delivered,
         Err(error) => {
@@ -653,8 +722,22 @@ async fn answer(
             return fail(plane, call, cleared, failure).await;
         }
     };
-    let seen = Seen { said: &message.json, delivered: &delivered, is_error };
-    if settle(plane, call.origin(), cleared, Came::Completed, None, Some(seen)).await.is_err() {
+    let seen = Seen {
+        said: &message.json,
+        delivered: &delivered,
+        is_error,
+    };
+    if settle(
+        plane,
+        call.origin(),
+        cleared,
+        Came::Completed,
+        None,
+        Some(seen),
+    )
+    .await
+    .is_err()
+    {
         return withheld(call);
     }
     Answer {
@@ -693,7 +776,10 @@ async fn http_error(
     let name = &call.served.name;
     let failure = Failure::unknown(
         "http-error",
-        format!("Upstream `{name}` answered with HTTP status {}.", status.as_u16()),
+        format!(
+            "Upstream `{name}` answered with HTTP status {}.",
+            status.as_u16()
+        ),
     );
     fail(plane, call, cleared, failure).await
 }
@@ -719,7 +805,9 @@ async fn settle(
     seen: Option<Seen<'_>>,
 ) -> Result<(), Unsettled> {
     let decision = cleared.receipt().index;
-    let instance = plane.control.view(|state| state.instance(caller.instance()).cloned());
+    let instance = plane
+        .control
+        .view(|state| state.instance(caller.instance()).cloned());
     let (mut salt, mut sealed, mut said, mut delivered) = (None, None, None, None);
     if let (Some(seen), Some(instance)) = (&seen, &instance)
         && let Ok((reference, bytes, fresh)) = salted(plane, instance)
@@ -758,9 +846,14 @@ async fn settle(
 /// A fresh salt for the digests of an outcome, sealed under the caller's group key.
 fn salted(
     plane: &Plane,
-    instance: &register::Instance,
+    instance: &Instance,
 ) -> Result<(SealedRef, Vec<u8>, [u8; 32]), IntentError> {
-    let group = format!("{}/{}/{}", instance.sponsor, instance.agent, plane.clock.now().day());
+    let group = format!(
+        "{}/{}/{}",
+        instance.sponsor,
+        instance.agent,
+        plane.clock.now().day()
+    );
     let (handle, key) = plane.group_key(&group)?;
     let fresh = vocab::rng::bytes::<32>(&*plane.rng).map_err(ledger::seal::SealError::from)?;
     let (reference, sealed) = seal((&handle, &key), &*plane.rng, &fresh)?;
@@ -772,8 +865,7 @@ fn withheld(call: &Call) -> Answer {
     let text = "The call was made, but its outcome could not be put on record, so its result is \
                 withheld and this node has stopped serving. Do not repeat the call; tell the \
                 person you work for.";
-    let body =
-        mcp::error::failure(Some(&id), call.era, mcp::error::code::INTERNAL, text, None);
+    let body = mcp::error::failure(Some(&id), call.era, mcp::error::code::INTERNAL, text, None);
     Answer::with(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
@@ -787,18 +879,28 @@ pub(crate) async fn ask_client<F, E>(
 ) where
     F: AsyncFnOnce(Event) -> Result<(), E>,
 {
-    let Ok(Frame::Request(request)) = Frame::parse(message.json.clone()) else { return };
+    let Ok(Frame::Request(request)) = Frame::parse(message.json.clone()) else {
+        return;
+    };
     let id = request.id_text().to_owned();
     let refuse = async |text: &str, verdict: Option<Raw<'_>>| {
         let code = mcp::error::code::DENIED;
-        let body =
-            mcp::error::failure(Some(&request.id()), Era::Legacy, code, text, verdict.as_ref());
+        let body = mcp::error::failure(
+            Some(&request.id()),
+            Era::Legacy,
+            code,
+            text,
+            verdict.as_ref(),
+        );
         if let Err(error) = route.link.notify(body, Vec::new()).await {
             tracing::debug!(error = %error, "An upstream did not take the answer to its request");
         }
     };
     if *request.method() == Method::Ping {
-        let body = mcp::error::success(&request.id(), &Raw::of(&serde_json::json!({})).unwrap_or(Raw::NULL));
+        let body = mcp::error::success(
+            &request.id(),
+            &Raw::of(&serde_json::json!({})).unwrap_or(Raw::NULL),
+        );
         let _sent = route.link.notify(body, Vec::new()).await;
         return;
     }
@@ -817,15 +919,31 @@ pub(crate) async fn ask_client<F, E>(
     let asked = AskedOfClient {
         permit,
         link: Arc::clone(&route.link),
-        upstream_id: id.clone(),
     };
-    session.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone(), asked);
+    session
+        .asked
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .insert(id.clone(), asked);
     let json = request.splice(&[mcp::frame::Edit::StripOwn]);
-    if sink(Event { json, id: message.event_id, retry: message.retry }).await.is_err()
+    if sink(Event {
+        json,
+        id: message.event_id,
+        retry: message.retry,
+    })
+    .await
+    .is_err()
         && let Some(asked) = session.take_asked(&id)
     {
-        let _settled =
-            settle(plane, call.origin(), asked.permit, Came::NotSent, Some("client-gone"), None).await;
+        let _settled = settle(
+            plane,
+            call.origin(),
+            asked.permit,
+            Came::NotSent,
+            Some("client-gone"),
+            None,
+        )
+        .await;
         refuse("the client is gone", None).await;
     }
 }
@@ -844,9 +962,17 @@ pub(crate) async fn client_answered(
         Err(SendError::NotSent(_)) => Came::NotSent,
         Err(SendError::Unknown(_)) => Came::Unknown,
     };
-    let seen = Seen { said: &body, delivered: &body, is_error };
+    let seen = Seen {
+        said: &body,
+        delivered: &body,
+        is_error,
+    };
     let settled = settle(plane, (caller, None), asked.permit, came, None, Some(seen)).await;
-    if settled.is_err() || sent.is_err() { Err(()) } else { Ok(()) }
+    if settled.is_err() || sent.is_err() {
+        Err(())
+    } else {
+        Ok(())
+    }
 }
 
 /// The rest of a call whose stream had ended: the response came on another.
@@ -859,7 +985,15 @@ pub(crate) async fn late_answer(
     response: &mcp::Response,
 ) -> Answer {
     let id = response.id().map_or(Raw::NULL, Raw::into_owned);
-    answer(plane, call, cleared, route, &crate::route::Back::as_sent(id), message).await
+    answer(
+        plane,
+        call,
+        cleared,
+        route,
+        &crate::route::Back::as_sent(id),
+        message,
+    )
+    .await
 }
 
 /// Settles calls that will never be answered.

@@ -3,6 +3,7 @@
 //! The order is the defence: the names a request calls us by, then who asks (headers only), then
 //! the body, read once and strictly, then what it asks for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,7 +32,9 @@ use crate::upstream::{Link, MessageKind, Opening, Transport};
 
 /// The routes of the gateway.
 pub fn router(plane: Arc<Plane>) -> Router {
-    Router::new().route("/mcp/{upstream}", any(entry)).with_state(plane)
+    Router::new()
+        .route("/mcp/{upstream}", any(entry))
+        .with_state(plane)
 }
 
 /// A request that is turned away before there is anything to decide.
@@ -45,19 +48,29 @@ struct Turned {
 impl Turned {
     fn protocol(error: &ProtocolError, era: Era, id: Option<&Raw<'_>>) -> Self {
         let reply = error.reply(era);
-        Self { status: reply.status, body: reply.body(id), headers: HeaderMap::new() }
+        Self {
+            status: reply.status,
+            body: reply.body(id),
+            headers: HeaderMap::new(),
+        }
     }
 
     fn text(status: StatusCode, text: &str) -> Self {
         let code = mcp::error::code::INVALID_REQUEST;
         let body = mcp::error::failure(None, Era::Legacy, code, text, None);
-        Self { status, body, headers: HeaderMap::new() }
+        Self {
+            status,
+            body,
+            headers: HeaderMap::new(),
+        }
     }
 
     fn respond(self) -> HttpResponse {
         let mut response = HttpResponse::new(Body::from(self.body));
         *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().extend(self.headers);
         response
     }
@@ -84,19 +97,30 @@ async fn serve(
         plane.refusals.note("host-or-origin", "mcp", None);
         return Err(Turned::text(StatusCode::FORBIDDEN, &error.to_string()));
     }
-    let served = name.parse::<UpstreamName>().ok().and_then(|name| plane.upstreams.get(&name));
+    let served = name
+        .parse::<UpstreamName>()
+        .ok()
+        .and_then(|name| plane.upstreams.get(&name));
     let Some(served) = served else {
         plane.refusals.note("no-such-upstream", "mcp", None);
         return Err(Turned::text(StatusCode::NOT_FOUND, "there is nothing here"));
     };
-    let caller = match plane.issuer.verify(&parts.headers, parts.method.as_str(), &served.resource) {
+    let caller = match plane
+        .issuer
+        .verify(&parts.headers, parts.method.as_str(), &served.resource)
+    {
         Ok(caller) => caller,
         Err(challenge) => {
             plane.refusals.note(challenge.cause().as_str(), "mcp", None);
             return Err(challenged(&challenge));
         }
     };
-    let from = From { plane, caller: Arc::new(caller), served, headers: &parts.headers };
+    let from = From {
+        plane,
+        caller: Arc::new(caller),
+        served,
+        headers: &parts.headers,
+    };
     match parts.method {
         Verb::POST => from.post(body).await,
         Verb::GET => from.get().await,
@@ -117,7 +141,9 @@ fn challenged(challenge: &tokens::Challenge) -> Turned {
 
 fn not_allowed() -> Turned {
     let mut turned = Turned::text(StatusCode::METHOD_NOT_ALLOWED, "use POST, GET or DELETE");
-    turned.headers.insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+    turned
+        .headers
+        .insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
     turned
 }
 
@@ -131,7 +157,9 @@ struct From<'a> {
 
 impl From<'_> {
     fn turned(&self, error: &ProtocolError, era: Era, id: Option<&Raw<'_>>) -> Turned {
-        self.plane.refusals.note("bad-message", "mcp", Some(self.caller.instance()));
+        self.plane
+            .refusals
+            .note("bad-message", "mcp", Some(self.caller.instance()));
         Turned::protocol(error, era, id)
     }
 
@@ -146,11 +174,16 @@ impl From<'_> {
         let bytes = match Limited::new(body, BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
-                let error = ProtocolError::BodyTooLong { max: BODY_BYTES_MAX };
+                let error = ProtocolError::BodyTooLong {
+                    max: BODY_BYTES_MAX,
+                };
                 return Err(self.turned(&error, era, None));
             }
             Err(_) => {
-                return Err(Turned::text(StatusCode::BAD_REQUEST, "the body could not be read"));
+                return Err(Turned::text(
+                    StatusCode::BAD_REQUEST,
+                    "the body could not be read",
+                ));
             }
         };
         let frame = Frame::parse(bytes)
@@ -182,9 +215,15 @@ impl From<'_> {
             && let Some(name) = request.name().and_then(|name| name.parse().ok())
             && let Some(annotations) = tools.param_headers(&name)
         {
-            annotations.check(self.headers, request.arguments()).map_err(|error| {
-                self.turned(&ProtocolError::Header(error), Era::Modern, Some(&request.id()))
-            })?;
+            annotations
+                .check(self.headers, request.arguments())
+                .map_err(|error| {
+                    self.turned(
+                        &ProtocolError::Header(error),
+                        Era::Modern,
+                        Some(&request.id()),
+                    )
+                })?;
         }
         self.run(request, Era::Modern, None).await
     }
@@ -195,8 +234,10 @@ impl From<'_> {
         let id = named.next().ok_or(ProtocolError::MissingSession)?;
         let id = id.to_str().map_err(|_| ProtocolError::UnknownSession)?;
         let now = self.plane.clock.elapsed();
-        let session =
-            self.plane.sessions.get(id, self.caller.instance(), &self.served.name, now);
+        let session = self
+            .plane
+            .sessions
+            .get(id, self.caller.instance(), &self.served.name, now);
         match (session, named.next()) {
             (Some(session), None) => Ok(session),
             _ => Err(ProtocolError::UnknownSession),
@@ -208,8 +249,9 @@ impl From<'_> {
             Frame::Request(request) => Some(request.id().into_owned()),
             Frame::Notification(_) | Frame::Response(_) => None,
         };
-        let session =
-            self.session().map_err(|error| self.turned(&error, Era::Legacy, id.as_ref()))?;
+        let session = self
+            .session()
+            .map_err(|error| self.turned(&error, Era::Legacy, id.as_ref()))?;
         match frame {
             Frame::Request(request) => self.legacy_request(request, session).await,
             Frame::Notification(notification) => self.notified(&notification, &session).await,
@@ -239,7 +281,7 @@ impl From<'_> {
     fn call(&self, request: Request, era: Era, session: Option<Arc<Session>>) -> Arc<Call> {
         let trace = request
             .meta()
-            .and_then(|meta| meta.get("traceparent")?.as_str().map(|it| it.into_owned()))
+            .and_then(|meta| meta.get("traceparent")?.as_str().map(Cow::into_owned))
             .or_else(|| Some(self.headers.get("traceparent")?.to_str().ok()?.to_owned()));
         Arc::new(Call {
             caller: Arc::clone(&self.caller),
@@ -285,7 +327,9 @@ impl From<'_> {
                 return Ok(whole(answer));
             }
         };
-        let id = session.as_ref().and_then(|session| HeaderValue::from_str(&session.id).ok());
+        let id = session
+            .as_ref()
+            .and_then(|session| HeaderValue::from_str(&session.id).ok());
         if let Some(id) = id {
             answer.headers.insert(headers::SESSION_ID, id);
         }
@@ -309,7 +353,9 @@ impl From<'_> {
             Era::Legacy,
             Some(session),
         );
-        let Ok(route) = route.await else { return Ok(accepted()) };
+        let Ok(route) = route.await else {
+            return Ok(accepted());
+        };
         if let Some(body) = route.notice(notification, session)
             && let Err(error) = route.link.notify(body, Vec::new()).await
         {
@@ -330,16 +376,14 @@ impl From<'_> {
             return Err(self.turned(&ProtocolError::UnexpectedResponse, Era::Legacy, None));
         };
         let body = response.splice(&[mcp::frame::ReplyEdit::StripOwn]);
-        let settled = call::client_answered(
-            self.plane,
-            &self.caller,
-            asked,
-            body,
-            response.is_error(),
-        );
+        let settled =
+            call::client_answered(self.plane, &self.caller, asked, body, response.is_error());
         match settled.await {
             Ok(()) => Ok(accepted()),
-            Err(()) => Err(Turned::text(StatusCode::BAD_GATEWAY, "the answer was not passed on")),
+            Err(()) => Err(Turned::text(
+                StatusCode::BAD_GATEWAY,
+                "the answer was not passed on",
+            )),
         }
     }
 
@@ -354,15 +398,22 @@ impl From<'_> {
         if !self.headers.contains_key(headers::SESSION_ID) {
             return Err(not_allowed());
         }
-        let session = self.session().map_err(|error| self.turned(&error, Era::Legacy, None))?;
-        let last = self.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        let session = self
+            .session()
+            .map_err(|error| self.turned(&error, Era::Legacy, None))?;
+        let last = self
+            .headers
+            .get("last-event-id")
+            .and_then(|id| id.to_str().ok());
         let last = last.map(str::to_owned);
         let request = placeholder();
-        let Some(request) = request else { return Err(not_allowed()) };
+        let Some(request) = request else {
+            return Err(not_allowed());
+        };
         let call = self.call(request, Era::Legacy, Some(Arc::clone(&session)));
-        let route = Route::find(self.plane, &call).await.map_err(|_| {
-            Turned::text(StatusCode::BAD_GATEWAY, "the upstream cannot be reached")
-        })?;
+        let route = Route::find(self.plane, &call)
+            .await
+            .map_err(|_| Turned::text(StatusCode::BAD_GATEWAY, "the upstream cannot be reached"))?;
         let plane = Arc::clone(self.plane);
         let (out, back) = answer::channel();
         if route.is_stdio() {
@@ -388,12 +439,19 @@ impl From<'_> {
 
     /// The end of a session.
     async fn delete(self) -> Result<HttpResponse, Turned> {
-        let session = self.session().map_err(|error| self.turned(&error, Era::Legacy, None))?;
+        let session = self
+            .session()
+            .map_err(|error| self.turned(&error, Era::Legacy, None))?;
         self.plane.sessions.remove(&session.id);
         session.close();
         call::abandon(self.plane, session.take_open(), "session-closed").await;
-        if matches!(self.served.upstream.config().transport, Transport::Stdio { .. })
-            && !self.plane.sessions.has(&session.instance, &session.upstream)
+        if matches!(
+            self.served.upstream.config().transport,
+            Transport::Stdio { .. }
+        ) && !self
+            .plane
+            .sessions
+            .has(&session.instance, &session.upstream)
         {
             self.served.upstream.close_owner(session.instance.as_str());
         }
@@ -428,7 +486,10 @@ async fn open_session(
     let owner = call.caller.instance().as_str();
     if !modern_only && !upstream.config().shared {
         let link = if stdio {
-            upstream.link(owner, Opening::PassThrough).await.map_err(|error| unreachable(&error))?
+            upstream
+                .link(owner, Opening::PassThrough)
+                .await
+                .map_err(|error| unreachable(&error))?
         } else {
             Arc::new(upstream.open().map_err(|error| unreachable(&error))?)
         };
@@ -436,7 +497,9 @@ async fn open_session(
             // A second session of the instance on its one child: the handshake was made.
             let session = new_session((None, false))?;
             let result = std::str::from_utf8(&negotiated.result).unwrap_or_default();
-            let result = result.parse::<Raw<'_>>().map_err(|error| unreachable(&error))?;
+            let result = result
+                .parse::<Raw<'_>>()
+                .map_err(|error| unreachable(&error))?;
             let body = mcp::error::success(&call.request.id(), &result);
             return Ok((Some(session), Answer::ok(body)));
         }
@@ -450,16 +513,25 @@ async fn open_session(
         if stdio {
             upstream.close_owner(owner);
         }
-        let probed = upstream.probe().await.map_err(|error| unreachable(&error))?;
+        let probed = upstream
+            .probe()
+            .await
+            .map_err(|error| unreachable(&error))?;
         if probed.era() == Era::Legacy {
             // It is of this era and said no; that is for the client to hear.
             return Ok((None, answer));
         }
         served.note_legacy_refused();
     }
-    let probed = upstream.probe().await.map_err(|error| unreachable(&error))?;
+    let probed = upstream
+        .probe()
+        .await
+        .map_err(|error| unreachable(&error))?;
     let discovered = Json::parse(probed.result.clone()).map_err(|error| unreachable(&error))?;
-    let asked = call.request.param("protocolVersion").and_then(mcp::Value::as_str);
+    let asked = call
+        .request
+        .param("protocolVersion")
+        .and_then(mcp::Value::as_str);
     let (_, result) = mcp::translate::initialize_result(discovered.root(), asked.as_deref());
     let session = new_session((None, false))?;
     let body = mcp::error::success(&call.request.id(), &result);
@@ -504,12 +576,18 @@ async fn follow(
         let Some(Ok(message)) = message else { return };
         let back = crate::route::Back::as_sent(Raw::NULL);
         let event = match message.kind {
-            MessageKind::Empty => {
-                Some(Event { json: Bytes::new(), id: message.event_id, retry: message.retry })
-            }
-            MessageKind::Notification => route.notification(&message.json, &back).map(|json| {
-                Event { json, id: message.event_id.clone(), retry: message.retry }
+            MessageKind::Empty => Some(Event {
+                json: Bytes::new(),
+                id: message.event_id,
+                retry: message.retry,
             }),
+            MessageKind::Notification => {
+                route.notification(&message.json, &back).map(|json| Event {
+                    json,
+                    id: message.event_id.clone(),
+                    retry: message.retry,
+                })
+            }
             MessageKind::Request => {
                 call::ask_client(plane, call, route, message, |event| out.event(event)).await;
                 None

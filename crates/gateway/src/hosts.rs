@@ -25,7 +25,9 @@ pub enum HostError {
     #[error("this node is not called `{0}`; `allowed_hosts` in tipstaff.toml names others")]
     Stranger(String),
     /// A browser origin that is not allowed.
-    #[error("the origin `{0}` is not allowed; `allowed_origins` in tipstaff.toml names those that are")]
+    #[error(
+        "the origin `{0}` is not allowed; `allowed_origins` in tipstaff.toml names those that are"
+    )]
     Origin(String),
 }
 
@@ -51,8 +53,10 @@ impl Hosts {
             hosts.insert(listener.to_string());
         }
         let mut origins = BTreeSet::new();
-        if let Some(authority) =
-            public_url.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned())
+        if let Some(authority) = public_url
+            .parse::<Uri>()
+            .ok()
+            .and_then(|uri| uri.authority().cloned())
         {
             hosts.insert(authority.as_str().to_ascii_lowercase());
         }
@@ -61,14 +65,21 @@ impl Hosts {
             origins.insert(format!("http://{host}"));
             origins.insert(format!("https://{host}"));
         }
-        origins.extend(more_origins.iter().map(|origin| origin.to_ascii_lowercase()));
+        origins.extend(
+            more_origins
+                .iter()
+                .map(|origin| origin.to_ascii_lowercase()),
+        );
         Self { hosts, origins }
     }
 
     /// Checks a request's headers.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), HostError> {
         let mut named = headers.get_all(HOST).iter();
-        let host = named.next().and_then(|host| host.to_str().ok()).ok_or(HostError::Host)?;
+        let host = named
+            .next()
+            .and_then(|host| host.to_str().ok())
+            .ok_or(HostError::Host)?;
         if named.next().is_some() {
             return Err(HostError::Host);
         }
@@ -116,13 +127,34 @@ mod tests {
         check(&[("host", "127.0.0.1:7420")], true);
         check(&[("host", "GATE.example")], true);
         check(&[("host", "alias:1")], true);
-        check(&[("host", "127.0.0.1:7420"), ("origin", "http://localhost:7420")], true);
-        check(&[("host", "127.0.0.1:7420"), ("origin", "https://inspector.example")], true);
+        check(
+            &[
+                ("host", "127.0.0.1:7420"),
+                ("origin", "http://localhost:7420"),
+            ],
+            true,
+        );
+        check(
+            &[
+                ("host", "127.0.0.1:7420"),
+                ("origin", "https://inspector.example"),
+            ],
+            true,
+        );
         check(&[], false);
         check(&[("host", "localhost")], false);
         check(&[("host", "evil.example:7420")], false);
-        check(&[("host", "localhost:7420"), ("host", "localhost:7420")], false);
-        check(&[("host", "localhost:7420"), ("origin", "http://evil.example")], false);
+        check(
+            &[("host", "localhost:7420"), ("host", "localhost:7420")],
+            false,
+        );
+        check(
+            &[
+                ("host", "localhost:7420"),
+                ("origin", "http://evil.example"),
+            ],
+            false,
+        );
         check(&[("host", "localhost:7420"), ("origin", "null")], false);
     }
 }

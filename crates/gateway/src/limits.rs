@@ -20,7 +20,7 @@ pub struct Bounds {
 
 /// The counters. Times are the clock's `elapsed`, so that a jump of the wall clock frees nobody.
 #[derive(Debug)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     bounds: Bounds,
     agents: Mutex<HashMap<AgentId, Bucket>>,
     breakers: Mutex<HashMap<(InstanceId, Digest), Run>>,
@@ -40,13 +40,13 @@ struct Run {
     last: Duration,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 /// Entries kept per map before those that no longer matter are dropped.
 const SWEEP_AT: usize = 10_000;
 
 impl Limiter {
     /// Fresh counters.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             agents: Mutex::default(),
@@ -56,7 +56,7 @@ impl Limiter {
     }
 
     /// Takes one call from the agent's budget, or says why not.
-    pub fn admit(&self, agent: &AgentId, per_minute: Option<u32>, now: Duration) -> Option<String> {
+    pub(crate) fn admit(&self, agent: &AgentId, per_minute: Option<u32>, now: Duration) -> Option<String> {
         let limit = per_minute.unwrap_or(self.bounds.calls_per_minute);
         if limit == 0 {
             return None;
@@ -66,7 +66,10 @@ impl Limiter {
         if agents.len() > SWEEP_AT {
             agents.retain(|_, bucket| now.saturating_sub(bucket.at) < MINUTE);
         }
-        let bucket = agents.entry(agent.clone()).or_insert(Bucket { tokens: full, at: now });
+        let bucket = agents.entry(agent.clone()).or_insert(Bucket {
+            tokens: full,
+            at: now,
+        });
         let refill = now.saturating_sub(bucket.at).as_secs_f64() * full / 60.0;
         bucket.tokens = (bucket.tokens + refill).min(full);
         bucket.at = now;
@@ -82,7 +85,7 @@ impl Limiter {
     }
 
     /// Notes a denial; once the same one has come too often, says what the agent is to be told.
-    pub fn denied(&self, instance: &InstanceId, what: Digest, now: Duration) -> Option<String> {
+    pub(crate) fn denied(&self, instance: &InstanceId, what: Digest, now: Duration) -> Option<String> {
         let limit = self.bounds.same_denials;
         if limit == 0 {
             return None;
@@ -91,11 +94,17 @@ impl Limiter {
         if breakers.len() > SWEEP_AT {
             breakers.retain(|_, run| now.saturating_sub(run.last) < MINUTE);
         }
-        let run = breakers
-            .entry((instance.clone(), what))
-            .or_insert(Run { count: 0, since: now, last: now });
+        let run = breakers.entry((instance.clone(), what)).or_insert(Run {
+            count: 0,
+            since: now,
+            last: now,
+        });
         if now.saturating_sub(run.last) >= MINUTE {
-            *run = Run { count: 0, since: now, last: now };
+            *run = Run {
+                count: 0,
+                since: now,
+                last: now,
+            };
         }
         run.last = now;
         run.count = run.count.saturating_add(1);
@@ -111,10 +120,7 @@ impl Limiter {
     }
 
     /// A place among the instance's calls in flight, held until it is dropped.
-    pub fn depart(
-        self: &std::sync::Arc<Self>,
-        instance: &InstanceId,
-    ) -> Result<InFlight, String> {
+    pub(crate) fn depart(self: &std::sync::Arc<Self>, instance: &InstanceId) -> Result<InFlight, String> {
         let limit = self.bounds.calls_in_flight;
         let mut flights = lock(&self.flights);
         let count = flights.entry(instance.clone()).or_insert(0);
@@ -126,13 +132,16 @@ impl Limiter {
         }
         *count += 1;
         drop(flights);
-        Ok(InFlight { limiter: std::sync::Arc::clone(self), instance: instance.clone() })
+        Ok(InFlight {
+            limiter: std::sync::Arc::clone(self),
+            instance: instance.clone(),
+        })
     }
 }
 
 /// A call in flight.
 #[derive(Debug)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     limiter: std::sync::Arc<Limiter>,
     instance: InstanceId,
 }
@@ -151,7 +160,9 @@ impl Drop for InFlight {
 
 /// The counters stay usable after a panic elsewhere: they hold numbers, not invariants.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -161,11 +172,17 @@ mod tests {
     use super::*;
 
     fn limiter(calls_per_minute: u32) -> Arc<Limiter> {
-        Arc::new(Limiter::new(Bounds { calls_per_minute, same_denials: 3, calls_in_flight: 2 }))
+        Arc::new(Limiter::new(Bounds {
+            calls_per_minute,
+            same_denials: 3,
+            calls_in_flight: 2,
+        }))
     }
 
     fn instance(letter: char) -> InstanceId {
-        format!("i-{}", letter.to_string().repeat(26)).parse().unwrap()
+        format!("i-{}", letter.to_string().repeat(26))
+            .parse()
+            .unwrap()
     }
 
     #[test]
@@ -174,10 +191,19 @@ mod tests {
         let agent = "triage".parse().unwrap();
         let at = Duration::from_secs;
         assert!((0..60).all(|_| limiter.admit(&agent, None, at(10)).is_none()));
-        assert!(limiter.admit(&agent, None, at(10)).unwrap().contains("60 calls a minute"));
+        assert!(
+            limiter
+                .admit(&agent, None, at(10))
+                .unwrap()
+                .contains("60 calls a minute")
+        );
         assert!(limiter.admit(&agent, None, at(11)).is_none());
         assert!(limiter.admit(&agent, None, at(11)).is_some());
-        assert!(limiter.admit(&"other".parse().unwrap(), None, at(11)).is_none());
+        assert!(
+            limiter
+                .admit(&"other".parse().unwrap(), None, at(11))
+                .is_none()
+        );
     }
 
     #[test]
@@ -186,10 +212,18 @@ mod tests {
         let (what, other) = (Digest::of(b"a"), Digest::of(b"b"));
         let at = Duration::from_secs;
         assert!((0..3).all(|s| limiter.denied(&instance('a'), what, at(s)).is_none()));
-        assert!(limiter.denied(&instance('a'), what, at(4)).unwrap().starts_with("stop: "));
+        assert!(
+            limiter
+                .denied(&instance('a'), what, at(4))
+                .unwrap()
+                .starts_with("stop: ")
+        );
         assert!(limiter.denied(&instance('a'), other, at(4)).is_none());
         assert!(limiter.denied(&instance('b'), what, at(4)).is_none());
-        assert!(limiter.denied(&instance('a'), what, at(64)).is_none(), "a minute of quiet");
+        assert!(
+            limiter.denied(&instance('a'), what, at(64)).is_none(),
+            "a minute of quiet"
+        );
     }
 
     #[test]
@@ -197,7 +231,12 @@ mod tests {
         let limiter = limiter(0);
         let first = limiter.depart(&instance('a')).unwrap();
         let _second = limiter.depart(&instance('a')).unwrap();
-        assert!(limiter.depart(&instance('a')).unwrap_err().contains("in flight"));
+        assert!(
+            limiter
+                .depart(&instance('a'))
+                .unwrap_err()
+                .contains("in flight")
+        );
         assert!(limiter.depart(&instance('b')).is_ok());
         drop(first);
         assert!(limiter.depart(&instance('a')).is_ok());

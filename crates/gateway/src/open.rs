@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The intents in flight, by a lower bound of their index.
 #[derive(Debug, Default)]
-pub struct OpenIntents {
+pub(crate) struct OpenIntents {
     state: Mutex<State>,
 }
 
@@ -21,31 +21,37 @@ struct State {
 impl OpenIntents {
     /// Opens an intent. `size` reads how many entries the log holds: the intent's index will be
     /// that or more. It is read under the lock, so that bounds never go back.
-    pub fn begin(self: &Arc<Self>, size: impl FnOnce() -> u64) -> Ticket {
+    pub(crate) fn begin(self: &Arc<Self>, size: impl FnOnce() -> u64) -> Ticket {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let size = size();
         let number = state.next;
         state.next += 1;
         state.open.insert(number, size);
-        let open_from = state.open.first_key_value().map_or(size, |(_, bound)| *bound);
+        let open_from = state
+            .open
+            .first_key_value()
+            .map_or(size, |(_, bound)| *bound);
         drop(state);
-        Ticket { intents: Arc::clone(self), number, open_from }
+        Ticket {
+            intents: Arc::clone(self),
+            number,
+            open_from,
+        }
     }
 
     /// How many are in flight.
-    pub fn len(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).open.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub(crate) fn len(&self) -> usize {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .open
+            .len()
     }
 }
 
 /// One intent in flight, until it is dropped: its outcome is recorded, or it was a denial.
 #[derive(Debug)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     intents: Arc<OpenIntents>,
     number: u64,
     open_from: u64,
@@ -53,14 +59,18 @@ pub struct Ticket {
 
 impl Ticket {
     /// The lowest index at which an intent may be open now.
-    pub const fn open_from(&self) -> u64 {
+    pub(crate) const fn open_from(&self) -> u64 {
         self.open_from
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.intents.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .intents
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         state.open.remove(&self.number);
     }
 }
@@ -78,7 +88,7 @@ mod tests {
         drop(first);
         assert_eq!(intents.begin(|| 20).open_from(), 12);
         drop(second);
-        assert!(intents.is_empty());
+        assert_eq!(intents.len(), 0);
         assert_eq!(intents.begin(|| 30).open_from(), 30);
     }
 }

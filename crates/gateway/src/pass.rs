@@ -4,15 +4,14 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use ledger::{Actor, ActorKind};
 use mcp::frame::ReplyEdit;
 use mcp::method::List;
-use mcp::{Era, Frame, Method, Raw, Response};
+use mcp::{Era, Frame, Json, Method, Raw, Response};
 use policy::InstanceFacts;
 
 use crate::answer::{Answer, Event, Out};
 use crate::call::{self, Call};
-use crate::plane::Plane;
+use crate::plane::{Life, Plane};
 use crate::record::{Listing, ListingBody};
 use crate::route::{Back, Route, refresh};
 use crate::upstream::{ExchangeError, MessageKind};
@@ -35,16 +34,50 @@ async fn carried(plane: &Arc<Plane>, call: &Arc<Call>, out: &Out) -> Answer {
             return trouble(call, &format!("Upstream `{name}` cannot be reached."));
         }
     };
+    if *call.request.method() == Method::Discover
+        && let Some(result) = route.legacy_result()
+    {
+        return discovered(plane, call, result).await;
+    }
     over(plane, call, &route, out).await
 }
 
+/// Answers `server/discover` in place of an upstream of the era before.
+async fn discovered(plane: &Arc<Plane>, call: &Call, result: &bytes::Bytes) -> Answer {
+    let Ok(result) = Json::parse(result.clone()) else {
+        return trouble(
+            call,
+            "The upstream's own answer to `initialize` is not valid.",
+        );
+    };
+    let record = listing(call, (0, 0));
+    if let Err(error) = ledger::record(&*plane.calls, record).await {
+        Life::noted(&error);
+        return trouble(call, UNRECORDED);
+    }
+    let result = mcp::translate::discover_result(result.root());
+    Answer::ok(mcp::error::success(&call.request.id(), &result))
+}
+
+const UNRECORDED: &str = "The answer could not be put on record, so it is not given.";
+
+/// The entry for an answer that needed no permit.
+fn listing(call: &Call, (listed, shown): (usize, usize)) -> Listing {
+    Listing {
+        body: ListingBody {
+            instance: call.caller.instance().clone(),
+            upstream: call.served.name.clone(),
+            method: call.request.method().as_str().to_owned(),
+            listed: u64::try_from(listed).unwrap_or(u64::MAX),
+            shown: u64::try_from(shown).unwrap_or(u64::MAX),
+        },
+        actor: call::actor(&call.caller),
+        trace: call.trace.clone(),
+    }
+}
+
 /// Carries it over a route that is known.
-pub(crate) async fn over(
-    plane: &Arc<Plane>,
-    call: &Arc<Call>,
-    route: &Route,
-    out: &Out,
-) -> Answer {
+pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, out: &Out) -> Answer {
     let name = &call.served.name;
     let (outgoing, back) = match route.free(call) {
         Ok(Some(outgoing)) => outgoing,
@@ -101,7 +134,11 @@ pub(crate) async fn over(
                 }
                 MessageKind::Notification => {
                     if let Some(json) = route.notification(&message.json, &back) {
-                        let event = Event { json, id: message.event_id, retry: message.retry };
+                        let event = Event {
+                            json,
+                            id: message.event_id,
+                            retry: message.retry,
+                        };
                         let _gone = out.event(event).await;
                     }
                 }
@@ -115,7 +152,10 @@ pub(crate) async fn over(
                     return answered(plane, call, route, &back, &response, status, none).await;
                 }
                 let status = status.as_u16();
-                return trouble(call, &format!("Upstream `{name}` answered with status {status}."));
+                return trouble(
+                    call,
+                    &format!("Upstream `{name}` answered with status {status}."),
+                );
             }
             Some(Err(error)) => {
                 tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} did not answer");
@@ -157,25 +197,10 @@ async fn answered(
             edits.push(ReplyEdit::Set("cacheScope", Some(Raw::string("private"))));
         }
     }
-    let record = Listing {
-        body: ListingBody {
-            instance: call.caller.instance().clone(),
-            upstream: call.served.name.clone(),
-            method: method.as_str().to_owned(),
-            listed: u64::try_from(listed).unwrap_or(u64::MAX),
-            shown: u64::try_from(shown).unwrap_or(u64::MAX),
-        },
-        actor: Actor {
-            kind: ActorKind::Instance,
-            id: call.caller.instance().to_string(),
-            credential: if call.caller.proven() { "dpop" } else { "bearer" }.to_owned(),
-            verified: true,
-        },
-        trace: call.trace.clone(),
-    };
+    let record = listing(call, (listed, shown));
     if let Err(error) = ledger::record(&*plane.calls, record).await {
-        plane.life.noted(&error);
-        return trouble(call, "The answer could not be put on record, so it is not given.");
+        Life::noted(&error);
+        return trouble(call, UNRECORDED);
     }
     let json = match route.response(response, back, &edits, method) {
         Ok(json) => json,
@@ -205,7 +230,9 @@ fn visible(
             .listed(list)
             .map(|tool| {
                 let name = tool.get("name").and_then(mcp::Value::as_str);
-                let Some(name) = name.and_then(|name| name.parse().ok()) else { return false };
+                let Some(name) = name.and_then(|name| name.parse().ok()) else {
+                    return false;
+                };
                 strange |= known.is_some_and(|(_, tools)| !tools.contains(&name));
                 snapshot.engine.visible(facts, upstream, &name)
             })
@@ -220,7 +247,9 @@ fn visible(
         List::Prompts => Method::PromptsGet,
         List::Resources | List::ResourceTemplates => Method::ResourcesRead,
     };
-    let _ = (facts, upstream, use_it); let may = true;
+    let may = snapshot
+        .engine
+        .visible_method(facts, upstream, use_it.as_str());
     response.listed(list).map(|_| may).collect()
 }
 

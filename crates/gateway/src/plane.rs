@@ -101,6 +101,7 @@ pub struct Plane {
     pub(crate) cut: watch::Sender<u64>,
     pub(crate) tasks: TaskTracker,
     pub(crate) metrics: Metrics,
+    tools_changed: watch::Sender<u64>,
     group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
     activation: Mutex<()>,
 }
@@ -206,7 +207,11 @@ impl Tools {
                 headers.insert(name, annotations);
             }
         }
-        Ok(Self { list, names, headers })
+        Ok(Self {
+            list,
+            names,
+            headers,
+        })
     }
 
     /// The list.
@@ -252,8 +257,10 @@ impl Life {
         match self.0.load(Ordering::Acquire) {
             SERVING => Ok(()),
             STOPPING => Err("This node is stopping; nothing was sent. Try again later."),
-            _ => Err("This node has stopped serving because an outcome could not be put on \
-                      record; nothing was sent. It must be started again."),
+            _ => Err(
+                "This node has stopped serving because an outcome could not be put on \
+                      record; nothing was sent. It must be started again.",
+            ),
         }
     }
 
@@ -264,7 +271,9 @@ impl Life {
 
     /// Serves no more: it was asked to stop.
     pub(crate) fn stop(&self) {
-        let _was = self.0.compare_exchange(SERVING, STOPPING, Ordering::AcqRel, Ordering::Acquire);
+        let _was = self
+            .0
+            .compare_exchange(SERVING, STOPPING, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Serves no more: an effect has no outcome on record.
@@ -278,7 +287,7 @@ impl Life {
     }
 
     /// A decision could not be recorded: the call was not made, and the node goes on.
-    pub(crate) fn noted(&self, cause: &RecordError) {
+    pub(crate) fn noted(cause: &RecordError) {
         tracing::error!(error = %chain(cause), "A decision could not be recorded, so nothing was sent");
     }
 }
@@ -323,9 +332,11 @@ impl Plane {
         let actor = Actor::node(&parts.settings.node);
         for config in parts.upstreams {
             let name = config.upstream.name.clone();
-            let options = serde_json::to_vec(&config.options).map_err(|cause| {
-                PlaneError::Damaged { what: "an upstream's options".into(), cause: cause.to_string() }
-            })?;
+            let options =
+                serde_json::to_vec(&config.options).map_err(|cause| PlaneError::Damaged {
+                    what: "an upstream's options".into(),
+                    cause: cause.to_string(),
+                })?;
             let options_blob = parts.blobs.put(&options)?;
             let command = Command::ConfigureUpstream {
                 name: name.clone(),
@@ -348,7 +359,11 @@ impl Plane {
             upstreams.insert(name, Arc::new(served));
         }
         let limiter = Arc::new(Limiter::new(parts.settings.bounds));
-        let none = Snapshot { engine: Engine::none(), set: None, tools: HashMap::new() };
+        let none = Snapshot {
+            engine: Engine::none(),
+            set: None,
+            tools: HashMap::new(),
+        };
         let plane = Arc::new(Self {
             settings: parts.settings,
             clock: parts.clock,
@@ -369,10 +384,11 @@ impl Plane {
             cut: watch::channel(0).0,
             tasks: TaskTracker::new(),
             metrics: Metrics::default(),
+            tools_changed: watch::channel(0).0,
             group_keys: RwLock::default(),
             activation: Mutex::default(),
         });
-        plane.rebuild()?;
+        plane.rebuild();
         Ok(plane)
     }
 
@@ -454,8 +470,11 @@ impl Plane {
 
     /// Builds the engine anew from what the register says is in force. A set that cannot be read
     /// leaves nothing in force: everything is denied.
-    pub fn rebuild(&self) -> Result<(), PlaneError> {
-        let _one = self.activation.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn rebuild(&self) {
+        let _one = self
+            .activation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (set, listed) = self.control.view(|state| {
             let set = state.policy().map(|policy| policy.set);
             let listed: Vec<(UpstreamName, Digest)> = state
@@ -469,22 +488,39 @@ impl Plane {
             if !self.upstreams.contains_key(&name) {
                 continue;
             }
-            let old = self.active.load().tools.get(&name).filter(|(it, _)| *it == digest).cloned();
+            let old = self
+                .active
+                .load()
+                .tools
+                .get(&name)
+                .filter(|(it, _)| *it == digest)
+                .cloned();
             let known = match old {
                 Some((_, list)) => list,
-                None => Arc::new(self.read_tools(&name, &digest)?),
+                None => match self.read_tools(&name, &digest) {
+                    Ok(tools) => Arc::new(tools),
+                    Err(error) => {
+                        tracing::error!("The tools of `{name}` have to be listed again: {error}");
+                        continue;
+                    }
+                },
             };
             tools.insert(name, (digest, known));
         }
         let engine = match set {
             None => Engine::none(),
-            Some(digest) => self.engine_of(&self.read_set(&digest)?, &tools),
+            Some(digest) => match self.read_set(&digest) {
+                Ok(set) => self.engine_of(&set, &tools),
+                Err(error) => {
+                    tracing::error!("No policy is in force, so everything is denied: {error}");
+                    Engine::none()
+                }
+            },
         };
         for diagnostic in engine.diagnostics() {
             tracing::warn!("Policy problem: {diagnostic}");
         }
         self.active.store(Arc::new(Snapshot { engine, set, tools }));
-        Ok(())
     }
 
     fn read_tools(&self, name: &UpstreamName, digest: &Digest) -> Result<Tools, PlaneError> {
@@ -493,7 +529,10 @@ impl Plane {
             what: what(),
             cause: "its blob is missing".to_owned(),
         })?;
-        Tools::read(name, &bytes).map_err(|cause| PlaneError::Damaged { what: what(), cause })
+        Tools::read(name, &bytes).map_err(|cause| PlaneError::Damaged {
+            what: what(),
+            cause,
+        })
     }
 
     fn read_set(&self, digest: &Digest) -> Result<PolicySet, PlaneError> {
@@ -502,8 +541,10 @@ impl Plane {
             what: what(),
             cause: "its blob is missing".to_owned(),
         })?;
-        PolicySet::from_blob(&bytes)
-            .map_err(|cause| PlaneError::Damaged { what: what(), cause: cause.to_string() })
+        PolicySet::from_blob(&bytes).map_err(|cause| PlaneError::Damaged {
+            what: what(),
+            cause: cause.to_string(),
+        })
     }
 
     fn engine_of(
@@ -521,6 +562,11 @@ impl Plane {
             })
             .collect();
         Engine::build(set, &inputs)
+    }
+
+    /// Changes whenever a tool list did.
+    pub fn tools_generation(&self) -> u64 {
+        *self.tools_changed.borrow()
     }
 
     /// An engine on a proposed set, with the tools that are known now: for checks and tests.
@@ -548,9 +594,13 @@ impl Plane {
             return Err(PlaneError::Invalid(errors.join("\n")));
         }
         let digest = self.blobs.put(set.to_blob())?;
-        let command = Command::ActivatePolicy { set: digest, author, tests };
+        let command = Command::ActivatePolicy {
+            set: digest,
+            author,
+            tests,
+        };
         self.control.execute(actor, command).await?;
-        self.rebuild()?;
+        self.rebuild();
         Ok(digest)
     }
 
@@ -561,23 +611,40 @@ impl Plane {
             cause,
         })?;
         let digest = Digest::of(list);
-        if self.known_tools(&served.name).is_some_and(|(known, _)| known == digest) {
+        if self
+            .known_tools(&served.name)
+            .is_some_and(|(known, _)| known == digest)
+        {
             return Ok(());
         }
         let digest = self.blobs.put(list)?;
         let count = u32::try_from(parsed.list.len()).unwrap_or(u32::MAX);
-        let command =
-            Command::RecordTools { upstream: served.name.clone(), blob: digest, count };
-        self.control.execute(Actor::node(&self.settings.node), command).await?;
+        let command = Command::RecordTools {
+            upstream: served.name.clone(),
+            blob: digest,
+            count,
+        };
+        self.control
+            .execute(Actor::node(&self.settings.node), command)
+            .await?;
         tracing::info!(upstream.name = %served.name, "Upstream {} lists {count} tools", served.name);
-        self.rebuild()
+        self.rebuild();
+        self.tools_changed
+            .send_modify(|generation| *generation += 1);
+        Ok(())
     }
 
     /// Asks an upstream for its tools, one asker at a time.
     pub async fn refresh_tools(&self, served: &Arc<Served>) -> Result<(), String> {
         let _one = served.listing.lock().await;
-        let list = served.upstream.list_tools().await.map_err(|error| chain(&error))?;
-        self.tools_listed(served, &list).await.map_err(|error| chain(&error))
+        let list = served
+            .upstream
+            .list_tools()
+            .await
+            .map_err(|error| chain(&error))?;
+        self.tools_listed(served, &list)
+            .await
+            .map_err(|error| chain(&error))
     }
 
     /// Waits for an upstream's first tool list, if there is none yet. Without one every call is
@@ -591,7 +658,10 @@ impl Plane {
             return;
         }
         let listed = match served.upstream.list_tools().await {
-            Ok(list) => self.tools_listed(served, &list).await.map_err(|error| chain(&error)),
+            Ok(list) => self
+                .tools_listed(served, &list)
+                .await
+                .map_err(|error| chain(&error)),
             Err(error) => Err(chain(&error)),
         };
         if let Err(error) = listed {
@@ -601,17 +671,20 @@ impl Plane {
     }
 
     /// The key that seals what a group did. Made rarely, kept in memory.
-    pub(crate) fn group_key(
-        &self,
-        group: &str,
-    ) -> Result<(Handle, Arc<GroupKey>), KeyringError> {
-        let keys = self.group_keys.read().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn group_key(&self, group: &str) -> Result<(Handle, Arc<GroupKey>), KeyringError> {
+        let keys = self
+            .group_keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((handle, key)) = keys.get(group) {
             return Ok((handle.clone(), Arc::clone(key)));
         }
         drop(keys);
         let made = self.keyring.group_key(group)?;
-        let mut keys = self.group_keys.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self
+            .group_keys
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         // Yesterday's groups are asked for no more.
         if keys.len() > 4_096 {
             keys.clear();
@@ -622,7 +695,10 @@ impl Plane {
 
     /// Forgets every group key, after one was erased.
     pub fn forget_group_keys(&self) {
-        self.group_keys.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.group_keys
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Carries out what was narrowed: cuts what is in flight, closes sessions and children of
@@ -632,7 +708,10 @@ impl Plane {
         self.cut.send_modify(|generation| *generation += 1);
         let control_size = self.control.view(register::State::size);
         let barrier = Barrier {
-            body: BarrierBody { control_size, cause: cause.to_owned() },
+            body: BarrierBody {
+                control_size,
+                cause: cause.to_owned(),
+            },
             actor: Actor::node(&self.settings.node),
         };
         let recorded = ledger::record(&*self.calls, barrier).await.map(|_| ());
@@ -670,7 +749,10 @@ impl Plane {
     pub async fn stop(self: &Arc<Self>, grace: Duration) {
         self.life.stop();
         self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(grace, self.tasks.wait())
+            .await
+            .is_err()
+        {
             self.cut.send_modify(|generation| *generation = u64::MAX);
             let _late = tokio::time::timeout(grace, self.tasks.wait()).await;
         }

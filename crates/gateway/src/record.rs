@@ -122,7 +122,14 @@ pub(crate) fn seal(
 ) -> Result<(SealedRef, Vec<u8>), seal::SealError> {
     let Sealed { commit, bytes } = seal::seal(key.1, rng, plain)?;
     let bytes_len = u64::try_from(plain.len()).unwrap_or(u64::MAX);
-    Ok((SealedRef { key: key.0.clone(), commit, bytes: bytes_len }, bytes))
+    Ok((
+        SealedRef {
+            key: key.0.clone(),
+            commit,
+            bytes: bytes_len,
+        },
+        bytes,
+    ))
 }
 
 /// A decision, ready to be recorded.
@@ -156,11 +163,9 @@ impl Permit {
     }
 }
 
-/// A denial.
+/// A denial. What it says went into the entry and into what the caller is told.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) denial: policy::Denial,
-}
+pub(crate) struct Refusal;
 
 impl Record for Intent {
     fn draft(&self) -> Result<Draft, EntryError> {
@@ -181,8 +186,11 @@ impl Ruling for Intent {
 
     fn ruling(self) -> Result<Permit, Refusal> {
         match self.decision {
-            policy::Decision::Permit(permit) => Ok(Permit { permit, ticket: self.ticket }),
-            policy::Decision::Denial(denial) => Err(Refusal { denial }),
+            policy::Decision::Permit(permit) => Ok(Permit {
+                permit,
+                ticket: self.ticket,
+            }),
+            policy::Decision::Denial(_) => Err(Refusal),
         }
     }
 }

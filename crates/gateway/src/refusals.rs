@@ -30,9 +30,17 @@ impl Refusals {
     /// Counts one refusal: `cause` and `at` are fixed words.
     pub fn note(&self, cause: &'static str, at: &'static str, instance: Option<&InstanceId>) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = Key { cause, at, instance: instance.cloned() };
+        let mut key = Key {
+            cause,
+            at,
+            instance: instance.cloned(),
+        };
         if pending.len() >= KINDS_MAX && !pending.contains_key(&key) {
-            key = Key { cause: "other", at: "other", instance: None };
+            key = Key {
+                cause: "other",
+                at: "other",
+                instance: None,
+            };
         }
         *pending.entry(key).or_default() += 1;
         drop(pending);
@@ -55,7 +63,9 @@ impl Refusals {
                 instance: key.instance.clone(),
             };
             let recorded = match &failed {
-                None => ledger::record(calls, RefusedCount { body }).await.map(|_| ()),
+                None => ledger::record(calls, RefusedCount { body })
+                    .await
+                    .map(|_| ()),
                 Some(_) => Err(RecordError::Receipts { found: 0 }),
             };
             if let Err(error) = recorded {
@@ -70,8 +80,10 @@ impl Refusals {
     /// All refusals since the start, by cause and place.
     pub fn totals(&self) -> Vec<(&'static str, &'static str, u64)> {
         let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> =
-            totals.iter().map(|((cause, at), count)| (*cause, *at, *count)).collect();
+        let mut all: Vec<_> = totals
+            .iter()
+            .map(|((cause, at), count)| (*cause, *at, *count))
+            .collect();
         all.sort_unstable();
         all
     }

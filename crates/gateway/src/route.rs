@@ -63,7 +63,11 @@ pub(crate) struct Back {
 impl Back {
     /// Nothing was changed on the way out.
     pub(crate) const fn as_sent(id: Raw<'static>) -> Self {
-        Self { client_id: id, ours: None, progress: None }
+        Self {
+            client_id: id,
+            ours: None,
+            progress: None,
+        }
     }
 }
 
@@ -72,7 +76,14 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl Route {
     /// The way for a call.
     pub(crate) async fn find(plane: &Arc<Plane>, call: &Call) -> Result<Self, RouteError> {
-        Self::between(plane, &call.caller, &call.served, call.era, call.session.as_ref()).await
+        Self::between(
+            plane,
+            &call.caller,
+            &call.served,
+            call.era,
+            call.session.as_ref(),
+        )
+        .await
     }
 
     /// The way for a caller's request of that era.
@@ -99,7 +110,9 @@ impl Route {
                 }
             }
         };
-        let version = link.negotiated().map_or(ProtocolVersion::LATEST, |it| it.version);
+        let version = link
+            .negotiated()
+            .map_or(ProtocolVersion::LATEST, |it| it.version);
         let hub = stdio.then(|| served.hubs.of(plane, served, &link));
         Ok(Self {
             down: era,
@@ -136,11 +149,16 @@ impl Route {
         request: &Request,
         mirrored: &[(http::HeaderName, http::HeaderValue)],
     ) -> Result<(Outgoing, Back), RouteError> {
-        let ours = self.stdio.then(|| NEXT_ID.fetch_add(1, Ordering::Relaxed).to_string());
+        let ours = self
+            .stdio
+            .then(|| NEXT_ID.fetch_add(1, Ordering::Relaxed).to_string());
         let token = request.meta().and_then(|it| it.get(meta::PROGRESS_TOKEN));
         let progress = token.map(|it| it.raw().into_owned());
         let mut edits = vec![Edit::StripOwn];
-        let our_id = ours.as_ref().and_then(|id| id.parse().ok()).map(Raw::integer);
+        let our_id = ours
+            .as_ref()
+            .and_then(|id| id.parse().ok())
+            .map(Raw::integer);
         if let Some(id) = &our_id {
             edits.push(Edit::Id(id.borrowed()));
             if progress.is_some() {
@@ -161,8 +179,20 @@ impl Route {
             (_, progress) => progress.as_ref().map(|it| it.as_str().to_owned()),
         };
         let id = ours.clone().unwrap_or_else(|| request.id_text().to_owned());
-        let back = Back { client_id: request.id().into_owned(), ours, progress };
-        Ok((Outgoing { body, id, progress_token: sent_progress, headers }, back))
+        let back = Back {
+            client_id: request.id().into_owned(),
+            ours,
+            progress,
+        };
+        Ok((
+            Outgoing {
+                body,
+                id,
+                progress_token: sent_progress,
+                headers,
+            },
+            back,
+        ))
     }
 
     /// Headers that mirror the body, for HTTP upstreams.
@@ -177,7 +207,10 @@ impl Route {
         match self.up {
             Era::Modern => {
                 let made = mcp::headers::of_request(self.version, request, None)?;
-                Ok(made.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+                Ok(made
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect())
             }
             Era::Legacy => Ok(Vec::new()),
         }
@@ -209,15 +242,17 @@ impl Route {
         };
         let token = back.progress.as_ref();
         let mut edits = vec![Edit::StripOwn];
-        if let (Method::Progress, Some(_), Some(token)) =
-            (notification.method(), &back.ours, token)
+        if let (Method::Progress, Some(_), Some(token)) = (notification.method(), &back.ours, token)
         {
             edits.push(Edit::Param(call::PROGRESS, Some(token.borrowed())));
         }
         if let Some(ours) = &back.ours
             && notification.meta_text(meta::SUBSCRIPTION_ID) == Some(ours.as_str())
         {
-            edits.push(Edit::Meta(meta::SUBSCRIPTION_ID, Some(back.client_id.borrowed())));
+            edits.push(Edit::Meta(
+                meta::SUBSCRIPTION_ID,
+                Some(back.client_id.borrowed()),
+            ));
         }
         if self.down != self.up {
             match notification.method() {
@@ -284,6 +319,13 @@ impl Route {
         }
     }
 
+    /// What the upstream answered to `initialize`, for a client that does not know that method.
+    pub(crate) fn legacy_result(&self) -> Option<&Bytes> {
+        (self.down == Era::Modern)
+            .then(|| self.link.negotiated().map(|it| &it.result))
+            .flatten()
+    }
+
     /// Whether the upstream is a child on stdio.
     pub(crate) const fn is_stdio(&self) -> bool {
         self.stdio
@@ -342,7 +384,11 @@ pub(crate) struct Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let mut sinks = self.hub.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sinks = self
+            .hub
+            .sinks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         sinks.retain(|sink| sink.number != self.number);
     }
 }
@@ -351,8 +397,14 @@ impl Hub {
     fn attach(self: &Arc<Self>, mut sink: Sink) -> Attached {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         sink.number = number;
-        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).push(sink);
-        Attached { hub: Arc::clone(self), number }
+        self.sinks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sink);
+        Attached {
+            hub: Arc::clone(self),
+            number,
+        }
     }
 
     /// Who hears a message: the request whose subscription it names; else the client's own
@@ -370,18 +422,28 @@ impl Hub {
         if self.shared {
             return None;
         }
-        sinks.iter().rev().find(|sink| sink.standing).or_else(|| sinks.last()).cloned()
+        sinks
+            .iter()
+            .rev()
+            .find(|sink| sink.standing)
+            .or_else(|| sinks.last())
+            .cloned()
     }
 
     fn all(&self) -> Vec<Sink> {
-        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sinks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
+
+type Held = (Weak<Link>, Arc<Hub>);
 
 /// The hubs of one upstream, by link.
 #[derive(Debug, Default)]
 pub(crate) struct Hubs {
-    hubs: Mutex<HashMap<usize, (Weak<Link>, Arc<Hub>)>>,
+    hubs: Mutex<HashMap<usize, Held>>,
 }
 
 impl Hubs {
@@ -444,8 +506,7 @@ async fn ask(plane: Arc<Plane>, link: Arc<Link>, hearer: Option<Sink>, message: 
         if let Ok(Frame::Request(request)) = Frame::parse(message.json) {
             let text = "no client can be asked now";
             let code = mcp::error::code::INTERNAL;
-            let body =
-                mcp::error::failure(Some(&request.id()), Era::Legacy, code, text, None);
+            let body = mcp::error::failure(Some(&request.id()), Era::Legacy, code, text, None);
             let _sent = link.notify(body, Vec::new()).await;
         }
         return;
@@ -460,7 +521,10 @@ async fn ask(plane: Arc<Plane>, link: Arc<Link>, hearer: Option<Sink>, message: 
         session: sink.call.session.clone(),
     };
     let side = sink.side.clone();
-    call::ask_client(&plane, &sink.call, &route, message, async |event| side.event(event)).await;
+    call::ask_client(&plane, &sink.call, &route, message, async |event| {
+        side.event(event)
+    })
+    .await;
 }
 
 fn notify(
@@ -470,7 +534,9 @@ fn notify(
     hub: &Arc<Hub>,
     message: &Message,
 ) {
-    let Ok(Frame::Notification(notification)) = Frame::parse(message.json.clone()) else { return };
+    let Ok(Frame::Notification(notification)) = Frame::parse(message.json.clone()) else {
+        return;
+    };
     if *notification.method() == Method::ToolsChanged {
         refresh(plane, served);
     }

@@ -14,7 +14,7 @@ use crate::record::Permit;
 use crate::upstream::Link;
 
 /// A session without a request for this long is over.
-const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+const IDLE_MAX: Duration = Duration::from_hours(1);
 
 /// One session.
 #[derive(Debug)]
@@ -39,19 +39,23 @@ pub(crate) struct Session {
 pub(crate) struct Asked {
     pub(crate) permit: Recorded<Permit>,
     pub(crate) link: Arc<Link>,
-    /// The id's text as the upstream wrote it.
-    pub(crate) upstream_id: String,
 }
 
 impl Session {
     /// Takes out the request of the server with this id.
     pub(crate) fn take_asked(&self, id: &str) -> Option<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id)
     }
 
     /// Takes out the call with this id whose response is still to come.
     pub(crate) fn take_loose(&self, id: &str) -> Option<Recorded<Permit>> {
-        self.loose.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+        self.loose
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id)
     }
 
     /// Everything that has no outcome yet.
@@ -111,7 +115,10 @@ impl Sessions {
             last_used: Mutex::new(now),
         });
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let mine = open.values().filter(|session| session.instance == *instance).count();
+        let mine = open
+            .values()
+            .filter(|session| session.instance == *instance)
+            .count();
         if mine >= SESSIONS_PER_INSTANCE_MAX {
             return Err(SessionError::TooMany);
         }
@@ -133,13 +140,19 @@ impl Sessions {
         if session.instance != *instance || session.upstream != *upstream {
             return None;
         }
-        *session.last_used.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *session
+            .last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = now;
         Some(Arc::clone(session))
     }
 
     /// Takes a session out.
     pub(crate) fn remove(&self, id: &str) -> Option<Arc<Session>> {
-        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(id)
+        self.open
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id)
     }
 
     /// Takes out every session that is idle, or whose instance `keep` says is over.
@@ -151,7 +164,10 @@ impl Sessions {
         let mut over = Vec::new();
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, session| {
-            let used = *session.last_used.lock().unwrap_or_else(PoisonError::into_inner);
+            let used = *session
+                .last_used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let stays = now.saturating_sub(used) < IDLE_MAX && keep(&session.instance);
             if !stays {
                 over.push(Arc::clone(session));
@@ -163,12 +179,16 @@ impl Sessions {
 
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// Whether the instance has one with this upstream.
     pub(crate) fn has(&self, instance: &InstanceId, upstream: &UpstreamName) -> bool {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.values().any(|it| it.instance == *instance && it.upstream == *upstream)
+        open.values()
+            .any(|it| it.instance == *instance && it.upstream == *upstream)
     }
 }

@@ -420,6 +420,15 @@ impl Engine {
         Some((index, self.targets.get(index)?))
     }
 
+    pub(crate) fn method_target(
+        &self,
+        upstream: &UpstreamName,
+        method: &str,
+    ) -> Option<(usize, &Target)> {
+        let index = *self.upstreams.get(upstream.as_str())?.methods.get(method)?;
+        Some((index, self.targets.get(index)?))
+    }
+
     pub(crate) const fn schema(&self) -> Option<&Schema> {
         self.schema.as_ref()
     }

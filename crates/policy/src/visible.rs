@@ -23,9 +23,30 @@ impl Engine {
         if !may_ever(instance, upstream, &called, &called.action(upstream)) {
             return false;
         }
-        let Some((index, target)) = self.target_of(upstream, tool) else {
-            return false;
+        self.target_of(upstream, tool)
+            .is_some_and(|(index, target)| self.is_shown(instance, index, target))
+    }
+
+    /// Whether a listing of what `method` is about (`prompts/list` for `prompts/get`) shows
+    /// anything to this instance.
+    pub fn visible_method(
+        &self,
+        instance: &InstanceFacts,
+        upstream: &UpstreamName,
+        method: &str,
+    ) -> bool {
+        let called = Called::Method {
+            method: method.to_owned(),
+            name_or_uri: None,
         };
+        if !may_ever(instance, upstream, &called, &called.action(upstream)) {
+            return false;
+        }
+        self.method_target(upstream, method)
+            .is_some_and(|(index, target)| self.is_shown(instance, index, target))
+    }
+
+    fn is_shown(&self, instance: &InstanceFacts, index: usize, target: &Target) -> bool {
         // Instances of one shape see the same, unless a policy names one of them.
         let mut shape = instance.clone();
         shape.authority = None;
