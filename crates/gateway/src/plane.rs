@@ -250,13 +250,18 @@ pub struct Life(AtomicU8);
 const SERVING: u8 = 0;
 const STOPPING: u8 = 1;
 const FAILED: u8 = 2;
+const PAUSED: u8 = 3;
 
 impl Life {
     /// Why nothing is served, if so.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+    pub fn check(&self) -> Result<(), &'static str> {
         match self.0.load(Ordering::Acquire) {
             SERVING => Ok(()),
             STOPPING => Err("This node is stopping; nothing was sent. Try again later."),
+            PAUSED => Err(
+                "This node is short of disk space, and nothing is done here that could not be put \
+                 on record; nothing was sent. Try again later.",
+            ),
             _ => Err(
                 "This node has stopped serving because an outcome could not be put on \
                       record; nothing was sent. It must be started again.",
@@ -271,9 +276,23 @@ impl Life {
 
     /// Serves no more: it was asked to stop.
     pub(crate) fn stop(&self) {
-        let _was = self
-            .0
-            .compare_exchange(SERVING, STOPPING, Ordering::AcqRel, Ordering::Acquire);
+        let _was = self.turn(SERVING, STOPPING) || self.turn(PAUSED, STOPPING);
+    }
+
+    /// Takes no new calls for now: the disk is nearly full, and outcomes still need room.
+    pub fn pause(&self) {
+        self.turn(SERVING, PAUSED);
+    }
+
+    /// Takes calls again, if it was only paused.
+    pub fn resume(&self) {
+        self.turn(PAUSED, SERVING);
+    }
+
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Serves no more: an effect has no outcome on record.
@@ -507,15 +526,14 @@ impl Plane {
             };
             tools.insert(name, (digest, known));
         }
-        let engine = match set {
-            None => Engine::none(),
-            Some(digest) => match self.read_set(&digest) {
-                Ok(set) => self.engine_of(&set, &tools),
-                Err(error) => {
-                    tracing::error!("No policy is in force, so everything is denied: {error}");
-                    Engine::none()
-                }
-            },
+        // A set that cannot be read is none: that is what decisions rest on, and what is recorded.
+        let (engine, set) = match set.map(|digest| (self.read_set(&digest), digest)) {
+            None => (Engine::none(), None),
+            Some((Ok(set), digest)) => (self.engine_of(&set, &tools), Some(digest)),
+            Some((Err(error), _)) => {
+                tracing::error!("No policy is in force, so everything is denied: {error}");
+                (Engine::none(), None)
+            }
         };
         for diagnostic in engine.diagnostics() {
             tracing::warn!("Policy problem: {diagnostic}");

@@ -101,6 +101,12 @@ pub fn consistency(reader: &dyn LogReader, from: u64, to: u64) -> Result<Vec<Dig
     Ok(path)
 }
 
+/// The root of the tree over the first `size` entries, from its tiles. What vouches for it is a
+/// checkpoint that it is compared with.
+pub fn root(reader: &dyn LogReader, size: u64) -> Result<Digest, ProveError> {
+    Tree::new(reader, size).root_of(0, size)
+}
+
 /// The largest power of two below `n`, which is at least 2.
 const fn split(n: u64) -> u64 {
     1 << (n - 1).ilog2()

@@ -74,6 +74,15 @@ fn inclusion_for_every_size_and_entry() {
 }
 
 #[test]
+fn root_for_every_size() {
+    let (log, leaves) = log(300);
+    for size in 0..=300_usize {
+        let expected = naive_root(&leaves[..size]);
+        assert_eq!(root(&log, size as u64), Ok(expected), "{size}");
+    }
+}
+
+#[test]
 fn consistency_for_every_pair_of_sizes() {
     let (log, leaves) = log(300);
     let roots: Vec<_> = (0..=300).map(|n| naive_root(&leaves[..n])).collect();
