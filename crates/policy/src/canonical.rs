@@ -39,7 +39,7 @@ impl Canonical {
     /// Whether `given` is written so, or differs only where it cannot matter.
     pub(crate) fn is_form_of(&self, given: &str) -> bool {
         given == self.text
-            || given.strip_suffix('/') == Some(self.text.as_str())
+            || given.strip_suffix('/') == Some(self.text.as_str()) && !given.ends_with("//")
             || self.text.strip_suffix('/').is_some_and(|bare| {
                 bare == given
                     && bare

@@ -387,13 +387,12 @@ impl Engine {
                 if let Some(index) = tools.get(name.as_str()) {
                     return Ok(*index);
                 }
-                // Only names that the caller could see are suggested.
-                let seen = tools.keys().filter(|known| {
-                    known.parse().is_ok_and(|known: ToolName| {
-                        self.visible(&facts.instance, &facts.upstream, &known)
-                    })
+                // A name that the caller could not see is not suggested.
+                let nearest = suggest::nearest(name.as_str(), tools.keys().map(String::as_str));
+                let nearest = nearest.filter(|near| {
+                    let near = near.parse::<ToolName>();
+                    near.is_ok_and(|near| self.visible(&facts.instance, &facts.upstream, &near))
                 });
-                let nearest = suggest::nearest(name.as_str(), seen.map(String::as_str));
                 let hint =
                     nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
                 refuse(

@@ -75,7 +75,7 @@ pub(crate) struct Policy {
     conditions: OnceLock<Vec<Condition>>,
 }
 
-/// One of the conditions that must all hold.
+/// One of the conditions that must all hold. Its text is Cedar's: `a > b` is `!(a <= b)`.
 #[derive(Debug)]
 pub(crate) struct Condition {
     pub(crate) text: String,
@@ -492,11 +492,16 @@ impl Policy {
         self.file.place(self.offset)
     }
 
+    /// Its own text, annotations included.
+    fn text(&self) -> &str {
+        let length = self.cedar.as_ref().loc().map_or(0, |loc| loc.span.len());
+        let end = self.offset.saturating_add(length);
+        self.file.text.get(self.offset..end).unwrap_or_default()
+    }
+
     /// The place of `word` in the policy, or of the policy.
     pub(crate) fn place_of(&self, word: &str) -> Place<'_> {
-        let text = self.file.text.get(self.offset..).unwrap_or_default();
-        let own = self.cedar.as_ref().loc().map_or(0, |loc| loc.span.len());
-        let text = text.get(..own).unwrap_or(text);
+        let text = self.text();
         let at = text.match_indices(word).map(|(at, _)| at).find(|at| {
             let letter = |c: char| c.is_alphanumeric() || c == '_';
             let before = text.get(..*at).and_then(|text| text.chars().next_back());

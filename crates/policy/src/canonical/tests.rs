@@ -24,6 +24,8 @@ fn paths() {
     check("notes/a b (1).txt", "notes/a b (1).txt", true);
     check("/tmp/", "/tmp", true);
     check("/", "/", true);
+    check("//", "/", false);
+    check("/tmp//", "/tmp", false);
     check(".", ".", true);
     check("", "", true);
     check("ünï/100%.txt", "ünï/100%.txt", true);

@@ -634,3 +634,160 @@ fn digests_name_everything_that_decides() {
     let again = PolicySet::from_blob(set.to_blob()).unwrap();
     assert_eq!(again.digest(), set.digest());
 }
+
+#[test]
+fn the_version_is_that_of_the_engine() {
+    let cedar = format!("cedar-{} ", cedar_policy::get_sdk_version());
+    assert!(versions().starts_with(&cedar), "{} {cedar}", versions());
+}
+
+#[test]
+fn options_open_an_upstream() {
+    let tools = json!([{"name": "send", "inputSchema": {"type": "object", "properties": {
+        "target": {"type": "string"}, "into": {"type": "array", "items": {"type": "string"}}, "link": {"type": "string"}}}}]);
+    let upstream: UpstreamName = "files".parse().unwrap();
+    let list = ToolList::parse(&upstream, tools.to_string().as_bytes()).unwrap();
+    let policies = r#"
+        @id("all") permit (principal, action, resource);
+        @id("etc") forbid (principal, action == Action::"files/send", resource)
+        when { context.canonical has target && context.canonical.target like "/etc/*"
+            || context.canonical has into && context.canonical.into.contains("/etc")
+            || context.canonical has link && context.canonical.link like "http://127.0.0.1/*" };
+    "#;
+    let set = PolicySet::parse(vec![PolicyFile {
+        name: "p.cedar".to_owned(),
+        text: policies.to_owned(),
+    }])
+    .unwrap();
+    let check = |args: Value, strict: Option<Stage>, lax: Option<Stage>| {
+        for (allow, expected) in [(false, strict), (true, lax)] {
+            let input = UpstreamInput {
+                name: upstream.clone(),
+                tools: Some(&list),
+                options: UpstreamOptions {
+                    allow_undeclared: allow,
+                    allow_noncanonical: allow,
+                    path_args: vec!["target".to_owned(), "send/into".to_owned()],
+                    url_args: vec!["send/link".to_owned(), "other/link".to_owned()],
+                },
+            };
+            let engine = Engine::build(&set, &[input]);
+            assert_eq!(engine.diagnostics(), []);
+            let verdict = engine.decide(&facts("files/send", &args)).verdict();
+            assert_eq!(
+                verdict.stage, expected,
+                "{args} {allow}: {}",
+                verdict.reason
+            );
+        }
+    };
+    let (schema, canonical, policy) = (
+        Some(Stage::Schema),
+        Some(Stage::Canonical),
+        Some(Stage::Policy),
+    );
+    check(json!({"target": "/tmp/a"}), None, None);
+    check(json!({"target": "/etc/a"}), policy, policy);
+    check(json!({"target": "/tmp/../etc/a"}), canonical, policy);
+    check(json!({"target": "/tmp/%2e%2e/etc/a"}), canonical, policy);
+    check(json!({"target": "../etc/a"}), canonical, canonical);
+    check(json!({"into": ["/a", "/b"]}), None, None);
+    check(json!({"into": ["/a", "/etc/./"]}), canonical, policy);
+    check(json!({"link": "http://2130706433/x"}), canonical, policy);
+    check(json!({"link": "http://xn--a.example/x"}), canonical, None);
+    check(json!({"undeclared": 1}), schema, None);
+}
+
+#[test]
+fn an_explanation_says_what_policy_saw_and_what_came_of_it() {
+    let policies = r#"
+        @id("public") permit (principal in Agent::"triage", action == Action::"files/read", resource)
+        when { context.canonical.path like "/public/*" };
+        @id("large") permit (principal, action == Action::"files/read", resource)
+        when { context.args has head && context.args.head > 100 };
+        @id("other") permit (principal in Agent::"other", action, resource);
+        @id("sum") forbid (principal, action in Action::"files", resource)
+        when { principal.depth * 9223372036854775807 > 1 && principal.depth > 1 };
+    "#;
+    let mut facts = facts("files/read", &json!({"path": "/public/a", "head": 7}));
+    let explanation = World::new(policies).engine.explain(&facts);
+    assert_eq!(
+        serde_json::to_value(&explanation).unwrap(),
+        json!({
+            "verdict": {"effect": "allow", "stage": null, "policies": ["public"],
+                "reason": "Permitted by `public`.", "observed": false},
+            "warnings": [],
+            "nearest": [],
+            "request": {
+                "principal": "Instance::\"i-aaaaaaaaaaaaaaaaaaaaaaaaab\"",
+                "action": "Action::\"files/read\"",
+                "resource": "Tool::\"files/read\"",
+                "context": {
+                    "args": {"path": "/public/a", "head": 7},
+                    "canonical": {"path": "/public/a"},
+                    "proven": true,
+                    "untyped": [],
+                    "now": {"__extn": {"fn": "datetime", "arg": "2026-11-21T09:51:02.123Z"}},
+                },
+            },
+            "policies": [
+                {"policy": "large", "effect": "allow", "place": "p.cedar:4",
+                    "outcome": {"is": "does-not-apply", "because": "!(context.args.head <= 100)"}},
+                {"policy": "public", "effect": "allow", "place": "p.cedar:2", "outcome": {"is": "applies"}},
+                {"policy": "sum", "effect": "deny", "place": "p.cedar:7",
+                    "outcome": {"is": "does-not-apply", "because": "!(principal.depth <= 1)"}},
+            ],
+        })
+    );
+    facts.instance.depth = 2;
+    let explanation = World::new(policies).engine.explain(&facts);
+    assert_eq!(explanation.verdict.stage, Some(Stage::Error));
+    let failed = explanation
+        .policies
+        .last()
+        .map(|policy| format!("{:?}", policy.outcome));
+    assert_eq!(
+        failed.unwrap(),
+        "Failed(\"integer overflow while attempting to multiply the values `2` and `9223372036854775807`\")"
+    );
+    facts.instance.authority = Some(Vec::new());
+    let explanation = World::new(policies).engine.explain(&facts);
+    assert_eq!(
+        (explanation.verdict.stage, explanation.request),
+        (Some(Stage::Authority), None)
+    );
+}
+
+#[test]
+fn a_decision_run_again_is_the_same_or_different() {
+    let facts = facts("files/read", &json!({"path": "/public/a"}));
+    let world = World::new(PUBLIC);
+    let recorded = world.engine.decide(&facts).verdict();
+    let text = serde_json::to_string(&recorded).unwrap();
+    let recorded: crate::Verdict = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        crate::replay(&facts, &world.engine, &recorded),
+        crate::Replay::Same
+    );
+    let denied = Engine::none().decide(&facts).verdict();
+    assert_eq!(
+        crate::replay(&facts, &Engine::none(), &recorded),
+        crate::Replay::Different(denied)
+    );
+}
+
+#[test]
+fn methods_that_nothing_permits_are_not_visible() {
+    let world = World::new(
+        "permit (principal in Agent::\"triage\", action == Action::\"files:prompts/get\", resource);",
+    );
+    let caller = facts("files/read", &json!({})).instance;
+    let seen = |method: &str| {
+        world
+            .engine
+            .visible_method(&caller, &"files".parse().unwrap(), method)
+    };
+    assert!(seen("prompts/get"));
+    assert!(!seen("resources/read"));
+    assert!(!seen("no/such"));
+}
