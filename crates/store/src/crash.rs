@@ -83,9 +83,8 @@ fn kill_after(lines: u64, mut child: Child) -> Vec<(u64, Digest)> {
         let mut line = String::new();
         let length = output.read_line(&mut line).unwrap();
         // The harness may have begun the line.
-        let ack = line.ends_with('\n').then(|| line.find("ack ")).flatten();
-        if let Some(at) = ack {
-            let mut words = line[at..].split_whitespace().skip(1);
+        if let Some((_, ack)) = line.split_once("ack ").filter(|_| line.ends_with('\n')) {
+            let mut words = ack.split_whitespace();
             let index = words.next().unwrap().parse().unwrap();
             acks.push((index, words.next().unwrap().parse().unwrap()));
         }

@@ -42,6 +42,8 @@ struct Plan {
     from: u64,
     until: u64,
     step: u64,
+    #[cfg(test)]
+    record: Option<crate::power::Record>,
 }
 
 impl Faults {
@@ -71,6 +73,17 @@ impl Faults {
         lock(&self.0).step
     }
 
+    /// From now on a [`Disk`] that is made with this switch records what it changes.
+    #[cfg(test)]
+    pub(crate) fn set_record(&self, record: crate::power::Record) {
+        lock(&self.0).record = Some(record);
+    }
+
+    #[cfg(test)]
+    fn record(&self) -> Option<crate::power::Record> {
+        lock(&self.0).record.clone()
+    }
+
     fn next(&self) -> Fault {
         let mut plan = lock(&self.0);
         let step = plan.step;
@@ -88,82 +101,123 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an operation asks of the storage; a fault may touch some and not others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asks {
-    Space,
-    Change,
-    Flush,
+/// A change to the file system.
+#[derive(Clone, Copy)]
+pub(crate) enum Change<'a> {
+    Create(&'a Path),
+    Write(&'a File, u64, &'a [u8]),
+    Sync(&'a File),
+    SyncDir(&'a Path),
+    Rename(&'a Path, &'a Path),
+    Remove(&'a Path),
+    RemoveDir(&'a Path),
+    CreateDir(&'a Path),
+}
+
+impl Change<'_> {
+    const fn needs_space(self) -> bool {
+        matches!(self, Self::Create(_) | Self::Write(..) | Self::CreateDir(_))
+    }
+
+    const fn is_flush(self) -> bool {
+        matches!(self, Self::Sync(_) | Self::SyncDir(_))
+    }
+
+    fn make(self) -> io::Result<()> {
+        match self {
+            Self::Create(path) => {
+                let mut how = OpenOptions::new();
+                how.write(true).create(true).truncate(true).mode(0o600);
+                how.open(path).map(drop)
+            }
+            Self::Write(file, at, bytes) => file.write_all_at(bytes, at),
+            Self::Sync(file) => file.sync_data(),
+            Self::SyncDir(path) => File::open(path)?.sync_all(),
+            Self::Rename(from, to) => fs::rename(from, to),
+            Self::Remove(path) => unless(io::ErrorKind::NotFound, fs::remove_file(path)),
+            Self::RemoveDir(path) => unless(io::ErrorKind::NotFound, fs::remove_dir_all(path)),
+            Self::CreateDir(path) => unless(
+                io::ErrorKind::AlreadyExists,
+                DirBuilder::new().mode(0o700).create(path),
+            ),
+        }
+    }
 }
 
 /// The data folder's only way to the file system's writing side.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Faults);
+pub(crate) struct Disk {
+    faults: Faults,
+    /// What was changed, for tests that replay it up to a power cut.
+    #[cfg(test)]
+    pub(crate) record: Option<crate::power::Record>,
+}
 
 impl Disk {
-    pub(crate) const fn new(faults: Faults) -> Self {
-        Self(faults)
+    pub(crate) fn new(faults: Faults) -> Self {
+        Self {
+            #[cfg(test)]
+            record: faults.record(),
+            faults,
+        }
     }
 
-    fn run<T>(&self, asks: Asks, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match (self.0.next(), asks) {
-            (Fault::Full, Asks::Space) => Err(Errno::NOSPC.into()),
-            (Fault::ReadOnly, Asks::Space | Asks::Change) => Err(Errno::ROFS.into()),
-            (Fault::Io, _) | (Fault::Sync, Asks::Flush) => Err(Errno::IO.into()),
-            (Fault::PersistedButFailed, _) => {
-                act()?;
+    fn make(&self, change: Change<'_>) -> io::Result<()> {
+        let make = || {
+            #[cfg(test)]
+            return crate::power::recorded(self.record.as_ref(), change, || change.make());
+            #[cfg(not(test))]
+            change.make()
+        };
+        match self.faults.next() {
+            Fault::Full if change.needs_space() => Err(Errno::NOSPC.into()),
+            Fault::ReadOnly if !change.is_flush() => Err(Errno::ROFS.into()),
+            Fault::Io => Err(Errno::IO.into()),
+            Fault::Sync if change.is_flush() => Err(Errno::IO.into()),
+            Fault::PersistedButFailed => {
+                make()?;
                 Err(Errno::IO.into())
             }
-            (Fault::Slow(by), Asks::Flush) => {
+            Fault::Slow(by) if change.is_flush() => {
                 slow(by);
-                act()
+                make()
             }
-            (
-                Fault::None | Fault::Full | Fault::ReadOnly | Fault::Sync | Fault::Slow(_),
-                Asks::Space | Asks::Change | Asks::Flush,
-            ) => act(),
+            Fault::None | Fault::Full | Fault::ReadOnly | Fault::Sync | Fault::Slow(_) => make(),
         }
     }
 
     /// Creates a file, emptied if it was there.
     pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
-        self.run(Asks::Space, || {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(path)
-        })
+        self.make(Change::Create(path))?;
+        OpenOptions::new().read(true).write(true).open(path)
     }
 
     pub(crate) fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.run(Asks::Space, || file.write_all_at(bytes, offset))
+        self.make(Change::Write(file, offset, bytes))
     }
 
     /// Makes a file's data durable, and of its metadata what is needed to read it back.
     pub(crate) fn sync(&self, file: &File) -> io::Result<()> {
-        self.run(Asks::Flush, || file.sync_data())
+        self.make(Change::Sync(file))
     }
 
     /// Makes durable which names a folder holds.
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.run(Asks::Flush, || File::open(path)?.sync_all())
+        self.make(Change::SyncDir(path))
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.run(Asks::Change, || fs::rename(from, to))
+        self.make(Change::Rename(from, to))
     }
 
     /// Removes a file; it is no error if it is not there.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
-        self.run(Asks::Change, || absent_is_fine(fs::remove_file(path)))
+        self.make(Change::Remove(path))
     }
 
     /// Removes a folder and what is in it; it is no error if it is not there.
     pub(crate) fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.run(Asks::Change, || absent_is_fine(fs::remove_dir_all(path)))
+        self.make(Change::RemoveDir(path))
     }
 
     /// Creates a folder and those above it, durably, if it is not there.
@@ -177,12 +231,7 @@ impl Disk {
         if let Some(parent) = parent {
             self.create_dir(parent)?;
         }
-        self.run(Asks::Space, || {
-            match DirBuilder::new().mode(0o700).create(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                result => result,
-            }
-        })?;
+        self.make(Change::CreateDir(path))?;
         self.sync_dir(parent.unwrap_or(Path::new(".")))
     }
 
@@ -213,11 +262,15 @@ fn beside(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+/// Takes one kind of error for a success.
+fn unless(kind: io::ErrorKind, result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| {
+        if error.kind() == kind {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    })
 }
 
 #[expect(

@@ -105,6 +105,14 @@ pub enum OpenError {
         /// What is wrong with it.
         source: EntryError,
     },
+    /// The log was written in a later epoch than the one it is opened for.
+    #[error("the log's last entry is of epoch {last}, but it is opened for epoch {given}")]
+    Epoch {
+        /// The epoch it is opened for.
+        given: u64,
+        /// The epoch of its last entry.
+        last: u64,
+    },
     /// Something in the log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),

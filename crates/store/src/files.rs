@@ -81,6 +81,18 @@ pub(crate) const fn bundle(n: u64) -> Tile {
     }
 }
 
+/// The index after the last entry that a full tile is over.
+pub(crate) const fn end(tile: Tile) -> u64 {
+    let height = match tile.level {
+        Level::Entries => tile::HEIGHT,
+        Level::Hashes(level) => (level as u32 + 1) * tile::HEIGHT,
+    };
+    match 1_u64.checked_shl(height) {
+        Some(entries) => (tile.n + 1).saturating_mul(entries),
+        None => u64::MAX,
+    }
+}
+
 /// The start of a file of sealed parts: the length of each, so that one is read without the rest.
 pub(crate) fn sealed_table(lengths: &[Option<usize>]) -> Vec<u8> {
     let mut table = Vec::with_capacity(SEALED_TABLE_BYTES);
@@ -287,6 +299,19 @@ impl Reader {
         {
             return Ok(bytes);
         }
+        self.compute_tile(level, wanted)
+    }
+
+    /// Reads a hash tile for recovery, which cannot rely on tiles that may not have been flushed:
+    /// those at the edge. All below the first segment were.
+    pub(crate) fn read_settled_tile(&self, wanted: Tile) -> Result<Vec<u8>, ReadError> {
+        match wanted.level {
+            Level::Entries | Level::Hashes(0) => self.read_tile(wanted),
+            Level::Hashes(level) => self.compute_tile(level, wanted),
+        }
+    }
+
+    fn compute_tile(&self, level: u8, wanted: Tile) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::with_capacity(usize::from(wanted.width) * HASH_BYTES);
         for nth in 0..u64::from(wanted.width) {
             let below = wanted.n * BUNDLE + nth;

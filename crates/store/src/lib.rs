@@ -34,6 +34,8 @@ mod writer;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod power;
+#[cfg(test)]
 mod testing;
 
 pub use blobs::FileBlobs;

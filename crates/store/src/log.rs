@@ -43,7 +43,8 @@ pub struct LogOptions {
     pub name: LogName,
     /// The log's key; its name is the log's origin.
     pub signer: Signer,
-    /// What the writer adds to every entry.
+    /// What the writer adds to every entry. Its `key` is set to the signer's; its epoch may not be
+    /// lower than the last entry's ([`OpenError::Epoch`]).
     pub header: Header,
     /// Where entries get their time.
     pub clock: Arc<dyn Clock>,
@@ -94,7 +95,7 @@ impl FilesLog {
         let LogOptions {
             name,
             signer,
-            header,
+            mut header,
             clock,
             faults,
             publish_every,
@@ -105,6 +106,7 @@ impl FilesLog {
         let tail = Arc::new(Mutex::new(Tail::default()));
         let meter = Arc::new(Meter::default());
         let origin = signer.name().to_owned();
+        header.key = signer.verifier().key_name();
         let spare = Arc::default();
         disk.create_dir(folder.path())
             .map_err(|source| OpenError::io("create", folder.path(), source))?;
@@ -128,6 +130,13 @@ impl FilesLog {
         let (recovery, segment, at) = publisher.recover()?;
         for (path, at) in &recovery.cut {
             warn!(log = %name, segment = %path, byte = at, "A commit was cut short; it was not acknowledged");
+        }
+        let last_epoch = recovery.last.as_ref().map_or(0, |last| last.epoch);
+        if header.epoch < last_epoch {
+            return Err(OpenError::Epoch {
+                given: header.epoch,
+                last: last_epoch,
+            });
         }
         let (tasks, task_queue) = channel();
         let (queue, messages) = sync_channel(APPEND_QUEUE_MAX);
@@ -195,7 +204,7 @@ impl FilesLog {
         // Either thread may have ended by a panic; the other is ended all the same.
         let _ended = self.queue.send(Message::Stop);
         let writer = threads.writer.join();
-        let (ack, published) = oneshot::channel();
+        let (ack, mut published) = oneshot::channel();
         let _ended = self.tasks.send(Task::Publish(ack));
         let _ended = self.tasks.send(Task::Stop);
         let publisher = threads.publisher.join();
@@ -204,9 +213,8 @@ impl FilesLog {
                 cause: "a thread of the log panicked".to_owned(),
             });
         }
-        published
-            .blocking_recv()
-            .unwrap_or(Err(AppendError::Closed))
+        // The thread has ended, so it has answered.
+        published.try_recv().unwrap_or(Err(AppendError::Closed))
     }
 
     fn enqueue(

@@ -12,7 +12,7 @@ use vocab::id::LogName;
 
 use crate::OpenError;
 use crate::files::{Folder, Prefer, Reader, Tail};
-use crate::recover;
+use crate::recover::{self, LastEntry};
 
 /// How often a folder is read again because its segments changed underneath.
 const ATTEMPTS: u32 = 16;
@@ -22,6 +22,9 @@ const ATTEMPTS: u32 = 16;
 ///
 /// What a checkpoint covers is read from tiles, as everyone else sees it; what is newer, from the
 /// segments. A copy without segments can be read too, up to its checkpoint.
+///
+/// Tiles at the edge of a log are not flushed when they are published, because a start makes them
+/// again from the segments. After a power cut some may be damaged until the node was started once.
 #[derive(Debug)]
 pub struct OfflineLog {
     reader: Reader,
@@ -83,6 +86,17 @@ impl OfflineLog {
             checkpoint: note,
             size,
         })
+    }
+}
+
+impl OfflineLog {
+    /// The time and epoch of the last entry; none if the log is empty. The next start is a later
+    /// epoch than both logs' last.
+    pub fn last(&self) -> Result<Option<LastEntry>, OpenError> {
+        match self.size.checked_sub(1) {
+            Some(index) => recover::last_entry(&self.reader.entry(index)?, self.size),
+            None => Ok(None),
+        }
     }
 }
 

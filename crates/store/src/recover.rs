@@ -28,7 +28,7 @@ use vocab::time::Time;
 
 use crate::OpenError;
 use crate::disk::lock;
-use crate::files::{BUNDLE, Folder, Prefer, Reader, Tail};
+use crate::files::{self, BUNDLE, Folder, Prefer, Reader, Tail};
 use crate::publisher::{PublishError, Publisher};
 use crate::segment::{self, Blank, Frame, PREFIX_BYTES, Segment};
 
@@ -171,7 +171,7 @@ impl Publisher {
             signed: checkpoint.size,
             missing,
         };
-        let load = |size| match Edge::load(size, |tile| reader.read_tile(tile)) {
+        let load = |size| match Edge::load(size, |tile| reader.read_settled_tile(tile)) {
             Ok(edge) => Ok(edge),
             Err(EdgeError::Read(ReadError::Absent { what })) => Err(truncated(size, Some(what))),
             Err(EdgeError::Read(error)) => Err(OpenError::Read(error)),
@@ -185,8 +185,11 @@ impl Publisher {
             signed.compare(&load(checkpoint.size)?);
         }
         self.edge = load(base)?;
-        // The segments before the first were removed when these bundles were durable.
+        // The segments before the first were removed when these bundles, and the hash tiles over
+        // them, were durable. They are not written again: until its flush, what took the place of a
+        // durable file would be no longer durable.
         self.bundles = base.div_ceil(BUNDLE);
+        let settled = self.bundles * BUNDLE;
         self.published = checkpoint.size;
         signed.compare(&self.edge);
         let mut last = Vec::new();
@@ -197,7 +200,7 @@ impl Publisher {
             last.extend_from_slice(entry);
         })?;
         let size = scanned.next;
-        if size < checkpoint.size || size < self.bundles * BUNDLE {
+        if size < checkpoint.size || size < settled {
             return Err(truncated(size, None));
         }
         if !signed.holds {
@@ -211,6 +214,7 @@ impl Publisher {
         }
         let last = last_entry(&last, size)?;
 
+        self.full.retain(|(tile, _)| files::end(*tile) > settled);
         lock(&self.tail).frames = scanned.frames.iter().cloned().collect();
         self.write_full().map_err(|error| published(&path, error))?;
         self.settle().map_err(io("flush the tiles of", &path))?;
@@ -293,7 +297,7 @@ fn published(path: &Path, error: PublishError) -> OpenError {
     }
 }
 
-fn last_entry(bytes: &[u8], size: u64) -> Result<Option<LastEntry>, OpenError> {
+pub(crate) fn last_entry(bytes: &[u8], size: u64) -> Result<Option<LastEntry>, OpenError> {
     let Some(index) = size.checked_sub(1) else {
         return Ok(None);
     };

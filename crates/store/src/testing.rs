@@ -24,6 +24,11 @@ pub(crate) const SEGMENT_BYTES: u64 = 32 * 1024;
 pub(crate) struct TestClock(AtomicU64);
 
 impl TestClock {
+    /// A clock that is ahead of every other.
+    pub(crate) fn later() -> Self {
+        Self(AtomicU64::new(1_895_000_000_000_000))
+    }
+
     pub(crate) fn set(&self, micros: u64) {
         self.0.store(micros, Ordering::SeqCst);
     }

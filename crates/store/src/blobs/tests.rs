@@ -7,7 +7,7 @@ fn a_blob_is_what_its_digest_names() {
     let blobs = FileBlobs::open(temp.path());
     assert_eq!(blobs.get(&Digest::of(b"a")), Ok(None));
     assert!(!temp.path().join("blobs").exists());
-    for bytes in [b"".as_slice(), b"a", &[0; 100_000]] {
+    for bytes in [b"".as_slice(), b"a", &vec![0; 100_000]] {
         let digest = blobs.put(bytes).unwrap();
         assert_eq!(digest, Digest::of(bytes));
         assert_eq!(blobs.put(bytes), Ok(digest));

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ledger::proof::{inclusion, verify_inclusion};
-use ledger::{Actor, AppendError, Checkpoint, Draft, Kind, Log, Receipt};
+use ledger::{Actor, AppendError, Checkpoint, Draft, Header, Kind, Log, Receipt};
 use serde_json::json;
 use vocab::id::LogName;
 
@@ -12,7 +12,7 @@ use crate::disk::Fault;
 use crate::testing::{
     Bench, append, check_receipts, draft, fill, flip, publish, sealed, segments, signer, text, wait,
 };
-use crate::{OfflineLog, OpenError};
+use crate::{DataDir, FilesLog, LogOptions, OfflineLog, OpenError};
 
 #[test]
 fn what_is_appended_can_be_read_proved_and_verified() {
@@ -228,6 +228,51 @@ fn a_log_publishes_by_itself_when_told_to() {
     while log.health().published < 1 {
         std::thread::yield_now();
     }
+    assert_eq!(bench.check().signed, 1);
+}
+
+#[test]
+fn epochs_do_not_go_back() {
+    let bench = Bench::new();
+    let open = |epoch| {
+        let options = LogOptions {
+            name: LogName::Calls,
+            signer: signer(),
+            header: Header {
+                trust_domain: "acme.example".parse().unwrap(),
+                node: "n-1".to_owned(),
+                epoch,
+                key: "set by the log".to_owned(),
+            },
+            clock: bench.clock.clone(),
+            faults: bench.faults.clone(),
+            publish_every: None,
+        };
+        FilesLog::open(&DataDir::open(bench.dir()).unwrap(), options)
+    };
+    append(&open(7).unwrap(), "a").unwrap();
+    let last = OfflineLog::open(bench.dir(), LogName::Calls)
+        .unwrap()
+        .last()
+        .unwrap();
+    assert_eq!(last.unwrap().epoch, 7);
+    assert!(matches!(
+        open(6),
+        Err(OpenError::Epoch { given: 6, last: 7 })
+    ));
+    append(&open(7).unwrap(), "b").unwrap();
+    append(&open(8).unwrap(), "c").unwrap();
+    assert_eq!(bench.check().epoch, 8);
+}
+
+#[test]
+fn a_log_may_be_dropped_within_a_runtime() {
+    let bench = Bench::new();
+    wait(async {
+        let log = bench.open();
+        log.append(vec![draft("a")]).await.unwrap();
+        drop(log);
+    });
     assert_eq!(bench.check().signed, 1);
 }
 
