@@ -522,7 +522,7 @@ impl Policy {
         // Cedar begins by naming the policy, which the place and `policy` do already.
         let named = [
             format!("for policy `{}`, ", self.id),
-            format!("while evaluating policy `{}`: ", self.id),
+            format!("error while evaluating policy `{}`: ", self.id),
         ];
         for prefix in &named {
             for text in [Some(&mut diagnostic.message), diagnostic.help.as_mut()] {
