@@ -1,4 +1,4 @@
-//! Content-addressed bytes: `blobs/<first two digits>/<64 hex digits>`.
+//! Content-addressed bytes: `<first two digits>/<64 hex digits>` in a folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use vocab::digest::Digest;
 
 use crate::disk::{self, Disk, Faults, lock};
 
-/// Blobs in a data folder. Reading needs no lock, and makes no folder.
+/// Blobs in a folder. Reading needs no lock, and makes no folder.
 #[derive(Debug)]
 pub struct FileBlobs {
     folder: PathBuf,
@@ -18,10 +18,10 @@ pub struct FileBlobs {
 }
 
 impl FileBlobs {
-    /// The blobs of the data folder `dir`.
-    pub fn open(dir: &Path) -> Self {
+    /// The blobs in `folder`, `blobs/` of a data folder.
+    pub fn open(folder: &Path) -> Self {
         Self {
-            folder: dir.join("blobs"),
+            folder: folder.to_owned(),
             disk: Disk::default(),
             writing: Mutex::default(),
         }

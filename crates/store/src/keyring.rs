@@ -1,4 +1,4 @@
-//! Group keys, wrapped: `keyring/<handle>`.
+//! Group keys, wrapped: a file `<handle>` each.
 //!
 //! A file is `01 ‖ nonce (24) ‖ XChaCha20-Poly1305(group key (32) ‖ group name, padded with zeros
 //! to 224 bytes or the next multiple)`, with the format byte and the handle authenticated beside
@@ -24,6 +24,8 @@ use zeroize::Zeroizing;
 
 use crate::disk::{self, Disk, Faults, lock};
 
+/// What the handles of keys begin with.
+const PREFIX: &str = "k";
 const FORMAT: u8 = 1;
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -150,7 +152,7 @@ impl fmt::Debug for WrappingKey {
     }
 }
 
-/// The keyring of a data folder. Reading needs no lock, and makes no folder.
+/// A keyring in a folder. Reading needs no lock, and makes no folder.
 #[derive(Debug)]
 pub struct FileKeyring {
     folder: PathBuf,
@@ -187,15 +189,20 @@ impl fmt::Debug for Keys {
 }
 
 impl FileKeyring {
-    /// Opens the keyring of the data folder `dir`, and every key in it. Without a wrapping key it
+    /// Opens the keyring in `folder`, `keyring/` of a data folder, and every key in it. Without a wrapping key it
     /// can only tell which keys there are, and erase them.
-    pub fn open(dir: &Path, wrapping: Option<WrappingKey>) -> Result<Self, KeyringError> {
-        let folder = dir.join("keyring");
+    pub fn open(folder: &Path, wrapping: Option<WrappingKey>) -> Result<Self, KeyringError> {
         let mut keys = Keys::default();
         if let Some(wrapping) = &wrapping {
-            let names = disk::names(&folder).map_err(|error| unreadable(&error))?;
-            // What is no handle is the rest of an interrupted write, which no entry names.
-            for handle in names.iter().filter_map(|name| name.parse::<Handle>().ok()) {
+            let names = disk::names(folder).map_err(|error| unreadable(&error))?;
+            for name in names {
+                // Anything else is the rest of an interrupted write, or not the keyring's.
+                let ours = name
+                    .split_once('-')
+                    .is_some_and(|(prefix, _)| prefix == PREFIX);
+                let Some(handle) = name.parse::<Handle>().ok().filter(|_| ours) else {
+                    continue;
+                };
                 let file = disk::read(&folder.join(handle.as_str()))
                     .map_err(|error| unreadable(&error))?
                     .unwrap_or_default();
@@ -206,7 +213,7 @@ impl FileKeyring {
             }
         }
         Ok(Self {
-            folder,
+            folder: folder.to_owned(),
             disk: Disk::default(),
             wrapping,
             keys: Mutex::new(keys),
@@ -241,7 +248,7 @@ impl Keyring for FileKeyring {
         let random = |error: rng::RngError| KeyringError::Random {
             cause: error.to_string(),
         };
-        let handle = Handle::random("k", &SystemRng).map_err(random)?;
+        let handle = Handle::random(PREFIX, &SystemRng).map_err(random)?;
         let key = Arc::new(GroupKey::random(&SystemRng).map_err(random)?);
         let file = wrapping.wrap(&handle, &key, group)?;
         let make = || {
