@@ -1,0 +1,508 @@
+//! The routes of administration, and their handlers.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Extension, Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use gateway::upstream::Transport;
+use gateway::upstream::sandbox::Confinement;
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
+use ledger::Log as _;
+use register::{
+    AgentView, Allow, Command, CommandError, Done, EndReason, InstanceView, PublicJwk, Refusal,
+    SponsorView,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokens::PublicKey;
+use vocab::{AgentId, Handle, InstanceId, RecordRef, SponsorId, suggest};
+
+use super::wire::{self, Changed, Problem, Registered, json};
+use super::{Admin, Caller, Peer};
+use crate::policies;
+use crate::trace::{Sources, Target, TraceError};
+
+type Answer = Result<Response, Problem>;
+type App = State<Arc<Admin>>;
+
+pub(super) fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/doctor", get(doctor))
+        .route("/v1/sponsors", get(sponsors).post(add_sponsor))
+        .route("/v1/sponsors/{id}", get(sponsor))
+        .route("/v1/sponsors/{id}/{verb}", post(change_sponsor))
+        .route("/v1/agents", get(agents).post(add_agent))
+        .route("/v1/agents/{id}", get(agent))
+        .route("/v1/agents/{id}/rotate-key", post(rotate_key))
+        .route("/v1/agents/{id}/{verb}", post(change_agent))
+        .route("/v1/instances", get(instances))
+        .route("/v1/instances/{id}", get(instance))
+        .route("/v1/instances/{id}/revoke", post(revoke))
+        .route("/v1/policy/check", post(check_policies))
+        .route("/v1/policy/test", post(test_policies))
+        .route("/v1/policy/apply", post(apply_policies))
+        .route("/v1/trace/{*id}", get(trace))
+        .route("/v1/erase", post(erase))
+        .fallback(no_route)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&admin),
+            authenticated,
+        ))
+        .with_state(admin)
+}
+
+async fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-route", &"there is nothing here")
+}
+
+/// Reads the body, since a signature covers it, and finds out who is calling.
+async fn authenticated(
+    State(admin): App,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, wire::BODY_BYTES_MAX).collect().await else {
+        return Problem::bad(&"the body is too long or was cut off").into_response();
+    };
+    let body = body.to_bytes();
+    match admin.caller(peer, &parts, &body) {
+        Err(problem) => problem.into_response(),
+        Ok(caller) => {
+            parts.extensions.insert(caller);
+            next.run(Request::from_parts(parts, Body::from(body))).await
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::bad(&error))
+}
+
+fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error: T::Err| Problem::bad(&error))
+}
+
+fn ok<T: serde::Serialize>(value: &T) -> Response {
+    json(StatusCode::OK, value)
+}
+
+/// The word for the control entry that a cut writes: what its barrier is for.
+const fn cut(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::SuspendSponsor { .. } => Some("sponsor-suspended"),
+        Command::SuspendAgent { .. } => Some("agent-suspended"),
+        Command::RetireAgent { .. } => Some("agent-retired"),
+        Command::EndInstance { .. } => Some("instance-ended"),
+        Command::Erase { .. } => Some("erased"),
+        _ => None,
+    }
+}
+
+impl Admin {
+    fn control(&self) -> &Arc<register::Control> {
+        self.shared.plane.control()
+    }
+
+    /// Carries out a command, to its end even if whoever gave it goes away. A cut is acknowledged
+    /// when its barrier is on record: nothing that it rules out can follow in the log of calls.
+    async fn execute(
+        self: &Arc<Self>,
+        caller: Caller,
+        command: Command,
+    ) -> Result<(bool, Vec<RecordRef>), Problem> {
+        let admin = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let cut = cut(&command);
+            let done = admin.control().execute(caller.actor, command).await;
+            // What is recorded and not published holds too, and is cut.
+            let holds = matches!(done, Ok(_) | Err(CommandError::Unpublished { .. }));
+            let barrier = match cut {
+                Some(cause) if holds => admin.shared.plane.narrowed(cause).await,
+                Some(_) | None => Ok(()),
+            };
+            let done = done?;
+            barrier.map_err(|error| {
+                let told = format!(
+                    "it holds from now on, but that could not be proven: no barrier could be put \
+                     into the log of calls: {}",
+                    wire::chain(&error)
+                );
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unproven", &told)
+                    .help("`tipstaff doctor` says what is wrong; then give the command again")
+            })?;
+            Ok(match done {
+                Done::Changed { records, .. } => (true, records),
+                Done::Started { record, .. } => (true, vec![record]),
+                Done::Continued { .. } | Done::Unchanged { .. } => (false, Vec::new()),
+            })
+        });
+        task.await.unwrap_or_else(|_| Err(Problem::internal()))
+    }
+
+    fn sponsor_view(&self, id: &SponsorId) -> Result<SponsorView, Problem> {
+        self.control().view(|state| {
+            if let Some(sponsor) = state.sponsor_by_id(id) {
+                return Ok(state.sponsor_view(sponsor));
+            }
+            let known = state.sponsors();
+            let known = known.iter().filter_map(|it| it.id().map(SponsorId::as_str));
+            let nearest = suggest::nearest(id.as_str(), known).map(str::to_owned);
+            Err(CommandError::Refused(Refusal::UnknownSponsor {
+                given: id.clone(),
+                nearest,
+            })
+            .into())
+        })
+    }
+
+    fn agent_view(&self, id: &AgentId) -> Result<AgentView, Problem> {
+        let now = self.shared.clock.now();
+        self.control().view(|state| {
+            if let Some(agent) = state.agent(id) {
+                return Ok(state.agent_view(agent, now));
+            }
+            let known = state.agents().map(|agent| agent.id.as_str());
+            let nearest = suggest::nearest(id.as_str(), known).map(str::to_owned);
+            Err(CommandError::Refused(Refusal::UnknownAgent {
+                given: id.clone(),
+                nearest,
+            })
+            .into())
+        })
+    }
+
+    fn instance_view(&self, id: &InstanceId) -> Result<InstanceView, Problem> {
+        let now = self.shared.clock.now();
+        self.control()
+            .view(|state| {
+                state
+                    .instance(id)
+                    .map(|instance| state.instance_view(instance, now))
+            })
+            .ok_or_else(|| Problem::unknown_instance(id))
+    }
+}
+
+async fn status(State(admin): App) -> Answer {
+    let shared = &admin.shared;
+    let plane = &shared.plane;
+    let upstreams = plane.upstreams().map(|served| {
+        let upstream = served.upstream();
+        wire::UpstreamStatus {
+            name: served.name().clone(),
+            url: plane
+                .issuer()
+                .resource(served.name().clone())
+                .uri()
+                .to_owned(),
+            transport: match upstream.config().transport {
+                Transport::Stdio { .. } => "stdio",
+                Transport::Http { .. } => "http",
+            },
+            observe_until: served.observe_until(),
+            tools: plane
+                .known_tools(served.name())
+                .map(|(_, tools)| tools.list().len()),
+            children: upstream.children(),
+            confinement: upstream
+                .confinement()
+                .and_then(Result::ok)
+                .map(|it| match it {
+                    Confinement::Confined => "confined",
+                    Confinement::Open => "open",
+                }),
+        }
+    });
+    Ok(ok(&wire::Status {
+        url: shared.url.clone(),
+        node: shared.config.node.clone(),
+        version: crate::node::VERSION,
+        trust_domain: shared.config.trust_domain.to_string(),
+        pid: std::process::id(),
+        time: shared.clock.now(),
+        serving: !plane.life().has_failed() && plane.control().failure().is_none(),
+        shared_user: shared.shared_user,
+        control_size: shared.control_log.reader().size(),
+        calls_size: shared.calls_log.reader().size(),
+        in_flight: plane.in_flight(),
+        policy: plane.policy_status().0,
+        upstreams: upstreams.collect(),
+    }))
+}
+
+async fn doctor(State(admin): App) -> Answer {
+    Ok(ok(&crate::doctor::of_node(&admin.shared).await))
+}
+
+async fn sponsors(State(admin): App) -> Answer {
+    Ok(ok(&admin.control().view(register::State::sponsor_views)))
+}
+
+async fn sponsor(State(admin): App, Path(id): Path<String>) -> Answer {
+    Ok(ok(&admin.sponsor_view(&parsed(&id)?)?))
+}
+
+async fn add_sponsor(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer {
+    let new: wire::NewSponsor = read(&body)?;
+    let command = Command::AddSponsor {
+        id: new.id.clone(),
+        name: parsed(&new.name)?,
+        email: parsed(&new.email)?,
+    };
+    let (changed, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.sponsor_view(&new.id)?,
+        changed,
+        records,
+    }))
+}
+
+async fn change_sponsor(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path((id, verb)): Path<(String, String)>,
+) -> Answer {
+    let id: SponsorId = parsed(&id)?;
+    let command = match verb.as_str() {
+        "suspend" => Command::SuspendSponsor { id: id.clone() },
+        "resume" => Command::ResumeSponsor { id: id.clone() },
+        _ => return Err(no_route().await),
+    };
+    let (changed, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.sponsor_view(&id)?,
+        changed,
+        records,
+    }))
+}
+
+async fn agents(State(admin): App) -> Answer {
+    let now = admin.shared.clock.now();
+    Ok(ok(&admin.control().view(|state| state.agent_views(now))))
+}
+
+async fn agent(State(admin): App, Path(id): Path<String>) -> Answer {
+    Ok(ok(&admin.agent_view(&parsed(&id)?)?))
+}
+
+/// The key as the register takes it: checked by the crate that will use it.
+fn key(new: wire::NewKey) -> Result<register::NewKey, Problem> {
+    let text = serde_json::to_vec(&new.jwk).map_err(|error| Problem::bad(&error))?;
+    let key = PublicKey::from_jwk(&text).map_err(|error| Problem::bad(&error))?;
+    let jwk: PublicJwk = key.to_registered().map_err(|error| Problem::bad(&error))?;
+    Ok(register::NewKey {
+        kid: parsed(key.thumbprint())?,
+        jwk,
+        not_before: None,
+        expires_at: new.expires_at,
+    })
+}
+
+async fn add_agent(State(admin): App, Extension(caller): Extension<Caller>, body: Bytes) -> Answer {
+    let new: wire::NewAgent = read(&body)?;
+    let id = new.id.clone();
+    let allow = |lines: Vec<String>| {
+        lines
+            .iter()
+            .map(|line| parsed::<Allow>(line))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let command = Command::AddAgent(Box::new(register::NewAgent {
+        id: new.id,
+        sponsor: new.sponsor,
+        purposes: new.purposes,
+        allow: new.allow.map(allow).transpose()?,
+        max_instances: new.max_instances,
+        allow_bearer: new.allow_bearer,
+        max_lifetime: new.max_lifetime_s.map(Duration::from_secs),
+        idle: new.idle_s.map(Duration::from_secs),
+        limits: new.limits,
+        key: key(new.key)?,
+        software: parsed(&new.software)?,
+        model: parsed(&new.model)?,
+        environment: parsed(&new.environment)?,
+    }));
+    let (changed, records) = admin.execute(caller, command).await?;
+    admin.registered(&id, changed, records)
+}
+
+async fn rotate_key(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let id: AgentId = parsed(&id)?;
+    let command = Command::RotateAgentKey {
+        id: id.clone(),
+        key: key(read(&body)?)?,
+    };
+    let (changed, records) = admin.execute(caller, command).await?;
+    admin.registered(&id, changed, records)
+}
+
+impl Admin {
+    fn registered(&self, id: &AgentId, changed: bool, records: Vec<RecordRef>) -> Answer {
+        let changed = Changed {
+            view: self.agent_view(id)?,
+            changed,
+            records,
+        };
+        Ok(ok(&Registered {
+            changed,
+            issuer: self.shared.plane.issuer().public_url().to_string(),
+        }))
+    }
+}
+
+async fn change_agent(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path((id, verb)): Path<(String, String)>,
+) -> Answer {
+    let id: AgentId = parsed(&id)?;
+    let command = match verb.as_str() {
+        "suspend" => Command::SuspendAgent { id: id.clone() },
+        "resume" => Command::ResumeAgent { id: id.clone() },
+        "retire" => Command::RetireAgent { id: id.clone() },
+        _ => return Err(no_route().await),
+    };
+    let (changed, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.agent_view(&id)?,
+        changed,
+        records,
+    }))
+}
+
+async fn instances(State(admin): App) -> Answer {
+    let now = admin.shared.clock.now();
+    Ok(ok(&admin.control().view(|state| state.instance_views(now))))
+}
+
+async fn instance(State(admin): App, Path(id): Path<String>) -> Answer {
+    Ok(ok(&admin.instance_view(&parsed(&id)?)?))
+}
+
+async fn revoke(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    let id: InstanceId = parsed(&id)?;
+    let command = Command::EndInstance {
+        id: id.clone(),
+        reason: EndReason::Revoked,
+    };
+    let (changed, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.instance_view(&id)?,
+        changed,
+        records,
+    }))
+}
+
+async fn check_policies(State(admin): App) -> Answer {
+    let report = policies::check(&admin.shared).await;
+    Ok(ok(&report.map_err(|error| unreadable(&error))?))
+}
+
+async fn test_policies(State(admin): App) -> Answer {
+    let report = policies::test(&admin.shared).await;
+    Ok(ok(&report.map_err(|error| unreadable(&error))?))
+}
+
+fn unreadable(error: &String) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unreadable", error)
+}
+
+async fn apply_policies(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
+    let shared = Arc::clone(&admin.shared);
+    // To its end, even if whoever asked goes away.
+    let task = admin
+        .tasks
+        .spawn(async move { policies::apply(&shared, caller.actor, caller.id).await });
+    let applied = task.await.map_err(|_| Problem::internal())?;
+    let applied = applied.map_err(|error| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "refused",
+            &wire::chain(&error),
+        )
+    })?;
+    Ok(ok(&applied))
+}
+
+async fn trace(State(admin): App, Path(id): Path<String>) -> Answer {
+    let problem = |error: TraceError| {
+        let (status, word) = match &error {
+            TraceError::Form(_) => (StatusCode::BAD_REQUEST, "bad-request"),
+            TraceError::NoInstance(_) | TraceError::NoRecord { .. } => {
+                (StatusCode::NOT_FOUND, "unknown")
+            }
+            TraceError::Read(_) | TraceError::Entry { .. } => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "unreadable")
+            }
+        };
+        Problem::new(status, word, &error)
+    };
+    let target: Target = id.parse().map_err(problem)?;
+    let read = tokio::task::spawn_blocking(move || {
+        let shared = &admin.shared;
+        let sources = Sources {
+            control: admin.control(),
+            control_log: shared.control_log.reader(),
+            calls_log: shared.calls_log.reader(),
+            keyring: &*shared.keyring,
+            now: shared.clock.now(),
+        };
+        match target {
+            Target::Instance(id) => serde_json::to_value(sources.instance(&id)?),
+            Target::Record(log, index) => serde_json::to_value(sources.record(log, index)?),
+        }
+        .map_err(|_| TraceError::Form(id))
+    });
+    let trace: Value = read
+        .await
+        .map_err(|_| Problem::internal())?
+        .map_err(problem)?;
+    Ok(ok(&trace))
+}
+
+async fn erase(State(admin): App, Extension(caller): Extension<Caller>, body: Bytes) -> Answer {
+    let asked: wire::Erase = read(&body)?;
+    let sponsor = asked.what.parse::<SponsorId>().ok();
+    let sponsor = sponsor.and_then(|id| {
+        admin
+            .control()
+            .view(|state| state.sponsor_by_id(&id).map(|it| it.handle.clone()))
+    });
+    let handle: Handle = match sponsor {
+        Some(handle) => handle,
+        None => parsed(&asked.what)?,
+    };
+    let command = Command::Erase {
+        handle: handle.clone(),
+    };
+    let (changed, records) = admin.execute(caller, command).await?;
+    admin.shared.plane.forget_group_keys();
+    let erased = serde_json::json!({
+        "erased": handle, "changed": changed, "records": records,
+    });
+    Ok(ok(&erased))
+}

@@ -1,0 +1,278 @@
+//! What goes over the administration socket: bodies in, views out, problems.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use register::{AgentView, CallLimits, CommandError, Refusal};
+use serde::{Deserialize, Serialize};
+use vocab::{AgentId, Digest, InstanceId, PurposePath, RecordRef, SponsorId, Time, UpstreamName};
+
+/// Longest body of a request, in bytes.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// `POST /v1/sponsors`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSponsor {
+    /// What administrators and policies call them.
+    pub id: SponsorId,
+    /// Their name.
+    pub name: String,
+    /// Their address.
+    pub email: String,
+}
+
+/// `POST /v1/agents`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAgent {
+    /// Its id.
+    pub id: AgentId,
+    /// Who answers for it.
+    pub sponsor: SponsorId,
+    /// What it may act for.
+    pub purposes: Vec<PurposePath>,
+    /// The most it may ever do; none: the policies alone decide.
+    #[serde(default)]
+    pub allow: Option<Vec<String>>,
+    /// Live instances at once.
+    #[serde(default)]
+    pub max_instances: Option<u32>,
+    /// Whether its instances may use tokens without proof of possession.
+    #[serde(default)]
+    pub allow_bearer: bool,
+    /// How much it may call.
+    #[serde(default)]
+    pub limits: CallLimits,
+    /// How long an instance lives at most, in seconds.
+    #[serde(default)]
+    pub max_lifetime_s: Option<u64>,
+    /// How long an instance may be idle, in seconds.
+    #[serde(default)]
+    pub idle_s: Option<u64>,
+    /// Its software and version.
+    #[serde(default)]
+    pub software: String,
+    /// Its model's digest or name.
+    #[serde(default)]
+    pub model: String,
+    /// Where it runs.
+    #[serde(default)]
+    pub environment: String,
+    /// The public key that starts its instances.
+    pub key: NewKey,
+}
+
+/// An agent's public key; `POST /v1/agents/{id}/rotate-key`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// The key. Its thumbprint is its id.
+    pub jwk: serde_json::Value,
+    /// Not from this on.
+    #[serde(default)]
+    pub expires_at: Option<Time>,
+}
+
+/// `POST /v1/erase`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erase {
+    /// A suspended sponsor's id or handle, or the handle of a key.
+    pub what: String,
+}
+
+/// The answer to a command: what it was about, as it is now.
+#[derive(Debug, Serialize)]
+pub struct Changed<V> {
+    /// As it is now.
+    #[serde(flatten)]
+    pub view: V,
+    /// False if it was so already.
+    pub changed: bool,
+    /// The entries that say so.
+    pub records: Vec<RecordRef>,
+}
+
+/// The answer to a command that gave an agent a key.
+#[derive(Debug, Serialize)]
+pub struct Registered {
+    /// The agent.
+    #[serde(flatten)]
+    pub changed: Changed<AgentView>,
+    /// The URL that tokens come from.
+    pub issuer: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The URL that clients use.
+    pub url: String,
+    /// The node's name in records.
+    pub node: String,
+    /// The program's version.
+    pub version: &'static str,
+    /// The realm of all names.
+    pub trust_domain: String,
+    /// The process.
+    pub pid: u32,
+    /// Now, by the node's clock.
+    pub time: Time,
+    /// Whether the node serves calls.
+    pub serving: bool,
+    /// Whether agents may run as the node's own user.
+    pub shared_user: bool,
+    /// Entries in each log.
+    pub control_size: u64,
+    /// Entries in each log.
+    pub calls_size: u64,
+    /// Calls that have no outcome yet.
+    pub in_flight: usize,
+    /// The policy set in force.
+    pub policy: Option<Digest>,
+    /// The upstreams.
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// An upstream.
+#[derive(Debug, Serialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: UpstreamName,
+    /// Its URI, for clients.
+    pub url: String,
+    /// `stdio` or `http`.
+    pub transport: &'static str,
+    /// Until when policy denials pass; null: they do not.
+    pub observe_until: Option<Time>,
+    /// How many tools it lists; null: not known yet.
+    pub tools: Option<usize>,
+    /// Children that run.
+    pub children: usize,
+    /// `confined`, `open`, or null for one that is no child.
+    pub confinement: Option<&'static str>,
+}
+
+/// Why something was not done.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// The status, not in the body.
+    #[serde(skip)]
+    pub status: StatusCode,
+    /// The cause, as a word.
+    pub error: String,
+    /// What went wrong, for a person.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem.
+    pub fn new(status: StatusCode, error: &str, message: &dyn std::fmt::Display) -> Self {
+        Self {
+            status,
+            error: error.to_owned(),
+            message: message.to_string(),
+            help: None,
+        }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn help(mut self, text: &str) -> Self {
+        self.help = Some(text.to_owned());
+        self
+    }
+
+    /// A request that cannot be understood.
+    pub fn bad(message: &dyn std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", message)
+    }
+
+    /// Our own fault.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            &"something that cannot be",
+        )
+    }
+
+    /// Something that the register does not know.
+    pub fn unknown_instance(id: &InstanceId) -> Self {
+        Self::from(CommandError::Refused(Refusal::UnknownInstance {
+            given: id.clone(),
+        }))
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        let (status, word) = match &error {
+            CommandError::Refused(refusal) => refused(refusal),
+            CommandError::Unpublished { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unpublished"),
+            CommandError::EraseUnfinished { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "erase-unfinished")
+            }
+            CommandError::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "register-failed"),
+            CommandError::Ledger(_)
+            | CommandError::Keyring(_)
+            | CommandError::Blob(_)
+            | CommandError::Unprepared { .. }
+            | CommandError::Draft(_) => (StatusCode::SERVICE_UNAVAILABLE, "not-recorded"),
+        };
+        Self::new(status, word, &chain(&error))
+    }
+}
+
+fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::UnknownSponsor { .. }
+        | Refusal::UnknownAgent { .. }
+        | Refusal::UnknownInstance { .. }
+        | Refusal::UnknownUpstream { .. }
+        | Refusal::NothingSealed { .. } => (StatusCode::NOT_FOUND, "unknown"),
+        Refusal::SponsorExists { .. }
+        | Refusal::AgentExists { .. }
+        | Refusal::KeyReused { .. }
+        | Refusal::TokenKeyTaken { .. } => (StatusCode::CONFLICT, "exists"),
+        _ => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+    }
+}
+
+/// An error and all that caused it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        json(self.status, &self)
+    }
+}
+
+/// A value as an answer.
+pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    let body = serde_json::to_vec(value);
+    let status = if body.is_ok() {
+        status
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
+    let mut response = Response::new(Body::from(body.unwrap_or_default()));
+    *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,363 @@
+//! The command line: its words, their help, and nothing else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use vocab::{AgentId, InstanceId, PurposePath, SponsorId, UpstreamName};
+
+/// Stands between AI agents and what they can touch: every call is attributed, decided by policy,
+/// recorded before it happens, and refused when any of that cannot be done.
+#[derive(Debug, Parser)]
+#[command(name = "tipstaff", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::FILE_NAME)]
+    pub config: PathBuf,
+    /// Print one JSON value instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Administer by this named credential instead of as the local user.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub admin_key: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the product: calls allowed, denied and refused, on record and proven, in a minute.
+    Demo(Demo),
+    /// Write a configuration, a policy folder, keys and log origins into a folder.
+    Init(Init),
+    /// Run the node.
+    Up(Up),
+    /// Speak MCP on stdio and carry it to the gateway: what a desktop client's `command` runs.
+    Connect(Connect),
+    /// Print an access token for a new (or continued) instance.
+    Token(Token),
+    /// Sponsors: the named people who answer for agents.
+    #[command(subcommand)]
+    Sponsor(SponsorCommand),
+    /// Agents: registered kinds of agents.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Instances: running agents.
+    #[command(subcommand)]
+    Instance(InstanceCommand),
+    /// Policies: check, test and activate.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Print who, for whom, why, what was decided and what came of it.
+    Trace(Trace),
+    /// The logs: verify, prove, export, and run decisions again.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Check configuration, keys, clock, disk, upstreams, policy, anchors and isolation.
+    Doctor,
+    /// Administrators by credential, beside local users.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Internal: confine this process, then become the given command.
+    #[command(name = "__confine", hide = true)]
+    Confine {
+        /// Folders to deny, then the command.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// Internal: the small MCP server that the demonstration uses as its upstream.
+    #[command(name = "__upstream", hide = true)]
+    Upstream {
+        /// A file in which calls that reach the server are counted.
+        #[arg(long)]
+        count: PathBuf,
+    },
+}
+
+/// `tipstaff demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Keep the temporary folder and print where it is.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `tipstaff init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The folder; made if it is not there.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// The realm that all names of this node belong to.
+    #[arg(long, default_value = "tipstaff.local")]
+    pub trust_domain: vocab::TrustDomain,
+}
+
+/// `tipstaff up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Listen here instead of where the configuration says; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Write `{"url":"http://…"}` to this file once ready.
+    #[arg(long, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// How an agent shows who it is.
+#[derive(Debug, Args)]
+pub struct AgentKeyArgs {
+    /// The agent.
+    #[arg(long, value_name = "ID")]
+    pub agent: AgentId,
+    /// The agent's key file, from `tipstaff agent add --key-out`.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Why it acts: an id path at or below one that the agent is registered for.
+    #[arg(long, value_name = "ID")]
+    pub purpose: PurposePath,
+    /// The gateway's URL; by default the running node's, else the one in the key file.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// `tipstaff connect`.
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// Who connects.
+    #[command(flatten)]
+    pub who: AgentKeyArgs,
+}
+
+/// `tipstaff token`.
+#[derive(Debug, Args)]
+pub struct Token {
+    /// Who asks.
+    #[command(flatten)]
+    pub who: AgentKeyArgs,
+    /// The upstream that the token is for.
+    #[arg(long, value_name = "NAME")]
+    pub upstream: UpstreamName,
+    /// Ask for a bearer token, for clients that cannot prove possession of a key. The agent must
+    /// have been registered with `--allow-bearer`.
+    #[arg(long)]
+    pub bearer: bool,
+    /// The DPoP key file to bind to; made if it is not there. Without it, and without
+    /// `--bearer`, the key is printed beside the token.
+    #[arg(long, value_name = "FILE", conflicts_with = "bearer")]
+    pub dpop_key: Option<PathBuf>,
+}
+
+/// `tipstaff sponsor …`.
+#[derive(Debug, Subcommand)]
+pub enum SponsorCommand {
+    /// Add a sponsor. Typed by an administrator, the sponsorship is asserted, not verified.
+    Add {
+        /// The sponsor's id, as policies name them.
+        id: SponsorId,
+        /// Full name.
+        #[arg(long)]
+        name: String,
+        /// E-mail address.
+        #[arg(long)]
+        email: String,
+    },
+    /// List sponsors.
+    List,
+    /// Show one sponsor.
+    Show {
+        /// The sponsor.
+        id: SponsorId,
+    },
+    /// Stop everything a sponsor sponsors, from the very next call.
+    Suspend {
+        /// The sponsor.
+        id: SponsorId,
+    },
+    /// Lift a suspension.
+    Resume {
+        /// The sponsor.
+        id: SponsorId,
+    },
+}
+
+/// `tipstaff agent …`.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Register an agent under an active sponsor and write the key that starts its instances.
+    Add(AgentAdd),
+    /// List agents.
+    List,
+    /// Show one agent.
+    Show {
+        /// The agent.
+        id: AgentId,
+    },
+    /// Stop an agent and its instances, from the very next call.
+    Suspend {
+        /// The agent.
+        id: AgentId,
+    },
+    /// Lift a suspension.
+    Resume {
+        /// The agent.
+        id: AgentId,
+    },
+    /// End an agent for good.
+    Retire {
+        /// The agent.
+        id: AgentId,
+    },
+    /// Replace an agent's key; the old one stops at once.
+    RotateKey {
+        /// The agent.
+        id: AgentId,
+        /// Where to write the new key.
+        #[arg(long, value_name = "FILE")]
+        key_out: PathBuf,
+    },
+}
+
+/// `tipstaff agent add`.
+#[derive(Debug, Args)]
+pub struct AgentAdd {
+    /// The agent's id.
+    pub id: AgentId,
+    /// Who answers for it.
+    #[arg(long)]
+    pub sponsor: SponsorId,
+    /// A purpose it may have; instances state it or a narrower one. May be repeated.
+    #[arg(long, required = true, value_name = "ID")]
+    pub purpose: Vec<PurposePath>,
+    /// The most it may ever do: UPSTREAM/TOOL, with `*` in the tool, or UPSTREAM:METHOD. May be
+    /// repeated; without it the policies alone decide.
+    #[arg(long, value_name = "UPSTREAM/TOOL")]
+    pub allow: Vec<String>,
+    /// Instances that may run at once.
+    #[arg(long, value_name = "N")]
+    pub max_instances: Option<u32>,
+    /// Allow tokens that are not bound to a key, for clients that cannot prove possession.
+    #[arg(long)]
+    pub allow_bearer: bool,
+    /// Calls per minute over all its instances.
+    #[arg(long, value_name = "N")]
+    pub calls_per_minute: Option<u32>,
+    /// Where to write the agent's key.
+    #[arg(long, value_name = "FILE")]
+    pub key_out: PathBuf,
+}
+
+/// `tipstaff instance …`.
+#[derive(Debug, Subcommand)]
+pub enum InstanceCommand {
+    /// List instances that are not over.
+    List {
+        /// Those of one agent only.
+        #[arg(long)]
+        agent: Option<AgentId>,
+        /// Those that are over, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one instance.
+    Show {
+        /// The instance.
+        id: InstanceId,
+    },
+    /// End an instance, from the very next call.
+    Revoke {
+        /// The instance.
+        id: InstanceId,
+    },
+}
+
+/// `tipstaff policy …`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Validate the policy files against the upstreams' own tools.
+    Check,
+    /// Run the test cases that lie beside the policies.
+    Test,
+    /// Activate the policy files, with author and test results on record.
+    Apply,
+}
+
+/// `tipstaff trace`.
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// An instance, or a record as LOG/INDEX.
+    pub id: String,
+}
+
+/// `tipstaff ledger …`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Verify both logs from their files.
+    Verify {
+        /// The files.
+        #[command(flatten)]
+        files: LedgerFiles,
+    },
+    /// Print a C2SP tlog-proof of an entry.
+    Proof {
+        /// The entry: an index in `calls`, or LOG/INDEX.
+        index: String,
+        /// The files.
+        #[command(flatten)]
+        files: LedgerFiles,
+    },
+    /// Print entries as lines `{log, index, leaf_hash, kind, entry}`.
+    Export {
+        /// One log only.
+        #[arg(long, value_name = "control|calls")]
+        log: Option<vocab::LogName>,
+        /// The files.
+        #[command(flatten)]
+        files: LedgerFiles,
+    },
+    /// Run every decision again, from the files alone.
+    Replay {
+        /// The files.
+        #[command(flatten)]
+        files: LedgerFiles,
+        /// The key that opens the facts; by default `keys/facts.key` of the configuration.
+        #[arg(long, value_name = "FILE")]
+        facts_key: Option<PathBuf>,
+    },
+}
+
+/// Which files a `ledger` command reads.
+#[derive(Debug, Args)]
+pub struct LedgerFiles {
+    /// A data folder or a copy of one; by default the configuration's. No node is needed.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// A folder with `control.vkey` and `calls.vkey` from a place you trust; by default the data
+    /// folder's own.
+    #[arg(long, value_name = "DIR")]
+    pub vkeys: Option<PathBuf>,
+}
+
+/// `tipstaff admin …`.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Make a named administrator credential and write its key.
+    Add {
+        /// The administrator's name.
+        name: vocab::AdminId,
+        /// Where to write the key.
+        #[arg(long, value_name = "FILE")]
+        key_out: PathBuf,
+    },
+    /// List named credentials.
+    List,
+    /// Remove one.
+    Remove {
+        /// The administrator's name.
+        name: vocab::AdminId,
+    },
+}

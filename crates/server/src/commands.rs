@@ -1,0 +1,206 @@
+//! The commands of the command line: what each asks of the node or of files, and what it prints.
+
+mod admin;
+mod agent;
+mod demo;
+mod doctor;
+mod init;
+mod instance;
+mod ledger;
+mod policy;
+mod sponsor;
+mod token;
+mod trace;
+mod up;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::Value;
+use vocab::rng::{RngError, SystemRng};
+use vocab::time::SystemClock;
+
+use crate::admin::client::{AdminError, Client, NodeFile};
+use crate::cli::{Cli, Command};
+use crate::config::{Config, ConfigError};
+use crate::output;
+
+/// Why a command did not do what it was asked. `Display` is for the person who gave it.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The node did not do it.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A key file cannot be written or read.
+    #[error(transparent)]
+    Key(#[from] crate::keys::KeyError),
+    /// An administrator's credential was not made or removed.
+    #[error(transparent)]
+    Credential(#[from] crate::admin::credential::CredentialError),
+    /// A folder was not made.
+    #[error(transparent)]
+    Init(#[from] crate::init::InitError),
+    /// The node did not start.
+    #[error(transparent)]
+    Start(#[from] crate::node::StartError),
+    /// The demonstration did not go through.
+    #[error(transparent)]
+    Demo(#[from] crate::demo::DemoError),
+    /// The bridge ended with an error.
+    #[error(transparent)]
+    Connect(#[from] crate::connect::ConnectError),
+    /// No token was had.
+    #[error(transparent)]
+    Token(#[from] token::TokenFailure),
+    /// A log cannot be read or does not hold.
+    #[error(transparent)]
+    Ledger(#[from] ledger::LedgerFailure),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RngError),
+    /// Standard output or a file cannot be written.
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+    /// Something else, said where it happened.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn help(&self) -> Option<&str> {
+        match self {
+            Self::Admin(AdminError::Refused(problem)) => problem.help.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// What a command that did not fail came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Done, or found as it should be.
+    Good,
+    /// Found wrong; what is wrong was printed.
+    Wrong,
+}
+
+type Outcome = Result<Verdict, Failure>;
+
+/// What every command may need.
+#[derive(Debug)]
+struct Context {
+    path: PathBuf,
+    json: bool,
+    admin_key: Option<PathBuf>,
+    clock: SystemClock,
+    rng: SystemRng,
+}
+
+impl Context {
+    fn config(&self) -> Result<Config, ConfigError> {
+        Config::read(&self.path)
+    }
+
+    /// A way to the running node.
+    fn node(&self) -> Result<Client<'_>, Failure> {
+        let config = self.config()?;
+        Ok(Client::find(&config, self.admin_key.as_deref(), &self.clock, &self.rng)?)
+    }
+
+    /// The URL of the node that runs here, if one does and this user may know it.
+    fn local_url(&self) -> Option<String> {
+        NodeFile::read(&self.config().ok()?.data).ok().map(|node| node.url)
+    }
+
+    /// Prints a result: one JSON value, or the text that `text` makes of it.
+    fn show(&self, value: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
+        if self.json { output::print(&value.to_string())? } else { output::print(&text(value))? }
+        Ok(())
+    }
+}
+
+/// Carries out what was asked on the command line.
+pub fn run(cli: Cli) -> ExitCode {
+    let context = Context {
+        path: cli.config,
+        json: cli.json,
+        admin_key: cli.admin_key,
+        clock: SystemClock::new(),
+        rng: SystemRng,
+    };
+    let outcome = match cli.command {
+        // Before there are threads: this process confines itself and becomes another program.
+        Command::Confine { args } => {
+            let error = gateway::upstream::sandbox::confine_and_exec(args);
+            Err(Failure::Other(crate::admin::wire::chain(&error)))
+        }
+        Command::Upstream { count } => {
+            crate::upstream::serve(&count).map(|()| Verdict::Good).map_err(Failure::Write)
+        }
+        Command::Demo(demo) => demo::run(&context, &demo),
+        Command::Init(init) => init::run(&context, &init),
+        Command::Admin(command) => admin::run(&context, command),
+        Command::Ledger(command) => ledger::run(&context, command),
+        command => in_runtime(&context, command),
+    };
+    match outcome {
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::FAILURE,
+        Err(failure) => {
+            output::warn(&format!("error: {failure}"));
+            if let Some(help) = failure.help() {
+                output::warn(&format!("help: {help}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the commands that speak to the network.
+fn in_runtime(context: &Context, command: Command) -> Outcome {
+    let mut builder = match command {
+        Command::Up(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    crate::logging(context.json);
+    runtime.block_on(async {
+        match command {
+            Command::Up(up) => Box::pin(up::run(context, up)).await,
+            Command::Connect(connect) => Box::pin(token::connect(context, connect)).await,
+            Command::Token(token) => token::run(context, token).await,
+            Command::Sponsor(command) => sponsor::run(context, command).await,
+            Command::Agent(command) => agent::run(context, command).await,
+            Command::Instance(command) => instance::run(context, command).await,
+            Command::Policy(command) => policy::run(context, command).await,
+            Command::Trace(trace) => trace::run(context, trace).await,
+            Command::Doctor => doctor::run(context).await,
+            Command::Demo(_)
+            | Command::Init(_)
+            | Command::Admin(_)
+            | Command::Ledger(_)
+            | Command::Confine { .. }
+            | Command::Upstream { .. } => Ok(Verdict::Good),
+        }
+    })
+}
+
+/// Says what a command changed: `LABEL ID is STATUS`, with its records.
+fn changed(value: &Value, what: &str) -> String {
+    let id = output::cell(&value["id"]);
+    let status = output::cell(&value["status"]);
+    let records: Vec<String> = value["records"]
+        .as_array()
+        .map(|records| records.iter().map(output::record).collect())
+        .unwrap_or_default();
+    let told = if value["changed"] == true { "is now" } else { "was already" };
+    let on_record = match records.as_slice() {
+        [] => String::new(),
+        records => format!(" (on record as {})", records.join(", ")),
+    };
+    output::clean(&format!("{what} {id} {told} {status}{on_record}"))
+}

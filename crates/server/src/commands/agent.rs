@@ -1,0 +1,203 @@
+//! `tipstaff agent …`. An agent's key is made here: the node sees only its public half.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokens::{AgentKey, PrivateKey};
+use vocab::AgentId;
+
+use super::{Context, Failure, Outcome, Verdict, changed};
+use crate::admin::wire;
+use crate::cli::{AgentAdd, AgentCommand};
+use crate::keys::KeyError;
+use crate::output::{Lines, Table, cell, time};
+
+pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
+    let node = context.node()?;
+    match command {
+        AgentCommand::Add(new) => add(context, new).await?,
+        AgentCommand::RotateKey { id, key_out } => {
+            let file = Reserved::new(&key_out)?;
+            let key = PrivateKey::generate(&context.rng)?;
+            let target = format!("/v1/agents/{id}/rotate-key");
+            let done = node.post_json(&target, &public(&key)).await?;
+            file.write(&id, key, &done)?;
+            context.show(&done, |it| {
+                format!(
+                    "agent {id} has a new key, and the old one starts nothing any more\n{}",
+                    written(it, &key_out)
+                )
+            })?;
+        }
+        AgentCommand::List => context.show(&node.get("/v1/agents").await?, table)?,
+        AgentCommand::Show { id } => {
+            context.show(&node.get(&format!("/v1/agents/{id}")).await?, lines)?;
+        }
+        AgentCommand::Suspend { id } => change(context, &id, "suspend").await?,
+        AgentCommand::Resume { id } => change(context, &id, "resume").await?,
+        AgentCommand::Retire { id } => change(context, &id, "retire").await?,
+    }
+    Ok(Verdict::Good)
+}
+
+async fn change(context: &Context, id: &AgentId, verb: &str) -> Result<(), Failure> {
+    let done = context.node()?.post(&format!("/v1/agents/{id}/{verb}")).await?;
+    context.show(&done, |it| changed(it, "agent"))
+}
+
+async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
+    let node = context.node()?;
+    let file = Reserved::new(&new.key_out)?;
+    let key = PrivateKey::generate(&context.rng)?;
+    let agent = wire::NewAgent {
+        id: new.id.clone(),
+        sponsor: new.sponsor,
+        purposes: new.purpose,
+        allow: (!new.allow.is_empty()).then_some(new.allow),
+        max_instances: new.max_instances,
+        allow_bearer: new.allow_bearer,
+        limits: register::CallLimits {
+            calls_per_minute: new.calls_per_minute,
+            calls_per_instance: None,
+        },
+        max_lifetime_s: new.max_lifetime_s,
+        idle_s: new.idle_s,
+        software: new.software,
+        model: new.model,
+        environment: new.environment,
+        key: public(&key),
+    };
+    let added = node.post_json("/v1/agents", &agent).await?;
+    file.write(&new.id, key, &added)?;
+    context.show(&added, |it| {
+        format!(
+            "{}\nThat {} answers for it was typed in by you: asserted, not verified.\n{}",
+            changed(it, "agent"),
+            cell(&it["sponsor"]),
+            written(it, &new.key_out)
+        )
+    })
+}
+
+fn public(key: &PrivateKey) -> wire::NewKey {
+    wire::NewKey { jwk: key.public().to_jwk(), expires_at: None }
+}
+
+fn written(it: &Value, path: &Path) -> String {
+    format!(
+        "Its key is in {} and is good until {}. It only starts instances; give it to the agent \
+         and keep no copy.",
+        path.display(),
+        time(&it["key"]["expires_at"])
+    )
+}
+
+/// A key file that is there and empty until the node has taken the key. Dropped before that, it
+/// is removed again.
+struct Reserved {
+    path: PathBuf,
+    file: File,
+    keep: bool,
+}
+
+impl Reserved {
+    fn new(path: &Path) -> Result<Self, KeyError> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file
+            .map_err(|cause| KeyError::Write { path: path.display().to_string(), cause })?;
+        Ok(Self { path: path.to_path_buf(), file, keep: false })
+    }
+
+    /// Writes the key, with what the node said about it.
+    fn write(mut self, agent: &AgentId, key: PrivateKey, said: &Value) -> Result<(), Failure> {
+        let lost = |why: &dyn std::fmt::Display| {
+            Failure::Other(format!(
+                "agent {agent} has the key, but it could not be written to `{}`: {why}; make \
+                 another one with `tipstaff agent rotate-key {agent} --key-out FILE`",
+                self.path.display()
+            ))
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let file = AgentKey {
+            agent: agent.clone(),
+            issuer: text(&said["issuer"]).parse().map_err(|error| lost(&error))?,
+            key,
+            expires_at: text(&said["key"]["expires_at"]).parse().map_err(|error| lost(&error))?,
+        };
+        let mut out = &self.file;
+        out.write_all(file.to_file().expose().as_bytes())
+            .and_then(|()| out.sync_all())
+            .map_err(|error| lost(&error))?;
+        self.keep = true;
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _gone = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn table(agents: &Value) -> String {
+    let mut table = Table::new(["id", "sponsor", "status", "purposes", "live", "key expires"]);
+    for it in agents.as_array().into_iter().flatten() {
+        table.row([
+            cell(&it["id"]),
+            cell(&it["sponsor"]),
+            cell(&it["status"]),
+            cell(&it["purposes"]),
+            format!("{} of {}", it["live_instances"], it["max_instances"]),
+            time(&it["key"]["expires_at"]),
+        ]);
+    }
+    table.text(
+        "There is no agent yet: tipstaff agent add ID --sponsor SPONSOR --purpose ID --key-out FILE",
+    )
+}
+
+fn lines(it: &Value) -> String {
+    let mut lines = Lines::default();
+    lines.line("id", cell(&it["id"]));
+    lines.line("sponsor", cell(&it["sponsor"]));
+    lines.line("status", format!("{} since {}", cell(&it["status"]), time(&it["since"])));
+    lines.line("narrowed by", cell(&it["narrowed_by"]));
+    lines.line("purposes", cell(&it["purposes"]));
+    lines.line(
+        "at most",
+        if it["allow"].is_null() {
+            "whatever the policies permit".to_owned()
+        } else {
+            cell(&it["allow"])
+        },
+    );
+    lines.line(
+        "instances",
+        format!("{} live, at most {}", it["live_instances"], it["max_instances"]),
+    );
+    lines.line(
+        "an instance",
+        format!("lives {} s at most, {} s idle", it["max_lifetime_s"], it["idle_s"]),
+    );
+    lines.line("calls a minute", cell(&it["limits"]["calls_per_minute"]));
+    lines.line("bearer tokens", if it["allow_bearer"] == true { "allowed" } else { "" });
+    lines.line(
+        "key",
+        format!(
+            "{}, {} until {}",
+            cell(&it["key"]["kid"]),
+            cell(&it["key"]["status"]),
+            time(&it["key"]["expires_at"])
+        ),
+    );
+    lines.line("software", cell(&it["software"]));
+    lines.line("model", cell(&it["model"]));
+    lines.line("environment", cell(&it["environment"]));
+    lines.line("added", time(&it["added_at"]));
+    lines.text()
+}

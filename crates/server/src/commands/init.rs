@@ -1,0 +1,28 @@
+//! `tipstaff init`.
+
+use super::{Context, Failure, Outcome, Verdict};
+use crate::cli::Init;
+
+pub(super) fn run(context: &Context, init: &Init) -> Outcome {
+    let written = crate::init::init(&init.dir, &init.trust_domain, &context.rng)?;
+    let value =
+        serde_json::to_value(&written).map_err(|error| Failure::Other(error.to_string()))?;
+    context.show(&value, |_| {
+        let go = match init.dir.to_str() {
+            Some("." | "") => String::new(),
+            _ => format!("  cd {}\n", init.dir.display()),
+        };
+        format!(
+            "{} is ready: tipstaff.toml, policies/, keys/ and data/.\n\n\
+             The logs' public keys, to keep where you trust them (`ledger verify --vkeys`):\n  \
+             {}\n  {}\n\n\
+             Next:\n{go}  tipstaff up\n  tipstaff sponsor add maya --name \"Maya Lindqvist\" --email \
+             maya@example.com\n  tipstaff agent add triage --sponsor maya --purpose triage \
+             --key-out triage.key\n  tipstaff doctor\n",
+            init.dir.display(),
+            written.vkeys[0],
+            written.vkeys[1],
+        )
+    })?;
+    Ok(Verdict::Good)
+}

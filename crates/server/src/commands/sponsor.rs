@@ -1,0 +1,83 @@
+//! `tipstaff sponsor …`.
+
+use serde_json::Value;
+
+use super::{Context, Outcome, Verdict, changed};
+use crate::admin::wire;
+use crate::cli::SponsorCommand;
+use crate::output::{Lines, Table, cell, time};
+
+pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
+    let node = context.node()?;
+    match command {
+        SponsorCommand::Add { id, name, email } => {
+            let new = wire::NewSponsor { id, name, email };
+            let added = node.post_json("/v1/sponsors", &new).await?;
+            context.show(&added, |it| {
+                format!("{}\nWho they are was typed in by you: asserted, not verified.", changed(it, "sponsor"))
+            })?;
+        }
+        SponsorCommand::List => {
+            context.show(&node.get("/v1/sponsors").await?, table)?;
+        }
+        SponsorCommand::Show { id } => {
+            context.show(&node.get(&format!("/v1/sponsors/{id}")).await?, lines)?;
+        }
+        SponsorCommand::Suspend { id } => {
+            let done = node.post(&format!("/v1/sponsors/{id}/suspend")).await?;
+            context.show(&done, |it| {
+                format!(
+                    "{}\nNothing that they sponsor is permitted any more: {}.",
+                    changed(it, "sponsor"),
+                    agents(it)
+                )
+            })?;
+        }
+        SponsorCommand::Resume { id } => {
+            let done = node.post(&format!("/v1/sponsors/{id}/resume")).await?;
+            context.show(&done, |it| changed(it, "sponsor"))?;
+        }
+        SponsorCommand::Erase { id } => {
+            let erased = node.post_json("/v1/erase", &wire::Erase { what: id }).await?;
+            context.show(&erased, |it| {
+                format!("What was sealed as {} is destroyed; records go on verifying.", cell(&it["erased"]))
+            })?;
+        }
+    }
+    Ok(Verdict::Good)
+}
+
+fn agents(sponsor: &Value) -> String {
+    match cell(&sponsor["agents"]) {
+        none if none.is_empty() => "no agents".to_owned(),
+        agents => format!("agents {agents}"),
+    }
+}
+
+fn table(sponsors: &Value) -> String {
+    let mut table = Table::new(["id", "name", "email", "status", "agents"]);
+    for it in sponsors.as_array().into_iter().flatten() {
+        // Who was erased is known by their handle.
+        let id = if it["id"].is_null() { &it["handle"] } else { &it["id"] };
+        table.row([
+            cell(id),
+            cell(&it["name"]),
+            cell(&it["email"]),
+            cell(&it["status"]),
+            cell(&it["agents"]),
+        ]);
+    }
+    table.text("There is no sponsor yet: tipstaff sponsor add ID --name NAME --email EMAIL")
+}
+
+fn lines(it: &Value) -> String {
+    let mut lines = Lines::default();
+    lines.line("id", cell(&it["id"]));
+    lines.line("name", cell(&it["name"]));
+    lines.line("email", cell(&it["email"]));
+    lines.line("status", format!("{} since {}", cell(&it["status"]), time(&it["since"])));
+    lines.line("agents", cell(&it["agents"]));
+    lines.line("handle", format!("{} (what records name)", cell(&it["handle"])));
+    lines.line("added", time(&it["added_at"]));
+    lines.text()
+}

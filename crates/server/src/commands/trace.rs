@@ -1,0 +1,178 @@
+//! `tipstaff trace`.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{Context, Failure, Outcome, Verdict};
+use crate::cli::Trace;
+use crate::output::{Lines, cell, clean, record, time};
+use crate::trace::Target;
+
+pub(super) async fn run(context: &Context, trace: Trace) -> Outcome {
+    let target: Target = trace
+        .id
+        .parse()
+        .map_err(|error: crate::trace::TraceError| Failure::Other(error.to_string()))?;
+    let value = context.node()?.get(&format!("/v1/trace/{}", trace.id)).await?;
+    context.show(&value, |it| match target {
+        Target::Instance(_) => instance(it),
+        Target::Record(..) => entry(it),
+    })?;
+    Ok(Verdict::Good)
+}
+
+fn person(sponsor: &Value, otherwise: &Value) -> String {
+    if sponsor["name"].is_null() {
+        return cell(otherwise);
+    }
+    let (id, name, email) = (&sponsor["id"], &sponsor["name"], &sponsor["email"]);
+    format!("{} ({}, {})", cell(id), cell(name), cell(email))
+}
+
+fn actor(actor: &Value) -> String {
+    let how = if actor["verified"] == true { "verified" } else { "asserted" };
+    match cell(&actor["id"]) {
+        none if none.is_empty() => format!("a {}", cell(&actor["type"])),
+        id => format!("{} {id} by {} ({how})", cell(&actor["type"]), cell(&actor["credential"])),
+    }
+}
+
+fn instance(it: &Value) -> String {
+    let seen = &it["instance"];
+    let mut lines = Lines::default();
+    lines.line("instance", format!("{}, {}", cell(&seen["id"]), cell(&seen["status"])));
+    lines.line("narrowed by", cell(&seen["narrowed_by"]));
+    lines.line("agent", cell(&seen["agent"]));
+    lines.line("software", cell(&it["agent"]["software"]));
+    lines.line("model", cell(&it["agent"]["model"]));
+    lines.line("sponsor", person(&it["sponsor"], &seen["sponsor"]));
+    let registered = &it["registered"];
+    if registered.is_object() {
+        lines.line(
+            "registered",
+            format!(
+                "by {}, sponsorship {} ({})",
+                actor(&registered["by"]),
+                cell(&registered["sponsorship"]),
+                cell(&registered["record"])
+            ),
+        );
+    }
+    lines.line("purpose", cell(&seen["purpose"]));
+    lines.line(
+        "bound",
+        match it["binding"]["dpop"]["jkt"].as_str() {
+            Some(jkt) => format!("to key {jkt}, which it proves with every request"),
+            None => "to nothing: whoever holds its token is taken for it".to_owned(),
+        },
+    );
+    let key = cell(&seen["key"]);
+    let started = format!("{} by key {key} ({})", time(&seen["started_at"]), cell(&seen["record"]));
+    lines.line("started", started);
+    lines.line("expires", time(&seen["expires_at"]));
+    lines.line("ended", time(&seen["ended_at"]));
+    let mut out = lines.text();
+    let decisions = it["decisions"].as_array().map_or(&[][..], Vec::as_slice);
+    let earlier = if it["earlier"] == true { "; there are earlier ones" } else { "" };
+    let _infallible = match decisions.len() {
+        0 => writeln!(out, "\nNothing was decided about it."),
+        count => writeln!(out, "\nThe last {count} decisions, newest last{earlier}:"),
+    };
+    for decision in decisions {
+        out.push_str(&decided(decision));
+    }
+    out
+}
+
+/// A decision in two or three lines.
+fn decided(it: &Value) -> String {
+    let what = if it["tool"].is_null() { cell(&it["method"]) } else { cell(&it["tool"]) };
+    let effect = match (it["effect"].as_str(), it["observed"].as_bool()) {
+        (Some("allow"), Some(true)) => "OBSERVED (policy would have denied)",
+        (Some("allow"), _) => "allowed",
+        _ => "denied",
+    };
+    let mut out = format!(
+        "{}  {}  {}: {effect}{}\n",
+        record(&it["record"]),
+        time(&it["time"]),
+        clean(&format!("{} {what}", cell(&it["upstream"]))),
+        by(it)
+    );
+    if it["effect"] == "deny" || it["observed"] == true {
+        let _infallible = writeln!(out, "    {}", clean(&reason(it)));
+    }
+    let _infallible = writeln!(out, "    {}", came(it));
+    out
+}
+
+fn by(it: &Value) -> String {
+    match cell(&it["policies"]) {
+        none if none.is_empty() => {
+            let stage = cell(&it["stage"]);
+            if stage.is_empty() { String::new() } else { format!(", at {stage}") }
+        }
+        policies => format!(" by {}", clean(&policies)),
+    }
+}
+
+fn reason(it: &Value) -> String {
+    match it["facts"].as_str() {
+        Some("open") => cell(&it["reason"]),
+        Some("erased") => "the reason was erased".to_owned(),
+        Some("sealed") => "the reason is sealed, and the key is not here".to_owned(),
+        _ => "the reason cannot be read: what was sealed is damaged".to_owned(),
+    }
+}
+
+fn came(it: &Value) -> String {
+    let outcome = &it["outcome"];
+    if it["effect"] == "deny" {
+        return "nothing was sent".to_owned();
+    }
+    if outcome.is_null() {
+        return "in flight: no outcome is on record yet".to_owned();
+    }
+    let cause = match cell(&outcome["cause"]) {
+        none if none.is_empty() => String::new(),
+        cause => format!(", {}", clean(&cause)),
+    };
+    let told = match (outcome["result"].as_str(), outcome["is_error"].as_bool()) {
+        (Some("completed"), Some(true)) => "the upstream answered with an error",
+        (Some("completed"), _) => "the upstream answered",
+        (Some("not-sent"), _) => "nothing was sent",
+        _ => "it was sent, or may have been; the result is not known",
+    };
+    format!("{told}{cause} ({}, {})", record(&outcome["record"]), time(&outcome["time"]))
+}
+
+fn entry(it: &Value) -> String {
+    let mut lines = Lines::default();
+    lines.line("record", record(&it["record"]));
+    lines.line("leaf hash", cell(&it["record"]["leaf_hash"]));
+    lines.line("kind", cell(&it["kind"]));
+    lines.line("time", cell(&it["time"]));
+    lines.line("written by", format!("{}, start {}", cell(&it["node"]), it["epoch"]));
+    lines.line("actor", actor(&it["actor"]));
+    lines.line("trace", cell(&it["trace"]));
+    let decision = &it["decision"];
+    if decision.is_null() {
+        let body = serde_json::to_string_pretty(&it["body"]).unwrap_or_default();
+        let body: Vec<String> = body.lines().map(clean).collect();
+        return format!("{}\n{}\n", lines.text(), body.join("\n"));
+    }
+    lines.line("instance", cell(&decision["instance"]));
+    lines.line("agent", cell(&decision["agent"]));
+    lines.line("sponsor", person(&it["sponsor"], &decision["sponsor"]));
+    lines.line("purpose", cell(&decision["purpose"]));
+    lines.line("proven", cell(&decision["proven"]));
+    let mut out = lines.text();
+    if decision["effect"] == "allow" && decision["observed"] != true {
+        let _infallible = write!(out, "\n{}", decided(decision));
+        let _infallible = writeln!(out, "    {}", clean(&reason(decision)));
+    } else {
+        let _infallible = write!(out, "\n{}", decided(decision));
+    }
+    out
+}

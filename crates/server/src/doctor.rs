@@ -1,0 +1,599 @@
+//! `tipstaff doctor`: what is wrong, what is risky, and what to do about it.
+//!
+//! Half of it is read from files by whoever runs the command ([`of_files`]); the other half only
+//! the running node knows ([`of_node`]).
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::upstream::sandbox::{self, Confinement, Support};
+use ledger::note::{Signer, Verifier};
+use ledger::{Entry, Log as _, LogReader};
+use policy::Severity;
+use serde::{Deserialize, Serialize};
+use store::OfflineLog;
+use vocab::{Clock, LogName, Time};
+
+use crate::admin::credential;
+use crate::config::{Anchor, Config, Confine, Transport};
+use crate::keys;
+use crate::node::Shared;
+use crate::policies;
+
+/// How long an upstream gets to list its tools.
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(20);
+/// Furthest that the clock may be behind the last entry before appends are refused.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, and claims less or may stop working.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at: `config`, `keys`, `clock`, …
+    pub check: String,
+    /// How bad it is.
+    pub status: Level,
+    /// What was found.
+    pub finding: String,
+    /// What to do about it; null where nothing is to be done.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    /// Something as it should be.
+    pub fn ok(check: &str, finding: impl Into<String>) -> Self {
+        Self {
+            check: check.to_owned(),
+            status: Level::Ok,
+            finding: finding.into(),
+            advice: None,
+        }
+    }
+
+    /// Something risky.
+    pub fn warn(check: &str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
+        let advice = Some(advice.into());
+        Self {
+            status: Level::Warn,
+            advice,
+            ..Self::ok(check, finding)
+        }
+    }
+
+    /// Something broken.
+    pub fn fail(check: &str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
+        let advice = Some(advice.into());
+        Self {
+            status: Level::Fail,
+            advice,
+            ..Self::ok(check, finding)
+        }
+    }
+}
+
+/// What the files say, whether or not a node runs.
+pub fn of_files(config: &Config, clock: &dyn Clock) -> Vec<Finding> {
+    let mut found = vec![configuration(config)];
+    found.extend(all_keys(config));
+    found.extend(logs(config, clock.now()));
+    found.push(disk(config));
+    found
+}
+
+/// What can be said of the rest while no node runs.
+pub fn without_node(config: &Config) -> Vec<Finding> {
+    let mut found = vec![Finding::warn(
+        "node",
+        "no node is running, so upstreams and policies were not tried",
+        "start one with `tipstaff up`, then run `tipstaff doctor` again",
+    )];
+    found.extend(config.upstreams.iter().filter_map(|(name, upstream)| {
+        let Transport::Stdio { command, .. } = &upstream.transport else {
+            return None;
+        };
+        let program = command.first()?;
+        (!is_there(program)).then(|| {
+            Finding::fail(
+                "upstreams",
+                format!("`{name}`: there is no program `{program}` on the path"),
+                format!("install it, or give its full path in [upstream.{name}] command"),
+            )
+        })
+    }));
+    if !config.policies.is_dir() {
+        found.push(Finding::fail(
+            "policy",
+            format!("there is no folder `{}`", config.policies.display()),
+            "make it and write a policy; without one everything is denied",
+        ));
+    }
+    found.extend(no_anchor(config.ledger.anchors.is_empty()));
+    found.extend(isolation(crate::node::is_shared_user(), config));
+    found
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the search path is the system's, not configuration"
+)]
+fn is_there(program: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn configuration(config: &Config) -> Finding {
+    let path = config.path.display();
+    let encrypted = config
+        .public_url
+        .as_deref()
+        .is_some_and(|url| url.starts_with("https://"));
+    if !config.listen.ip().is_loopback() && !encrypted {
+        return Finding::warn(
+            "config",
+            format!(
+                "`{path}` is valid; it listens on {} without TLS",
+                config.listen
+            ),
+            "listen on 127.0.0.1, or put a proxy that ends TLS before it and name its https URL \
+             as `public_url`",
+        );
+    }
+    Finding::ok("config", format!("`{path}` is valid"))
+}
+
+fn all_keys(config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let folder = &config.keys;
+    if config.keys.starts_with(&config.data) {
+        found.push(Finding::warn(
+            "keys",
+            format!("`{}` lies in the data folder", folder.display()),
+            "keep keys elsewhere: a copy of the data folder should open nothing",
+        ));
+    }
+    let mut count = 0;
+    for name in LogName::ALL {
+        let path = keys::log_key(folder, name);
+        match log_key(config, name, &path) {
+            Ok(()) => count += 1,
+            Err(finding) => found.push(*finding),
+        }
+        found.extend(exposed(&path));
+    }
+    for path in [keys::token_key(folder), keys::facts_key(folder)] {
+        match keys::read_seed(&path) {
+            Ok(_) => count += 1,
+            Err(error) => found.push(Finding::fail("keys", error.to_string(), RESTORE)),
+        }
+        found.extend(exposed(&path));
+    }
+    found.extend(exposed(folder));
+    let admins = credential::list(folder).map_or(0, |names| names.len());
+    found.insert(
+        0,
+        Finding::ok(
+            "keys",
+            format!(
+                "{count} of 4 keys in `{}` can be used; {admins} named administrators",
+                folder.display()
+            ),
+        ),
+    );
+    found
+}
+
+const RESTORE: &str = "restore it from a backup; a folder without any keys is made by \
+                       `tipstaff init`";
+
+fn log_key(config: &Config, name: LogName, path: &Path) -> Result<(), Box<Finding>> {
+    let fail = |finding: String, advice: &str| Box::new(Finding::fail("keys", finding, advice));
+    let text = keys::read_secret(path).map_err(|error| fail(error.to_string(), RESTORE))?;
+    let signer: Signer = text.expose().parse().map_err(|_| {
+        fail(
+            format!("`{}` is not a signed-note private key", path.display()),
+            RESTORE,
+        )
+    })?;
+    let public = config.data.join(format!("{name}.vkey"));
+    let shown = public.display();
+    let vkey = fs::read_to_string(&public)
+        .map_err(|error| fail(format!("cannot read `{shown}`: {error}"), RESTORE))?;
+    let vkey: Verifier = vkey
+        .trim_end()
+        .parse()
+        .map_err(|_| fail(format!("`{shown}` is not a public key"), RESTORE))?;
+    if vkey.to_string() == signer.verifier().to_string() {
+        Ok(())
+    } else {
+        Err(fail(
+            format!("`{}` and `{shown}` are not of one pair", path.display()),
+            "one of them was replaced: restore both from the same backup",
+        ))
+    }
+}
+
+fn exposed(path: &Path) -> Option<Finding> {
+    keys::is_open_to_others(path)
+        .ok()
+        .filter(|open| *open)
+        .map(|_| {
+            let path = path.display();
+            Finding::fail(
+                "keys",
+                format!("`{path}` can be read by others"),
+                format!("chmod go= '{path}'; if somebody may have read it, make new keys"),
+            )
+        })
+}
+
+fn logs(config: &Config, now: Time) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut last = Time::EPOCH;
+    for name in LogName::ALL {
+        match last_time(&config.data, name) {
+            Ok(time) => last = last.max(time),
+            Err(error) => found.push(Finding::fail(
+                "ledger",
+                format!("`{name}`: {error}"),
+                "`tipstaff ledger verify` says more; restore the data folder from a backup",
+            )),
+        }
+    }
+    let behind = last.since(now);
+    found.push(if behind > BEHIND_MAX {
+        Finding::fail(
+            "clock",
+            format!("the clock is {} s behind the last entry", behind.as_secs()),
+            "set the clock right (an NTP service does it); until then nothing can be recorded, \
+             so every call is refused",
+        )
+    } else {
+        Finding::ok("clock", format!("{now}, not behind the last entry"))
+    });
+    found
+}
+
+fn last_time(data: &Path, name: LogName) -> Result<Time, String> {
+    if !data.join(name.as_str()).exists() {
+        return Ok(Time::EPOCH);
+    }
+    let log = OfflineLog::open(data, name).map_err(|error| error.to_string())?;
+    let Some(index) = log.size().checked_sub(1) else {
+        return Ok(Time::EPOCH);
+    };
+    let bytes = log.entry(index).map_err(|error| error.to_string())?;
+    Ok(Entry::parse(&bytes)
+        .map_err(|error| error.to_string())?
+        .time)
+}
+
+fn disk(config: &Config) -> Finding {
+    const MIB: u64 = 1024 * 1024;
+    let free = match store::free_bytes(&config.data) {
+        Ok(free) => free,
+        Err(error) => {
+            return Finding::fail(
+                "disk",
+                format!("`{}`: {error}", config.data.display()),
+                "`tipstaff init` makes the data folder",
+            );
+        }
+    };
+    let told = format!(
+        "{} MiB are free for `{}`",
+        free / MIB,
+        config.data.display()
+    );
+    let (warn, refuse) = (
+        config.ledger.warn_free_bytes,
+        config.ledger.refuse_free_bytes,
+    );
+    if free < refuse {
+        Finding::fail(
+            "disk",
+            format!(
+                "{told}, less than the {} MiB that the ledger needs",
+                refuse / MIB
+            ),
+            "make room: every call is refused until there is",
+        )
+    } else if free < warn {
+        Finding::warn(
+            "disk",
+            told,
+            format!(
+                "make room: below {} MiB every call is refused",
+                refuse / MIB
+            ),
+        )
+    } else {
+        Finding::ok("disk", told)
+    }
+}
+
+/// What only the running node knows.
+pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
+    let mut found = vec![life(shared)];
+    for log in [&shared.control_log, &shared.calls_log] {
+        found.push(health(log.name(), &log.health()));
+    }
+    found.extend(upstreams(shared).await);
+    found.extend(policy(shared).await);
+    found.extend(anchors(shared));
+    found.extend(isolation(shared.shared_user, &shared.config));
+    found
+}
+
+fn life(shared: &Shared) -> Finding {
+    let plane = &shared.plane;
+    if plane.life().has_failed() {
+        return Finding::fail(
+            "node",
+            "it serves no more, because an outcome could not be put on record",
+            "see to the disk, then start the node again",
+        );
+    }
+    if let Some(failure) = plane.control().failure() {
+        return Finding::fail(
+            "node",
+            format!("it serves no more: {failure}"),
+            "start it again; if that fails too, `tipstaff ledger verify` says more",
+        );
+    }
+    Finding::ok("node", format!("running at {}", shared.url))
+}
+
+fn health(name: LogName, health: &store::Health) -> Finding {
+    let why = health
+        .last_failure
+        .as_ref()
+        .map(|it| it.cause.as_str())
+        .unwrap_or_default();
+    let advice = "see to the disk; the log is used again as soon as it can be written";
+    if !health.running || !health.writable {
+        let told = format!("`{name}` cannot be written: {why}");
+        Finding::fail("ledger", told, advice)
+    } else if health.publishing {
+        Finding::ok("ledger", format!("`{name}` has {} entries", health.entries))
+    } else {
+        let told = format!("`{name}` cannot be published: {why}");
+        Finding::warn("ledger", told, advice)
+    }
+}
+
+async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
+    let asked = shared.plane.upstreams().map(|served| {
+        let served = Arc::clone(served);
+        async move {
+            let name = served.name().clone();
+            let refreshed = shared.plane.refresh_tools(&served);
+            let listed = tokio::time::timeout(UPSTREAM_TIMEOUT, refreshed).await;
+            let mut found = Vec::new();
+            found.push(match listed {
+                Ok(Ok(())) => {
+                    let tools = shared
+                        .plane
+                        .known_tools(&name)
+                        .map_or(0, |(_, tools)| tools.list().len());
+                    Finding::ok(
+                        "upstreams",
+                        format!("`{name}` answers and lists {tools} tools"),
+                    )
+                }
+                Ok(Err(error)) => unreachable_upstream(shared, &name, &error),
+                Err(_) => {
+                    let told = format!("no answer within {} s", UPSTREAM_TIMEOUT.as_secs());
+                    unreachable_upstream(shared, &name, &told)
+                }
+            });
+            let configured = shared.config.upstreams.get(&name);
+            let wanted = configured.is_some_and(|it| it.confine != Confine::Off);
+            match served.upstream().confinement() {
+                Some(Ok(Confinement::Open)) if wanted => found.push(Finding::warn(
+                    "upstreams",
+                    format!("`{name}` runs as a child that is not confined"),
+                    "it can read what this user can; give the node a kernel with Landlock, or \
+                     run the server as another user and reach it by `url`",
+                )),
+                Some(Err(error)) => found.push(Finding::fail(
+                    "upstreams",
+                    format!("`{name}` is not started: {error}"),
+                    format!("see [upstream.{name}] confine"),
+                )),
+                Some(Ok(_)) | None => {}
+            }
+            if let Some(until) = served.observe_until() {
+                let now = shared.clock.now();
+                if now < until {
+                    found.push(Finding::warn(
+                        "upstreams",
+                        format!("`{name}` is only observed until {until}: policy denials PASS"),
+                        "set mode = \"enforce\" as soon as the records show that the policies fit",
+                    ));
+                }
+            }
+            found
+        }
+    });
+    let found: Vec<Finding> = futures_util::future::join_all(asked)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    if found.is_empty() {
+        return vec![Finding::warn(
+            "upstreams",
+            "none is configured, so there is nothing to call",
+            "add an [upstream.NAME] with `command` or `url` to the configuration",
+        )];
+    }
+    found
+}
+
+fn unreachable_upstream(shared: &Shared, name: &vocab::UpstreamName, error: &str) -> Finding {
+    let known = match shared.plane.known_tools(name) {
+        Some(_) => "its tools are known from before, so policies can still be checked",
+        None => "its tools are not known, so every call to it is denied",
+    };
+    let advice = match shared.config.upstreams.get(name).map(|it| &it.transport) {
+        Some(Transport::Stdio { command, .. }) => {
+            format!("try it by hand: {}", command.join(" "))
+        }
+        Some(Transport::Http { url }) => format!("see whether {url} is up and speaks MCP"),
+        None => "see the configuration".to_owned(),
+    };
+    Finding::fail(
+        "upstreams",
+        format!("`{name}` does not answer: {error}; {known}"),
+        advice,
+    )
+}
+
+async fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
+    let (set, diagnostics) = shared.plane.policy_status();
+    let mut found = Vec::new();
+    match set {
+        None => found.push(Finding::fail(
+            "policy",
+            "no valid policy set is in force, so every call is denied",
+            "`tipstaff policy check` says what is wrong with the files; `tipstaff policy apply` \
+             puts them in force",
+        )),
+        Some(set) => {
+            let short: String = set.to_string().chars().take(12).collect();
+            found.push(Finding::ok("policy", format!("set {short}… is in force")));
+        }
+    }
+    for diagnostic in diagnostics {
+        let advice = diagnostic.help.clone();
+        let advice = advice.unwrap_or_else(|| "mend the policy and apply it again".to_owned());
+        found.push(match diagnostic.severity {
+            Severity::Error => Finding::fail("policy", diagnostic.to_string(), advice),
+            _ => Finding::warn("policy", diagnostic.to_string(), advice),
+        });
+    }
+    match policies::check(shared).await {
+        Err(error) => found.push(Finding::fail("policy", error, "see to the policies folder")),
+        Ok(report) if !report.valid => found.push(Finding::warn(
+            "policy",
+            "the policy files as they are now are not valid, so what was in force stays",
+            "`tipstaff policy check` says what is wrong",
+        )),
+        Ok(report) if report.set != set => found.push(Finding::warn(
+            "policy",
+            "the policy files are not what is in force",
+            "put them in force with `tipstaff policy apply`",
+        )),
+        Ok(_) => {}
+    }
+    found
+}
+
+fn anchors(shared: &Shared) -> Vec<Finding> {
+    let states = shared.anchors.states();
+    let mut found: Vec<Finding> = states
+        .iter()
+        .map(|state| match (&state.failure, state.pushed_at) {
+            (Some(failure), _) => Finding::fail(
+                "anchors",
+                format!("checkpoints do not reach {}: {failure}", state.place),
+                "see to the place; meanwhile a replaced folder would not be noticed there",
+            ),
+            (None, Some(at)) => Finding::ok(
+                "anchors",
+                format!("{} has our checkpoints since {at}", state.place),
+            ),
+            (None, None) => Finding::warn(
+                "anchors",
+                format!("nothing was pushed to {} yet", state.place),
+                "wait some seconds and look again",
+            ),
+        })
+        .collect();
+    found.extend(no_anchor(shared.config.ledger.anchors.is_empty()));
+    let local = shared
+        .config
+        .ledger
+        .anchors
+        .iter()
+        .filter_map(|anchor| match anchor {
+            Anchor::Path(path) => Some(path),
+            Anchor::Http(_) | Anchor::Witness { .. } => None,
+        });
+    found.extend(local.filter(|path| same_device(path, &shared.config.data)).map(|path| {
+        Finding::warn(
+            "anchors",
+            format!("`{}` is on the same file system as the data folder", path.display()),
+            "use another mount, an HTTP endpoint or a witness: who replaces one may replace both",
+        )
+    }));
+    found
+}
+
+fn same_device(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => one.dev() == other.dev(),
+        _ => false,
+    }
+}
+
+fn no_anchor(none: bool) -> Option<Finding> {
+    none.then(|| {
+        Finding::warn(
+            "anchors",
+            "checkpoints are kept nowhere else, so it is not claimed that the history is whole: \
+             whoever can replace the data folder and has the keys can replace the history",
+            "set `anchor` in [ledger]: a path on another mount, an HTTP endpoint, or a witness",
+        )
+    })
+}
+
+fn isolation(shared_user: bool, config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if shared_user {
+        let data = config.data.display();
+        let keys = config.keys.display();
+        found.push(Finding::warn(
+            "isolation",
+            "the node runs as a user that agents may run as too; such an agent can read its keys, \
+             and records say so",
+            format!(
+                "give the node a user of its own: `useradd --system tipstaff`, `chown -R tipstaff \
+                 {data} {keys}`, and run `tipstaff up` as that user (a service manager does it); \
+                 agents keep only their own key files"
+            ),
+        ));
+    } else {
+        found.push(Finding::ok("isolation", "the node has a user of its own"));
+    }
+    let children = config.upstreams.values().any(|upstream| {
+        matches!(upstream.transport, Transport::Stdio { .. }) && upstream.confine != Confine::Off
+    });
+    if children && sandbox::support() != Support::Whole {
+        found.push(Finding::warn(
+            "isolation",
+            "this system cannot confine stdio upstreams whole, so they can read what this user \
+             can",
+            "use Linux 6.2 or later with Landlock, or run such servers as another user and reach \
+             them by `url`",
+        ));
+    }
+    found
+}

@@ -1,0 +1,227 @@
+//! The node's own routes: OAuth metadata and tokens, the logs' public side, health and metrics.
+//!
+//! | route | who |
+//! |---|---|
+//! | `/.well-known/oauth-authorization-server` | anyone |
+//! | `/.well-known/oauth-protected-resource/mcp/{upstream}` | anyone |
+//! | `/oauth/jwks` | anyone |
+//! | `/oauth/token` | agents, by their key |
+//! | `/ledger/{log}/checkpoint`, `…/vkey`, `…/tile/{L}/{N}` | anyone |
+//! | `/ledger/{log}/tile/entries/{N}` | auditors, by their token |
+//! | `/healthz`, `/readyz`, `/metrics` | anyone who can reach the listener |
+//!
+//! Every route looks first at the names that a request calls the node by.
+
+mod disk;
+mod health;
+mod metrics;
+mod tiles;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Serialize;
+use serde_json::json;
+use tokens::{TokenError, TokenRequest};
+use tokio::sync::Semaphore;
+use vocab::UpstreamName;
+
+use crate::node::Shared;
+
+pub use disk::watch_disk;
+pub use health::{Part, Readiness};
+pub use metrics::{FAMILIES, Family};
+pub use tiles::auditor_token;
+
+/// Longest body of a token request that is read off the wire, in bytes. Beyond
+/// [`FORM_BYTES_MAX`](vocab::limits::FORM_BYTES_MAX) it is refused in the words of OAuth.
+const TOKEN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long the body of a token request may take.
+const TOKEN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reads of the logs that run at once; others wait for their turn.
+const READS_MAX: usize = 8;
+
+/// What the handlers share.
+#[derive(Debug)]
+struct Routes {
+    shared: Arc<Shared>,
+    reads: Semaphore,
+}
+
+impl Routes {
+    /// Runs what blocks on a file, where it holds up nobody else.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Option<T> {
+        let _place = self.reads.acquire().await.ok()?;
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || read(&shared))
+            .await
+            .ok()
+    }
+}
+
+type Routed = State<Arc<Routes>>;
+
+/// The node's own routes.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let reads = Semaphore::new(READS_MAX);
+    let routes = Arc::new(Routes { shared, reads });
+    Router::new()
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(authorization_server),
+        )
+        .route(
+            "/.well-known/oauth-protected-resource/mcp/{upstream}",
+            get(protected_resource),
+        )
+        .route("/oauth/jwks", get(jwks))
+        .route("/oauth/token", post(token))
+        .route("/ledger/{*path}", get(tiles::serve))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .fallback(nothing)
+        .layer(middleware::from_fn_with_state(Arc::clone(&routes), guard))
+        .with_state(routes)
+}
+
+/// Refuses requests that call the node by another name, before anything else is looked at.
+async fn guard(State(routes): Routed, request: Request, next: Next) -> Response {
+    let plane = &routes.shared.plane;
+    let mut response = match plane.hosts().check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => {
+            plane.refusals().note("host-or-origin", "http", None);
+            text(StatusCode::FORBIDDEN, format!("{error}\n"))
+        }
+    };
+    let nosniff = HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+async fn nothing() -> Response {
+    text(StatusCode::NOT_FOUND, "there is nothing here\n")
+}
+
+async fn authorization_server(State(routes): Routed) -> Response {
+    as_json(StatusCode::OK, &routes.shared.plane.issuer().metadata_as())
+}
+
+async fn protected_resource(State(routes): Routed, Path(upstream): Path<String>) -> Response {
+    let upstream = upstream.parse::<UpstreamName>().ok();
+    let issuer = routes.shared.plane.issuer();
+    match upstream.and_then(|upstream| issuer.metadata_resource(&upstream)) {
+        Some(metadata) => as_json(StatusCode::OK, &metadata),
+        None => nothing().await,
+    }
+}
+
+async fn jwks(State(routes): Routed) -> Response {
+    as_json(StatusCode::OK, &routes.shared.plane.issuer().jwks())
+}
+
+async fn token(State(routes): Routed, request: Request) -> Response {
+    let plane = &routes.shared.plane;
+    let refused = |word, status, body| {
+        plane.refusals().note(word, "token", None);
+        no_store(as_json(status, &body))
+    };
+    let plain = |word, status, code: &str, description: &str| {
+        refused(
+            word,
+            status,
+            json!({"error": code, "error_description": description}),
+        )
+    };
+    if let Err(why) = plane.life().check() {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return plain("not-serving", status, "temporarily_unavailable", why);
+    }
+    let (parts, body) = request.into_parts();
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(status) => {
+            let text = "the body is too long, too slow or cut short";
+            return plain("bad-token-request", status, "invalid_request", text);
+        }
+    };
+    match issue(&routes.shared, &parts.headers, &body).await {
+        Ok(response) => no_store(as_json(StatusCode::OK, &response)),
+        Err(error) => {
+            if error.status().is_server_error() {
+                tracing::error!(error = %error, "A token could not be issued");
+            } else {
+                tracing::debug!(error = %error, "A token was refused");
+            }
+            refused(error.word(), error.status(), error.body())
+        }
+    }
+}
+
+async fn issue(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<tokens::TokenResponse, TokenError> {
+    let request = TokenRequest::parse(headers, body)?;
+    shared.plane.issuer().token(&request).await
+}
+
+async fn read_body(body: Body) -> Result<bytes::Bytes, StatusCode> {
+    let read = Limited::new(body, TOKEN_BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(TOKEN_BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
+}
+
+fn as_json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => with_type(status, "application/json", body),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, ""),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Body>) -> Response {
+    with_type(status, "text/plain; charset=utf-8", body)
+}
+
+fn with_type(status: StatusCode, media_type: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn cached(mut response: Response, how: &'static str) -> Response {
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static(how));
+    response
+}
+
+fn no_store(response: Response) -> Response {
+    cached(response, "no-store")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Whether the process is alive, and whether the node can serve calls.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+use store::Health;
+use vocab::LogName;
+
+use super::{Routed, Routes, as_json, no_store};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Whether calls can be served, and what says so.
+#[derive(Debug, Serialize)]
+pub struct Readiness {
+    /// Whether all parts are well.
+    pub ready: bool,
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+/// One part of the node.
+#[derive(Debug, Serialize)]
+pub struct Part {
+    /// Its name, one of a closed set.
+    pub name: &'static str,
+    /// Whether it is well.
+    pub ok: bool,
+    /// In words. Anyone may read it, so what the system said is in the log and not here.
+    pub detail: String,
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn alive() -> Response {
+    no_store(as_json(StatusCode::OK, &json!({"status": "ok"})))
+}
+
+/// `GET /readyz`: everything is there that a call needs.
+pub(super) async fn ready(State(routes): Routed) -> Response {
+    let readiness = readiness(&routes).await;
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    no_store(as_json(status, &readiness))
+}
+
+async fn readiness(routes: &Routes) -> Readiness {
+    let free = routes
+        .blocking(|shared| store::free_bytes(&shared.config.data).ok())
+        .await
+        .flatten();
+    let shared = &routes.shared;
+    let plane = &shared.plane;
+    let serving = plane.life().check();
+    let register = plane.control().failure().is_none();
+    let (set, problems) = plane.policy_status();
+    let parts = vec![
+        part(
+            "serving",
+            serving.is_ok(),
+            serving.err().unwrap_or("calls are taken"),
+        ),
+        log("control-log", &shared.log(LogName::Control).health()),
+        log("calls-log", &shared.log(LogName::Calls).health()),
+        part(
+            "register",
+            register,
+            if register {
+                "folded"
+            } else {
+                "it does not know its own state; start again"
+            },
+        ),
+        part(
+            "policy",
+            set.is_some(),
+            &policy(set.is_some(), problems.len()),
+        ),
+        disk(free, shared.config.ledger.refuse_free_bytes),
+    ];
+    Readiness {
+        ready: parts.iter().all(|part| part.ok),
+        parts,
+    }
+}
+
+fn part(name: &'static str, ok: bool, detail: &str) -> Part {
+    Part {
+        name,
+        ok,
+        detail: detail.to_owned(),
+    }
+}
+
+fn policy(in_force: bool, problems: usize) -> String {
+    match (in_force, problems) {
+        (false, _) => "no valid policy set is in force, so everything is denied".to_owned(),
+        (true, 0) => "in force".to_owned(),
+        (true, 1) => "in force, with one problem; see `tipstaff policy check`".to_owned(),
+        (true, n) => format!("in force, with {n} problems; see `tipstaff policy check`"),
+    }
+}
+
+fn log(name: &'static str, health: &Health) -> Part {
+    let detail = match health {
+        Health { running: false, .. } => "it is closed".to_owned(),
+        Health {
+            writable: false, ..
+        } => "its last commit could not be written".to_owned(),
+        Health {
+            publishing: false, ..
+        } => "its last checkpoint could not be published".to_owned(),
+        Health { entries, .. } => format!("{entries} entries"),
+    };
+    Part {
+        name,
+        ok: health.running && health.writable && health.publishing,
+        detail,
+    }
+}
+
+fn disk(free: Option<u64>, refuse: u64) -> Part {
+    let detail = match free {
+        None => "its free space cannot be read".to_owned(),
+        Some(free) => format!(
+            "{} MiB free; under {} MiB calls are refused",
+            free / MIB,
+            refuse / MIB
+        ),
+    };
+    Part {
+        name: "disk",
+        ok: free.is_some_and(|free| free >= refuse),
+        detail,
+    }
+}

@@ -1,0 +1,189 @@
+//! `GET /metrics`: what operators count, in the Prometheus text format. Labels come from closed
+//! sets.
+
+use std::fmt::{Display, Write as _};
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use ledger::Log as _;
+use vocab::LogName;
+
+use super::{Routed, cached, with_type};
+use crate::node::{Shared, VERSION};
+
+/// A metric: what the reference says of it.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it only grows while the node runs; a gauge if not.
+    pub counter: bool,
+    /// What it is, with its labels.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($constant:ident $name:literal $counter:literal $help:literal;)*) => {
+        $(const $constant: Family = Family { name: $name, counter: $counter, help: $help };)*
+        /// Every metric, in the order in which they are written.
+        pub const FAMILIES: &[Family] = &[$($constant),*];
+    };
+}
+
+families! {
+    BUILD "tipstaff_build_info" false "Always 1; the label `version` is the program's.";
+    SERVING "tipstaff_serving" false "1 if calls are taken, 0 if the node is stopping, paused or failed.";
+    DECISIONS "tipstaff_decisions_total" true "Decisions by `effect` (allow, deny) and, of denials, the `stage` that made them.";
+    OUTCOMES "tipstaff_outcomes_total" true "What came of permitted calls, by `result`: not-sent, unknown, completed.";
+    REFUSED "tipstaff_refused_total" true "Requests refused before there was anything to decide, by `cause` and the place `at` which.";
+    IN_FLIGHT "tipstaff_calls_in_flight" false "Calls that have no outcome yet.";
+    SESSIONS "tipstaff_sessions_open" false "Sessions of the legacy era that are open.";
+    INSTANCES "tipstaff_instances_active" false "Instances that may act now.";
+    OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
+    ENTRIES "tipstaff_ledger_entries" false "Durable entries, by `log`.";
+    LAG "tipstaff_ledger_checkpoint_lag_entries" false "Durable entries that no published checkpoint covers yet, by `log`.";
+    COMMITS "tipstaff_ledger_commits_total" true "Group commits, each one flush, by `log`.";
+    BYTES "tipstaff_ledger_bytes_total" true "Bytes of entries and sealed parts made durable, by `log`.";
+    QUEUE "tipstaff_ledger_queue" false "Appends that wait for a commit, by `log`.";
+    WRITABLE "tipstaff_ledger_writable" false "1 if the last commit was written, 0 if not, by `log`.";
+    PUBLISHING "tipstaff_ledger_publishing" false "1 if the last checkpoint was published, 0 if not, by `log`.";
+    ANCHORED "tipstaff_anchor_ok" false "1 if the last push to an anchor went through, 0 if not, by the anchor's number in the configuration.";
+    DISK "tipstaff_disk_free_bytes" false "Bytes that may still be written to the data folder's file system.";
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(routes): Routed) -> Response {
+    match routes.blocking(page).await {
+        Some(page) => {
+            let media_type = "text/plain; version=0.0.4; charset=utf-8";
+            cached(with_type(StatusCode::OK, media_type, page), "no-store")
+        }
+        None => with_type(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain; charset=utf-8",
+            "",
+        ),
+    }
+}
+
+/// The page as it is written.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, family: &Family) {
+        let Family {
+            name,
+            counter,
+            help,
+        } = family;
+        let kind = if *counter { "counter" } else { "gauge" };
+        let _infallible = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    /// Label values are words, names and versions of ours: none needs escaping.
+    fn sample(&mut self, family: &Family, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(family.name);
+        for (nth, (label, text)) in labels.iter().enumerate() {
+            let before = if nth == 0 { '{' } else { ',' };
+            let _infallible = write!(self.0, "{before}{label}=\"{text}\"");
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        let _infallible = writeln!(self.0, "{after} {value}");
+    }
+
+    fn one(&mut self, family: &Family, value: impl Display) {
+        self.family(family);
+        self.sample(family, &[], value);
+    }
+}
+
+fn page(shared: &Shared) -> String {
+    let mut page = Page(String::new());
+    page.family(&BUILD);
+    page.sample(&BUILD, &[("version", VERSION)], 1);
+    let plane = &shared.plane;
+    page.one(&SERVING, u8::from(plane.life().check().is_ok()));
+    let counters = plane.metrics();
+    page.family(&DECISIONS);
+    page.sample(&DECISIONS, &[("effect", "allow")], counters.allowed());
+    for (stage, count) in counters.denied() {
+        page.sample(
+            &DECISIONS,
+            &[("effect", "deny"), ("stage", stage.as_str())],
+            count,
+        );
+    }
+    page.family(&OUTCOMES);
+    for (result, count) in ["not-sent", "unknown", "completed"]
+        .iter()
+        .zip(counters.outcomes())
+    {
+        page.sample(&OUTCOMES, &[("result", result)], count);
+    }
+    page.family(&REFUSED);
+    for (cause, at, count) in plane.refusals().totals() {
+        page.sample(&REFUSED, &[("cause", cause), ("at", at)], count);
+    }
+    page.one(&IN_FLIGHT, plane.in_flight());
+    page.one(&SESSIONS, plane.sessions_open());
+    let now = shared.clock.now();
+    let active = plane.control().view(|state| {
+        let instances = state.instances();
+        let active = instances
+            .iter()
+            .filter(|it| state.standing(&it.id, now).active().is_ok());
+        active.count()
+    });
+    page.one(&INSTANCES, active);
+    page.family(&OBSERVING);
+    for served in plane.upstreams() {
+        let observing = served.observe_until().is_some_and(|until| now < until);
+        page.sample(
+            &OBSERVING,
+            &[("upstream", served.name().as_str())],
+            u8::from(observing),
+        );
+    }
+    logs(&mut page, shared);
+    page.family(&ANCHORED);
+    for (nth, anchor) in shared.anchors.states().iter().enumerate() {
+        let nth = nth.to_string();
+        page.sample(
+            &ANCHORED,
+            &[("anchor", &nth)],
+            u8::from(anchor.failure.is_none()),
+        );
+    }
+    page.family(&DISK);
+    if let Ok(free) = store::free_bytes(&shared.config.data) {
+        page.sample(&DISK, &[], free);
+    }
+    page.0
+}
+
+fn logs(page: &mut Page, shared: &Shared) {
+    let logs = LogName::ALL.map(|name| {
+        let health = shared.log(name).health();
+        let reader = shared.log(name).reader();
+        // The file itself says what is published: right after a start the counter does not.
+        let published = reader.checkpoint().ok().flatten();
+        let published = published.map_or(0, |note| super::tiles::published(&note));
+        (name, reader.size().saturating_sub(published), health)
+    });
+    let mut each = |family: &Family, value: &dyn Fn(&store::Health, u64) -> u64| {
+        page.family(family);
+        for (name, lag, health) in &logs {
+            page.sample(family, &[("log", name.as_str())], value(health, *lag));
+        }
+    };
+    each(&ENTRIES, &|health, _| health.entries);
+    each(&LAG, &|_, lag| lag);
+    each(&COMMITS, &|health, _| health.commits);
+    each(&BYTES, &|health, _| health.bytes);
+    each(&QUEUE, &|health, _| {
+        u64::try_from(health.waiting).unwrap_or(u64::MAX)
+    });
+    each(&WRITABLE, &|health, _| u64::from(health.writable));
+    each(&PUBLISHING, &|health, _| u64::from(health.publishing));
+}

@@ -1,0 +1,152 @@
+//! The keys folder: one secret a file, readable by the node's user alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use vocab::rng::RngError;
+use vocab::{LogName, Rng, Secret, rng};
+
+/// Why a key could not be made, written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RngError),
+    /// It could not be made.
+    #[error("no key could be made: {0}")]
+    Generate(String),
+    /// It could not be written.
+    #[error("cannot write the key file `{path}`: {cause}")]
+    Write {
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It could not be read.
+    #[error("cannot read the key file `{path}`: {cause}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It is not a key.
+    #[error("`{path}` does not hold {what}")]
+    Form {
+        /// The file.
+        path: String,
+        /// What it should hold.
+        what: &'static str,
+    },
+}
+
+/// Where a log's signing key lies.
+pub fn log_key(keys: &Path, log: LogName) -> PathBuf {
+    keys.join(format!("{log}.skey"))
+}
+
+/// Where the key that signs tokens lies.
+pub fn token_key(keys: &Path) -> PathBuf {
+    keys.join("token.key")
+}
+
+/// Where the key that wraps the facts' group keys lies.
+pub fn facts_key(keys: &Path) -> PathBuf {
+    keys.join("facts.key")
+}
+
+/// Makes the folder, closed to others.
+pub fn make_folder(path: &Path) -> Result<(), KeyError> {
+    fs::create_dir_all(path)
+        .and_then(|()| restrict(path, 0o700))
+        .map_err(|cause| KeyError::Write {
+            path: path.display().to_string(),
+            cause,
+        })
+}
+
+/// Writes a secret to a new file that only this user can read.
+pub fn write_secret(path: &Path, text: &str) -> Result<(), KeyError> {
+    let write = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        let mut file = options.open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()
+    };
+    write().map_err(|cause| KeyError::Write {
+        path: path.display().to_string(),
+        cause,
+    })
+}
+
+/// Writes 32 fresh random bytes, base 64, to a new file.
+pub fn write_new_seed(path: &Path, rng: &dyn Rng) -> Result<(), KeyError> {
+    let seed = Secret::new(rng::bytes::<32>(rng)?);
+    let text = Secret::new(BASE64.encode(seed.expose()));
+    write_secret(path, text.expose())
+}
+
+/// Reads a secret's text, without its last line break.
+pub fn read_secret(path: &Path) -> Result<Secret<String>, KeyError> {
+    let text = fs::read_to_string(path).map_err(|cause| KeyError::Read {
+        path: path.display().to_string(),
+        cause,
+    })?;
+    let text = Secret::new(text);
+    Ok(Secret::new(text.expose().trim_end().to_owned()))
+}
+
+/// Reads 32 bytes written by [`write_new_seed`].
+pub fn read_seed(path: &Path) -> Result<Secret<[u8; 32]>, KeyError> {
+    let text = read_secret(path)?;
+    let bytes = BASE64
+        .decode(text.expose())
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok());
+    bytes.map(Secret::new).ok_or_else(|| KeyError::Form {
+        path: path.display().to_string(),
+        what: "32 bytes in base 64",
+    })
+}
+
+/// A label of 130 random bits in base 32.
+pub fn random_label(rng: &dyn Rng) -> Result<String, RngError> {
+    Ok(vocab::id::base32(&rng::bytes::<16>(rng)?))
+}
+
+/// Whether others than the owner can read the file.
+pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        Ok(fs::metadata(path)?.permissions().mode() & 0o077 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        fs::metadata(path).map(|_| false)
+    }
+}
+
+fn restrict(path: &Path, mode: u32) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (path, mode);
+        Ok(())
+    }
+}

@@ -1,0 +1,584 @@
+//! A running node: files, register, gateway and listeners, put together and taken apart in order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use gateway::record::{Came, DecisionBody, Effect, OutcomeBody};
+use gateway::upstream::{SandboxMode, Transport as Reach, UpstreamConfig};
+use gateway::{Bounds, Hosts, Parts, Plane, ServedConfig, Settings};
+use ledger::note::Signer;
+use ledger::{Actor, Draft, Entry, Header, Kind, Log, LogReader};
+use policy::UpstreamOptions;
+use register::{Command, Control, Label};
+use store::{
+    DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog, WrappingKey,
+};
+use tokens::{Issuer, IssuerConfig, PrivateKey, PublicUrl};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vocab::{Clock, LogName, Rng};
+
+use crate::config::{Config, Confine, Environment, Transport};
+use crate::{admin, anchor, http, keys, policies};
+
+/// How long calls in flight get to end when the node stops, and again after they are cut.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How often sessions, children and counters are looked after.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often upstreams are asked for their tools.
+const TOOLS_EVERY: Duration = Duration::from_secs(60);
+/// The part of the version that records name.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a node takes from outside, so that tests can give it others.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// The switch that makes storage fail.
+    pub faults: Faults,
+    /// The program that confines stdio children by becoming them; none runs them unconfined.
+    pub confiner: Option<PathBuf>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A key is missing or damaged.
+    #[error(transparent)]
+    Key(#[from] keys::KeyError),
+    /// The data folder or a log cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The control log does not make sense.
+    #[error("the control log cannot be folded: {0}")]
+    Fold(#[from] register::FoldError),
+    /// A change that every start makes was not made.
+    #[error("the start could not be put on record: {0}")]
+    Command(#[from] register::CommandError),
+    /// Recovery did not go through.
+    #[error("calls without an outcome could not be closed: {0}")]
+    Close(String),
+    /// The gateway could not be made.
+    #[error(transparent)]
+    Plane(#[from] gateway::PlaneError),
+    /// An anchor has seen more, or something else, than is here.
+    #[error("the logs are not what was anchored: {0}")]
+    Anchor(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}; is another node running?")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Something else in the configuration.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The URL that clients use.
+    pub url: String,
+    /// The gateway.
+    pub plane: Arc<Plane>,
+    control_log: Arc<FilesLog>,
+    calls_log: Arc<FilesLog>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    state: PathBuf,
+}
+
+/// What handlers of the node's own routes need.
+#[derive(Debug)]
+pub struct Shared {
+    /// The gateway.
+    pub plane: Arc<Plane>,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The control log.
+    pub control_log: Arc<FilesLog>,
+    /// The log of calls.
+    pub calls_log: Arc<FilesLog>,
+    /// The erasable keys of facts.
+    pub keyring: Arc<dyn ledger::Keyring>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// The URL that clients use.
+    pub url: String,
+    /// How the anchors are doing.
+    pub anchors: anchor::Anchors,
+    /// Whether agents may run as the node's own user.
+    pub shared_user: bool,
+}
+
+impl Shared {
+    /// The log of that name.
+    pub fn log(&self, name: LogName) -> &Arc<FilesLog> {
+        match name {
+            LogName::Control => &self.control_log,
+            LogName::Calls => &self.calls_log,
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node.
+    pub async fn start(
+        config: Config,
+        listen: Option<SocketAddr>,
+        deps: Deps,
+    ) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let Deps {
+            clock,
+            rng,
+            faults,
+            confiner,
+        } = deps;
+        let dir = DataDir::open(&config.data)?;
+        let boot = clock.now();
+        let epoch = next_epoch(&config.data)?;
+        let open = |name: LogName, publish_every| -> Result<Arc<FilesLog>, StartError> {
+            let text = keys::read_secret(&keys::log_key(&config.keys, name))?;
+            let signer: Signer = text.expose().parse().map_err(|_| keys::KeyError::Form {
+                path: keys::log_key(&config.keys, name).display().to_string(),
+                what: "a signed-note private key",
+            })?;
+            let header = Header {
+                trust_domain: config.trust_domain.clone(),
+                node: config.node.clone(),
+                epoch,
+                key: signer.verifier().key_name(),
+            };
+            let options = LogOptions {
+                name,
+                signer,
+                header,
+                clock: Arc::clone(&clock),
+                faults: faults.clone(),
+                publish_every,
+            };
+            Ok(Arc::new(FilesLog::open(&dir, options)?))
+        };
+        let control_log = open(LogName::Control, None)?;
+        let calls_log = open(LogName::Calls, Some(Duration::from_secs(1)))?;
+        let anchors = anchor::Anchors::new(&config.ledger.anchors);
+        anchors
+            .compare(&config, &*control_log, &*calls_log)
+            .map_err(StartError::Anchor)?;
+        let blobs: Arc<dyn ledger::Blobs> =
+            Arc::new(FileBlobs::open(&config.data).with_faults(faults.clone()));
+        let wrapping = keys::read_seed(&keys::facts_key(&config.keys))?;
+        let keyring: Arc<dyn ledger::Keyring> = Arc::new(
+            FileKeyring::open(
+                &config.data,
+                Some(WrappingKey::from_bytes(*wrapping.expose())),
+            )
+            .map_err(|error| StartError::Unusable(error.to_string()))?
+            .with_faults(faults.clone()),
+        );
+        let control = Control::open(
+            Arc::clone(&control_log) as Arc<dyn Log>,
+            Arc::clone(&blobs),
+            Arc::clone(&keyring),
+            Arc::clone(&clock),
+            Arc::clone(&rng),
+            register::Settings::default(),
+        )?;
+        let node_actor = Actor::node(&config.node);
+        let closed = close_open(
+            &*calls_log,
+            &node_actor,
+            control.view(register::State::size),
+        )
+        .await?;
+        if closed > 0 {
+            tracing::warn!(
+                "{closed} calls were in flight when the node last ended; their outcome is unknown"
+            );
+        }
+        let shared_user = is_shared_user();
+        let started = Command::NodeStarted {
+            version: label(VERSION)?,
+            shared_user,
+            development: config.environment == Environment::Development,
+        };
+        control.execute(node_actor.clone(), started).await?;
+
+        let address = listen.unwrap_or(config.listen);
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|cause| StartError::Listen {
+                address: address.to_string(),
+                cause,
+            })?;
+        let address = listener.local_addr().map_err(|cause| StartError::Listen {
+            address: address.to_string(),
+            cause,
+        })?;
+        let url = config
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}", reachable(address)));
+        let public_url: PublicUrl = url
+            .parse()
+            .map_err(|error: tokens::PublicUrlError| StartError::Unusable(error.to_string()))?;
+        let seed = keys::read_seed(&keys::token_key(&config.keys))?;
+        let known: std::collections::BTreeSet<_> = config.upstreams.keys().cloned().collect();
+        let issuer = Issuer::new(IssuerConfig {
+            public_url: public_url.clone(),
+            token_key: PrivateKey::from_seed(&seed),
+            actor: node_actor.clone(),
+            clock: Arc::clone(&clock),
+            rng: Arc::clone(&rng),
+            control: Arc::clone(&control),
+            boot,
+            upstreams: Box::new(move |name| known.contains(name)),
+        })
+        .await
+        .map_err(|error| StartError::Unusable(format!("the token key: {error}")))?;
+        let parts = Parts {
+            settings: Settings {
+                node: config.node.clone(),
+                show_policies: config.show_policies,
+                bounds: Bounds {
+                    calls_per_minute: config.limits.calls_per_minute,
+                    same_denials: config.limits.same_denials,
+                    calls_in_flight: config.limits.calls_in_flight,
+                },
+            },
+            clock: Arc::clone(&clock),
+            rng: Arc::clone(&rng),
+            control: Arc::clone(&control),
+            calls: Arc::clone(&calls_log) as Arc<dyn Log>,
+            keyring: Arc::clone(&keyring),
+            blobs,
+            issuer: Arc::new(issuer),
+            hosts: Hosts::new(
+                address,
+                &url,
+                &config.allowed_hosts,
+                &config.allowed_origins,
+            ),
+            upstreams: served(&config, confiner.as_deref())?,
+            public_url,
+        };
+        let plane = Plane::new(parts).await?;
+        let shared = Arc::new(Shared {
+            plane: Arc::clone(&plane),
+            config: Arc::clone(&config),
+            control_log: Arc::clone(&control_log),
+            calls_log: Arc::clone(&calls_log),
+            keyring,
+            clock: Arc::clone(&clock),
+            rng,
+            url: url.clone(),
+            anchors,
+            shared_user,
+        });
+        if let Err(error) = policies::activate_at_start(&shared).await {
+            tracing::error!("The policy files are not in force: {error}");
+        }
+        // Proofs made in this second or before are refused, since a process that ran until now may
+        // have taken them; so nobody is served before the next.
+        let next_second = vocab::Time::from_secs(boot.as_secs() + 1);
+        tokio::time::sleep(next_second.since(clock.now())).await;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let app = Router::new()
+            .merge(http::router(Arc::clone(&shared)))
+            .merge(gateway::router(Arc::clone(&plane)));
+        tasks.spawn(serve(listener, app, stop.clone()));
+        admin::listen(&shared, &tasks, &stop).map_err(|cause| StartError::Listen {
+            address: admin::socket_path(&config.data).display().to_string(),
+            cause,
+        })?;
+        tasks.spawn(policies::watch(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
+        for upstream in plane.upstreams() {
+            tasks.spawn(list_tools(
+                Arc::clone(&plane),
+                Arc::clone(upstream),
+                stop.clone(),
+            ));
+        }
+        let state = config.data.join("node.json");
+        let socket = admin::socket_path(&config.data);
+        let text = serde_json::json!({
+            "url": url, "admin": socket, "pid": std::process::id(), "version": VERSION,
+        });
+        std::fs::write(&state, format!("{text}\n"))
+            .map_err(|error| StartError::Unusable(format!("cannot write node.json: {error}")))?;
+        Ok(Self {
+            address,
+            url,
+            plane,
+            control_log,
+            calls_log,
+            tasks,
+            stop,
+            state,
+        })
+    }
+
+    /// Stops: nothing new is accepted, what is in flight ends or is cut, all of it is on record.
+    pub async fn stop(self) -> Result<(), String> {
+        self.stop.cancel();
+        self.plane.stop(STOP_GRACE).await;
+        self.tasks.close();
+        let _late = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
+        let actor = Actor::node(self.plane.node_name());
+        let stopped = self
+            .plane
+            .control()
+            .execute(actor, Command::NodeStopped)
+            .await;
+        let _gone = std::fs::remove_file(&self.state);
+        let (control, calls) = (self.control_log, self.calls_log);
+        let closed = tokio::task::spawn_blocking(move || {
+            calls
+                .close()
+                .and(control.close())
+                .map_err(|error| error.to_string())
+        });
+        closed.await.map_err(|error| error.to_string())??;
+        stopped.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+    let served = axum::serve(listener, app)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(error = %error, "The HTTP listener failed");
+    }
+}
+
+async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(SWEEP_EVERY))
+        .await
+        .is_some()
+    {
+        plane.sweep().await;
+    }
+}
+
+/// Reads an upstream's tools at the start and from time to time.
+async fn list_tools(plane: Arc<Plane>, served: Arc<gateway::Served>, stop: CancellationToken) {
+    loop {
+        let name = served.name();
+        match stop.run_until_cancelled(plane.refresh_tools(&served)).await {
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::warn!(upstream.name = %name, error, "The tools of upstream {name} could not be read");
+            }
+        }
+        if stop
+            .run_until_cancelled(tokio::time::sleep(TOOLS_EVERY))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}
+
+fn label(text: &str) -> Result<Label, StartError> {
+    text.parse()
+        .map_err(|_| StartError::Unusable(format!("`{text}` is not a label")))
+}
+
+/// An address that a client on this machine can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::from(([127, 0, 0, 1], address.port()))
+    } else {
+        address
+    }
+}
+
+/// The number of this start: one more than the last entry's.
+fn next_epoch(data: &Path) -> Result<u64, StartError> {
+    let mut last = 0;
+    for name in LogName::ALL {
+        let Ok(log) = OfflineLog::open(data, name) else {
+            continue;
+        };
+        let Some(index) = log.size().checked_sub(1) else {
+            continue;
+        };
+        let bytes = log.entry(index).map_err(|error| {
+            StartError::Unusable(format!("the last entry of `{name}`: {error}"))
+        })?;
+        let entry = Entry::parse(&bytes).map_err(|error| {
+            StartError::Unusable(format!("the last entry of `{name}`: {error}"))
+        })?;
+        last = last.max(entry.epoch);
+    }
+    Ok(last + 1)
+}
+
+/// Whether an agent on this machine may well run as the node's own user: it does unless the node
+/// has a user of its own, which service managers give it.
+pub fn is_shared_user() -> bool {
+    #[cfg(unix)]
+    {
+        let uid = rustix::process::getuid().as_raw();
+        uid == 0 || uid >= 1000
+    }
+    #[cfg(not(unix))]
+    {
+        true
+    }
+}
+
+/// Closes intents that a crash left without an outcome: their result is unknown, and says so.
+async fn close_open(
+    calls: &dyn Log,
+    actor: &Actor,
+    control_size: u64,
+) -> Result<usize, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Close(error.to_string());
+    let reader = calls.reader();
+    let size = reader.size();
+    let mut from = size;
+    for index in (0..size).rev() {
+        let bytes = reader.entry(index).map_err(|error| failed(&error))?;
+        let entry = Entry::parse(&bytes).map_err(|error| failed(&error))?;
+        if entry.kind == Kind::Decision {
+            let body: DecisionBody =
+                serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
+            from = body.open_from;
+            break;
+        }
+        if entry.kind == Kind::Barrier && entry.body.get().contains("\"cause\":\"start\"") {
+            break;
+        }
+    }
+    let mut open = std::collections::BTreeSet::new();
+    for index in from..size {
+        let bytes = reader.entry(index).map_err(|error| failed(&error))?;
+        let entry = Entry::parse(&bytes).map_err(|error| failed(&error))?;
+        match entry.kind {
+            Kind::Decision => {
+                let body: DecisionBody =
+                    serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
+                if body.effect == Effect::Allow {
+                    open.insert(index);
+                }
+            }
+            Kind::Outcome => {
+                let body: OutcomeBody =
+                    serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
+                open.remove(&body.decision);
+            }
+            _ => {}
+        }
+    }
+    let count = open.len();
+    let mut drafts = Vec::new();
+    for decision in open {
+        let body = OutcomeBody {
+            decision,
+            result: Came::Unknown,
+            cause: Some("node-ended".to_owned()),
+            is_error: None,
+            said: None,
+            delivered: None,
+            salt: None,
+        };
+        drafts
+            .push(Draft::new(Kind::Outcome, actor.clone(), &body).map_err(|error| failed(&error))?);
+    }
+    let barrier = gateway::record::BarrierBody {
+        control_size,
+        cause: "start".to_owned(),
+    };
+    drafts
+        .push(Draft::new(Kind::Barrier, actor.clone(), &barrier).map_err(|error| failed(&error))?);
+    calls.append(drafts).await.map_err(|error| failed(&error))?;
+    Ok(count)
+}
+
+/// The upstreams of a configuration.
+fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>, StartError> {
+    let mut all = Vec::new();
+    for (name, upstream) in &config.upstreams {
+        let transport = match &upstream.transport {
+            Transport::Stdio { command, env, cwd } => {
+                let mut resolved = Vec::new();
+                for (key, reference) in env {
+                    let value = reference.resolve().map_err(|why| {
+                        StartError::Unusable(format!("upstream.{name}.env.{key}: {why}"))
+                    })?;
+                    resolved.push((key.clone(), value));
+                }
+                Reach::Stdio {
+                    command: command.clone(),
+                    env: resolved,
+                    cwd: cwd.clone(),
+                }
+            }
+            Transport::Http { url } => Reach::Http {
+                url: url.parse().map_err(|_| {
+                    StartError::Unusable(format!("upstream.{name}.url: `{url}` is not a URL"))
+                })?,
+            },
+        };
+        let sandbox = match (upstream.confine, confiner) {
+            (Confine::Off, _) | (Confine::IfAvailable, None) => SandboxMode::Off,
+            (Confine::Required, None) => {
+                return Err(StartError::Unusable(format!(
+                    "upstream.{name}.confine: \"required\", and nothing can confine here"
+                )));
+            }
+            (Confine::IfAvailable, Some(exe)) => SandboxMode::Reexec {
+                exe: exe.to_path_buf(),
+                required: false,
+            },
+            (Confine::Required, Some(exe)) => SandboxMode::Reexec {
+                exe: exe.to_path_buf(),
+                required: true,
+            },
+        };
+        all.push(ServedConfig {
+            upstream: UpstreamConfig {
+                name: name.clone(),
+                transport,
+                shared: upstream.shared,
+                call_timeout: upstream.timeout,
+                start_timeout: upstream.start_timeout,
+                data_dir: config.data.clone(),
+                keys_dir: config.keys.clone(),
+                read_only: vec![config.path.clone(), config.policies.clone()],
+                sandbox,
+            },
+            options: UpstreamOptions {
+                allow_undeclared: upstream.allow_undeclared,
+                allow_noncanonical: upstream.allow_noncanonical,
+                path_args: upstream.path_arguments.clone(),
+                url_args: upstream.url_arguments.clone(),
+            },
+            observe_until: upstream.observe_until,
+        });
+    }
+    Ok(all)
+}

@@ -1,0 +1,331 @@
+//! The policy files: read, judged, tested, and put in force.
+//!
+//! A file is a proposal. What runs is a set that was activated, on record with its author and
+//! what its test cases came to. On a development node the files activate themselves.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::Actor;
+use policy::{Diagnostic, PolicyFile, PolicySet, Severity, cases};
+use register::TestResults;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use vocab::{AdminId, Digest};
+
+use crate::config::Environment;
+use crate::node::Shared;
+
+/// How often a development node looks whether a file was edited.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// Longest policy or case file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a look at the policy files found.
+#[derive(Debug, Serialize)]
+pub struct CheckReport {
+    /// Whether the set could be activated.
+    pub valid: bool,
+    /// The set's digest, if it parses.
+    pub set: Option<Digest>,
+    /// How many policies it has.
+    pub policies: usize,
+    /// What there is to say.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What the test cases came to.
+#[derive(Debug, Serialize)]
+pub struct TestReport {
+    /// Cases that came out as expected.
+    pub passed: u32,
+    /// Cases that did not.
+    pub failed: u32,
+    /// What each came to.
+    pub cases: Vec<cases::CaseResult>,
+    /// What is wrong with the files.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A set that was put in force.
+#[derive(Debug, Serialize)]
+pub struct Applied {
+    /// Its digest.
+    pub set: Digest,
+    /// How many policies it has.
+    pub policies: usize,
+    /// Who proposed it.
+    pub author: AdminId,
+    /// What its cases came to.
+    pub passed: u32,
+    /// What its cases came to.
+    pub failed: u32,
+}
+
+/// Why a set was not put in force. The one that was stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A file cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The files are not a valid set.
+    #[error("the policies are not valid, so what was in force stays in force:\n{}", lines(.0))]
+    Invalid(Vec<Diagnostic>),
+    /// Cases failed.
+    #[error("{} of the test cases failed, so what was in force stays in force:\n{}", .0.failed, failures(.0))]
+    Tests(Box<TestReport>),
+    /// It could not be put on record.
+    #[error(transparent)]
+    Plane(#[from] gateway::PlaneError),
+}
+
+fn lines(diagnostics: &[Diagnostic]) -> String {
+    diagnostics
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn failures(report: &TestReport) -> String {
+    let failed = report.cases.iter().filter(|case| !case.passed);
+    let told = failed.map(|case| {
+        let mismatch = case.mismatch.as_deref().unwrap_or_default();
+        format!("{}:{}: {}: {mismatch}", case.file, case.line, case.name)
+    });
+    told.collect::<Vec<_>>().join("\n")
+}
+
+/// The files of a policy folder: policies and test cases.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Files {
+    policies: Vec<PolicyFile>,
+    cases: Vec<PolicyFile>,
+}
+
+impl Files {
+    /// Reads `*.cedar` and `*.test.yaml` of a folder, and of `tests/` in it.
+    pub fn read(folder: &Path) -> Result<Self, String> {
+        let mut files = Self::default();
+        files.read_folder(folder, "")?;
+        let tests = folder.join("tests");
+        if tests.is_dir() {
+            files.read_folder(&tests, "tests/")?;
+        }
+        files.policies.sort_by(|a, b| a.name.cmp(&b.name));
+        files.cases.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
+    fn read_folder(&mut self, folder: &Path, prefix: &str) -> Result<(), String> {
+        let told = |error: std::io::Error| format!("cannot read `{}`: {error}", folder.display());
+        for entry in std::fs::read_dir(folder).map_err(told)? {
+            let path = entry.map_err(told)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            let is_policy = name.ends_with(".cedar");
+            let is_case = name.ends_with(".test.yaml")
+                || (!prefix.is_empty() && (name.ends_with(".yaml") || name.ends_with(".yml")));
+            if name.starts_with('.') || !(is_policy || is_case) || !path.is_file() {
+                continue;
+            }
+            let told = |error: std::io::Error| format!("cannot read `{}`: {error}", path.display());
+            if std::fs::metadata(&path).map_err(told)?.len() > FILE_BYTES_MAX {
+                let path = path.display();
+                return Err(format!("`{path}` is longer than {FILE_BYTES_MAX} bytes"));
+            }
+            let text = std::fs::read_to_string(&path).map_err(told)?;
+            let file = PolicyFile {
+                name: format!("{prefix}{name}"),
+                text,
+            };
+            if is_policy {
+                self.policies.push(file)
+            } else {
+                self.cases.push(file)
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is no policy at all.
+    pub fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+}
+
+fn parsed(files: &Files) -> Result<PolicySet, Vec<Diagnostic>> {
+    PolicySet::parse(files.policies.clone())
+}
+
+/// Judges the policy files against the tools that are known.
+pub async fn check(shared: &Shared) -> Result<CheckReport, String> {
+    Ok(judged(shared, &Files::read(&shared.config.policies)?))
+}
+
+fn judged(shared: &Shared, files: &Files) -> CheckReport {
+    match parsed(files) {
+        Err(diagnostics) => CheckReport {
+            valid: false,
+            set: None,
+            policies: 0,
+            diagnostics,
+        },
+        Ok(set) => {
+            let diagnostics = shared.plane.trial(&set).diagnostics().to_vec();
+            CheckReport {
+                valid: !diagnostics.iter().any(|it| it.severity == Severity::Error),
+                set: Some(set.digest()),
+                policies: set.len(),
+                diagnostics,
+            }
+        }
+    }
+}
+
+/// Runs the test cases beside the policy files.
+pub async fn test(shared: &Shared) -> Result<TestReport, String> {
+    let files = Files::read(&shared.config.policies)?;
+    match parsed(&files) {
+        Err(diagnostics) => Ok(TestReport {
+            passed: 0,
+            failed: 0,
+            cases: Vec::new(),
+            diagnostics,
+        }),
+        Ok(set) => Ok(tested(shared, &files, &set)),
+    }
+}
+
+fn tested(shared: &Shared, files: &Files, set: &PolicySet) -> TestReport {
+    let engine = shared.plane.trial(set);
+    let mut report = TestReport {
+        passed: 0,
+        failed: 0,
+        cases: Vec::new(),
+        diagnostics: Vec::new(),
+    };
+    for file in &files.cases {
+        match cases::parse(&file.name, &file.text) {
+            Err(diagnostics) => report.diagnostics.extend(diagnostics),
+            Ok(cases) => {
+                for result in cases::run(&engine, &cases) {
+                    let counter = if result.passed {
+                        &mut report.passed
+                    } else {
+                        &mut report.failed
+                    };
+                    *counter += 1;
+                    report.cases.push(result);
+                }
+            }
+        }
+    }
+    report
+}
+
+/// Puts the policy files in force.
+pub async fn apply(shared: &Shared, actor: Actor, author: AdminId) -> Result<Applied, ApplyError> {
+    let files = Files::read(&shared.config.policies).map_err(ApplyError::Unreadable)?;
+    apply_files(shared, &files, actor, author).await
+}
+
+async fn apply_files(
+    shared: &Shared,
+    files: &Files,
+    actor: Actor,
+    author: AdminId,
+) -> Result<Applied, ApplyError> {
+    let set = parsed(files).map_err(ApplyError::Invalid)?;
+    let report = judged(shared, files);
+    if !report.valid {
+        return Err(ApplyError::Invalid(report.diagnostics));
+    }
+    let tests = tested(shared, files, &set);
+    if !tests.diagnostics.is_empty() {
+        return Err(ApplyError::Invalid(tests.diagnostics));
+    }
+    if tests.failed > 0 {
+        return Err(ApplyError::Tests(Box::new(tests)));
+    }
+    let results = TestResults {
+        passed: tests.passed,
+        failed: tests.failed,
+    };
+    let digest = shared
+        .plane
+        .activate(actor, &set, author.clone(), results)
+        .await?;
+    tracing::info!("Policy set {digest} is in force: {} policies", set.len());
+    Ok(Applied {
+        set: digest,
+        policies: set.len(),
+        author,
+        passed: tests.passed,
+        failed: tests.failed,
+    })
+}
+
+/// The node itself, as the author of what a development node activates by itself.
+fn self_author() -> AdminId {
+    #[expect(clippy::expect_used, reason = "a constant that is a valid name")]
+    "file-edit".parse().expect("a valid name")
+}
+
+/// At the start: what was in force stays; a development node takes the files as they are.
+pub async fn activate_at_start(shared: &Arc<Shared>) -> Result<(), ApplyError> {
+    if shared.config.environment == Environment::Production {
+        return Ok(());
+    }
+    let files = Files::read(&shared.config.policies).map_err(ApplyError::Unreadable)?;
+    reconsider(shared, &files).await
+}
+
+/// Activates `files` if they are something else than what is in force.
+async fn reconsider(shared: &Arc<Shared>, files: &Files) -> Result<(), ApplyError> {
+    let (in_force, _) = shared.plane.policy_status();
+    let set = parsed(files).map_err(ApplyError::Invalid)?;
+    if in_force == Some(set.digest()) {
+        return Ok(());
+    }
+    let actor = Actor::node(&shared.config.node);
+    apply_files(shared, files, actor, self_author())
+        .await
+        .map(|_| ())
+}
+
+/// On a development node: activates edited files within a second.
+pub async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
+    if shared.config.environment == Environment::Production {
+        return;
+    }
+    let read = || Files::read(&shared.config.policies);
+    let mut seen = read().ok();
+    // What failed for a reason outside the files (a tool list that was not there yet) is tried
+    // again when the engine may see it otherwise.
+    let mut refused_at = None;
+    while stop
+        .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
+        .await
+        .is_some()
+    {
+        let now = read();
+        let tools = shared.plane.tools_generation();
+        let edited = now.as_ref().ok() != seen.as_ref();
+        if !edited && refused_at.is_none_or(|generation| generation == tools) {
+            continue;
+        }
+        let outcome = match &now {
+            Ok(files) => reconsider(&shared, files).await,
+            Err(error) => Err(ApplyError::Unreadable(error.clone())),
+        };
+        seen = now.ok();
+        refused_at = None;
+        if let Err(error) = outcome {
+            tracing::error!("The edited policy files are not in force: {error}");
+            refused_at = Some(tools);
+        }
+    }
+}
