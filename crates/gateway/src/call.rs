@@ -711,10 +711,14 @@ async fn answer(
     };
     let is_error = response.is_error() || response.is_tool_error();
     let decided = decision.raw();
-    let edits = [
-        ReplyEdit::StripOwn,
-        ReplyEdit::Meta(meta::DECISION, Some(decided.borrowed())),
-    ];
+    let mut edits = vec![ReplyEdit::StripOwn];
+    // The others answer with an empty result, which clients may insist on.
+    if matches!(
+        call.request.method(),
+        Method::ToolsCall | Method::ResourcesRead | Method::PromptsGet | Method::Complete
+    ) {
+        edits.push(ReplyEdit::Meta(meta::DECISION, Some(decided.borrowed())));
+    }
     let delivered = match route.response(&response, back, &edits, call.request.method()) {
         Ok(delivered) => delivered,
         Err(error) => {

@@ -206,7 +206,8 @@ impl From<'_> {
 
     async fn modern(self, request: Request) -> Result<HttpResponse, Turned> {
         let method = request.method();
-        if !method.is_for_servers() || !method.is_in(ProtocolVersion::LATEST) {
+        let known = !matches!(method, Method::Other(_));
+        if !known || !method.is_for_servers() || !method.is_in(ProtocolVersion::LATEST) {
             let error = ProtocolError::no_method(method);
             return Err(self.turned(&error, Era::Modern, Some(&request.id())));
         }
@@ -271,7 +272,7 @@ impl From<'_> {
             return Ok(json(StatusCode::OK, body));
         }
         let known = !matches!(method, Method::Other(_));
-        if known && (!method.is_for_servers() || !method.is_in(ProtocolVersion::LATEST_LEGACY)) {
+        if !known || !method.is_for_servers() || !method.is_in(ProtocolVersion::LATEST_LEGACY) {
             let error = ProtocolError::no_method(method);
             return Err(self.turned(&error, Era::Legacy, Some(&request.id())));
         }

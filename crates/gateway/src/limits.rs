@@ -56,7 +56,12 @@ impl Limiter {
     }
 
     /// Takes one call from the agent's budget, or says why not.
-    pub(crate) fn admit(&self, agent: &AgentId, per_minute: Option<u32>, now: Duration) -> Option<String> {
+    pub(crate) fn admit(
+        &self,
+        agent: &AgentId,
+        per_minute: Option<u32>,
+        now: Duration,
+    ) -> Option<String> {
         let limit = per_minute.unwrap_or(self.bounds.calls_per_minute);
         if limit == 0 {
             return None;
@@ -85,7 +90,12 @@ impl Limiter {
     }
 
     /// Notes a denial; once the same one has come too often, says what the agent is to be told.
-    pub(crate) fn denied(&self, instance: &InstanceId, what: Digest, now: Duration) -> Option<String> {
+    pub(crate) fn denied(
+        &self,
+        instance: &InstanceId,
+        what: Digest,
+        now: Duration,
+    ) -> Option<String> {
         let limit = self.bounds.same_denials;
         if limit == 0 {
             return None;
@@ -120,7 +130,10 @@ impl Limiter {
     }
 
     /// A place among the instance's calls in flight, held until it is dropped.
-    pub(crate) fn depart(self: &std::sync::Arc<Self>, instance: &InstanceId) -> Result<InFlight, String> {
+    pub(crate) fn depart(
+        self: &std::sync::Arc<Self>,
+        instance: &InstanceId,
+    ) -> Result<InFlight, String> {
         let limit = self.bounds.calls_in_flight;
         let mut flights = lock(&self.flights);
         let count = flights.entry(instance.clone()).or_insert(0);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use mcp::frame::ReplyEdit;
 use mcp::method::List;
-use mcp::{Era, Frame, Json, Method, Raw, Response};
+use mcp::{Era, Frame, Json, Method, ProtocolVersion, Raw, Response};
 use policy::InstanceFacts;
 
 use crate::answer::{Answer, Event, Out};
@@ -178,6 +178,11 @@ async fn answered(
 ) -> Answer {
     let method = call.request.method();
     let mut edits = vec![ReplyEdit::StripOwn];
+    if *method == Method::Discover {
+        // The versions that a client may speak are those that the gateway speaks.
+        let served = ProtocolVersion::SERVED.map(ProtocolVersion::as_str);
+        edits.push(ReplyEdit::Set("supportedVersions", Raw::of(&served).ok()));
+    }
     let (mut listed, mut shown) = (0, 0);
     let keep;
     if let Some(list) = method.list()
