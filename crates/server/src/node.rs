@@ -181,11 +181,11 @@ impl Node {
             .compare(&config, &*control_log, &*calls_log)
             .map_err(StartError::Anchor)?;
         let blobs: Arc<dyn ledger::Blobs> =
-            Arc::new(FileBlobs::open(&config.data).with_faults(faults.clone()));
+            Arc::new(FileBlobs::open(&config.data.join("blobs")).with_faults(faults.clone()));
         let wrapping = keys::read_seed(&keys::facts_key(&config.keys))?;
         let keyring: Arc<dyn ledger::Keyring> = Arc::new(
             FileKeyring::open(
-                &config.data,
+                &config.data.join("keyring"),
                 Some(WrappingKey::from_bytes(*wrapping.expose())),
             )
             .map_err(|error| StartError::Unusable(error.to_string()))?
