@@ -1,0 +1,168 @@
+//! Agents with their keys, and the tokens they get.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokens::{AgentKey, DpopKey, PublicUrl, Resource};
+use vocab::Clock as _;
+
+use crate::client::{Legacy, Modern};
+use crate::wire::{Ask, Wire};
+
+/// A registered agent and the key that starts its instances.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    wire: Arc<Wire>,
+    key: Arc<AgentKey>,
+    purpose: String,
+}
+
+impl Agent {
+    pub(crate) fn new(wire: &Arc<Wire>, key: AgentKey, purpose: &str) -> Self {
+        Self {
+            wire: Arc::clone(wire),
+            key: Arc::new(key),
+            purpose: purpose.to_owned(),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.key.agent.as_str()
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &AgentKey {
+        &self.key
+    }
+
+    /// The same agent, acting for another purpose.
+    #[must_use]
+    pub fn acting_for(&self, purpose: &str) -> Self {
+        Self {
+            purpose: purpose.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// A fresh key to prove possession of.
+    pub fn fresh_key(&self) -> Arc<DpopKey> {
+        Arc::new(DpopKey::generate(&*self.wire.rng).unwrap())
+    }
+
+    /// The request for a token; a bearer token without a key.
+    pub fn token_request(&self, upstream: &str, key: Option<&DpopKey>) -> Ask {
+        let (now, rng) = (self.wire.clock.now(), &*self.wire.rng);
+        let url: PublicUrl = self.wire.public_url.parse().unwrap();
+        let resource = Resource::new(&url, upstream.parse().unwrap());
+        let form = self
+            .key
+            .token_form(&self.purpose.parse().unwrap(), &resource, now, rng);
+        let ask = Ask::new(&self.wire, "POST", "/oauth/token")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.unwrap());
+        match key {
+            None => ask,
+            Some(key) => {
+                let proof = key.proof("POST", &url.token_endpoint(), None, now, rng);
+                ask.header("dpop", proof.unwrap())
+            }
+        }
+    }
+
+    /// A token bound to `key`; the instance that proved that key before goes on.
+    pub async fn token_by(&self, upstream: &str, key: &Arc<DpopKey>) -> Token {
+        self.take(upstream, Some(Arc::clone(key))).await
+    }
+
+    /// A token bound to a fresh key: a new instance.
+    pub async fn token(&self, upstream: &str) -> Token {
+        self.take(upstream, Some(self.fresh_key())).await
+    }
+
+    /// A bearer token: a new instance.
+    pub async fn bearer(&self, upstream: &str) -> Token {
+        self.take(upstream, None).await
+    }
+
+    async fn take(&self, upstream: &str, key: Option<Arc<DpopKey>>) -> Token {
+        let answer = self.token_request(upstream, key.as_deref()).send().await;
+        assert_eq!(answer.status, 200, "no token: {}", answer.text());
+        let response = answer.json();
+        let text = |name: &str| response[name].as_str().unwrap().to_owned();
+        Token {
+            wire: Arc::clone(&self.wire),
+            key,
+            upstream: upstream.to_owned(),
+            access_token: text("access_token"),
+            instance: text("instance"),
+            response,
+        }
+    }
+}
+
+/// An access token of one instance for one upstream.
+#[derive(Debug, Clone)]
+pub struct Token {
+    wire: Arc<Wire>,
+    key: Option<Arc<DpopKey>>,
+    upstream: String,
+    /// The token.
+    pub access_token: String,
+    /// The instance.
+    pub instance: String,
+    /// All that the token endpoint said.
+    pub response: Value,
+}
+
+impl Token {
+    /// The key that it is bound to.
+    pub fn key(&self) -> Option<&Arc<DpopKey>> {
+        self.key.as_ref()
+    }
+
+    /// The upstream's path.
+    pub fn path(&self) -> String {
+        format!("/mcp/{}", self.upstream)
+    }
+
+    /// What a proof for the upstream names.
+    pub fn uri(&self) -> String {
+        format!("{}{}", self.wire.public_url, self.path())
+    }
+
+    /// A fresh proof for a request to the upstream.
+    pub fn proof(&self, method: &str) -> String {
+        let key = self.key.as_ref().expect("a bound token");
+        let now = self.wire.clock.now();
+        let token = Some(self.access_token.as_str());
+        key.proof(method, &self.uri(), token, now, &*self.wire.rng)
+            .unwrap()
+    }
+
+    /// A request to the upstream with good credentials.
+    pub fn ask(&self, method: &str) -> Ask {
+        let ask = Ask::new(&self.wire, method, &self.path());
+        match &self.key {
+            None => ask.header("authorization", format!("Bearer {}", self.access_token)),
+            Some(_) => ask
+                .header("authorization", format!("DPoP {}", self.access_token))
+                .header("dpop", self.proof(method)),
+        }
+    }
+
+    /// A client of 2026-07-28.
+    pub fn modern(&self) -> Modern {
+        Modern::new(self.clone())
+    }
+
+    /// A client of 2025-11-25 with a session.
+    pub async fn legacy(&self) -> Legacy {
+        Legacy::open(self.clone(), "2025-11-25").await
+    }
+
+    /// A client of an older revision with a session.
+    pub async fn legacy_of(&self, version: &str) -> Legacy {
+        Legacy::open(self.clone(), version).await
+    }
+}

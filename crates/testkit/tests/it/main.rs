@@ -1,0 +1,4 @@
+//! Everything at once: the whole node in process, real HTTP, real files, scripted upstreams.
+
+#[cfg(test)]
+mod walk;
