@@ -1,0 +1,334 @@
+//! `tipstaff ledger …`: the logs from their files alone, without a node and beside a running one.
+//!
+//! `verify`, `proof` and `export` need the public keys; `replay` needs the key that opens the
+//! facts, too.
+
+mod replay;
+mod verify;
+
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ledger::note::Verifier;
+use ledger::proof::ProveError;
+use ledger::tlog_proof::{MakeError, TlogProof};
+use ledger::{Entry, LogReader, ReadError, hash};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use store::OfflineLog;
+use vocab::{Digest, LogName};
+
+use crate::cli::{Cli, LedgerCommand, LedgerFiles};
+use crate::config::{Config, ConfigError};
+use crate::{keys, output};
+
+pub use replay::{Difference, Replayed, replay};
+pub use verify::{Checked, LogCheck, verify};
+
+/// Why a command had no result.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// No `--data`, and no configuration that says where the data lies.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Not an entry's name.
+    #[error("`{0}` is not an entry: an index in `calls` such as `17`, or `control/3`")]
+    Index(String),
+    /// A public key is missing or damaged.
+    #[error("the public key of `{log}` cannot be had from `{path}`: {cause}")]
+    Vkey {
+        /// The log.
+        log: LogName,
+        /// The file.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// A log cannot be opened.
+    #[error("the log `{log}` cannot be opened: {cause}")]
+    Open {
+        /// The log.
+        log: LogName,
+        /// Why.
+        cause: String,
+    },
+    /// Something in a log cannot be read.
+    #[error("{log}: {cause}")]
+    Read {
+        /// The log.
+        log: LogName,
+        /// Why.
+        cause: ReadError,
+    },
+    /// Past the end.
+    #[error("there is no entry {log}/{index}; that log has {size} entries")]
+    Absent {
+        /// The log.
+        log: LogName,
+        /// What was asked for.
+        index: u64,
+        /// How many there are.
+        size: u64,
+    },
+    /// Durable, and nothing signed vouches for it yet.
+    #[error(
+        "{log}/{index} is on record, but the checkpoint covers {signed} entries so far; a running \
+         node signs the next within a second, and a stopped one when it starts"
+    )]
+    Unsigned {
+        /// The log.
+        log: LogName,
+        /// The entry.
+        index: u64,
+        /// What is signed.
+        signed: u64,
+    },
+    /// No proof could be made, or it does not hold.
+    #[error("{log}/{index} cannot be proved: {cause}")]
+    Proof {
+        /// The log.
+        log: LogName,
+        /// The entry.
+        index: u64,
+        /// Why.
+        cause: String,
+    },
+    /// Bytes that are not an entry.
+    #[error("{log}/{index} is not an entry: {cause}")]
+    Entry {
+        /// The log.
+        log: LogName,
+        /// The entry.
+        index: u64,
+        /// Why.
+        cause: String,
+    },
+    /// The key that opens the facts cannot be had.
+    #[error(transparent)]
+    Key(#[from] keys::KeyError),
+    /// The keys of the facts cannot be opened.
+    #[error("the facts cannot be opened with `{path}`: {cause}; `--facts-key` names another key")]
+    Keyring {
+        /// The key file.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// The control log does not make sense.
+    #[error("the control log cannot be folded: {0}")]
+    Fold(#[from] register::FoldError),
+    /// The result cannot be written.
+    #[error("the result cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl LedgerError {
+    /// Whether the command was not asked as it can be.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Index(_))
+    }
+}
+
+/// Runs `tipstaff ledger …`: success, or failure if something was found wrong.
+pub fn run(command: &LedgerCommand, cli: &Cli) -> Result<ExitCode, LedgerError> {
+    match command {
+        LedgerCommand::Verify { files } => {
+            let data = data_of(files, cli)?;
+            let checked = verify(&data, files.vkeys.as_deref());
+            show(cli, &checked, || checked.text(files.vkeys.is_none()))?;
+            Ok(found(checked.verified))
+        }
+        LedgerCommand::Proof { index, files } => {
+            let (log, index) = entry_named(index)?;
+            let proven = prove(&data_of(files, cli)?, files.vkeys.as_deref(), log, index)?;
+            show(cli, &proven, || proven.proof.clone())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        LedgerCommand::Export { log, files } => {
+            let logs = log.map_or(LogName::ALL.to_vec(), |log| vec![log]);
+            let mut out = BufWriter::new(io::stdout().lock());
+            match export(&data_of(files, cli)?, &logs, &mut out) {
+                Err(LedgerError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                exported => exported?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        LedgerCommand::Replay { files, facts_key } => {
+            let data = data_of(files, cli)?;
+            let key = facts_key.clone().or_else(|| configured_facts_key(cli));
+            let shown = !cli.json && io::stderr().is_terminal();
+            let replayed = replay::replay_telling(&data, key.as_deref(), &mut |done, of| {
+                if shown {
+                    let _unheard = write!(io::stderr(), "\r{done} of {of} entries\u{1b}[K");
+                }
+            });
+            if shown {
+                let _unheard = write!(io::stderr(), "\r\u{1b}[K");
+            }
+            let replayed = replayed?;
+            show(cli, &replayed, || replayed.text(key.is_none()))?;
+            Ok(found(replayed.different == 0))
+        }
+    }
+}
+
+fn show(cli: &Cli, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+    if cli.json {
+        output::print(&json!(value).to_string())
+    } else {
+        output::print(&text())
+    }
+}
+
+fn found(right: bool) -> ExitCode {
+    if right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The folder that was named, or the configuration's.
+fn data_of(files: &LedgerFiles, cli: &Cli) -> Result<PathBuf, LedgerError> {
+    match &files.data {
+        Some(data) => Ok(data.clone()),
+        None => Ok(Config::read(&cli.config)?.data),
+    }
+}
+
+/// The configuration's facts key, if there is a configuration and it has its key.
+fn configured_facts_key(cli: &Cli) -> Option<PathBuf> {
+    let config = Config::read(&cli.config).ok()?;
+    Some(keys::facts_key(&config.keys)).filter(|path| path.exists())
+}
+
+/// `17` is in `calls`.
+fn entry_named(text: &str) -> Result<(LogName, u64), LedgerError> {
+    let (log, index) = text
+        .split_once('/')
+        .unwrap_or((LogName::Calls.as_str(), text));
+    let digits = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+    match (log.parse(), index.parse()) {
+        (Ok(log), Ok(index)) if digits => Ok((log, index)),
+        _ => Err(LedgerError::Index(text.to_owned())),
+    }
+}
+
+fn open(data: &Path, log: LogName) -> Result<OfflineLog, LedgerError> {
+    OfflineLog::open(data, log).map_err(|error| LedgerError::Open {
+        log,
+        cause: error.to_string(),
+    })
+}
+
+/// A log's public key: one that was given, or the one that lies beside the log.
+fn vkey(data: &Path, vkeys: Option<&Path>, log: LogName) -> Result<Verifier, LedgerError> {
+    let path = vkeys.unwrap_or(data).join(format!("{log}.vkey"));
+    let bad = |cause: String| LedgerError::Vkey {
+        log,
+        path: path.display().to_string(),
+        cause,
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
+    text.trim_end()
+        .parse()
+        .map_err(|error: ledger::note::KeyError| bad(error.to_string()))
+}
+
+/// A proof that an entry is on record.
+#[derive(Debug, Serialize)]
+pub struct Proven {
+    /// The log.
+    pub log: LogName,
+    /// The entry.
+    pub index: u64,
+    /// The hash of its bytes in the tree.
+    pub leaf_hash: Digest,
+    /// The proof, in the form of C2SP tlog-proof; the entry rides along.
+    pub proof: String,
+}
+
+/// Proves an entry against the latest checkpoint.
+pub fn prove(
+    data: &Path,
+    vkeys: Option<&Path>,
+    log: LogName,
+    index: u64,
+) -> Result<Proven, LedgerError> {
+    let reader = open(data, log)?;
+    let verifier = vkey(data, vkeys, log)?;
+    let size = reader.size();
+    if index >= size {
+        return Err(LedgerError::Absent { log, index, size });
+    }
+    let failed = |cause: String| LedgerError::Proof { log, index, cause };
+    let proof = TlogProof::of(&reader, index, &verifier).map_err(|error| match error {
+        MakeError::Prove(ProveError::Index { size: signed, .. }) => {
+            LedgerError::Unsigned { log, index, signed }
+        }
+        MakeError::NoCheckpoint => LedgerError::Unsigned {
+            log,
+            index,
+            signed: 0,
+        },
+        MakeError::Checkpoint(cause) => failed(format!("its checkpoint is not valid: {cause}")),
+        MakeError::Read(cause) => failed(cause.to_string()),
+        MakeError::Prove(cause) => failed(cause.to_string()),
+    })?;
+    let entry = reader
+        .entry(index)
+        .map_err(|cause| LedgerError::Read { log, cause })?;
+    // Tiles may be damaged; a proof that does not hold is not handed out.
+    proof
+        .verify(&entry, &verifier)
+        .map_err(|cause| failed(cause.to_string()))?;
+    Ok(Proven {
+        log,
+        index,
+        leaf_hash: hash::leaf(&entry),
+        proof: proof.to_string(),
+    })
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    log: LogName,
+    index: u64,
+    leaf_hash: Digest,
+    kind: &'a str,
+    entry: &'a RawValue,
+}
+
+/// Writes entries, each as a line of JSON.
+pub fn export(data: &Path, logs: &[LogName], out: &mut dyn Write) -> Result<(), LedgerError> {
+    for &log in logs {
+        let reader = open(data, log)?;
+        for index in 0..reader.size() {
+            let bytes = reader
+                .entry(index)
+                .map_err(|cause| LedgerError::Read { log, cause })?;
+            let bad = |cause: String| LedgerError::Entry { log, index, cause };
+            let entry = Entry::parse(&bytes).map_err(|error| bad(error.to_string()))?;
+            // The writer makes none; one here would break the line.
+            if bytes.contains(&b'\n') {
+                return Err(bad("it has a line break".to_owned()));
+            }
+            let line = Line {
+                log,
+                index,
+                leaf_hash: hash::leaf(&bytes),
+                kind: entry.kind.as_str(),
+                entry: serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?,
+            };
+            serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+            out.write_all(b"\n")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

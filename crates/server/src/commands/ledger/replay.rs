@@ -1,0 +1,364 @@
+//! Running every decision again: the facts as they were sealed, on the policies, tools and options
+//! that the decision rested on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use gateway::record::{Basis, DecisionBody, DecisionSeal, Effect};
+use ledger::{Blobs, Entry, Keyring, Kind, LogReader, Opened, seal};
+use policy::{
+    Engine, Facts, PolicySet, Replay, Stage, Target, ToolList, UpstreamInput, UpstreamOptions,
+    Verdict,
+};
+use serde::Serialize;
+use store::{FileBlobs, FileKeyring, WrappingKey};
+use vocab::{Digest, Handle, LogName, UpstreamName};
+
+use super::{LedgerError, open};
+use crate::{keys, output};
+
+/// Most differences that are told one by one; all are counted.
+const DIFFERENCES_TOLD_MAX: usize = 100;
+/// Most engines, and most policy sets, kept at once. Decisions come in order, so few are in use.
+const KEPT_MAX: usize = 64;
+/// Entries between two signs of progress.
+const TELL_EVERY: u64 = 1_000;
+
+/// What running all decisions again came to.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// Decided the same.
+    pub same: u64,
+    /// Decided otherwise, or not to be decided from what is here.
+    pub different: u64,
+    /// Not run: what they were decided on was erased, on record.
+    pub erased: u64,
+    /// Not run: the key that opens their facts, or the sealed part, is not here.
+    pub sealed: u64,
+    /// The first of the different ones.
+    #[serde(skip)]
+    pub differences: Vec<Difference>,
+}
+
+/// A decision that did not come out the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its index in `calls`.
+    pub index: u64,
+    /// What differs, in words.
+    pub what: String,
+}
+
+/// Runs every decision of a data folder again. Without the key that wraps the facts' keys, all
+/// that was not erased counts as sealed.
+pub fn replay(data: &Path, facts_key: Option<&Path>) -> Result<Replayed, LedgerError> {
+    replay_telling(data, facts_key, &mut |_, _| {})
+}
+
+/// [`replay`], telling how many entries are done, of how many.
+pub(super) fn replay_telling(
+    data: &Path,
+    facts_key: Option<&Path>,
+    tell: &mut dyn FnMut(u64, u64),
+) -> Result<Replayed, LedgerError> {
+    let calls = open(data, LogName::Calls)?;
+    let control = open(data, LogName::Control)?;
+    // Without a keyring: that needs no names.
+    let register = register::fold_prefix(&control, None, control.size())?;
+    let wrapping = facts_key.map(keys::read_seed).transpose()?;
+    let wrapping = wrapping.map(|seed| WrappingKey::from_bytes(*seed.expose()));
+    let keyring = FileKeyring::open(&data.join("keyring"), wrapping).map_err(|error| {
+        LedgerError::Keyring {
+            path: facts_key.unwrap_or(data).display().to_string(),
+            cause: error.to_string(),
+        }
+    })?;
+    let opener = Opener {
+        keyring: &keyring,
+        erased: register.erased(),
+    };
+    let blobs = FileBlobs::open(&data.join("blobs"));
+    let mut bases = Bases {
+        blobs: &blobs,
+        sets: HashMap::new(),
+        engines: HashMap::new(),
+    };
+    let mut replayed = Replayed::default();
+    let size = calls.size();
+    for index in 0..size {
+        if index % TELL_EVERY == 0 {
+            tell(index, size);
+        }
+        let log = LogName::Calls;
+        let bytes = calls
+            .entry(index)
+            .map_err(|cause| LedgerError::Read { log, cause })?;
+        let bad = |cause: String| LedgerError::Entry { log, index, cause };
+        let entry = Entry::parse(&bytes).map_err(|error| bad(error.to_string()))?;
+        if entry.kind != Kind::Decision {
+            continue;
+        }
+        let body: DecisionBody =
+            serde_json::from_str(entry.body.get()).map_err(|error| bad(error.to_string()))?;
+        match again(&body, index, &calls, &opener, &mut bases) {
+            Ok(Again::Same) => replayed.same += 1,
+            Ok(Again::Erased) => replayed.erased += 1,
+            Ok(Again::Sealed) => replayed.sealed += 1,
+            Err(what) => {
+                replayed.different += 1;
+                if replayed.differences.len() < DIFFERENCES_TOLD_MAX {
+                    replayed.differences.push(Difference { index, what });
+                }
+            }
+        }
+    }
+    Ok(replayed)
+}
+
+/// What came of one decision that is not different.
+enum Again {
+    Same,
+    Erased,
+    Sealed,
+}
+
+/// Runs one decision again. The error says what differs.
+fn again(
+    body: &DecisionBody,
+    index: u64,
+    calls: &dyn LogReader,
+    opener: &Opener<'_>,
+    bases: &mut Bases<'_>,
+) -> Result<Again, String> {
+    let seal = match opener.open(body, index, calls)? {
+        Unsealed::Plain(seal) => seal,
+        Unsealed::Erased => return Ok(Again::Erased),
+        Unsealed::Sealed => return Ok(Again::Sealed),
+    };
+    if !is_of(&seal.facts, body) {
+        return Err("the sealed facts are of another call than the entry".to_owned());
+    }
+    let recorded = recorded(body, seal.reason)?;
+    let engine = bases.engine(&body.basis, &body.upstream)?;
+    match policy::replay(&seal.facts, &engine, &recorded) {
+        Replay::Same => Ok(Again::Same),
+        Replay::Different(now) => Err(difference(&recorded, &now, &body.basis.versions)),
+    }
+}
+
+/// Whether the facts are those of the call that the entry names.
+fn is_of(facts: &Facts, body: &DecisionBody) -> bool {
+    let tool = match &facts.target {
+        Target::Tool { name } => Some(name),
+        Target::Method { .. } => None,
+    };
+    facts.upstream == body.upstream
+        && tool == body.tool.as_ref()
+        && facts.instance.id == body.instance
+        && facts.instance.agent == body.agent
+        && facts.instance.purpose == body.purpose
+        && facts.instance.proven == body.proven
+        && facts.instance.authority == body.authority
+}
+
+/// What was decided, as policy words it.
+fn recorded(body: &DecisionBody, reason: String) -> Result<Verdict, String> {
+    let stage = match &body.stage {
+        None => None,
+        Some(word) => {
+            let known = Stage::ALL.into_iter().find(|stage| stage.as_str() == word);
+            Some(known.ok_or_else(|| format!("the stage `{word}` is not known"))?)
+        }
+    };
+    Ok(Verdict {
+        effect: match body.effect {
+            Effect::Allow => policy::Effect::Allow,
+            Effect::Deny => policy::Effect::Deny,
+        },
+        stage,
+        policies: body.policies.clone(),
+        reason,
+        observed: body.observed,
+    })
+}
+
+fn difference(recorded: &Verdict, now: &Verdict, versions: &str) -> String {
+    let mut text = format!("recorded {}, now {}", worded(recorded), worded(now));
+    if versions != policy::versions() {
+        let _infallible = write!(text, "; it was decided by {versions}");
+    }
+    text
+}
+
+fn worded(verdict: &Verdict) -> String {
+    let mut text = verdict.effect.as_str().to_owned();
+    if verdict.observed {
+        text.push_str(" (only observed)");
+    }
+    if let Some(stage) = verdict.stage {
+        let _infallible = write!(text, " at {stage}");
+    }
+    if !verdict.policies.is_empty() {
+        let _infallible = write!(text, " by {}", verdict.policies.join(", "));
+    }
+    text
+}
+
+/// What opens facts.
+struct Opener<'a> {
+    keyring: &'a FileKeyring,
+    /// Keys whose erasure is on record. Only that makes a missing key an erased one.
+    erased: &'a BTreeSet<Handle>,
+}
+
+enum Unsealed {
+    Plain(Box<DecisionSeal>),
+    Erased,
+    Sealed,
+}
+
+impl Opener<'_> {
+    fn open(
+        &self,
+        body: &DecisionBody,
+        index: u64,
+        calls: &dyn LogReader,
+    ) -> Result<Unsealed, String> {
+        // Also where the key is still in an old copy: what was erased is not opened.
+        if self.erased.contains(&body.facts.key) {
+            return Ok(Unsealed::Erased);
+        }
+        let key = match self
+            .keyring
+            .open(&body.facts.key)
+            .map_err(|error| error.to_string())?
+        {
+            Opened::Key(key) => key,
+            Opened::Erased | Opened::Locked => return Ok(Unsealed::Sealed),
+        };
+        let sealed = calls.sealed(index).map_err(|error| error.to_string())?;
+        let Some(sealed) = sealed else {
+            return Ok(Unsealed::Sealed);
+        };
+        let plain = seal::open(&key, &sealed, &body.facts.commit)
+            .map_err(|error| format!("the facts cannot be opened: {error}"))?;
+        let seal = serde_json::from_slice(&plain)
+            // The parser's own words could repeat what is sealed.
+            .map_err(|_| "the facts are not of a form that is known here".to_owned())?;
+        Ok(Unsealed::Plain(Box::new(seal)))
+    }
+}
+
+type EngineKey = (Option<Digest>, Option<Digest>, Digest, UpstreamName);
+
+/// What decisions rested on, read once each.
+struct Bases<'a> {
+    blobs: &'a dyn Blobs,
+    sets: HashMap<Digest, Rc<PolicySet>>,
+    engines: HashMap<EngineKey, Rc<Engine>>,
+}
+
+impl Bases<'_> {
+    /// The engine of a basis. A policy is judged tool by tool, so that of one upstream decides
+    /// about it like the engine of all.
+    fn engine(&mut self, basis: &Basis, upstream: &UpstreamName) -> Result<Rc<Engine>, String> {
+        let key = (
+            basis.policy_set,
+            basis.tools,
+            basis.options,
+            upstream.clone(),
+        );
+        if let Some(engine) = self.engines.get(&key) {
+            return Ok(Rc::clone(engine));
+        }
+        let engine = match basis.policy_set {
+            None => Engine::none(),
+            Some(digest) => {
+                let set = self.set(digest)?;
+                let options = self.blob("the upstream's options", basis.options)?;
+                let options: UpstreamOptions = serde_json::from_slice(&options)
+                    .map_err(|error| format!("the upstream's options cannot be read: {error}"))?;
+                let tools = match basis.tools {
+                    None => None,
+                    Some(digest) => {
+                        let list = self.blob("the upstream's tool list", digest)?;
+                        let list = ToolList::parse(upstream, &list);
+                        Some(list.map_err(|error| error.to_string())?)
+                    }
+                };
+                let name = upstream.clone();
+                Engine::build(
+                    &set,
+                    &[UpstreamInput {
+                        name,
+                        tools: tools.as_ref(),
+                        options,
+                    }],
+                )
+            }
+        };
+        if self.engines.len() >= KEPT_MAX {
+            self.engines.clear();
+        }
+        let engine = Rc::new(engine);
+        self.engines.insert(key, Rc::clone(&engine));
+        Ok(engine)
+    }
+
+    fn set(&mut self, digest: Digest) -> Result<Rc<PolicySet>, String> {
+        if let Some(set) = self.sets.get(&digest) {
+            return Ok(Rc::clone(set));
+        }
+        let blob = self.blob("the policy set", digest)?;
+        let set = PolicySet::from_blob(&blob)
+            .map_err(|error| format!("the policy set {digest} cannot be read: {error}"))?;
+        if self.sets.len() >= KEPT_MAX {
+            self.sets.clear();
+        }
+        let set = Rc::new(set);
+        self.sets.insert(digest, Rc::clone(&set));
+        Ok(set)
+    }
+
+    fn blob(&self, what: &str, digest: Digest) -> Result<Vec<u8>, String> {
+        let blob = self
+            .blobs
+            .get(&digest)
+            .map_err(|error| format!("{what}: {error}"))?;
+        blob.ok_or_else(|| format!("{what} ({digest}) is not among the blobs"))
+    }
+}
+
+impl Replayed {
+    /// The result for people. `locked`: there was no key to open facts with.
+    pub fn text(&self, locked: bool) -> String {
+        let Self {
+            same,
+            different,
+            erased,
+            sealed,
+            differences,
+        } = self;
+        let mut text = String::new();
+        for Difference { index, what } in differences {
+            let _infallible = writeln!(text, "calls/{index}: {}", output::clean(what));
+        }
+        let told = u64::try_from(differences.len()).unwrap_or(u64::MAX);
+        if *different > told {
+            let _infallible = writeln!(text, "… and {} more", different - told);
+        }
+        let all = same + different + erased + sealed;
+        let _infallible = writeln!(
+            text,
+            "{all} decisions: {same} the same, {different} different, {erased} erased, {sealed} sealed"
+        );
+        if locked && *sealed > 0 {
+            text.push_str(
+                "The key that opens the facts is not here; `--facts-key FILE` names it.\n",
+            );
+        }
+        text
+    }
+}

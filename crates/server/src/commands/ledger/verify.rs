@@ -1,0 +1,332 @@
+//! Verifying both logs: each by itself, and what they say of each other.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use gateway::record::{BarrierBody, DecisionBody, Effect, OutcomeBody};
+use ledger::verify::{Expected, Fault, Report};
+use ledger::{Entry, Kind, LogReader};
+use serde::Serialize;
+use store::OfflineLog;
+use vocab::{LogName, Time};
+
+use super::{LedgerError, open, vkey};
+use crate::output;
+
+/// Most faults that are told one by one; all are counted.
+const FAULTS_TOLD_MAX: usize = 100;
+
+/// What both logs came to.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    /// The control log.
+    pub control: LogCheck,
+    /// The log of calls.
+    pub calls: LogCheck,
+    /// Whether nothing was wrong.
+    pub verified: bool,
+}
+
+/// What one log came to.
+#[derive(Debug, Default, Serialize)]
+pub struct LogCheck {
+    /// What is in it; none if it could not be opened.
+    #[serde(flatten)]
+    pub report: Option<Report>,
+    /// Of the log of calls: permits and what came of them.
+    #[serde(flatten)]
+    pub permits: Option<Permits>,
+    /// What is wrong, in short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What is wrong, one by one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+}
+
+/// Permits and what came of them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Permits {
+    /// Calls permitted.
+    pub permits: u64,
+    /// Those without an outcome: in flight, or cut off by the end of the process.
+    pub open: u64,
+}
+
+/// Verifies both logs of a data folder against public keys from `vkeys`, or its own.
+pub fn verify(data: &Path, vkeys: Option<&Path>) -> Checked {
+    // The log of calls first: on a running node the control log may only be further on.
+    let calls = open(data, LogName::Calls);
+    let control = open(data, LogName::Control);
+    let control_size = control.as_ref().ok().map(LogReader::size);
+    let control = check(
+        LogName::Control,
+        control,
+        vkey(data, vkeys, LogName::Control),
+        |log| {
+            let folded = register::fold_prefix(log, None, log.size());
+            (
+                None,
+                folded.err().map(|error| told(&error)).into_iter().collect(),
+                0,
+            )
+        },
+    );
+    let calls = check(
+        LogName::Calls,
+        calls,
+        vkey(data, vkeys, LogName::Calls),
+        |log| {
+            let mut walk = Calls::new(control_size);
+            walk.walk(log);
+            (Some(walk.count()), walk.faults, walk.wrong)
+        },
+    );
+    let verified = control.error.is_none() && calls.error.is_none();
+    Checked {
+        control,
+        calls,
+        verified,
+    }
+}
+
+fn check(
+    name: LogName,
+    log: Result<OfflineLog, LedgerError>,
+    verifier: Result<ledger::note::Verifier, LedgerError>,
+    more: impl FnOnce(&OfflineLog) -> (Option<Permits>, Vec<String>, u64),
+) -> LogCheck {
+    let (log, verifier) = match (log, verifier) {
+        (Ok(log), Ok(verifier)) => (log, verifier),
+        (Err(error), _) | (_, Err(error)) => {
+            return LogCheck {
+                error: Some(told(&error)),
+                ..LogCheck::default()
+            };
+        }
+    };
+    let expected = Expected {
+        log: name,
+        verifier: &verifier,
+        known: &[],
+    };
+    let (report, mut wrong, mut faults) = match ledger::verify(&log, expected) {
+        Ok(report) => (report, 0, Vec::new()),
+        Err(unsound) => {
+            let told = unsound.faults.iter().map(Fault::to_string).collect();
+            (unsound.report, unsound.count, told)
+        }
+    };
+    let (permits, more, count) = more(&log);
+    wrong += count.max(u64::try_from(more.len()).unwrap_or(u64::MAX));
+    faults.extend(more);
+    faults.truncate(FAULTS_TOLD_MAX);
+    let error = (wrong > 0).then(|| match wrong {
+        1 => "it is not sound: 1 fault".to_owned(),
+        n => format!("it is not sound: {n} faults"),
+    });
+    LogCheck {
+        report: Some(report),
+        permits,
+        error,
+        faults,
+    }
+}
+
+/// An error and what is behind it.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            let _infallible = write!(text, ": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What became of the entry at an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Other,
+    Open,
+    Closed,
+}
+
+/// What must hold between the entries of the log of calls, and between it and the control log.
+struct Calls {
+    control_size: Option<u64>,
+    entries: Vec<At>,
+    permits: u64,
+    faults: Vec<String>,
+    wrong: u64,
+}
+
+impl Calls {
+    const fn new(control_size: Option<u64>) -> Self {
+        Self {
+            control_size,
+            entries: Vec::new(),
+            permits: 0,
+            faults: Vec::new(),
+            wrong: 0,
+        }
+    }
+
+    fn walk(&mut self, log: &dyn LogReader) {
+        for index in 0..log.size() {
+            // What cannot be read or is no entry is told by who verifies the log by itself.
+            let Ok(bytes) = log.entry(index) else { return };
+            let state = match Entry::parse(&bytes) {
+                Ok(entry) => self.entry(index, &entry),
+                Err(_) => At::Other,
+            };
+            self.entries.push(state);
+        }
+    }
+
+    fn count(&self) -> Permits {
+        let open = self
+            .entries
+            .iter()
+            .filter(|state| **state == At::Open)
+            .count();
+        Permits {
+            permits: self.permits,
+            open: u64::try_from(open).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn fault(&mut self, fault: String) {
+        self.wrong += 1;
+        if self.faults.len() < FAULTS_TOLD_MAX {
+            self.faults.push(fault);
+        }
+    }
+
+    fn entry(&mut self, index: u64, entry: &Entry<'_>) -> At {
+        match entry.kind {
+            Kind::Decision => match body::<DecisionBody>(entry) {
+                Ok(decision) => {
+                    self.rests_on(index, decision.basis.control_size);
+                    if decision.effect == Effect::Allow {
+                        self.permits += 1;
+                        return At::Open;
+                    }
+                }
+                Err(cause) => self.shape(index, entry.kind, &cause),
+            },
+            Kind::Outcome => match body::<OutcomeBody>(entry) {
+                Ok(outcome) => self.outcome(index, outcome.decision),
+                Err(cause) => self.shape(index, entry.kind, &cause),
+            },
+            Kind::Barrier => match body::<BarrierBody>(entry) {
+                Ok(barrier) => self.rests_on(index, barrier.control_size),
+                Err(cause) => self.shape(index, entry.kind, &cause),
+            },
+            // Of the other kinds nothing follows here.
+            _ => {}
+        }
+        At::Other
+    }
+
+    fn shape(&mut self, index: u64, kind: Kind, cause: &str) {
+        self.fault(format!(
+            "entry {index}: the body of a `{kind}` is not of its shape: {cause}"
+        ));
+    }
+
+    fn outcome(&mut self, index: u64, decision: u64) {
+        let at = usize::try_from(decision)
+            .ok()
+            .and_then(|at| self.entries.get_mut(at));
+        match at {
+            Some(state @ At::Open) => *state = At::Closed,
+            Some(At::Closed) => {
+                self.fault(format!(
+                    "entry {index} is a second outcome of the permit {decision}"
+                ));
+            }
+            Some(At::Other) | None => self.fault(format!(
+                "entry {index} is an outcome of {decision}, which is no permit before it"
+            )),
+        }
+    }
+
+    fn rests_on(&mut self, index: u64, size: u64) {
+        if let Some(control) = self.control_size
+            && size > control
+        {
+            self.fault(format!(
+                "entry {index} rests on {size} entries of the control log, which has {control}"
+            ));
+        }
+    }
+}
+
+fn body<'a, T: serde::Deserialize<'a>>(entry: &Entry<'a>) -> Result<T, String> {
+    serde_json::from_str(entry.body.get()).map_err(|error| error.to_string())
+}
+
+impl Checked {
+    /// The result for people. `own_keys`: the public keys are those of the data folder itself.
+    pub fn text(&self, own_keys: bool) -> String {
+        let mut text = String::new();
+        for (name, log) in [
+            (LogName::Control, &self.control),
+            (LogName::Calls, &self.calls),
+        ] {
+            log.tell(name, &mut text);
+        }
+        text.push_str(if self.verified {
+            "Verified: both logs are what was signed.\n"
+        } else {
+            "NOT VERIFIED.\n"
+        });
+        if own_keys {
+            text.push_str(
+                "The public keys are the data folder's own. Whoever could replace the logs could \
+                 replace them,\ntoo: `--vkeys DIR` verifies against keys from a place you trust.\n",
+            );
+        }
+        text
+    }
+}
+
+impl LogCheck {
+    fn tell(&self, name: LogName, text: &mut String) {
+        let verdict = self.error.as_deref().unwrap_or("sound");
+        let _infallible = writeln!(text, "{name}: {}", output::clean(verdict));
+        let mut lines = output::Lines::default();
+        if let Some(report) = &self.report {
+            let tail = match report.tail {
+                0 => String::new(),
+                n => format!(", and {n} after them that no checkpoint covers yet"),
+            };
+            lines.line("  signed", format!("{} entries{tail}", report.signed));
+            lines.line("  root", report.root.to_string());
+            lines.line("  origin", report.origin.clone());
+            if let (Some(first), Some(last)) = (report.first, report.last) {
+                let second = |time: Time| output::time(&serde_json::json!(time));
+                lines.line("  from", format!("{} to {}", second(first), second(last)));
+            }
+            let kinds = report
+                .kinds
+                .iter()
+                .map(|(kind, count)| format!("{kind} {count}"));
+            lines.line("  kinds", kinds.collect::<Vec<_>>().join(", "));
+        }
+        if let Some(Permits { permits, open }) = self.permits {
+            lines.line(
+                "  permits",
+                format!("{permits}, of which {open} without an outcome"),
+            );
+        }
+        for fault in &self.faults {
+            lines.line("  WRONG", fault.clone());
+        }
+        text.push_str(&lines.text());
+    }
+}
