@@ -89,6 +89,7 @@ pub fn init(dir: &Path, trust_domain: &TrustDomain, rng: &dyn Rng) -> Result<Wri
     }
     keys::write_new_seed(&keys::token_key(&config.keys), rng)?;
     keys::write_new_seed(&keys::facts_key(&config.keys), rng)?;
+    keys::write_new_seed(&crate::http::auditor_token(&config.keys), rng)?;
     let policy = policies.join("first.cedar");
     if !policy.exists() {
         write(&policy, POLICY)?;

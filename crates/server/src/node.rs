@@ -308,6 +308,7 @@ impl Node {
             cause,
         })?;
         tasks.spawn(policies::watch(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(http::watch_disk(Arc::clone(&shared), stop.clone()));
         tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
         for upstream in plane.upstreams() {
