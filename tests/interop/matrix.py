@@ -184,13 +184,14 @@ async def run(options, script):
         else:
             command, *arguments = options.command
             transport = stdio_client(StdioServerParameters(command=command, args=arguments), errlog=sys.stderr)
-        roots = script.get("roots")
+        # Between eras a client cannot be asked anything, so it does not offer to be.
+        roots = None if options.crossing else script.get("roots")
         client = Client(
             taped(transport, tape),
             mode="auto" if modern else "legacy",
             read_timeout_seconds=30,
-            elicitation_callback=elicit,
-            sampling_callback=sample,
+            elicitation_callback=None if options.crossing else elicit,
+            sampling_callback=None if options.crossing else sample,
             list_roots_callback=roots_of(roots) if roots else None,
             log_level="info" if modern else None,
             client_info=types.Implementation(name="tipstaff-interop", version="1"),

@@ -149,10 +149,13 @@ async function main() {
   const transport = values.url
     ? new StreamableHTTPClientTransport(new URL(values.url), { requestInit: { headers } })
     : new StdioClientTransport({ command, args });
+  // Between eras a client cannot be asked anything, so it does not offer to be.
+  const roots = values.crossing ? undefined : script.roots;
+  const askable = values.crossing ? {} : { elicitation: {}, sampling: {}, ...(roots ? { roots: {} } : {}) };
   const client = new Client(
     { name: "tipstaff-interop", version: "1" },
     {
-      capabilities: { elicitation: {}, sampling: {}, ...(script.roots ? { roots: {} } : {}) },
+      capabilities: askable,
       ...(era === MODERN
         ? { versionNegotiation: { mode: { pin: MODERN } } }
         : { supportedProtocolVersions: [era], versionNegotiation: { mode: "legacy" } }),
@@ -160,9 +163,11 @@ async function main() {
   );
   const words = { type: "text", text: "A sampled answer" };
   const form = { name: "Ada", username: "ada", email: "ada@example.org" };
-  client.setRequestHandler("elicitation/create", () => ({ action: "accept", content: form }));
-  client.setRequestHandler("sampling/createMessage", () => ({ role: "assistant", content: words, model: "none", stopReason: "endTurn" }));
-  if (script.roots) client.setRequestHandler("roots/list", () => ({ roots: script.roots }));
+  if (!values.crossing) {
+    client.setRequestHandler("elicitation/create", () => ({ action: "accept", content: form }));
+    client.setRequestHandler("sampling/createMessage", () => ({ role: "assistant", content: words, model: "none", stopReason: "endTurn" }));
+  }
+  if (roots) client.setRequestHandler("roots/list", () => ({ roots }));
 
   await client.connect(tape.on(transport));
   print({ op: "connect", spoken: client.getNegotiatedProtocolVersion(), came: tape.cut() });

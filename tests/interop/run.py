@@ -104,16 +104,24 @@ def settled(entry, crossing):
         # A server says when its lists change or what it logs at moments of its own.
         if about.endswith("list_changed") or (about == "notifications/message" and entry["op"] != "log lines"):
             continue
+        code = message.get("error", {}).get("code")
         # An answer that nobody waits for any more may come or not, and late.
-        if message.get("error", {}).get("code") == CANCELLED:
+        if code == CANCELLED:
             continue
-        came.append(plain(message, crossing))
+        # An SDK that is told that it left out a header asks for the list again and mends its call.
+        if entry["op"] == "mirrored header" and (code == HEADER_MISMATCH or message.get("answers") == "tools/list"):
+            continue
+        message = plain(message, crossing)
+        # What a list holds for this caller may change at any moment, so the gateway lets nobody keep it.
+        if (message.get("answers") or "").endswith("/list"):
+            message.get("result", {}).pop("ttlMs", None)
+        came.append(message)
     if entry["op"] == "together":
         came.sort(key=lambda message: json.dumps(message, sort_keys=True))
-    return {**entry, "came": came} if not crossing or entry["op"] != "connect" else {"op": "connect"}
+    return {**entry, "came": came}
 
 
-CANCELLED, NO_RESOURCE_BEFORE, INVALID_PARAMS = -32800, -32002, -32602
+CANCELLED, HEADER_MISMATCH, NO_RESOURCE_BEFORE, INVALID_PARAMS = -32800, -32020, -32002, -32602
 ERA_MEMBERS = ("resultType", "ttlMs", "cacheScope")
 
 
@@ -144,6 +152,9 @@ def differences(expected, found, crossing):
     lines = []
     for want, have in zip(expected, found):
         want, have = settled(want, crossing), settled(have, crossing)
+        # Between eras the handshakes differ; and on stdio the TypeScript SDK tries the later one on a child of its own.
+        if want["op"] == "connect" and (crossing or not want["came"] or not have["came"]):
+            continue
         if want != have:
             shown = [json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False).splitlines() for entry in (want, have)]
             lines.append(f"operation `{want['op']}`, direct and through:")
