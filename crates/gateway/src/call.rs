@@ -809,6 +809,8 @@ async fn settle(
     seen: Option<Seen<'_>>,
 ) -> Result<(), Unsettled> {
     let decision = cleared.receipt().index;
+    // A call that took long was use, too.
+    plane.control.touch(caller.instance(), plane.clock.now());
     let instance = plane
         .control
         .view(|state| state.instance(caller.instance()).cloned());
