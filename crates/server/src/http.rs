@@ -222,6 +222,3 @@ fn cached(mut response: Response, how: &'static str) -> Response {
 fn no_store(response: Response) -> Response {
     cached(response, "no-store")
 }
-
-#[cfg(test)]
-mod tests;
