@@ -146,8 +146,8 @@ pub struct Token {
     /// have been registered with `--allow-bearer`.
     #[arg(long)]
     pub bearer: bool,
-    /// The DPoP key file to bind to; made if it is not there. Without it, and without
-    /// `--bearer`, the key is printed beside the token.
+    /// The DPoP key file to bind to; made if it is not there. Proving the same key again continues
+    /// the same instance. [default: the agent's key file with `.dpop` added to its name]
     #[arg(long, value_name = "FILE", conflicts_with = "bearer")]
     pub dpop_key: Option<PathBuf>,
 }
@@ -182,6 +182,11 @@ pub enum SponsorCommand {
     Resume {
         /// The sponsor.
         id: SponsorId,
+    },
+    /// Destroy who a suspended sponsor is. Records keep only their handle, and go on verifying.
+    Erase {
+        /// The sponsor, or the handle that records name.
+        id: String,
     },
 }
 
@@ -246,7 +251,22 @@ pub struct AgentAdd {
     /// Calls per minute over all its instances.
     #[arg(long, value_name = "N")]
     pub calls_per_minute: Option<u32>,
-    /// Where to write the agent's key.
+    /// How long an instance lives at most, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub max_lifetime_s: Option<u64>,
+    /// How long an instance may be idle, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub idle_s: Option<u64>,
+    /// Its software and version, such as `claude-code/2.1`.
+    #[arg(long, default_value = "")]
+    pub software: String,
+    /// Its model's digest or name.
+    #[arg(long, default_value = "")]
+    pub model: String,
+    /// Where it runs, such as `production`.
+    #[arg(long, default_value = "")]
+    pub environment: String,
+    /// Where to write the agent's key. A file that is there is not overwritten.
     #[arg(long, value_name = "FILE")]
     pub key_out: PathBuf,
 }

@@ -6,7 +6,7 @@ mod demo;
 mod doctor;
 mod init;
 mod instance;
-mod ledger;
+pub mod ledger;
 mod policy;
 mod sponsor;
 mod token;
@@ -55,10 +55,7 @@ pub enum Failure {
     Connect(#[from] crate::connect::ConnectError),
     /// No token was had.
     #[error(transparent)]
-    Token(#[from] token::TokenFailure),
-    /// A log cannot be read or does not hold.
-    #[error(transparent)]
-    Ledger(#[from] ledger::LedgerFailure),
+    Ask(#[from] crate::token::AskError),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RngError),
@@ -108,23 +105,40 @@ impl Context {
     /// A way to the running node.
     fn node(&self) -> Result<Client<'_>, Failure> {
         let config = self.config()?;
-        Ok(Client::find(&config, self.admin_key.as_deref(), &self.clock, &self.rng)?)
+        Ok(Client::find(
+            &config,
+            self.admin_key.as_deref(),
+            &self.clock,
+            &self.rng,
+        )?)
     }
 
     /// The URL of the node that runs here, if one does and this user may know it.
     fn local_url(&self) -> Option<String> {
-        NodeFile::read(&self.config().ok()?.data).ok().map(|node| node.url)
+        NodeFile::read(&self.config().ok()?.data)
+            .ok()
+            .map(|node| node.url)
     }
 
     /// Prints a result: one JSON value, or the text that `text` makes of it.
     fn show(&self, value: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
-        if self.json { output::print(&value.to_string())? } else { output::print(&text(value))? }
+        if self.json {
+            output::print(&value.to_string())?;
+        } else {
+            output::print(&text(value))?;
+        }
         Ok(())
     }
 }
 
 /// Carries out what was asked on the command line.
 pub fn run(cli: Cli) -> ExitCode {
+    if let Command::Ledger(command) = &cli.command {
+        return ledger::run(command, &cli).unwrap_or_else(|error| {
+            output::warn(&format!("error: {error}"));
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        });
+    }
     let context = Context {
         path: cli.config,
         json: cli.json,
@@ -138,13 +152,12 @@ pub fn run(cli: Cli) -> ExitCode {
             let error = gateway::upstream::sandbox::confine_and_exec(args);
             Err(Failure::Other(crate::admin::wire::chain(&error)))
         }
-        Command::Upstream { count } => {
-            crate::upstream::serve(&count).map(|()| Verdict::Good).map_err(Failure::Write)
-        }
+        Command::Upstream { count } => crate::upstream::serve(&count)
+            .map(|()| Verdict::Good)
+            .map_err(Failure::Write),
         Command::Demo(demo) => demo::run(&context, &demo),
         Command::Init(init) => init::run(&context, &init),
         Command::Admin(command) => admin::run(&context, command),
-        Command::Ledger(command) => ledger::run(&context, command),
         command => in_runtime(&context, command),
     };
     match outcome {
@@ -167,7 +180,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build()?;
-    crate::logging(context.json);
+    crate::logging::start(context.json);
     runtime.block_on(async {
         match command {
             Command::Up(up) => Box::pin(up::run(context, up)).await,
@@ -197,7 +210,11 @@ fn changed(value: &Value, what: &str) -> String {
         .as_array()
         .map(|records| records.iter().map(output::record).collect())
         .unwrap_or_default();
-    let told = if value["changed"] == true { "is now" } else { "was already" };
+    let told = if value["changed"] == true {
+        "is now"
+    } else {
+        "was already"
+    };
     let on_record = match records.as_slice() {
         [] => String::new(),
         records => format!(" (on record as {})", records.join(", ")),

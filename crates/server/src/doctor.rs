@@ -47,7 +47,8 @@ pub struct Finding {
     /// How bad it is.
     pub status: Level,
     /// What was found.
-    pub finding: String,
+    #[serde(rename = "finding")]
+    pub found: String,
     /// What to do about it; null where nothing is to be done.
     pub advice: Option<String>,
 }
@@ -58,7 +59,7 @@ impl Finding {
         Self {
             check: check.to_owned(),
             status: Level::Ok,
-            finding: finding.into(),
+            found: finding.into(),
             advice: None,
         }
     }
@@ -125,10 +126,6 @@ pub fn without_node(config: &Config) -> Vec<Finding> {
     found
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the search path is the system's, not configuration"
-)]
 fn is_there(program: &str) -> bool {
     if program.contains('/') {
         return Path::new(program).exists();
@@ -485,7 +482,7 @@ async fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
         let advice = advice.unwrap_or_else(|| "mend the policy and apply it again".to_owned());
         found.push(match diagnostic.severity {
             Severity::Error => Finding::fail("policy", diagnostic.to_string(), advice),
-            _ => Finding::warn("policy", diagnostic.to_string(), advice),
+            Severity::Warning => Finding::warn("policy", diagnostic.to_string(), advice),
         });
     }
     match policies::check(shared).await {

@@ -90,6 +90,25 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), KeyError> {
     })
 }
 
+/// Writes a secret to a new file that appears whole or not at all.
+pub fn write_secret_whole(path: &Path, text: &str) -> Result<(), KeyError> {
+    let write = || {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|cause| KeyError::Write {
+        path: path.display().to_string(),
+        cause,
+    })
+}
+
 /// Writes 32 fresh random bytes, base 64, to a new file.
 pub fn write_new_seed(path: &Path, rng: &dyn Rng) -> Result<(), KeyError> {
     let seed = Secret::new(rng::bytes::<32>(rng)?);

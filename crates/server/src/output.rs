@@ -46,7 +46,7 @@ impl Table {
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows
-            .push(cells.iter().map(|cell| clean(cell)).collect());
+            .push(cells.into_iter().map(|cell| clean(&cell)).collect());
     }
 
     /// The table, or `none` if it has no rows.
@@ -125,6 +125,11 @@ pub fn cell(value: &Value) -> String {
         Value::Bool(false) => "no".to_owned(),
         Value::Number(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+/// What lies at a JSON pointer; null if nothing does.
+pub fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
 /// A time without its fraction of a second: `2026-11-21 09:51:02Z`.

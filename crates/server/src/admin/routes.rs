@@ -264,10 +264,10 @@ async fn add_sponsor(
         name: parsed(&new.name)?,
         email: parsed(&new.email)?,
     };
-    let (changed, records) = admin.execute(caller, command).await?;
+    let (is_new, records) = admin.execute(caller, command).await?;
     Ok(ok(&Changed {
         view: admin.sponsor_view(&new.id)?,
-        changed,
+        is_new,
         records,
     }))
 }
@@ -283,10 +283,10 @@ async fn change_sponsor(
         "resume" => Command::ResumeSponsor { id: id.clone() },
         _ => return Err(no_route().await),
     };
-    let (changed, records) = admin.execute(caller, command).await?;
+    let (is_new, records) = admin.execute(caller, command).await?;
     Ok(ok(&Changed {
         view: admin.sponsor_view(&id)?,
-        changed,
+        is_new,
         records,
     }))
 }
@@ -301,7 +301,7 @@ async fn agent(State(admin): App, Path(id): Path<String>) -> Answer {
 }
 
 /// The key as the register takes it: checked by the crate that will use it.
-fn key(new: wire::NewKey) -> Result<register::NewKey, Problem> {
+fn key(new: &wire::NewKey) -> Result<register::NewKey, Problem> {
     let text = serde_json::to_vec(&new.jwk).map_err(|error| Problem::bad(&error))?;
     let key = PublicKey::from_jwk(&text).map_err(|error| Problem::bad(&error))?;
     let jwk: PublicJwk = key.to_registered().map_err(|error| Problem::bad(&error))?;
@@ -332,13 +332,13 @@ async fn add_agent(State(admin): App, Extension(caller): Extension<Caller>, body
         max_lifetime: new.max_lifetime_s.map(Duration::from_secs),
         idle: new.idle_s.map(Duration::from_secs),
         limits: new.limits,
-        key: key(new.key)?,
+        key: key(&new.key)?,
         software: parsed(&new.software)?,
         model: parsed(&new.model)?,
         environment: parsed(&new.environment)?,
     }));
-    let (changed, records) = admin.execute(caller, command).await?;
-    admin.registered(&id, changed, records)
+    let (is_new, records) = admin.execute(caller, command).await?;
+    admin.registered(&id, is_new, records)
 }
 
 async fn rotate_key(
@@ -350,17 +350,17 @@ async fn rotate_key(
     let id: AgentId = parsed(&id)?;
     let command = Command::RotateAgentKey {
         id: id.clone(),
-        key: key(read(&body)?)?,
+        key: key(&read(&body)?)?,
     };
-    let (changed, records) = admin.execute(caller, command).await?;
-    admin.registered(&id, changed, records)
+    let (is_new, records) = admin.execute(caller, command).await?;
+    admin.registered(&id, is_new, records)
 }
 
 impl Admin {
-    fn registered(&self, id: &AgentId, changed: bool, records: Vec<RecordRef>) -> Answer {
+    fn registered(&self, id: &AgentId, is_new: bool, records: Vec<RecordRef>) -> Answer {
         let changed = Changed {
             view: self.agent_view(id)?,
-            changed,
+            is_new,
             records,
         };
         Ok(ok(&Registered {
@@ -382,10 +382,10 @@ async fn change_agent(
         "retire" => Command::RetireAgent { id: id.clone() },
         _ => return Err(no_route().await),
     };
-    let (changed, records) = admin.execute(caller, command).await?;
+    let (is_new, records) = admin.execute(caller, command).await?;
     Ok(ok(&Changed {
         view: admin.agent_view(&id)?,
-        changed,
+        is_new,
         records,
     }))
 }
@@ -409,10 +409,10 @@ async fn revoke(
         id: id.clone(),
         reason: EndReason::Revoked,
     };
-    let (changed, records) = admin.execute(caller, command).await?;
+    let (is_new, records) = admin.execute(caller, command).await?;
     Ok(ok(&Changed {
         view: admin.instance_view(&id)?,
-        changed,
+        is_new,
         records,
     }))
 }
@@ -427,8 +427,8 @@ async fn test_policies(State(admin): App) -> Answer {
     Ok(ok(&report.map_err(|error| unreadable(&error))?))
 }
 
-fn unreadable(error: &String) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unreadable", error)
+fn unreadable(error: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unreadable", &error)
 }
 
 async fn apply_policies(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
@@ -499,10 +499,10 @@ async fn erase(State(admin): App, Extension(caller): Extension<Caller>, body: By
     let command = Command::Erase {
         handle: handle.clone(),
     };
-    let (changed, records) = admin.execute(caller, command).await?;
+    let (is_new, records) = admin.execute(caller, command).await?;
     admin.shared.plane.forget_group_keys();
     let erased = serde_json::json!({
-        "erased": handle, "changed": changed, "records": records,
+        "erased": handle, "changed": is_new, "records": records,
     });
     Ok(ok(&erased))
 }

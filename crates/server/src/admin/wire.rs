@@ -90,7 +90,8 @@ pub struct Changed<V> {
     #[serde(flatten)]
     pub view: V,
     /// False if it was so already.
-    pub changed: bool,
+    #[serde(rename = "changed")]
+    pub is_new: bool,
     /// The entries that say so.
     pub records: Vec<RecordRef>,
 }

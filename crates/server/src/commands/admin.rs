@@ -2,6 +2,7 @@
 //! write there can add one.
 
 use serde_json::json;
+use vocab::AdminId;
 
 use super::{Context, Outcome, Verdict};
 use crate::admin::credential;
@@ -28,7 +29,11 @@ pub(super) fn run(context: &Context, command: AdminCommand) -> Outcome {
                     return "No named administrator; local users are root and the node's own."
                         .to_owned();
                 }
-                names.iter().map(|name| format!("{name}\n")).collect()
+                names
+                    .iter()
+                    .map(AdminId::as_str)
+                    .collect::<Vec<_>>()
+                    .join("\n")
             })?;
         }
         AdminCommand::Remove { name } => {

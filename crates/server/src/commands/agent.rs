@@ -13,7 +13,7 @@ use super::{Context, Failure, Outcome, Verdict, changed};
 use crate::admin::wire;
 use crate::cli::{AgentAdd, AgentCommand};
 use crate::keys::KeyError;
-use crate::output::{Lines, Table, cell, time};
+use crate::output::{Lines, Table, at, cell, time};
 
 pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
     let node = context.node()?;
@@ -44,7 +44,10 @@ pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
 }
 
 async fn change(context: &Context, id: &AgentId, verb: &str) -> Result<(), Failure> {
-    let done = context.node()?.post(&format!("/v1/agents/{id}/{verb}")).await?;
+    let done = context
+        .node()?
+        .post(&format!("/v1/agents/{id}/{verb}"))
+        .await?;
     context.show(&done, |it| changed(it, "agent"))
 }
 
@@ -83,7 +86,10 @@ async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
 }
 
 fn public(key: &PrivateKey) -> wire::NewKey {
-    wire::NewKey { jwk: key.public().to_jwk(), expires_at: None }
+    wire::NewKey {
+        jwk: key.public().to_jwk(),
+        expires_at: None,
+    }
 }
 
 fn written(it: &Value, path: &Path) -> String {
@@ -91,7 +97,7 @@ fn written(it: &Value, path: &Path) -> String {
         "Its key is in {} and is good until {}. It only starts instances; give it to the agent \
          and keep no copy.",
         path.display(),
-        time(&it["key"]["expires_at"])
+        time(at(it, "/key/expires_at"))
     )
 }
 
@@ -105,10 +111,20 @@ struct Reserved {
 
 impl Reserved {
     fn new(path: &Path) -> Result<Self, KeyError> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file
-            .map_err(|cause| KeyError::Write { path: path.display().to_string(), cause })?;
-        Ok(Self { path: path.to_path_buf(), file, keep: false })
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        let file = file.map_err(|cause| KeyError::Write {
+            path: path.display().to_string(),
+            cause,
+        })?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            keep: false,
+        })
     }
 
     /// Writes the key, with what the node said about it.
@@ -123,9 +139,13 @@ impl Reserved {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let file = AgentKey {
             agent: agent.clone(),
-            issuer: text(&said["issuer"]).parse().map_err(|error| lost(&error))?,
+            issuer: text(&said["issuer"])
+                .parse()
+                .map_err(|error| lost(&error))?,
             key,
-            expires_at: text(&said["key"]["expires_at"]).parse().map_err(|error| lost(&error))?,
+            expires_at: text(at(said, "/key/expires_at"))
+                .parse()
+                .map_err(|error| lost(&error))?,
         };
         let mut out = &self.file;
         out.write_all(file.to_file().expose().as_bytes())
@@ -153,7 +173,7 @@ fn table(agents: &Value) -> String {
             cell(&it["status"]),
             cell(&it["purposes"]),
             format!("{} of {}", it["live_instances"], it["max_instances"]),
-            time(&it["key"]["expires_at"]),
+            time(at(it, "/key/expires_at")),
         ]);
     }
     table.text(
@@ -165,7 +185,10 @@ fn lines(it: &Value) -> String {
     let mut lines = Lines::default();
     lines.line("id", cell(&it["id"]));
     lines.line("sponsor", cell(&it["sponsor"]));
-    lines.line("status", format!("{} since {}", cell(&it["status"]), time(&it["since"])));
+    lines.line(
+        "status",
+        format!("{} since {}", cell(&it["status"]), time(&it["since"])),
+    );
     lines.line("narrowed by", cell(&it["narrowed_by"]));
     lines.line("purposes", cell(&it["purposes"]));
     lines.line(
@@ -178,21 +201,34 @@ fn lines(it: &Value) -> String {
     );
     lines.line(
         "instances",
-        format!("{} live, at most {}", it["live_instances"], it["max_instances"]),
+        format!(
+            "{} live, at most {}",
+            it["live_instances"], it["max_instances"]
+        ),
     );
     lines.line(
         "an instance",
-        format!("lives {} s at most, {} s idle", it["max_lifetime_s"], it["idle_s"]),
+        format!(
+            "lives {} s at most, {} s idle",
+            it["max_lifetime_s"], it["idle_s"]
+        ),
     );
-    lines.line("calls a minute", cell(&it["limits"]["calls_per_minute"]));
-    lines.line("bearer tokens", if it["allow_bearer"] == true { "allowed" } else { "" });
+    lines.line("calls a minute", cell(at(it, "/limits/calls_per_minute")));
+    lines.line(
+        "bearer tokens",
+        if it["allow_bearer"] == true {
+            "allowed"
+        } else {
+            ""
+        },
+    );
     lines.line(
         "key",
         format!(
             "{}, {} until {}",
-            cell(&it["key"]["kid"]),
-            cell(&it["key"]["status"]),
-            time(&it["key"]["expires_at"])
+            cell(at(it, "/key/kid")),
+            cell(at(it, "/key/status")),
+            time(at(it, "/key/expires_at"))
         ),
     );
     lines.line("software", cell(&it["software"]));

@@ -37,10 +37,18 @@ pub(super) async fn run(context: &Context) -> Outcome {
             found
         }
     };
-    let worst = found.iter().map(|finding| finding.status).max().unwrap_or(Level::Ok);
+    let worst = found
+        .iter()
+        .map(|finding| finding.status)
+        .max()
+        .unwrap_or(Level::Ok);
     let value = serde_json::to_value(&found).map_err(|error| Failure::Other(error.to_string()))?;
     context.show(&value, |_| text(&found))?;
-    Ok(if worst == Level::Fail { Verdict::Wrong } else { Verdict::Good })
+    Ok(if worst == Level::Fail {
+        Verdict::Wrong
+    } else {
+        Verdict::Good
+    })
 }
 
 fn text(found: &[Finding]) -> String {
@@ -51,8 +59,12 @@ fn text(found: &[Finding]) -> String {
             Level::Warn => "warn",
             Level::Fail => "FAIL",
         };
-        let _infallible =
-            writeln!(out, "{mark}  {:<10} {}", finding.check, clean(&finding.finding));
+        let _infallible = writeln!(
+            out,
+            "{mark}  {:<10} {}",
+            finding.check,
+            clean(&finding.found)
+        );
         if let Some(advice) = &finding.advice {
             let _infallible = writeln!(out, "{:<16} → {}", "", clean(advice));
         }

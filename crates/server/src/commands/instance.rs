@@ -14,7 +14,9 @@ pub(super) async fn run(context: &Context, command: InstanceCommand) -> Outcome 
             if let Some(instances) = instances.as_array_mut() {
                 instances.retain(|it| {
                     (all || it["status"] == "active" || it["status"] == "suspended")
-                        && agent.as_ref().is_none_or(|agent| it["agent"] == agent.as_str())
+                        && agent
+                            .as_ref()
+                            .is_none_or(|agent| it["agent"] == agent.as_str())
                 });
             }
             context.show(&instances, table)?;
@@ -31,7 +33,9 @@ pub(super) async fn run(context: &Context, command: InstanceCommand) -> Outcome 
 }
 
 fn table(instances: &Value) -> String {
-    let mut table = Table::new(["id", "agent", "sponsor", "purpose", "status", "started", "expires"]);
+    let mut table = Table::new([
+        "id", "agent", "sponsor", "purpose", "status", "started", "expires",
+    ]);
     for it in instances.as_array().into_iter().flatten() {
         table.row([
             cell(&it["id"]),
@@ -57,9 +61,16 @@ fn lines(it: &Value) -> String {
     lines.line("narrowed by", cell(&it["narrowed_by"]));
     lines.line(
         "its key",
-        if it["proven"] == true { "proven with every request" } else { "none: bearer tokens" },
+        if it["proven"] == true {
+            "proven with every request"
+        } else {
+            "none: bearer tokens"
+        },
     );
-    lines.line("started", format!("{} ({})", time(&it["started_at"]), cell(&it["record"])));
+    lines.line(
+        "started",
+        format!("{} ({})", time(&it["started_at"]), cell(&it["record"])),
+    );
     lines.line("expires", time(&it["expires_at"]));
     lines.line("ended", time(&it["ended_at"]));
     lines.line("last used", time(&it["last_used_at"]));

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Context, Outcome, Verdict};
 use crate::cli::PolicyCommand;
-use crate::output::{cell, clean};
+use crate::output::{at, cell, clean};
 
 pub(super) async fn run(context: &Context, command: PolicyCommand) -> Outcome {
     let node = context.node()?;
@@ -14,12 +14,15 @@ pub(super) async fn run(context: &Context, command: PolicyCommand) -> Outcome {
         PolicyCommand::Check => {
             let report = node.post("/v1/policy/check").await?;
             context.show(&report, checked)?;
-            report["valid"] == true
+            at(&report, "/valid") == true
         }
         PolicyCommand::Test => {
             let report = node.post("/v1/policy/test").await?;
             context.show(&report, tested)?;
-            report["failed"] == 0 && report["diagnostics"].as_array().is_none_or(Vec::is_empty)
+            at(&report, "/failed") == 0
+                && at(&report, "/diagnostics")
+                    .as_array()
+                    .is_none_or(Vec::is_empty)
         }
         PolicyCommand::Apply => {
             let applied = node.post("/v1/policy/apply").await?;
@@ -73,6 +76,10 @@ fn tested(report: &Value) -> String {
             let _infallible = writeln!(out, "      {}", clean(&cell(&case["mismatch"])));
         }
     }
-    let _infallible = write!(out, "{} passed, {} failed", report["passed"], report["failed"]);
+    let _infallible = write!(
+        out,
+        "{} passed, {} failed",
+        report["passed"], report["failed"]
+    );
     out
 }

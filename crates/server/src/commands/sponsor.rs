@@ -14,7 +14,10 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
             let new = wire::NewSponsor { id, name, email };
             let added = node.post_json("/v1/sponsors", &new).await?;
             context.show(&added, |it| {
-                format!("{}\nWho they are was typed in by you: asserted, not verified.", changed(it, "sponsor"))
+                format!(
+                    "{}\nWho they are was typed in by you: asserted, not verified.",
+                    changed(it, "sponsor")
+                )
             })?;
         }
         SponsorCommand::List => {
@@ -38,9 +41,14 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
             context.show(&done, |it| changed(it, "sponsor"))?;
         }
         SponsorCommand::Erase { id } => {
-            let erased = node.post_json("/v1/erase", &wire::Erase { what: id }).await?;
+            let erased = node
+                .post_json("/v1/erase", &wire::Erase { what: id })
+                .await?;
             context.show(&erased, |it| {
-                format!("What was sealed as {} is destroyed; records go on verifying.", cell(&it["erased"]))
+                format!(
+                    "What was sealed as {} is destroyed; records go on verifying.",
+                    cell(&it["erased"])
+                )
             })?;
         }
     }
@@ -58,7 +66,11 @@ fn table(sponsors: &Value) -> String {
     let mut table = Table::new(["id", "name", "email", "status", "agents"]);
     for it in sponsors.as_array().into_iter().flatten() {
         // Who was erased is known by their handle.
-        let id = if it["id"].is_null() { &it["handle"] } else { &it["id"] };
+        let id = if it["id"].is_null() {
+            &it["handle"]
+        } else {
+            &it["id"]
+        };
         table.row([
             cell(id),
             cell(&it["name"]),
@@ -75,9 +87,15 @@ fn lines(it: &Value) -> String {
     lines.line("id", cell(&it["id"]));
     lines.line("name", cell(&it["name"]));
     lines.line("email", cell(&it["email"]));
-    lines.line("status", format!("{} since {}", cell(&it["status"]), time(&it["since"])));
+    lines.line(
+        "status",
+        format!("{} since {}", cell(&it["status"]), time(&it["since"])),
+    );
     lines.line("agents", cell(&it["agents"]));
-    lines.line("handle", format!("{} (what records name)", cell(&it["handle"])));
+    lines.line(
+        "handle",
+        format!("{} (what records name)", cell(&it["handle"])),
+    );
     lines.line("added", time(&it["added_at"]));
     lines.text()
 }

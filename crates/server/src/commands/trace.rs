@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Context, Failure, Outcome, Verdict};
 use crate::cli::Trace;
-use crate::output::{Lines, cell, clean, record, time};
+use crate::output::{Lines, at, cell, clean, record, time};
 use crate::trace::Target;
 
 pub(super) async fn run(context: &Context, trace: Trace) -> Outcome {
@@ -14,7 +14,10 @@ pub(super) async fn run(context: &Context, trace: Trace) -> Outcome {
         .id
         .parse()
         .map_err(|error: crate::trace::TraceError| Failure::Other(error.to_string()))?;
-    let value = context.node()?.get(&format!("/v1/trace/{}", trace.id)).await?;
+    let value = context
+        .node()?
+        .get(&format!("/v1/trace/{}", trace.id))
+        .await?;
     context.show(&value, |it| match target {
         Target::Instance(_) => instance(it),
         Target::Record(..) => entry(it),
@@ -31,21 +34,32 @@ fn person(sponsor: &Value, otherwise: &Value) -> String {
 }
 
 fn actor(actor: &Value) -> String {
-    let how = if actor["verified"] == true { "verified" } else { "asserted" };
+    let how = if actor["verified"] == true {
+        "verified"
+    } else {
+        "asserted"
+    };
     match cell(&actor["id"]) {
         none if none.is_empty() => format!("a {}", cell(&actor["type"])),
-        id => format!("{} {id} by {} ({how})", cell(&actor["type"]), cell(&actor["credential"])),
+        id => format!(
+            "{} {id} by {} ({how})",
+            cell(&actor["type"]),
+            cell(&actor["credential"])
+        ),
     }
 }
 
 fn instance(it: &Value) -> String {
     let seen = &it["instance"];
     let mut lines = Lines::default();
-    lines.line("instance", format!("{}, {}", cell(&seen["id"]), cell(&seen["status"])));
+    lines.line(
+        "instance",
+        format!("{}, {}", cell(&seen["id"]), cell(&seen["status"])),
+    );
     lines.line("narrowed by", cell(&seen["narrowed_by"]));
     lines.line("agent", cell(&seen["agent"]));
-    lines.line("software", cell(&it["agent"]["software"]));
-    lines.line("model", cell(&it["agent"]["model"]));
+    lines.line("software", cell(at(it, "/agent/software")));
+    lines.line("model", cell(at(it, "/agent/model")));
     lines.line("sponsor", person(&it["sponsor"], &seen["sponsor"]));
     let registered = &it["registered"];
     if registered.is_object() {
@@ -62,19 +76,27 @@ fn instance(it: &Value) -> String {
     lines.line("purpose", cell(&seen["purpose"]));
     lines.line(
         "bound",
-        match it["binding"]["dpop"]["jkt"].as_str() {
+        match at(it, "/binding/dpop/jkt").as_str() {
             Some(jkt) => format!("to key {jkt}, which it proves with every request"),
             None => "to nothing: whoever holds its token is taken for it".to_owned(),
         },
     );
     let key = cell(&seen["key"]);
-    let started = format!("{} by key {key} ({})", time(&seen["started_at"]), cell(&seen["record"]));
+    let started = format!(
+        "{} by key {key} ({})",
+        time(&seen["started_at"]),
+        cell(&seen["record"])
+    );
     lines.line("started", started);
     lines.line("expires", time(&seen["expires_at"]));
     lines.line("ended", time(&seen["ended_at"]));
     let mut out = lines.text();
     let decisions = it["decisions"].as_array().map_or(&[][..], Vec::as_slice);
-    let earlier = if it["earlier"] == true { "; there are earlier ones" } else { "" };
+    let earlier = if it["earlier"] == true {
+        "; there are earlier ones"
+    } else {
+        ""
+    };
     let _infallible = match decisions.len() {
         0 => writeln!(out, "\nNothing was decided about it."),
         count => writeln!(out, "\nThe last {count} decisions, newest last{earlier}:"),
@@ -87,7 +109,11 @@ fn instance(it: &Value) -> String {
 
 /// A decision in two or three lines.
 fn decided(it: &Value) -> String {
-    let what = if it["tool"].is_null() { cell(&it["method"]) } else { cell(&it["tool"]) };
+    let what = if it["tool"].is_null() {
+        cell(&it["method"])
+    } else {
+        cell(&it["tool"])
+    };
     let effect = match (it["effect"].as_str(), it["observed"].as_bool()) {
         (Some("allow"), Some(true)) => "OBSERVED (policy would have denied)",
         (Some("allow"), _) => "allowed",
@@ -111,7 +137,11 @@ fn by(it: &Value) -> String {
     match cell(&it["policies"]) {
         none if none.is_empty() => {
             let stage = cell(&it["stage"]);
-            if stage.is_empty() { String::new() } else { format!(", at {stage}") }
+            if stage.is_empty() {
+                String::new()
+            } else {
+                format!(", at {stage}")
+            }
         }
         policies => format!(" by {}", clean(&policies)),
     }
@@ -144,16 +174,23 @@ fn came(it: &Value) -> String {
         (Some("not-sent"), _) => "nothing was sent",
         _ => "it was sent, or may have been; the result is not known",
     };
-    format!("{told}{cause} ({}, {})", record(&outcome["record"]), time(&outcome["time"]))
+    format!(
+        "{told}{cause} ({}, {})",
+        record(&outcome["record"]),
+        time(&outcome["time"])
+    )
 }
 
 fn entry(it: &Value) -> String {
     let mut lines = Lines::default();
     lines.line("record", record(&it["record"]));
-    lines.line("leaf hash", cell(&it["record"]["leaf_hash"]));
+    lines.line("leaf hash", cell(at(it, "/record/leaf_hash")));
     lines.line("kind", cell(&it["kind"]));
     lines.line("time", cell(&it["time"]));
-    lines.line("written by", format!("{}, start {}", cell(&it["node"]), it["epoch"]));
+    lines.line(
+        "written by",
+        format!("{}, start {}", cell(&it["node"]), it["epoch"]),
+    );
     lines.line("actor", actor(&it["actor"]));
     lines.line("trace", cell(&it["trace"]));
     let decision = &it["decision"];

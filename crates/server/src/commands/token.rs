@@ -1,0 +1,65 @@
+//! `tipstaff token` and `tipstaff connect`: what an agent runs, which cannot administer.
+
+use super::{Context, Failure, Outcome, Verdict};
+use crate::cli::{AgentKeyArgs, Connect, Token};
+use crate::output;
+use crate::token::{self, AskError, Asker};
+
+/// The agent, as it was named on the command line. Without `--url` it turns to the node that runs
+/// here, if one does, else to the one that its key file names.
+fn asker(
+    context: &Context,
+    who: &AgentKeyArgs,
+    upstream: &vocab::UpstreamName,
+) -> Result<Asker, AskError> {
+    let url = who.url.clone().or_else(|| context.local_url());
+    Asker::new(
+        &who.agent,
+        &who.key,
+        who.purpose.clone(),
+        upstream.clone(),
+        url.as_deref(),
+    )
+}
+
+pub(super) async fn run(context: &Context, token: Token) -> Outcome {
+    let asker = asker(context, &token.who, &token.upstream)?;
+    let dpop = if token.bearer {
+        None
+    } else {
+        let file = token
+            .dpop_key
+            .unwrap_or_else(|| token::default_dpop_file(&token.who.key));
+        let key = token::dpop_key(&file, &context.rng)?;
+        output::warn(&format!(
+            "note: the token is bound to the key in {}; asking again with it continues the \
+             instance",
+            file.display()
+        ));
+        Some(key)
+    };
+    match asker.ask(dpop.as_ref(), &context.clock, &context.rng).await {
+        Ok(granted) => output::print(&String::from_utf8_lossy(&granted.body))?,
+        Err(AskError::Refused {
+            status,
+            description,
+            body,
+        }) => {
+            output::print(&String::from_utf8_lossy(&body))?;
+            let told = AskError::Refused {
+                status,
+                description,
+                body,
+            };
+            return Err(Failure::Ask(told));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Verdict::Good)
+}
+
+pub(super) async fn connect(context: &Context, connect: Connect) -> Outcome {
+    let asker = asker(context, &connect.who, &connect.upstream)?;
+    crate::connect::run(asker, &context.clock, &context.rng).await?;
+    Ok(Verdict::Good)
+}

@@ -1,0 +1,252 @@
+//! Asking a gateway for access tokens, with an agent's key.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use serde::Deserialize;
+use tokens::{
+    AgentKey, AgentKeyError, DpopKey, JwkError, PrivateKey, PublicUrl, PublicUrlError, Resource,
+};
+use vocab::rng::RngError;
+use vocab::{AgentId, Clock, InstanceId, PurposePath, Rng, Secret, UpstreamName};
+
+use crate::keys::{self, KeyError};
+use crate::outbound;
+
+/// Longest answer of the token endpoint that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The key file cannot be read.
+    #[error(transparent)]
+    File(#[from] KeyError),
+    /// The key file is not an agent's.
+    #[error("`{path}` is not an agent's key file: {cause}")]
+    AgentKey {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: AgentKeyError,
+    },
+    /// The key file is another agent's.
+    #[error("`{path}` is the key of agent `{found}`, not of `{given}`")]
+    OtherAgent {
+        /// The file.
+        path: String,
+        /// Whose it is.
+        found: AgentId,
+        /// Who was named.
+        given: AgentId,
+    },
+    /// The file is not a DPoP key.
+    #[error("`{path}` is not a DPoP key (a private Ed25519 JWK): {cause}")]
+    DpopKey {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: JwkError,
+    },
+    /// The URL cannot be a gateway's.
+    #[error("`{url}` cannot be a gateway's URL: {cause}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        cause: PublicUrlError,
+    },
+    /// Nobody answers.
+    #[error("no gateway answers at {url}: {cause}; is the node up (`tipstaff up`)?")]
+    Unreachable {
+        /// The endpoint.
+        url: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// The gateway refused.
+    #[error("the gateway gave no token ({status}): {description}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// What the gateway said.
+        description: String,
+        /// Its answer, as it came.
+        body: Bytes,
+    },
+    /// The gateway's answer is not one.
+    #[error("what answers at {url} is not a gateway's token endpoint")]
+    Answer {
+        /// The endpoint.
+        url: String,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RngError),
+}
+
+/// A token, and what the gateway said of it.
+#[derive(Debug)]
+pub struct Granted {
+    /// The token.
+    pub token: Secret<String>,
+    /// For how long, in seconds.
+    pub expires_in: u64,
+    /// The instance that it is of.
+    pub instance: InstanceId,
+    /// The answer, as it came.
+    pub body: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    expires_in: u64,
+    instance: InstanceId,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    #[serde(default)]
+    error_description: Option<String>,
+}
+
+/// An agent that asks for tokens for one upstream and one purpose.
+#[derive(Debug)]
+pub struct Asker {
+    key: AgentKey,
+    purpose: PurposePath,
+    resource: Resource,
+}
+
+impl Asker {
+    /// Reads the agent's key. Tokens come from `url`, else from where the key file says.
+    pub fn new(
+        agent: &AgentId,
+        key_file: &Path,
+        purpose: PurposePath,
+        upstream: UpstreamName,
+        url: Option<&str>,
+    ) -> Result<Self, AskError> {
+        let path = key_file.display().to_string();
+        let text = keys::read_secret(key_file)?;
+        let mut key = AgentKey::parse(text.expose()).map_err(|cause| AskError::AgentKey {
+            path: path.clone(),
+            cause,
+        })?;
+        if key.agent != *agent {
+            let found = key.agent;
+            return Err(AskError::OtherAgent {
+                path,
+                found,
+                given: agent.clone(),
+            });
+        }
+        if let Some(url) = url {
+            key.issuer = url.parse().map_err(|cause| AskError::Url {
+                url: url.to_owned(),
+                cause,
+            })?;
+        }
+        let resource = Resource::new(&key.issuer, upstream);
+        Ok(Self {
+            key,
+            purpose,
+            resource,
+        })
+    }
+
+    /// The upstream as the gateway serves it.
+    pub const fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// The gateway.
+    pub const fn issuer(&self) -> &PublicUrl {
+        &self.key.issuer
+    }
+
+    /// Asks for a token: bound to `dpop`, or, without one, a bearer token.
+    pub async fn ask(
+        &self,
+        dpop: Option<&DpopKey>,
+        clock: &dyn Clock,
+        rng: &dyn Rng,
+    ) -> Result<Granted, AskError> {
+        let url = self.key.issuer.token_endpoint();
+        let now = clock.now();
+        let form = self
+            .key
+            .token_form(&self.purpose, &self.resource, now, rng)?;
+        let mut request = Request::post(&url)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, "application/json");
+        if let Some(dpop) = dpop {
+            request = request.header(tokens::DPOP, dpop.proof("POST", &url, None, now, rng)?);
+        }
+        let unreachable = |cause| AskError::Unreachable {
+            url: url.clone(),
+            cause,
+        };
+        let request = request
+            .body(Full::new(Bytes::from(form)))
+            .map_err(|error| unreachable(error.to_string()))?;
+        let response = outbound::send(request, ANSWER_BYTES_MAX)
+            .await
+            .map_err(unreachable)?;
+        let (parts, body) = response.into_parts();
+        if parts.status == StatusCode::OK {
+            let answer: Answer =
+                serde_json::from_slice(&body).map_err(|_| AskError::Answer { url: url.clone() })?;
+            return Ok(Granted {
+                token: Secret::new(answer.access_token),
+                expires_in: answer.expires_in,
+                instance: answer.instance,
+                body,
+            });
+        }
+        let Ok(refusal) = serde_json::from_slice::<Refusal>(&body) else {
+            return Err(AskError::Answer { url });
+        };
+        let description = match refusal.error_description {
+            Some(description) => format!("{}: {description}", refusal.error),
+            None => refusal.error,
+        };
+        Err(AskError::Refused {
+            status: parts.status,
+            description,
+            body,
+        })
+    }
+}
+
+/// The DPoP key file that goes with an agent's key file: `FILE.dpop` beside it.
+pub fn default_dpop_file(key_file: &Path) -> PathBuf {
+    let mut name = key_file.as_os_str().to_owned();
+    name.push(".dpop");
+    name.into()
+}
+
+/// Reads a DPoP key file, or makes it if it is not there. Of two that make it at once, one wins
+/// and both use it.
+pub fn dpop_key(path: &Path, rng: &dyn Rng) -> Result<DpopKey, AskError> {
+    if !path.exists() {
+        let key = PrivateKey::generate(rng)?;
+        match keys::write_secret_whole(path, key.to_jwk().expose()) {
+            Ok(()) => return Ok(DpopKey::new(key)),
+            Err(_) if path.exists() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let text = keys::read_secret(path)?;
+    let key =
+        PrivateKey::from_jwk(text.expose().as_bytes()).map_err(|cause| AskError::DpopKey {
+            path: path.display().to_string(),
+            cause,
+        })?;
+    Ok(DpopKey::new(key))
+}
