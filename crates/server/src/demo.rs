@@ -56,7 +56,7 @@ pub fn run(exe: &Path, keep: bool, say: &mut dyn FnMut(&str)) -> Step<Value> {
     let dir = temp.path().to_path_buf();
     let stage = Stage {
         exe: exe.to_path_buf(),
-        count: dir.join("upstream-calls"),
+        count: dir.join("desk").join("calls"),
         node: dir.join("node"),
         clock: SystemClock::new(),
     };
@@ -232,6 +232,10 @@ impl Stage {
     }
 
     fn set_up(&self) -> Step<()> {
+        // A folder of its own: a confined child can make no file beside the node's folder.
+        if let Some(folder) = self.count.parent() {
+            fs::create_dir(folder).map_err(failed)?;
+        }
         let node = self.node.display().to_string();
         self.program(&["init", &node, "--trust-domain", "demo.tipstaff"])?;
         let config = self.node.join("tipstaff.toml");
