@@ -1,6 +1,8 @@
 //! Small MCP clients of both eras. They write their messages as text, so that a test says every
 //! byte of its arguments.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -126,7 +128,10 @@ impl Modern {
             .header("mcp-protocol-version", MODERN)
             .header("mcp-method", method);
         match name {
-            Some(name) => ask.header("mcp-name", name),
+            Some(name) if name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => {
+                ask.header("mcp-name", name)
+            }
+            Some(name) => ask.header("mcp-name", format!("=?base64?{}?=", BASE64.encode(name))),
             None => ask,
         }
     }

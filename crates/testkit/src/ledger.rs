@@ -52,10 +52,7 @@ pub struct Ledger {
 
 impl Ledger {
     pub(crate) fn read(data: &Path) -> Self {
-        let read = |name| {
-            let log = OfflineLog::open(data, name).expect("a log");
-            (0..log.size()).map(|index| line(&log, index)).collect()
-        };
+        let read = |name| lines(&OfflineLog::open(data, name).expect("a log"));
         Self {
             calls: read(LogName::Calls),
             control: read(LogName::Control),
@@ -105,7 +102,11 @@ impl Ledger {
     }
 }
 
-fn line(log: &OfflineLog, index: u64) -> Line {
+pub(crate) fn lines(log: &dyn LogReader) -> Vec<Line> {
+    (0..log.size()).map(|index| line(log, index)).collect()
+}
+
+fn line(log: &dyn LogReader, index: u64) -> Line {
     let bytes = log.entry(index).expect("an entry");
     let entry = Entry::parse(&bytes).expect("an entry of its form");
     Line {
@@ -134,7 +135,7 @@ pub struct Verified {
 /// wholly, every permit has its one outcome, no permit stands where its caller did not, and every
 /// decision comes out the same.
 pub(crate) fn verify(data: &Path, keys: &Path) -> Verified {
-    for name in LogName::ALL {
+    let [control, calls] = [LogName::Control, LogName::Calls].map(|name| {
         let vkey = std::fs::read_to_string(data.join(format!("{name}.vkey"))).unwrap();
         let verifier: Verifier = vkey.trim().parse().unwrap();
         let log = OfflineLog::open(data, name).unwrap();
@@ -149,14 +150,23 @@ pub(crate) fn verify(data: &Path, keys: &Path) -> Verified {
             report.tail, 0,
             "`{name}`: entries that no checkpoint covers after a stop"
         );
-    }
-    let ledger = Ledger::read(data);
+        log
+    });
+    let ledger = Ledger {
+        control: lines(&control),
+        calls: lines(&calls),
+    };
     let seed = server::keys::read_seed(&server::keys::facts_key(keys)).unwrap();
     let wrapping = Some(WrappingKey::from_bytes(*seed.expose()));
     let keyring = FileKeyring::open(&data.join("keyring"), wrapping).unwrap();
     paired(&ledger);
-    standing(data, &keyring, &ledger);
-    replayed(data, &keyring, &ledger)
+    standing(&control, &keyring, &ledger);
+    replayed(
+        &calls,
+        &FileBlobs::open(&data.join("blobs")),
+        &keyring,
+        &ledger,
+    )
 }
 
 /// Every outcome is of a permit before it, every permit has one.
@@ -197,8 +207,7 @@ fn paired(ledger: &Ledger) {
 
 /// A permit's caller stood at every control entry that the permit rests on, and at every one that
 /// a barrier before it names.
-fn standing(data: &Path, keyring: &FileKeyring, ledger: &Ledger) {
-    let control = OfflineLog::open(data, LogName::Control).unwrap();
+fn standing(control: &OfflineLog, keyring: &FileKeyring, ledger: &Ledger) {
     let mut folds: HashMap<u64, State> = HashMap::new();
     let mut barrier = 0;
     for line in &ledger.calls {
@@ -208,7 +217,7 @@ fn standing(data: &Path, keyring: &FileKeyring, ledger: &Ledger) {
                 let body: DecisionBody = line.read();
                 let size = body.basis.control_size.max(barrier);
                 let state = folds.entry(size).or_insert_with(|| {
-                    register::fold_prefix(&control, Some(keyring), size).unwrap()
+                    register::fold_prefix(control, Some(keyring), size).unwrap()
                 });
                 let stands = state.standing(&body.instance, line.time).active();
                 // Who was erased since cannot be said to have stood, though they did.
@@ -223,9 +232,12 @@ fn standing(data: &Path, keyring: &FileKeyring, ledger: &Ledger) {
 }
 
 /// Every decision is made again from the files.
-fn replayed(data: &Path, keyring: &FileKeyring, ledger: &Ledger) -> Verified {
-    let calls = OfflineLog::open(data, LogName::Calls).unwrap();
-    let blobs = FileBlobs::open(&data.join("blobs"));
+fn replayed(
+    calls: &OfflineLog,
+    blobs: &FileBlobs,
+    keyring: &FileKeyring,
+    ledger: &Ledger,
+) -> Verified {
     let mut engines: HashMap<(Basis, String), Arc<Engine>> = HashMap::new();
     let mut found = Verified {
         replayed: 0,
@@ -255,7 +267,7 @@ fn replayed(data: &Path, keyring: &FileKeyring, ledger: &Ledger) -> Verified {
                 },
                 body.upstream.to_string(),
             ))
-            .or_insert_with(|| Arc::new(engine(&blobs, &body)));
+            .or_insert_with(|| Arc::new(engine(blobs, &body)));
         let recorded = policy::Verdict {
             effect: match body.effect {
                 Effect::Allow => policy::Effect::Allow,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::Served;
@@ -15,14 +16,18 @@ use register::TestResults;
 use serde_json::{Value, json};
 use server::config::Config;
 use server::node::{Deps, Node, StartError};
-use store::Faults;
+use store::{Faults, OpenError};
 use tempfile::TempDir;
 use tokens::{AgentKey, PrivateKey};
+use tokio::runtime::{Builder, Runtime};
+use vocab::time::SystemClock;
 use vocab::{Clock as _, Time};
 
 use crate::ledger::Verified;
 use crate::wire::{self, Ask, Wire};
-use crate::{Agent, Answer, Ledger, MockClock, SeededRng, Speaks, Upstream, until};
+use crate::{
+    Agent, Answer, Ledger, MockClock, PATIENCE, SeededRng, Speaks, Upstream, until, within,
+};
 
 /// The URL that tokens and proofs name, wherever the node listens.
 const PUBLIC_URL: &str = "http://localhost:7420";
@@ -96,12 +101,19 @@ impl Setup {
     }
 }
 
+/// A node, on threads of its own: so that it can be cut off in the middle of everything.
+#[derive(Debug)]
+struct Running {
+    node: Node,
+    runtime: Runtime,
+}
+
 /// A node, its files, and everything around it.
 #[derive(Debug)]
 pub struct Plane {
     folder: TempDir,
     setup: Setup,
-    node: Option<Node>,
+    running: Option<Running>,
     wire: Arc<Wire>,
     /// The node's clock.
     pub clock: Arc<MockClock>,
@@ -144,7 +156,7 @@ impl Plane {
             wire: Wire::new(Arc::clone(&clock), rng, PUBLIC_URL),
             folder,
             setup,
-            node: None,
+            running: None,
             clock,
             faults: Faults::default(),
         };
@@ -158,7 +170,22 @@ impl Plane {
 
     /// Starts the node on its files.
     pub async fn boot(&mut self) -> Result<(), StartError> {
-        assert!(self.node.is_none(), "it is running");
+        assert!(self.running.is_none(), "it is running");
+        let patience = SystemClock::new();
+        loop {
+            match self.boot_once().await {
+                // The threads of a node that was killed may not have let go yet.
+                Err(StartError::Store(OpenError::Locked { .. }))
+                    if patience.elapsed() < PATIENCE =>
+                {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn boot_once(&mut self) -> Result<(), StartError> {
         let config = Config::read(&self.folder.path().join("tipstaff.toml")).unwrap();
         let deps = Deps {
             clock: Arc::clone(&self.clock) as _,
@@ -166,12 +193,29 @@ impl Plane {
             faults: self.faults.clone(),
             confiner: None,
         };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("node")
+            .enable_all()
+            .build()
+            .unwrap();
         self.clock.advance_to_end_of_second();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let node = Node::start(config, Some(listen), deps).await?;
-        self.wire.set_address(node.address);
-        self.node = Some(node);
-        Ok(())
+        let started = runtime
+            .spawn(Node::start(config, Some(listen), deps))
+            .await
+            .unwrap();
+        match started {
+            Ok(node) => {
+                self.wire.set_address(node.address);
+                self.running = Some(Running { node, runtime });
+                Ok(())
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
     }
 
     /// Changes the configuration; the next start reads it.
@@ -186,18 +230,29 @@ impl Plane {
 
     /// Stops the node.
     pub async fn stop(&mut self) -> Result<(), String> {
-        self.node.take().expect("it is running").stop().await
+        let Running { node, runtime } = self.running.take().expect("it is running");
+        let stopped = within("the node to stop", runtime.spawn(node.stop())).await;
+        runtime.shutdown_background();
+        stopped.unwrap()
     }
 
-    /// Drops the node as it is, as near to a kill as one process can come.
+    /// Cuts the node off in the middle of everything, as near to a kill as one process can come.
     pub fn kill(&mut self) {
-        drop(self.node.take());
+        let Running { node, runtime } = self.running.take().expect("it is running");
+        runtime.shutdown_background();
+        drop(node);
+    }
+
+    /// Stops the node and starts it again.
+    pub async fn restart(&mut self) {
+        self.stop().await.unwrap();
+        self.boot().await.unwrap();
     }
 
     /// Stops the node, reads all that it wrote from nothing, and checks it wholly.
     pub async fn end(mut self) -> Verified {
         self.faults.set(store::Fault::None);
-        if self.node.is_some() {
+        if self.running.is_some() {
             self.stop().await.unwrap();
         }
         self.verify()
@@ -205,7 +260,7 @@ impl Plane {
 
     /// Checks all that the node wrote. It must not be running.
     pub fn verify(&self) -> Verified {
-        assert!(self.node.is_none(), "it is running");
+        assert!(self.running.is_none(), "it is running");
         crate::ledger::verify(&self.data(), &self.folder.path().join("keys"))
     }
 
@@ -221,7 +276,7 @@ impl Plane {
 
     /// The node.
     pub fn node(&self) -> &Node {
-        self.node.as_ref().expect("it is running")
+        &self.running.as_ref().expect("it is running").node
     }
 
     /// The gateway.
@@ -348,7 +403,7 @@ impl Plane {
             agent: id.parse().unwrap(),
             issuer: PUBLIC_URL.parse().unwrap(),
             key: private,
-            expires_at: self.now().plus(std::time::Duration::from_secs(86_400)),
+            expires_at: self.now().plus(Duration::from_secs(86_400)),
         };
         Agent::new(&self.wire, key, body["purposes"][0].as_str().unwrap())
     }
@@ -368,9 +423,26 @@ impl Plane {
         Ledger::read(&self.data())
     }
 
+    /// The calls that the node wrote so far, as it reads them itself. Quicker than [`Plane::ledger`].
+    pub fn calls(&self) -> Ledger {
+        let calls = crate::ledger::lines(self.gateway().calls().reader());
+        Ledger {
+            control: Vec::new(),
+            calls,
+        }
+    }
+
     /// What the node wrote so far, refused requests included.
     pub async fn ledger_with_refusals(&self) -> Ledger {
         self.gateway().sweep().await;
         self.ledger()
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        if let Some(Running { runtime, .. }) = self.running.take() {
+            runtime.shutdown_background();
+        }
     }
 }

@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::until;
@@ -44,6 +44,8 @@ pub enum Script {
     Error(i64, &'static str),
     /// As many progress notifications over a stream, then a result.
     Progress(u32),
+    /// Says the arguments back once the gate is open.
+    Gate,
     /// Nothing, for ever: the answer does not begin.
     Hang,
     /// One progress notification over a stream, then nothing, for ever.
@@ -115,6 +117,7 @@ struct Inner {
     /// Streams that clients opened for what belongs to no request.
     streams: AtomicUsize,
     pushed: broadcast::Sender<Value>,
+    gate: watch::Sender<bool>,
     /// Whether it answers nothing at all.
     silent: Mutex<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -185,6 +188,7 @@ impl Upstream {
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             pushed: broadcast::channel(64).0,
+            gate: watch::channel(false).0,
             silent: Mutex::new(false),
             task: Mutex::default(),
         });
@@ -235,6 +239,11 @@ impl Upstream {
     /// Whether it accepts requests and answers none of them.
     pub fn set_silent(&self, silent: bool) {
         *self.inner.silent.lock().unwrap() = silent;
+    }
+
+    /// Opens or closes the gate.
+    pub fn set_gate(&self, open: bool) {
+        self.inner.gate.send_replace(open);
     }
 
     /// Forgets every session.
@@ -485,6 +494,12 @@ async fn called(inner: Arc<Inner>, script: Script, message: Value, is_modern: bo
     };
     let response = |value: Value| json!({"jsonrpc": "2.0", "id": id, "result": value});
     match script {
+        Script::Gate => {
+            let _counted = counted;
+            let mut gate = inner.gate.subscribe();
+            gate.wait_for(|open| *open).await.unwrap();
+            result(&id, &text(&message["params"]["arguments"].to_string()))
+        }
         Script::Echo => result(&id, &text(&message["params"]["arguments"].to_string())),
         Script::Result(result) => whole(format!(
             r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#

@@ -1,4 +1,24 @@
 //! Everything at once: the whole node in process, real HTTP, real files, scripted upstreams.
 
 #[cfg(test)]
+mod closed;
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod coverage;
+#[cfg(test)]
+mod eras;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod listing;
+#[cfg(test)]
+mod offline;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod standing;
+#[cfg(test)]
 mod walk;
