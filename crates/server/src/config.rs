@@ -4,6 +4,7 @@
 //! a value is a reference (`env:NAME`, `file:PATH`) that is resolved when an upstream starts.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -245,6 +246,8 @@ impl Reference {
     }
 }
 
+const MIB: u64 = 1024 * 1024;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -408,7 +411,6 @@ impl Config {
             .map(|text| anchor(text, &base))
             .collect::<Result<_, _>>()
             .map_err(|message| bad("ledger.anchor", message))?;
-        const MIB: u64 = 1024 * 1024;
         Ok(Self {
             trust_domain: raw.trust_domain,
             node,
@@ -546,7 +548,7 @@ fn explain(error: &toml::de::Error, text: &str) -> String {
         let before = text.get(..span.start).unwrap_or(text);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        out.push_str(&format!("line {line}, column {column}: "));
+        let _infallible = write!(out, "line {line}, column {column}: ");
     }
     let message = error.message();
     out.push_str(message);
@@ -555,7 +557,7 @@ fn explain(error: &toml::de::Error, text: &str) -> String {
         let given = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
         if let Some(near) = suggest::nearest(given, known) {
-            out.push_str(&format!("; did you mean `{near}`?"));
+            let _infallible = write!(out, "; did you mean `{near}`?");
         }
     }
     out

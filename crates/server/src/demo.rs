@@ -2,6 +2,11 @@
 //! user would run it (`init`, `up`, `sponsor add`, `agent add`, `connect`, `ledger …`), each as a
 //! process of its own, in a temporary folder.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value that is indexed by what it does not have gives null"
+)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -115,7 +120,7 @@ impl Stage {
 
         say("2. An allowed call: refund 40 EUR");
         let mut client = self.connect(&key)?;
-        let (allowed, reached) = self.call(&mut client, refund(40))?;
+        let (allowed, reached) = self.call(&mut client, &refund(40))?;
         must(
             reached == 1 && !is_error(&allowed),
             "the allowed call did not go through",
@@ -126,7 +131,7 @@ impl Stage {
         say(&format!("   on record as {}", shown(&allowed_record)));
 
         say("3. The same call with another argument: refund 9000 EUR");
-        let (denied, reached) = self.call(&mut client, refund(9000))?;
+        let (denied, reached) = self.call(&mut client, &refund(9000))?;
         must(
             reached == 0 && is_error(&denied),
             "the denied call was not refused",
@@ -153,7 +158,7 @@ impl Stage {
         let away = self.take_policies_away()?;
         gateway = self.up()?;
         let mut client = self.connect(&key)?;
-        let (refused, reached) = self.call(&mut client, refund(40))?;
+        let (refused, reached) = self.call(&mut client, &refund(40))?;
         must(
             reached == 0 && is_error(&refused),
             "a call went through without policy",
@@ -170,7 +175,7 @@ impl Stage {
         gateway = self.up()?;
         let mut client = self.connect(&key)?;
         gateway.limit_files(true)?;
-        let (refused, reached) = self.call(&mut client, refund(40))?;
+        let (refused, reached) = self.call(&mut client, &refund(40))?;
         must(
             reached == 0 && is_error(&refused),
             "a call went through without a record",
@@ -182,7 +187,7 @@ impl Stage {
         gateway.limit_files(false)?;
 
         say("7. Everything is restored, and the same allowed call");
-        let (restored, reached) = self.call(&mut client, refund(40))?;
+        let (restored, reached) = self.call(&mut client, &refund(40))?;
         must(
             reached == 1 && !is_error(&restored),
             "the call was not allowed again",
@@ -357,7 +362,7 @@ impl Stage {
         };
         let hello = client.request(
             "initialize",
-            json!({
+            &json!({
                 "protocolVersion": "2025-11-25",
                 "capabilities": {},
                 "clientInfo": {"name": "tipstaff-demo", "version": env!("CARGO_PKG_VERSION")},
@@ -374,7 +379,7 @@ impl Stage {
     }
 
     /// Makes a call, and says how many calls reached the upstream by it.
-    fn call(&self, client: &mut Client, params: Value) -> Step<(Value, u64)> {
+    fn call(&self, client: &mut Client, params: &Value) -> Step<(Value, u64)> {
         let before = upstream::counted(&self.count);
         let answer = client.request("tools/call", params)?;
         Ok((
@@ -562,7 +567,7 @@ impl Client {
             .map_err(failed)
     }
 
-    fn request(&mut self, method: &str, params: Value) -> Step<Value> {
+    fn request(&mut self, method: &str, params: &Value) -> Step<Value> {
         let id = self.next;
         self.next += 1;
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))?;

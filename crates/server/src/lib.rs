@@ -1,4 +1,9 @@
 //! The program `tipstaff`: configuration, wiring, listeners, administration and the command line.
+//!
+//! [`node::Node`] puts the parts together: files, register, issuer, gateway, listeners. Everything a
+//! user types is a [`cli::Command`]; what changes the node goes through [`admin`], a Unix socket that
+//! knows who is calling. This crate decides nothing, verifies no token and writes no entry of its
+//! own making: that is the other crates', and here they meet.
 
 pub mod admin;
 pub mod anchor;

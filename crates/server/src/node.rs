@@ -30,7 +30,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How often sessions, children and counters are looked after.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often upstreams are asked for their tools.
-const TOOLS_EVERY: Duration = Duration::from_secs(60);
+const TOOLS_EVERY: Duration = Duration::from_mins(1);
 /// The part of the version that records name.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -122,6 +122,7 @@ pub struct Shared {
     /// How the anchors are doing.
     pub anchors: anchor::Anchors,
     /// Whether agents may run as the node's own user.
+    #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
 }
 
@@ -178,7 +179,7 @@ impl Node {
         let calls_log = open(LogName::Calls, Some(Duration::from_secs(1)))?;
         let anchors = anchor::Anchors::new(&config.ledger.anchors);
         anchors
-            .compare(&config, &*control_log, &*calls_log)
+            .compare(&config, &control_log, &calls_log)
             .map_err(StartError::Anchor)?;
         let blobs: Arc<dyn ledger::Blobs> =
             Arc::new(FileBlobs::open(&config.data.join("blobs")).with_faults(faults.clone()));

@@ -125,9 +125,11 @@ impl Files {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 continue;
             };
-            let is_policy = name.ends_with(".cedar");
-            let is_case = name.ends_with(".test.yaml")
-                || (!prefix.is_empty() && (name.ends_with(".yaml") || name.ends_with(".yml")));
+            // Names are taken as they are written: `A.CEDAR` is no policy file.
+            let ends = |end: &str| name.len() > end.len() && name.ends_with(end);
+            let is_policy = ends(".cedar");
+            let is_case =
+                ends(".test.yaml") || (!prefix.is_empty() && (ends(".yaml") || ends(".yml")));
             if name.starts_with('.') || !(is_policy || is_case) || !path.is_file() {
                 continue;
             }
@@ -142,9 +144,9 @@ impl Files {
                 text,
             };
             if is_policy {
-                self.policies.push(file)
+                self.policies.push(file);
             } else {
-                self.cases.push(file)
+                self.cases.push(file);
             }
         }
         Ok(())
@@ -161,7 +163,7 @@ fn parsed(files: &Files) -> Result<PolicySet, Vec<Diagnostic>> {
 }
 
 /// Judges the policy files against the tools that are known.
-pub async fn check(shared: &Shared) -> Result<CheckReport, String> {
+pub fn check(shared: &Shared) -> Result<CheckReport, String> {
     Ok(judged(shared, &Files::read(&shared.config.policies)?))
 }
 
@@ -186,7 +188,7 @@ fn judged(shared: &Shared, files: &Files) -> CheckReport {
 }
 
 /// Runs the test cases beside the policy files.
-pub async fn test(shared: &Shared) -> Result<TestReport, String> {
+pub fn test(shared: &Shared) -> Result<TestReport, String> {
     let files = Files::read(&shared.config.policies)?;
     match parsed(&files) {
         Err(diagnostics) => Ok(TestReport {

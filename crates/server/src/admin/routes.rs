@@ -418,12 +418,12 @@ async fn revoke(
 }
 
 async fn check_policies(State(admin): App) -> Answer {
-    let report = policies::check(&admin.shared).await;
+    let report = policies::check(&admin.shared);
     Ok(ok(&report.map_err(|error| unreadable(&error))?))
 }
 
 async fn test_policies(State(admin): App) -> Answer {
-    let report = policies::test(&admin.shared).await;
+    let report = policies::test(&admin.shared);
     Ok(ok(&report.map_err(|error| unreadable(&error))?))
 }
 
