@@ -58,7 +58,7 @@ def write_proofs(gateway, log, indexes):
     paths = []
     for index in indexes:
         path = gateway.dir / f"{log}-{index}.proof"
-        path.write_text(gateway.run("ledger", "proof", f"{log}/{index}", "--data", gateway.dir / "data"))
+        path.write_text(gateway.run("ledger", "proof", f"{log}/{index}", "--data", gateway.data))
         paths.append(path)
     return paths
 
@@ -79,14 +79,14 @@ def run(tally):
     oracle = FOLDER / "go-oracle"
     subprocess.run(["go", "build", "-o", oracle, "."], cwd=HERE / "oracle", check=True)
     _, url = start_ready("oracle-fixture", [PYTHON, HERE / "fixture.py", "--port", "0", "--ready", "{ready}"])
-    gateway = Gateway("oracle", f'\n[upstream.fixture]\nurl = "{url}"\n')
+    gateway = Gateway("oracle", {"fixture": f"url = {json.dumps(url)}"})
     gateway.up()
     gateway.enrol()
     token = gateway.token("fixture").read_text()
     for number in range(CALLS):
         call(gateway, token, number)
     tally.check("the node stops and leaves its logs", [] if gateway.down() else tail("oracle"))
-    data = gateway.dir / "data"
+    data = gateway.data
     for log, least in (("control", 5), ("calls", 2 * CALLS)):
         tally.check(f"Go reads every entry of {log}", go(oracle, data, log))
         size = counted(oracle, data, log)

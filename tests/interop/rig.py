@@ -90,15 +90,15 @@ def _stop_all():
             stop(child, 2)
 
 
-def until(what, seconds, ready, child=None):
-    """What `ready` returns once it is true; asked often, for `seconds` at most."""
+def until(what, seconds, ready, child=None, pause=0.02):
+    """What `ready` returns once it is true; asked again and again, for `seconds` at most."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := ready():
             return found
         if child is not None and child.poll() is not None:
             raise RuntimeError(f"{what}: ended with {child.returncode} before it was ready")
-        time.sleep(0.02)
+        time.sleep(pause)
     raise RuntimeError(f"{what}: not ready after {seconds} s")
 
 
@@ -133,21 +133,23 @@ def tail(name, lines=15):
 
 
 class Gateway:
-    """A node in a folder of its own, under a policy that permits everything."""
+    """A node in a folder of its own before some upstreams, under a policy that permits everything."""
 
     def __init__(self, name, upstreams):
+        """`upstreams` is what the configuration says of each, by name."""
         self.name, self.dir = name, FOLDER / "nodes" / name
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.parent.mkdir(parents=True, exist_ok=True)
-        self.config, self.key = self.dir / "tipstaff.toml", self.dir / "agent.key"
+        self.config, self.key, self.data = self.dir / "tipstaff.toml", self.dir / "agent.key", self.dir / "data"
         self.run("init", self.dir, config=False)
         with self.config.open("a", encoding="utf-8") as config:
-            config.write(upstreams)
+            for upstream, how in upstreams.items():
+                config.write(f"\n[upstream.{upstream}]\n{how}\n")
         for policy in (self.dir / "policies").iterdir():
             policy.unlink()
         permit = '@id("all")\npermit(principal, action, resource);\n'
         (self.dir / "policies" / "all.cedar").write_text(permit)
-        self.child = self.url = None
+        self.upstreams, self.child, self.url = set(upstreams), None, None
 
     def run(self, *words, config=True):
         """Runs the program and returns what it printed."""
@@ -162,6 +164,13 @@ class Gateway:
         command = [TIPSTAFF, "up", "--config", self.config, "--listen", "127.0.0.1:0", "--ready-file", "{ready}"]
         self.child, self.url = start_ready(self.name, command, 60)
         until("the node's readiness", 60, lambda: status(f"{self.url}/readyz") == 200, self.child)
+        # What a tool takes is known when its server has said so; until then calls are refused.
+        until("the upstreams' tools", 60, lambda: self.listed() == self.upstreams, self.child, pause=0.5)
+
+    def listed(self):
+        """The upstreams whose tools are on record."""
+        entries = map(json.loads, self.run("ledger", "export", "--log", "control", "--data", self.data).splitlines())
+        return {line["entry"]["body"]["upstream"] for line in entries if line["kind"] == "tools-listed"}
 
     def enrol(self):
         """Registers the sponsor and the agent that all runs act as."""

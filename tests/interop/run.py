@@ -36,9 +36,7 @@ class Upstream:
         return ["--url", self.url] if self.url else ["--", *self.command]
 
     def config(self):
-        if self.url:
-            return f"\n[upstream.{self.name}]\nurl = {json.dumps(self.url)}\n"
-        return f"\n[upstream.{self.name}]\ncommand = {json.dumps(self.command)}\n"
+        return f"url = {json.dumps(self.url)}" if self.url else f"command = {json.dumps(self.command)}"
 
 
 def upstreams():
@@ -101,8 +99,10 @@ def settled(entry, crossing):
     came = []
     for message in entry["came"]:
         about = message.get("notification", "")
-        # A server says when its lists change or what it logs at moments of its own.
-        if about.endswith("list_changed") or (about == "notifications/message" and entry["op"] != "log lines"):
+        # A server says that its lists changed, logs, and asks for roots at moments of its own.
+        if about.endswith("list_changed") or message.get("request") == "roots/list":
+            continue
+        if about == "notifications/message" and entry["op"] != "log lines":
             continue
         code = message.get("error", {}).get("code")
         # An answer that nobody waits for any more may come or not, and late.
@@ -115,6 +115,9 @@ def settled(entry, crossing):
         # What a list holds for this caller may change at any moment, so the gateway lets nobody keep it.
         if (message.get("answers") or "").endswith("/list"):
             message.get("result", {}).pop("ttlMs", None)
+        # The gateway speaks versions to clients that the server behind it does not.
+        if message.get("answers") == "server/discover":
+            message.get("result", {}).pop("supportedVersions", None)
         came.append(message)
     if entry["op"] == "together":
         came.sort(key=lambda message: json.dumps(message, sort_keys=True))
@@ -286,7 +289,7 @@ def localhost(url):
 
 def start_gateway(tally, served):
     try:
-        gateway = Gateway("interop", "".join(upstream.config() for upstream in served))
+        gateway = Gateway("interop", {upstream.name: upstream.config() for upstream in served})
         gateway.up()
         gateway.enrol()
         return gateway
@@ -309,7 +312,21 @@ def main():
         list(pool.map(lambda upstream: matrix(tally, upstream, gateway), served))
     if gateway is not None:
         attempt(tally, "the gateway stops when it is told to", lambda: [] if gateway.down() else tail("interop"))
+        attempt(tally, "its logs verify", lambda: unverified(gateway))
+        attempt(tally, "its decisions come out the same again", lambda: replayed_otherwise(gateway))
     return tally.end()
+
+
+def unverified(gateway):
+    found = json.loads(gateway.run("ledger", "verify", "--json", "--data", gateway.data, config=False))
+    is_open = found["calls"]["open"]
+    return [] if found["verified"] and not is_open else [f"verified: {found['verified']}, permits without outcome: {is_open}"]
+
+
+def replayed_otherwise(gateway):
+    found = json.loads(gateway.run("ledger", "replay", "--json"))
+    others = {kind: number for kind, number in found.items() if kind != "same" and number}
+    return [] if found["same"] and not others else [json.dumps(found)]
 
 
 if __name__ == "__main__":
