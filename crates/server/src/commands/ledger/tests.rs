@@ -9,7 +9,17 @@ fn entries_are_named_by_log_and_index() {
     check("calls/0", Some((LogName::Calls, 0)));
     check("control/3", Some((LogName::Control, 3)));
     for text in [
-        "", "/", "calls/", "/1", "+1", "calls/+1", "-1", "1/2", "i-abc", "calls/1/2", "0x1",
+        "",
+        "/",
+        "calls/",
+        "/1",
+        "+1",
+        "calls/+1",
+        "-1",
+        "1/2",
+        "i-abc",
+        "calls/1/2",
+        "0x1",
         "18446744073709551616",
     ] {
         check(text, None);
