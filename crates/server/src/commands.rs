@@ -181,7 +181,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
     };
     let runtime = builder.enable_all().build()?;
     crate::logging::start(context.json);
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match command {
             Command::Up(up) => Box::pin(up::run(context, up)).await,
             Command::Connect(connect) => Box::pin(token::connect(context, connect)).await,
@@ -199,7 +199,10 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             | Command::Confine { .. }
             | Command::Upstream { .. } => Ok(Verdict::Good),
         }
-    })
+    });
+    // A read of standard input may wait for ever.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Says what a command changed: `LABEL ID is STATUS`, with its records.

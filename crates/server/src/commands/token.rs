@@ -1,5 +1,7 @@
 //! `tipstaff token` and `tipstaff connect`: what an agent runs, which cannot administer.
 
+use std::sync::Arc;
+
 use super::{Context, Failure, Outcome, Verdict};
 use crate::cli::{AgentKeyArgs, Connect, Token};
 use crate::output;
@@ -60,6 +62,7 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
 
 pub(super) async fn connect(context: &Context, connect: Connect) -> Outcome {
     let asker = asker(context, &connect.who, &connect.upstream)?;
-    crate::connect::run(asker, &context.clock, &context.rng).await?;
+    let (clock, rng) = (Arc::new(context.clock), Arc::new(context.rng));
+    crate::connect::run(asker, clock, rng).await?;
     Ok(Verdict::Good)
 }
