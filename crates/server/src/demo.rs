@@ -255,12 +255,14 @@ impl Stage {
         fs::write(policies.join("desk.cedar"), POLICY).map_err(failed)
     }
 
-    /// Takes the policy files and the activated set away, as a lost volume would.
+    /// Takes the policy files and the activated set away, as a lost volume and a bad edit would.
     fn take_policies_away(&self) -> Step<PathBuf> {
         let away = self.node.join("away");
         fs::create_dir(&away).map_err(failed)?;
         fs::rename(self.node.join("policies"), away.join("policies")).map_err(failed)?;
-        fs::create_dir(self.node.join("policies")).map_err(failed)?;
+        let broken = self.node.join("policies");
+        fs::create_dir(&broken).map_err(failed)?;
+        fs::write(broken.join("desk.cedar"), "permit (principal, action").map_err(failed)?;
         fs::rename(self.node.join("data/blobs"), away.join("blobs")).map_err(failed)?;
         Ok(away)
     }

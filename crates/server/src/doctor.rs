@@ -485,7 +485,7 @@ async fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
             Severity::Warning => Finding::warn("policy", diagnostic.to_string(), advice),
         });
     }
-    match policies::check(shared).await {
+    match policies::check(shared) {
         Err(error) => found.push(Finding::fail("policy", error, "see to the policies folder")),
         Ok(report) if !report.valid => found.push(Finding::warn(
             "policy",

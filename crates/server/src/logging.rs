@@ -1,6 +1,6 @@
 //! The log: lines for whoever reads them at night, on standard error.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -11,10 +11,26 @@ pub fn start(quiet: bool) {
     let filter = EnvFilter::try_from_env("TIPSTAFF_LOG").unwrap_or(default);
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Lossy)
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .try_init();
     // A program that logs already goes on doing so.
     drop(started);
+}
+
+/// Standard error that may lose a line. A full disk under the log must not end a thread: the
+/// ledger says what cannot be recorded, and the log is not the ledger.
+struct Lossy;
+
+impl Write for Lossy {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _lost = io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
