@@ -21,6 +21,7 @@ use tokens::Caller;
 use vocab::{Digest, InstanceId, RecordRef};
 
 use crate::answer::{Answer, Event, Out};
+use crate::ending::{Ended, Ending};
 use crate::limits::InFlight;
 use crate::plane::{Life, Plane, Served};
 use crate::record::{
@@ -468,6 +469,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    fn ended(came: Came, ended: Ended) -> Self {
+        let (cause, told) = match ended {
+            Ended::Cut => ("cut", NARROWED),
+            Ended::Expired => ("instance-expired", NARROWED),
+            Ended::Stopped => ("node-stopped", "This node is stopping. Try again later."),
+            Ended::Cancelled => ("cancelled", "Cancelled."),
+        };
+        let told = told.to_owned();
+        Self { came, cause, told }
+    }
+}
+
 /// Sends what was permitted, passes on what comes back, and settles the outcome. None: the stream
 /// ends without its response, which the client may come back for.
 async fn send(
@@ -479,19 +493,18 @@ async fn send(
 ) -> Option<Answer> {
     let _flight = flight;
     let name = &call.served.name;
-    // Standing is looked at when deciding, when recording, and here, last thing before sending.
-    if plane
-        .control
-        .standing(call.caller.instance(), plane.clock.now())
-        .active()
-        .is_err()
-    {
-        let failure = Failure::not_sent("narrowed", NARROWED.to_owned());
-        return Some(fail(plane, call, cleared, failure).await);
-    }
-    let route = match Route::find(plane, call).await {
-        Ok(route) => route,
-        Err(error) => {
+    let mut ending = Ending::watch(plane, call, out);
+    let found = match ending.check() {
+        Ok(()) => ending.or(Route::find(plane, call)).await,
+        Err(ended) => Err(ended),
+    };
+    let route = match found {
+        Ok(Ok(route)) => route,
+        Err(ended) => {
+            let failure = Failure::ended(Came::NotSent, ended);
+            return Some(fail(plane, call, cleared, failure).await);
+        }
+        Ok(Err(error)) => {
             tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} could not be reached");
             let told = format!("Upstream `{name}` cannot be reached; nothing was sent to it.");
             let failure = Failure::not_sent("unreachable", told);
@@ -505,31 +518,25 @@ async fn send(
             return Some(fail(plane, call, cleared, failure).await);
         }
     };
-    let mut cut = plane.cut.subscribe();
-    let mut exchange = match route.link.request(outgoing).await {
-        Ok(exchange) => exchange,
-        Err(error) => return Some(unsent(plane, call, cleared, &route, &error).await),
+    // Standing is looked at when deciding, when recording, and here, last thing before sending.
+    if let Err(ended) = ending.check() {
+        let failure = Failure::ended(Came::NotSent, ended);
+        return Some(fail(plane, call, cleared, failure).await);
+    }
+    let mut exchange = match ending.or(route.link.request(outgoing)).await {
+        Ok(Ok(exchange)) => exchange,
+        Ok(Err(error)) => return Some(unsent(plane, call, cleared, &route, &error).await),
+        Err(ended) => {
+            let failure = Failure::ended(Came::Unknown, ended);
+            return Some(fail(plane, call, cleared, failure).await);
+        }
     };
     let _hub = route.attach(call, &back, out);
-    let expiry = plane.until_expiry(&call.caller);
-    tokio::pin!(expiry);
     let mut resumable = false;
     let failure = loop {
-        let message = tokio::select! {
-            biased;
-            changed = cut.changed() => {
-                let standing = plane.control.standing(call.caller.instance(), plane.clock.now());
-                if changed.is_ok() && standing.active().is_ok() {
-                    continue;
-                }
-                break Failure::unknown("cut", NARROWED.to_owned());
-            }
-            () = &mut expiry => break Failure::unknown("instance-expired", NARROWED.to_owned()),
-            // In the modern era, closing the stream is how a client cancels; before, it is not.
-            () = out.gone(), if call.era == Era::Modern => {
-                break Failure::unknown("cancelled", "Cancelled.".to_owned());
-            }
-            message = exchange.next() => message,
+        let message = match ending.or(exchange.next()).await {
+            Ok(message) => message,
+            Err(ended) => break Failure::ended(Came::Unknown, ended),
         };
         match message {
             Some(Ok(message)) => match message.kind {
@@ -543,7 +550,10 @@ async fn send(
                         id: message.event_id,
                         retry: message.retry,
                     };
-                    let _gone = out.event(event).await;
+                    // A client that does not read must not keep the call alive.
+                    if let Err(ended) = ending.or(out.event(event)).await {
+                        break Failure::ended(Came::Unknown, ended);
+                    }
                 }
                 MessageKind::Notification => {
                     resumable |= message.event_id.is_some();
@@ -553,7 +563,9 @@ async fn send(
                             id: message.event_id,
                             retry: message.retry,
                         };
-                        let _gone = out.event(event).await;
+                        if let Err(ended) = ending.or(out.event(event)).await {
+                            break Failure::ended(Came::Unknown, ended);
+                        }
                     }
                 }
                 MessageKind::Request => {

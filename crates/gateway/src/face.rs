@@ -24,6 +24,7 @@ use vocab::limits::BODY_BYTES_MAX;
 
 use crate::answer::{self, Answer, Event, Out};
 use crate::call::{self, Call};
+use crate::ending::Ending;
 use crate::pass;
 use crate::plane::{Plane, Served};
 use crate::route::Route;
@@ -541,22 +542,11 @@ async fn open_session(
 
 /// Holds a stream open for what a child says outside of any exchange.
 async fn hold(plane: &Arc<Plane>, call: &Call, out: &Out) {
-    let mut cut = plane.cut.subscribe();
-    let expiry = plane.until_expiry(&call.caller);
-    tokio::pin!(expiry);
-    loop {
+    let mut ending = Ending::watch(plane, call, out);
+    if ending.check().is_ok() {
         tokio::select! {
-            () = out.gone() => return,
-            () = &mut expiry => return,
-            changed = cut.changed() => {
-                let now = plane.clock.now();
-                if changed.is_err()
-                    || plane.life.check().is_err()
-                    || plane.control.standing(call.caller.instance(), now).active().is_err()
-                {
-                    return;
-                }
-            }
+            () = out.gone() => {}
+            _ended = ending.reached() => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod answer;
 mod call;
+mod ending;
 mod face;
 mod hosts;
 mod limits;

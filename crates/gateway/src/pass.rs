@@ -11,6 +11,7 @@ use policy::InstanceFacts;
 
 use crate::answer::{Answer, Event, Out};
 use crate::call::{self, Call};
+use crate::ending::{Ended, Ending};
 use crate::plane::{Life, Plane};
 use crate::record::{Listing, ListingBody};
 use crate::route::{Back, Route, refresh};
@@ -84,10 +85,15 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
         Ok(None) => return trouble(call, "This method needs a permit."),
         Err(error) => return trouble(call, &error.to_string()),
     };
-    let mut cut = plane.cut.subscribe();
-    let mut exchange = match route.link.request(outgoing).await {
-        Ok(exchange) => exchange,
-        Err(error) => {
+    let mut ending = Ending::watch(plane, call, out);
+    let asked = match ending.check() {
+        Ok(()) => ending.or(route.link.request(outgoing)).await,
+        Err(ended) => Err(ended),
+    };
+    let mut exchange = match asked {
+        Ok(Ok(exchange)) => exchange,
+        Err(ended) => return ended_early(call, ended),
+        Ok(Err(error)) => {
             route.failed(plane, &error);
             tracing::warn!(upstream.name = %name, error = %error, "A request to upstream {name} was not sent");
             return trouble(call, &format!("Upstream `{name}` cannot be reached."));
@@ -95,20 +101,9 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
     };
     let _hub = route.attach(call, &back, out);
     loop {
-        let message = tokio::select! {
-            biased;
-            changed = cut.changed() => {
-                let now = plane.clock.now();
-                let stands = plane.control.standing(call.caller.instance(), now).active().is_ok();
-                if changed.is_ok() && stands {
-                    continue;
-                }
-                return trouble(call, "This agent instance may not act any more.");
-            }
-            () = out.gone(), if call.era == Era::Modern => {
-                return Answer::bare(StatusCode::OK);
-            }
-            message = exchange.next() => message,
+        let message = match ending.or(exchange.next()).await {
+            Ok(message) => message,
+            Err(ended) => return ended_early(call, ended),
         };
         match message {
             Some(Ok(message)) => match message.kind {
@@ -163,6 +158,14 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
             }
             None => return trouble(call, &format!("Upstream `{name}` did not answer.")),
         }
+    }
+}
+
+fn ended_early(call: &Call, ended: Ended) -> Answer {
+    match ended {
+        Ended::Cut | Ended::Expired => trouble(call, "This agent instance may not act any more."),
+        Ended::Stopped => trouble(call, "This node is stopping. Try again later."),
+        Ended::Cancelled => Answer::bare(StatusCode::OK),
     }
 }
 

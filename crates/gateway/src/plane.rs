@@ -243,6 +243,9 @@ impl Snapshot {
     }
 }
 
+/// What the counter of cuts shows when everything is cut.
+pub(crate) const STOPPED: u64 = u64::MAX;
+
 /// Whether the node may serve.
 #[derive(Debug, Default)]
 pub struct Life(AtomicU8);
@@ -723,7 +726,8 @@ impl Plane {
     /// instances that may not act any more, and puts a barrier on record. When it returns, nothing
     /// that the narrowing rules out can follow in the log of calls.
     pub async fn narrowed(self: &Arc<Self>, cause: &str) -> Result<(), RecordError> {
-        self.cut.send_modify(|generation| *generation += 1);
+        self.cut
+            .send_modify(|generation| *generation = generation.saturating_add(1));
         let control_size = self.control.view(register::State::size);
         let barrier = Barrier {
             body: BarrierBody {
@@ -771,7 +775,7 @@ impl Plane {
             .await
             .is_err()
         {
-            self.cut.send_modify(|generation| *generation = u64::MAX);
+            self.cut.send_modify(|generation| *generation = STOPPED);
             let _late = tokio::time::timeout(grace, self.tasks.wait()).await;
         }
         for session in self.sessions.sweep(Duration::MAX, |_| false) {
