@@ -119,7 +119,7 @@ struct Inner {
     pushed: broadcast::Sender<Value>,
     gate: watch::Sender<bool>,
     /// Whether it answers nothing at all.
-    silent: Mutex<bool>,
+    silent: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -189,7 +189,7 @@ impl Upstream {
             streams: AtomicUsize::new(0),
             pushed: broadcast::channel(64).0,
             gate: watch::channel(false).0,
-            silent: Mutex::new(false),
+            silent: watch::channel(false).0,
             task: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -236,9 +236,9 @@ impl Upstream {
         self.inner.tools.lock().unwrap().clone()
     }
 
-    /// Whether it accepts requests and answers none of them.
+    /// Whether it accepts requests and leaves them waiting.
     pub fn set_silent(&self, silent: bool) {
-        *self.inner.silent.lock().unwrap() = silent;
+        self.inner.silent.send_replace(silent);
     }
 
     /// Opens or closes the gate.
@@ -326,10 +326,10 @@ async fn serve(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Respo
         body,
         method: method.clone(),
     });
-    let silent = *inner.silent.lock().unwrap();
-    if silent {
+    if *inner.silent.borrow() {
         let _counted = Counted::new(&inner, |inner| &inner.under_way);
-        std::future::pending::<()>().await;
+        let mut silent = inner.silent.subscribe();
+        silent.wait_for(|silent| !silent).await.unwrap();
     }
     let speaks = *inner.speaks.lock().unwrap();
     let header = |name: &str| {

@@ -1,0 +1,195 @@
+//! Checkpoints out of reach of whoever could replace the data folder: in a folder, at an HTTP
+//! endpoint, at a witness.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ledger::cosignature::{self, Cosigner};
+use ledger::note::{Note, Verifier};
+use ledger::{Checkpoint, proof};
+use server::node::StartError;
+use testkit::{Plane, until};
+use vocab::{Clock as _, Digest, LogName};
+
+fn anchored_at(anchor: &str) -> String {
+    format!("ledger = {{ anchor = \"{anchor}\" }}")
+}
+
+async fn serve(app: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+fn verifier(plane: &Plane, log: LogName) -> Verifier {
+    let vkey = fs::read_to_string(plane.data().join(format!("{log}.vkey"))).unwrap();
+    vkey.trim().parse().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_was_rolled_back_is_not_served() {
+    let mut plane = Plane::with(|setup| setup.top = anchored_at("kept")).await;
+    plane.stop().await.unwrap();
+    let before = plane.folder().join("before");
+    copy(&plane.data(), &before);
+    plane.boot().await.unwrap();
+    plane.agent("triage").await;
+    plane.stop().await.unwrap();
+    let kept = fs::read_to_string(plane.folder().join("kept/control.checkpoint")).unwrap();
+    let kept = Checkpoint::open(&kept, &verifier(&plane, LogName::Control)).unwrap();
+    assert!(kept.size > 0);
+    plane.boot().await.unwrap();
+    plane.stop().await.unwrap();
+    fs::remove_dir_all(plane.data()).unwrap();
+    copy(&before, &plane.data());
+    let refused = plane.boot().await;
+    let told = match refused {
+        Err(StartError::Anchor(told)) => told,
+        other => panic!("{other:?}"),
+    };
+    assert!(told.contains("rolled back"), "{told}");
+}
+
+#[tokio::test]
+async fn an_endpoint_gets_checkpoints() {
+    let got: Arc<Mutex<Vec<String>>> = Arc::default();
+    let app = Router::new()
+        .route(
+            "/anchor",
+            post(
+                async |State(got): State<Arc<Mutex<Vec<String>>>>, body: String| {
+                    got.lock().unwrap().push(body);
+                },
+            ),
+        )
+        .with_state(Arc::clone(&got));
+    let url = serve(app).await;
+    let plane = Plane::with(|setup| setup.top = anchored_at(&format!("{url}/anchor"))).await;
+    until("both logs are anchored", async || {
+        let got = got.lock().unwrap();
+        LogName::ALL.iter().all(|log| {
+            let verifier = verifier(&plane, *log);
+            got.iter()
+                .any(|note| Checkpoint::open(note, &verifier).is_ok_and(|it| it.size > 0))
+        })
+    })
+    .await;
+    plane.end().await;
+}
+
+/// A witness of the control log that has seen one entry before.
+struct Witness {
+    cosigner: Cosigner,
+    log: Verifier,
+    seen: Mutex<Vec<Checkpoint>>,
+    conflicts: Mutex<usize>,
+    clock: vocab::time::SystemClock,
+}
+
+/// What `add-checkpoint` is sent.
+struct Asked {
+    old: u64,
+    path: Vec<Digest>,
+    checkpoint: String,
+}
+
+fn asked(body: &str) -> Asked {
+    let (head, checkpoint) = body.split_once("\n\n").unwrap();
+    let mut lines = head.lines();
+    let old = lines.next().unwrap().strip_prefix("old ").unwrap();
+    let hash = |line| Digest::from_bytes(STANDARD.decode(line).unwrap().try_into().unwrap());
+    Asked {
+        old: old.parse().unwrap(),
+        path: lines.map(hash).collect(),
+        checkpoint: checkpoint.to_owned(),
+    }
+}
+
+async fn add_checkpoint(
+    State(witness): State<Arc<Mutex<Option<Witness>>>>,
+    body: String,
+) -> (StatusCode, String) {
+    let witness = witness.lock().unwrap();
+    let Some(witness) = witness.as_ref() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, String::new());
+    };
+    let asked = asked(&body);
+    let Ok(new) = Checkpoint::open(&asked.checkpoint, &witness.log) else {
+        return (StatusCode::NOT_FOUND, String::new());
+    };
+    let mut seen = witness.seen.lock().unwrap();
+    let last = seen.last().unwrap();
+    if asked.old != last.size {
+        *witness.conflicts.lock().unwrap() += 1;
+        return (StatusCode::CONFLICT, format!("{}\n", last.size));
+    }
+    let (old, now) = ((last.size, &last.root), (new.size, &new.root));
+    proof::verify_consistency(old, now, &asked.path).unwrap();
+    let signature = witness.cosigner.cosign(&new, witness.clock.now());
+    seen.push(new);
+    (StatusCode::OK, format!("{signature}\n"))
+}
+
+#[tokio::test]
+async fn a_witness_cosigns_what_continues_what_it_saw() {
+    let slot: Arc<Mutex<Option<Witness>>> = Arc::default();
+    let app = Router::new()
+        .route("/add-checkpoint", post(add_checkpoint))
+        .with_state(Arc::clone(&slot));
+    let url = serve(app).await;
+    let cosigner = Cosigner::from_seed("witness.example/w", &[7; 32]).unwrap();
+    let key = cosigner.verifier().clone();
+    let anchor = anchored_at(&format!("witness:{url} {key}"));
+    let plane = Plane::with(|setup| setup.top = anchor).await;
+    let log = verifier(&plane, LogName::Control);
+    let first = plane.ledger().control.first().unwrap().text.clone();
+    *slot.lock().unwrap() = Some(Witness {
+        cosigner,
+        seen: Mutex::new(vec![Checkpoint {
+            origin: log.name().to_owned(),
+            size: 1,
+            root: ledger::hash::leaf(first.as_bytes()),
+        }]),
+        log: log.clone(),
+        conflicts: Mutex::default(),
+        clock: vocab::time::SystemClock::new(),
+    });
+    let cosigned = plane.data().join("control.cosigned");
+    until("the control log is cosigned", async || cosigned.exists()).await;
+    let note = Note::parse(&fs::read_to_string(cosigned).unwrap()).unwrap();
+    cosignature::verify(&note, &key).unwrap();
+    assert!(Checkpoint::of_note(&note, &log).unwrap().size > 1);
+    let conflicts = *slot
+        .lock()
+        .unwrap()
+        .as_ref()
+        .unwrap()
+        .conflicts
+        .lock()
+        .unwrap();
+    assert_eq!(conflicts, 1, "asked once from nothing, and then from there");
+    // It does not know the other log, and that is all that is wrong with it.
+    assert!(!plane.data().join("calls.cosigned").exists());
+    plane.end().await;
+}
