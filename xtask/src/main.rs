@@ -6,19 +6,23 @@
 mod parts;
 mod peers;
 mod process;
+mod reference;
 mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use process::say;
+use anyhow::Result;
+use process::{command, must, say};
 
 const HELP: &str = "\
 cargo xtask TASK
 
   test [--only PART]...   set up what the tests need and run every part, or only those named:
-                          fmt, clippy, tidy, build, unit, interop, oracle
+                          fmt, clippy, tidy, build, unit, generated, interop, oracle
   tidy                    hold the rules of the workspace: arrows between crates, licences, sizes, words
+  gen                     write docs/reference from the code
+  bench [ARG]...          measure, in a release build; arguments go to the benchmark
 ";
 
 fn main() -> ExitCode {
@@ -31,13 +35,9 @@ fn main() -> ExitCode {
             Ok(selected) => parts::run(&root, &selected),
             Err(error) => usage(&error),
         },
-        "tidy" if rest.is_empty() => match tidy::run(&root) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                say(&format!("{error:#}"));
-                ExitCode::FAILURE
-            }
-        },
+        "tidy" if rest.is_empty() => end(tidy::run(&root)),
+        "gen" if rest.is_empty() => end(reference::write(&root, &root.join(reference::FOLDER))),
+        "bench" => end(bench(&root, &rest)),
         "help" | "--help" | "-h" => {
             say(HELP);
             ExitCode::SUCCESS
@@ -45,6 +45,26 @@ fn main() -> ExitCode {
         "" => usage("no task given"),
         _ => usage(&format!("no task `{task}`")),
     }
+}
+
+fn end(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(root: &Path, args: &[String]) -> Result<()> {
+    let mut run = command(
+        root,
+        "cargo",
+        ["run", "--release", "--package", "bench", "--"],
+    );
+    run.args(args);
+    must(run)
 }
 
 fn usage(error: &str) -> ExitCode {

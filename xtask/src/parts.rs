@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::process::{Finished, command, must, say, stream, works};
-use crate::{peers, tidy};
+use crate::{peers, reference, tidy};
 
 #[cfg(test)]
 mod tests;
@@ -49,6 +49,7 @@ const PARTS: &[Part] = &[
     part("tidy", tidy_up),
     part("build", build),
     part("unit", unit),
+    part("generated", generated),
     part("interop", interop),
     part("oracle", oracle),
 ];
@@ -106,7 +107,11 @@ pub(crate) fn run(root: &Path, parts: &[&Part]) -> ExitCode {
 }
 
 fn fmt(root: &Path) -> Result<Tally> {
-    must(command(root, "cargo", ["fmt", "--all", "--check"]))?;
+    must(command(
+        root,
+        "cargo",
+        ["fmt", "--all", "--check", "--", "--color", "never"],
+    ))?;
     Ok(Tally::ONE)
 }
 
@@ -159,6 +164,12 @@ fn unit(root: &Path) -> Result<Tally> {
     let finished = stream(command(root, "cargo", args))?;
     let counted = count(&finished.lines, cargo_test_line);
     Ok(Tally::of(&finished, counted))
+}
+
+/// What is written from the code is as the code is.
+fn generated(root: &Path) -> Result<Tally> {
+    reference::check(root)?;
+    Ok(Tally::ONE)
 }
 
 /// Real clients and servers of others, direct and through the gateway.
