@@ -65,6 +65,11 @@ impl Anchors {
             .clone()
     }
 
+    fn with<T>(&self, index: usize, change: impl FnOnce(&mut AnchorState) -> T) -> Option<T> {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get_mut(index).map(change)
+    }
+
     /// Compares the logs with what path anchors hold: a log that is shorter than, or other than,
     /// what was anchored was rolled back.
     pub fn compare(
@@ -150,85 +155,87 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 async fn push_all(shared: &Arc<Shared>) {
     for (index, anchor) in shared.anchors.anchors.iter().enumerate() {
-        let pushed = tokio::time::timeout(PUSH_TIMEOUT, push(shared, index, anchor)).await;
-        let outcome = pushed.unwrap_or_else(|_| Err("it took too long".to_owned()));
-        let mut states = shared
-            .anchors
-            .states
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = states.get_mut(index) else {
-            continue;
-        };
-        match outcome {
-            Ok(Some(sizes)) => {
-                state.sizes = sizes;
-                state.pushed_at = Some(shared.clock.now());
-                state.failure = None;
-            }
-            Ok(None) => state.failure = None,
-            Err(error) => {
-                if state.failure.as_ref() != Some(&error) {
-                    tracing::warn!(
-                        "Checkpoints could not be anchored at {}: {error}",
-                        state.place
-                    );
+        let mut failure = None;
+        // One log after the other: that a witness does not know one is no reason to leave out
+        // the other.
+        for (nth, name) in LogName::ALL.into_iter().enumerate() {
+            let known = shared
+                .anchors
+                .with(index, |state| state.sizes.get(nth).copied());
+            let known = known.flatten().flatten();
+            let pushed = tokio::time::timeout(PUSH_TIMEOUT, push(shared, anchor, name, known));
+            match pushed
+                .await
+                .unwrap_or_else(|_| Err("it took too long".to_owned()))
+            {
+                Ok(size) if size == known => {}
+                Ok(size) => {
+                    let now = shared.clock.now();
+                    shared.anchors.with(index, |state| {
+                        state.pushed_at = Some(now);
+                        if let Some(slot) = state.sizes.get_mut(nth) {
+                            *slot = size;
+                        }
+                    });
                 }
-                state.failure = Some(error);
+                Err(error) => failure = Some(format!("{name}: {error}")),
             }
         }
+        shared.anchors.with(index, |state| {
+            if let Some(error) = &failure
+                && state.failure != failure
+            {
+                let place = &state.place;
+                tracing::warn!("Checkpoints could not be anchored at {place}: {error}");
+            }
+            state.failure = failure;
+        });
     }
 }
 
+/// Pushes the checkpoint of a log, unless the anchor has it. Says what size the anchor has then.
 async fn push(
     shared: &Arc<Shared>,
-    index: usize,
     anchor: &Anchor,
-) -> Result<Option<[Option<u64>; 2]>, String> {
-    let known = shared
-        .anchors
-        .states()
-        .get(index)
-        .map(|state| state.sizes)
-        .unwrap_or_default();
-    let mut sizes = known;
-    for (slot, name) in sizes.iter_mut().zip(LogName::ALL) {
-        let log = Arc::clone(shared.log(name));
-        let read = tokio::task::spawn_blocking(move || ledger::Log::reader(&*log).checkpoint());
-        let text = read.await.map_err(|error| error.to_string())?;
-        let Some(text) = text.map_err(|error| error.to_string())? else {
-            continue;
-        };
-        let verifier = verifier(&shared.config, name)?;
-        let checkpoint = Checkpoint::open(&text, &verifier).map_err(|error| error.to_string())?;
-        if *slot == Some(checkpoint.size) {
-            continue;
-        }
-        match anchor {
-            Anchor::Path(folder) => {
-                let folder = folder.clone();
-                let write =
-                    tokio::task::spawn_blocking(move || PathAnchor::new(folder).push(name, &text));
-                write
-                    .await
-                    .map_err(|error| error.to_string())?
-                    .map_err(|error| error.to_string())?;
-            }
-            Anchor::Http(url) => {
-                let (status, answer) = post(url, text).await?;
-                if !status.is_success() {
-                    let answer = answer.chars().take(200).collect::<String>();
-                    return Err(format!("it answered {status}: {answer}"));
-                }
-            }
-            Anchor::Witness { url, vkey } => {
-                let seen = (checkpoint.size, &verifier);
-                cosign(shared, name, (url, vkey), *slot, &text, seen).await?;
-            }
-        }
-        *slot = Some(checkpoint.size);
+    name: LogName,
+    known: Option<u64>,
+) -> Result<Option<u64>, String> {
+    let log = Arc::clone(shared.log(name));
+    let read = tokio::task::spawn_blocking(move || ledger::Log::reader(&*log).checkpoint());
+    let text = read.await.map_err(|error| error.to_string())?;
+    let Some(text) = text.map_err(|error| error.to_string())? else {
+        return Ok(known);
+    };
+    let verifier = verifier(&shared.config, name)?;
+    let checkpoint = Checkpoint::open(&text, &verifier).map_err(|error| error.to_string())?;
+    if known == Some(checkpoint.size) {
+        return Ok(known);
     }
-    Ok((sizes != known).then_some(sizes))
+    match anchor {
+        Anchor::Path(folder) => {
+            let folder = folder.clone();
+            let write =
+                tokio::task::spawn_blocking(move || PathAnchor::new(folder).push(name, &text));
+            let written = write.await.map_err(|error| error.to_string())?;
+            written.map_err(|error| error.to_string())?;
+        }
+        Anchor::Http(url) => {
+            let (status, answer) = post(url, text).await?;
+            if !status.is_success() {
+                return Err(answered(status, &answer));
+            }
+        }
+        Anchor::Witness { url, vkey } => {
+            let seen = (checkpoint.size, &verifier);
+            cosign(shared, name, (url, vkey), known, &text, seen).await?;
+        }
+    }
+    Ok(Some(checkpoint.size))
+}
+
+fn answered(status: http::StatusCode, answer: &str) -> String {
+    let answer = answer.chars().take(200).collect::<String>();
+    format!("it answered {status}: {answer}")
 }
 
 /// Has a witness cosign a checkpoint, and keeps it with that cosignature beside the log.
@@ -276,10 +283,7 @@ async fn cosign(
                 }
             }
             404 => return Err("it does not know this log's origin".to_owned()),
-            _ => {
-                let answer = answer.chars().take(200).collect::<String>();
-                return Err(format!("it answered {status}: {answer}"));
-            }
+            _ => return Err(answered(status, &answer)),
         }
     }
     Err("it kept saying that the size is stale".to_owned())
