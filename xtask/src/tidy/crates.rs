@@ -18,6 +18,7 @@ const ROWS: &[&[&str]] = &[
     &["gateway", "directory", "evidence", "discovery"],
     &["server"],
     &["testkit"],
+    &["bench", "bodies"],
     &["xtask"],
 ];
 
@@ -30,9 +31,11 @@ const ONLY: &[(&str, &[&str])] = &[
     ("clap", &["server"]),
     ("tracing-subscriber", &["server"]),
     ("testkit", &[]),
+    ("bench", &[]),
+    ("bodies", &[]),
     ("gateway", &["server", "testkit"]),
-    ("server", &["testkit"]),
-    ("anyhow", &["server", "testkit", "xtask"]),
+    ("server", &["testkit", "bench", "bodies"]),
+    ("anyhow", &["server", "testkit", "bench", "xtask"]),
 ];
 
 /// Crates that do no IO, and what would let them.

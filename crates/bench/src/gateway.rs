@@ -1,0 +1,331 @@
+//! What a call costs: direct, forwarded without governance, and through the gateway with
+//! everything on; both eras, at several numbers of connections, and on slow and fast disks.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use tokens::{AgentKey, DpopKey, Resource};
+use vocab::rng::SystemRng;
+
+use crate::child::Role;
+use crate::load::{self, Client, Connection, Era, Lasting, Measured, Target};
+use crate::machine;
+use crate::node::Offer;
+use crate::stats::median;
+use crate::world;
+
+/// Connections at once.
+const CONNECTIONS: [usize; 3] = [1, 16, 64];
+/// Policies in the gateway's set.
+pub(crate) const POLICIES: usize = 1_000;
+/// Instances that share the connections.
+const INSTANCES: usize = 4;
+/// More calls in a second than one connection, or all together, will get done: proofs are made
+/// beforehand.
+const CALLS_PER_CONNECTION_MAX: f64 = 6_000.0;
+const CALLS_MAX: f64 = 20_000.0;
+
+/// How a call gets to the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    Direct,
+    Forward,
+    Bearer,
+    Dpop,
+}
+
+impl Way {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Forward => "plain forwarding",
+            Self::Bearer => "Tipstaff, bearer",
+            Self::Dpop => "Tipstaff, DPoP",
+        }
+    }
+}
+
+/// The disk under the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Disk {
+    /// As it is.
+    Real,
+    /// Each flush takes this many milliseconds longer.
+    Slow(u64),
+    /// In memory, where a flush does nothing.
+    Unsynced,
+}
+
+impl Disk {
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Real => "as it is".to_owned(),
+            Self::Slow(by) => format!("flushes {by} ms slower"),
+            Self::Unsynced => "no flushes (in memory)".to_owned(),
+        }
+    }
+}
+
+/// One thing that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Cell {
+    pub(crate) disk: Disk,
+    pub(crate) era: Era,
+    pub(crate) connections: usize,
+    pub(crate) way: Way,
+}
+
+/// What it came to: the median of the rounds, figure by figure.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    #[serde(flatten)]
+    pub(crate) cell: Cell,
+    #[serde(flatten)]
+    pub(crate) measured: Measured,
+}
+
+/// All that was measured here.
+#[derive(Debug, Serialize)]
+pub(crate) struct Gateway {
+    pub(crate) rows: Vec<Row>,
+    /// One flush of the disk, between the rounds.
+    pub(crate) flush_us: f64,
+    /// The most memory that the gateway's process had.
+    pub(crate) peak_mib: f64,
+    /// The most that plain forwarding had.
+    pub(crate) forward_peak_mib: f64,
+}
+
+impl Gateway {
+    pub(crate) fn find(&self, cell: Cell) -> Option<&Measured> {
+        self.rows.iter().find(|row| row.cell == cell).map(|row| &row.measured)
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) rounds: usize,
+    pub(crate) lasting: Lasting,
+}
+
+/// Measures with logs in `dir`, which `memory` is a folder in memory for.
+pub(crate) async fn run(
+    dir: &Path,
+    memory: Option<&Path>,
+    extent: Extent,
+    say: &dyn Fn(&str),
+) -> Result<Gateway> {
+    let mut stage = Stage::set_up(dir, memory).await?;
+    let cells = cells(memory.is_some());
+    let mut found: BTreeMap<Cell, Vec<Measured>> = BTreeMap::new();
+    let mut flushes = Vec::new();
+    for round in 1..=extent.rounds {
+        say(&format!("gateway: round {round} of {}", extent.rounds));
+        flushes.push(machine::flush(dir, Duration::from_millis(300))?);
+        for &cell in &cells {
+            let measured = stage.measure(cell, extent.lasting).await.with_context(|| {
+                let Cell { disk, era, connections, way } = cell;
+                let (disk, era, way) = (disk.text(), era.as_str(), way.as_str());
+                format!("{way}, {era}, {connections} connections, disk {disk}")
+            })?;
+            found.entry(cell).or_default().push(measured);
+        }
+    }
+    let rows = found.into_iter().map(|(cell, all)| {
+        let middle = |of: fn(&Measured) -> f64| median(&mut all.iter().map(of).collect::<Vec<_>>());
+        let measured = Measured {
+            p50_us: middle(|it| it.p50_us),
+            p99_us: middle(|it| it.p99_us),
+            p999_us: middle(|it| it.p999_us),
+            calls_per_second: middle(|it| it.calls_per_second),
+            cpu_us: middle(|it| it.cpu_us),
+        };
+        Row { cell, measured }
+    });
+    let rows = rows.collect();
+    let (peak_mib, forward_peak_mib) = stage.peaks()?;
+    stage.tear_down().await?;
+    Ok(Gateway { rows, flush_us: median(&mut flushes), peak_mib, forward_peak_mib })
+}
+
+/// Everything that is measured, in the order of one round: what is compared lies side by side.
+fn cells(has_memory: bool) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let ways = [Way::Direct, Way::Forward, Way::Bearer, Way::Dpop];
+    for era in Era::ALL {
+        for connections in CONNECTIONS {
+            cells.extend(ways.map(|way| Cell { disk: Disk::Real, era, connections, way }));
+        }
+    }
+    let disks = [Disk::Slow(1), Disk::Slow(3), Disk::Unsynced];
+    for disk in disks.into_iter().filter(|it| has_memory || *it != Disk::Unsynced) {
+        for connections in [1, 64] {
+            cells.push(Cell { disk, era: Era::Modern, connections, way: Way::Bearer });
+        }
+    }
+    cells
+}
+
+/// The processes.
+struct Stage {
+    upstream: Role,
+    forward: Role,
+    gateways: BTreeMap<Disk, Gate>,
+}
+
+impl Stage {
+    async fn set_up(dir: &Path, memory: Option<&Path>) -> Result<Self> {
+        let upstream = Role::start(["upstream"]).await?;
+        let url = format!("http://{}/mcp", upstream.offer);
+        let forward = Role::start(["forward", "--upstream", &url]).await?;
+        let mut gateways = BTreeMap::new();
+        let slow = [1, 3].map(|by| (Disk::Slow(by), dir.join(format!("slow-{by}"))));
+        let memory = memory.map(|memory| (Disk::Unsynced, memory.join("unsynced")));
+        let real = (Disk::Real, dir.join("real"));
+        for (disk, dir) in std::iter::once(real).chain(slow).chain(memory) {
+            let delay = match disk {
+                Disk::Slow(by) => by.to_string(),
+                Disk::Real | Disk::Unsynced => "0".to_owned(),
+            };
+            gateways.insert(disk, Gate::start(&dir, &url, &delay).await?);
+        }
+        Ok(Self { upstream, forward, gateways })
+    }
+
+    async fn measure(&mut self, cell: Cell, lasting: Lasting) -> Result<Measured> {
+        let Cell { disk, era, connections, way } = cell;
+        let (pid, targets) = match way {
+            Way::Direct => (self.upstream.pid, vec![plain(&self.upstream.offer)?]),
+            Way::Forward => (self.forward.pid, vec![plain(&self.forward.offer)?]),
+            Way::Bearer | Way::Dpop => {
+                let gate = self.gateways.get(&disk).context("no gateway on such a disk")?;
+                let instances = connections.min(INSTANCES);
+                (gate.role.pid, gate.targets(way == Way::Dpop, instances).await?)
+            }
+        };
+        let seconds = (lasting.warm_up + lasting.measured).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "some connections")]
+        let each = (CALLS_MAX / connections as f64).min(CALLS_PER_CONNECTION_MAX) * seconds;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "some thousands of calls"
+        )]
+        let each = each as usize + 16;
+        let mut clients = Vec::new();
+        for (_, (target, proofs)) in (0..connections).zip(targets.iter().cycle()) {
+            let proofs = proofs.as_ref().map_or(Ok(Vec::new()), |proofs| proofs.make(each))?;
+            clients.push(Client { target: target.clone(), era, proofs });
+        }
+        load::run(clients, pid, lasting).await
+    }
+
+    fn peaks(&self) -> Result<(f64, f64)> {
+        let gate = self.gateways.get(&Disk::Real).context("no gateway")?;
+        Ok((machine::peak_mib(gate.role.pid)?, machine::peak_mib(self.forward.pid)?))
+    }
+
+    async fn tear_down(self) -> Result<()> {
+        for gate in self.gateways.into_values() {
+            gate.role.stop().await?;
+        }
+        self.forward.stop().await?;
+        self.upstream.stop().await
+    }
+}
+
+fn plain(address: &str) -> Result<(Target, Option<Proofs>)> {
+    let target =
+        Target { address: address.parse()?, path: "/mcp".to_owned(), authorization: None };
+    Ok((target, None))
+}
+
+/// A gateway's process and the way to tokens for it.
+struct Gate {
+    role: Role,
+    address: SocketAddr,
+    resource: Resource,
+    key: AgentKey,
+}
+
+/// What makes the proofs of one instance.
+struct Proofs {
+    key: DpopKey,
+    token: String,
+    uri: String,
+}
+
+impl Proofs {
+    fn make(&self, count: usize) -> Result<Vec<String>> {
+        let now = machine::now();
+        (0..count)
+            .map(|_| Ok(self.key.proof("POST", &self.uri, Some(&self.token), now, &SystemRng)?))
+            .collect()
+    }
+}
+
+impl Gate {
+    async fn start(dir: &Path, upstream: &str, delay_ms: &str) -> Result<Self> {
+        let policies = POLICIES.to_string();
+        let dir = dir.to_str().context("a folder whose name is no text")?;
+        let role = Role::start([
+            "gateway", "--dir", dir, "--upstream", upstream, "--policies", &policies,
+            "--flush-delay-ms", delay_ms,
+        ])
+        .await?;
+        let offer: Offer = serde_json::from_str(&role.offer)?;
+        let key = AgentKey::parse(&std::fs::read_to_string(offer.key)?)?;
+        let address = offer.url.trim_start_matches("http://").parse()?;
+        let resource = Resource::new(&key.issuer, world::UPSTREAM.parse()?);
+        Ok(Self { role, address, resource, key })
+    }
+
+    /// New tokens, one for each of so many instances.
+    async fn targets(&self, dpop: bool, instances: usize) -> Result<Vec<(Target, Option<Proofs>)>> {
+        let mut targets = Vec::new();
+        for _ in 0..instances {
+            let key = if dpop { Some(DpopKey::generate(&SystemRng)?) } else { None };
+            let token = self.token(key.as_ref()).await?;
+            let scheme = if dpop { "DPoP" } else { "Bearer" };
+            let target = Target {
+                address: self.address,
+                path: format!("/mcp/{}", world::UPSTREAM),
+                authorization: Some(format!("{scheme} {token}")),
+            };
+            let uri = self.resource.uri().to_owned();
+            targets.push((target, key.map(|key| Proofs { key, token, uri })));
+        }
+        Ok(targets)
+    }
+
+    async fn token(&self, key: Option<&DpopKey>) -> Result<String> {
+        let now = machine::now();
+        let form =
+            self.key.token_form(&world::PURPOSE.parse()?, &self.resource, now, &SystemRng)?;
+        let endpoint = self.key.issuer.token_endpoint();
+        let proof = match key {
+            Some(key) => {
+                format!("DPoP: {}\r\n", key.proof("POST", &endpoint, None, now, &SystemRng)?)
+            }
+            None => String::new(),
+        };
+        let (address, length) = (self.address, form.len());
+        let request = format!(
+            "POST /oauth/token HTTP/1.1\r\nHost: {address}\r\n{proof}\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n\
+             {form}"
+        );
+        let mut connection = Connection::open(address).await?;
+        let answer = connection.exchange(request.as_bytes()).await?;
+        let answer: serde_json::Value = serde_json::from_slice(connection.success(&answer)?)?;
+        let token = answer.get("access_token").and_then(serde_json::Value::as_str);
+        Ok(token.context("no token was given")?.to_owned())
+    }
+}

@@ -1,0 +1,171 @@
+//! What Tipstaff costs: `tipstaff-bench` measures the gateway, decisions and the ledger on this
+//! machine and writes `latest.md` and `latest.json`. `cargo xtask bench` builds and runs it.
+//!
+//! Everything that is compared is measured in one run, in rounds that interleave it; figures are
+//! medians over the rounds. The processes under test are this program in other roles ([`node`],
+//! [`forward`], [`upstream`]). It is no part of the product and never a dependency.
+
+mod child;
+mod decision;
+mod forward;
+mod gateway;
+mod ledger;
+mod load;
+mod machine;
+mod node;
+mod report;
+mod stats;
+mod upstream;
+mod world;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::gateway::Extent;
+use crate::load::Lasting;
+use crate::machine::Machine;
+use crate::report::Report;
+
+const HELP: &str = "\
+tipstaff-bench [--quick] [--only PART]... [--out DIR] [--work DIR]
+
+  --quick      shorter: a look, not a measurement
+  --only PART  gateway, decision or ledger; all if not given
+  --out DIR    where latest.md and latest.json go; `bench` if not given
+  --work DIR   where logs are written while measuring, on the disk that is measured
+";
+
+/// A folder in memory: its flushes do nothing.
+const MEMORY: &str = "/dev/shm";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<()> {
+    let (role, rest) = match args.split_first() {
+        Some((first, rest)) if !first.starts_with("--") => (first.as_str(), rest),
+        _ => ("", args),
+    };
+    let mut flags = Flags::parse(rest)?;
+    match role {
+        "" => measure(&flags),
+        "upstream" => one_thread()?.block_on(upstream::run()),
+        "forward" => Runtime::new()?.block_on(forward::run(flags.take("--upstream")?.parse()?)),
+        "gateway" => {
+            let delay = Duration::from_millis(flags.take("--flush-delay-ms")?.parse()?);
+            let policies = flags.take("--policies")?.parse()?;
+            let (dir, upstream) = (flags.take("--dir")?, flags.take("--upstream")?);
+            Runtime::new()?.block_on(node::run(Path::new(&dir), &upstream, policies, delay))
+        }
+        other => bail!("no role `{other}`\n\n{HELP}"),
+    }
+}
+
+fn one_thread() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("starting a runtime")
+}
+
+/// What was given on the command line, in order.
+struct Flags(Vec<(String, String)>);
+
+impl Flags {
+    fn parse(args: &[String]) -> Result<Self> {
+        let mut flags = Vec::new();
+        let mut rest = args.iter();
+        while let Some(flag) = rest.next() {
+            let value = match flag.as_str() {
+                "--quick" => String::new(),
+                "--only" | "--out" | "--work" | "--upstream" | "--dir" | "--policies"
+                | "--flush-delay-ms" => {
+                    rest.next().with_context(|| format!("{flag} needs a value"))?.clone()
+                }
+                "--help" => bail!("{HELP}"),
+                other => bail!("no option `{other}`\n\n{HELP}"),
+            };
+            flags.push((flag.clone(), value));
+        }
+        Ok(Self(flags))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(flag, _)| flag == name)?;
+        Some(value)
+    }
+
+    fn take(&mut self, name: &str) -> Result<String> {
+        self.get(name).map(str::to_owned).with_context(|| format!("{name} is missing"))
+    }
+
+    /// Whether a part is to be measured.
+    fn wants(&self, part: &str) -> bool {
+        let mut only = self.0.iter().filter(|(flag, _)| flag == "--only").peekable();
+        only.peek().is_none() || only.any(|(_, value)| value == part)
+    }
+}
+
+fn measure(flags: &Flags) -> Result<()> {
+    let quick = flags.get("--quick").is_some();
+    let work = flags.get("--work").map_or_else(std::env::temp_dir, PathBuf::from);
+    fs::create_dir_all(&work)?;
+    let work = tempfile::Builder::new().prefix("bench-").tempdir_in(work)?;
+    let memory = Path::new(MEMORY);
+    let memory = if memory.is_dir() { Some(tempfile::tempdir_in(memory)?) } else { None };
+    let millis = Duration::from_millis;
+    let (extent, each, rounds) = if quick {
+        let lasting = Lasting { warm_up: millis(150), measured: millis(600) };
+        (Extent { rounds: 1, lasting }, millis(500), 1)
+    } else {
+        let lasting = Lasting { warm_up: millis(200), measured: millis(1_500) };
+        (Extent { rounds: 3, lasting }, millis(1_000), 3)
+    };
+    let machine = Machine::look(machine::flush(work.path(), millis(500))?);
+    say(&machine.line());
+    let decisions = if flags.wants("decision") {
+        say("decisions");
+        Some(decision::run(&[10, 100, 1_000, 10_000], each)?)
+    } else {
+        None
+    };
+    let ledger = if flags.wants("ledger") {
+        say("ledger");
+        Some(ledger::run(work.path(), rounds, each)?)
+    } else {
+        None
+    };
+    let gateway = if flags.wants("gateway") {
+        let memory = memory.as_ref().map(tempfile::TempDir::path);
+        Some(one_thread()?.block_on(gateway::run(work.path(), memory, extent, &say))?)
+    } else {
+        None
+    };
+    let aims = report::aims(gateway.as_ref(), decisions.as_deref(), ledger.as_ref());
+    let report = Report { quick, machine, gateway, decisions, ledger, aims };
+    let page = report.page();
+    let out = PathBuf::from(flags.get("--out").unwrap_or("bench"));
+    fs::create_dir_all(&out)?;
+    fs::write(out.join("latest.md"), &page)?;
+    let json = serde_json::to_string_pretty(&report)?;
+    fs::write(out.join("latest.json"), format!("{json}\n"))?;
+    say(&page);
+    Ok(())
+}
+
+/// Tells the person who waits.
+fn say(line: &str) {
+    // A closed pipe is not worth failing for.
+    writeln!(std::io::stderr().lock(), "{line}").ok();
+}

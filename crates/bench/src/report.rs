@@ -1,0 +1,231 @@
+//! The results as a table for people and as JSON for programs, with what was aimed for.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::decision::Size;
+use crate::gateway::{Cell, Disk, Gateway, POLICIES, Row, Way};
+use crate::ledger::Ledger;
+use crate::load::{Era, Measured};
+use crate::machine::Machine;
+
+/// Everything that one run measured. A part that was not asked for is not there.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) quick: bool,
+    pub(crate) machine: Machine,
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) decisions: Option<Vec<Size>>,
+    pub(crate) ledger: Option<Ledger>,
+    pub(crate) aims: Vec<Aim>,
+}
+
+/// Something aimed for, and whether it was met.
+#[derive(Debug, Serialize)]
+pub(crate) struct Aim {
+    pub(crate) what: String,
+    pub(crate) measured: f64,
+    pub(crate) aim: f64,
+    pub(crate) unit: &'static str,
+    /// Whether more is better.
+    pub(crate) at_least: bool,
+    pub(crate) met: bool,
+}
+
+impl Aim {
+    fn at_most(what: &str, measured: f64, aim: f64, unit: &'static str) -> Self {
+        let what = what.to_owned();
+        Self { what, measured, aim, unit, at_least: false, met: measured <= aim }
+    }
+
+    fn at_least(what: &str, measured: f64, aim: f64, unit: &'static str) -> Self {
+        let what = what.to_owned();
+        Self { what, measured, aim, unit, at_least: true, met: measured >= aim }
+    }
+}
+
+/// Holds what was measured against what was aimed for; of both eras the worse counts.
+pub(crate) fn aims(
+    gateway: Option<&Gateway>,
+    decisions: Option<&[Size]>,
+    ledger: Option<&Ledger>,
+) -> Vec<Aim> {
+    let mut aims = Vec::new();
+    if let Some(gateway) = gateway {
+        aims.extend(gateway_aims(gateway));
+    }
+    if let Some(worst) = decisions.and_then(|it| it.iter().map(|it| it.decision_us).reduce(f64::max))
+    {
+        aims.push(Aim::at_most("one decision, at every size of set", worst, 20.0, "µs"));
+    }
+    if let Some(ledger) = ledger {
+        let rate = ledger.verified_per_second;
+        aims.push(Aim::at_least("entries verified by one core", rate, 100_000.0, "/s"));
+    }
+    aims
+}
+
+fn gateway_aims(gateway: &Gateway) -> Vec<Aim> {
+    let of = |era, connections, way, disk| {
+        gateway.find(Cell { disk, era, connections, way })
+    };
+    let worst = |figure: &dyn Fn(Era) -> Option<f64>, pick: fn(f64, f64) -> f64| {
+        Era::ALL.into_iter().filter_map(figure).reduce(pick)
+    };
+    let cpu = |way| move |era| Some(of(era, 64, way, Disk::Real)?.cpu_us);
+    let added = |way| {
+        move |era| {
+            let with = of(era, 1, way, Disk::Real)?.p50_us;
+            Some((with - of(era, 1, Way::Direct, Disk::Real)?.p50_us) / gateway.flush_us)
+        }
+    };
+    let rate = |era| Some(of(era, 64, Way::Bearer, Disk::Real)?.calls_per_second);
+    let synced = of(Era::Modern, 64, Way::Bearer, Disk::Real);
+    let unsynced = of(Era::Modern, 64, Way::Bearer, Disk::Unsynced);
+    let mut aims = Vec::new();
+    if let Some(cpu) = worst(&cpu(Way::Dpop), f64::max) {
+        aims.push(Aim::at_most("CPU of one call with DPoP, 64 connections", cpu, 150.0, "µs"));
+    }
+    if let Some(cpu) = worst(&cpu(Way::Bearer), f64::max) {
+        aims.push(Aim::at_most("CPU of one call with a bearer token, 64 connections", cpu, 110.0, "µs"));
+    }
+    if let Some(rate) = worst(&rate, f64::min) {
+        aims.push(Aim::at_least("calls with a bearer token, 64 connections", rate, 9_000.0, "/s"));
+    }
+    for (way, what) in [
+        (Way::Bearer, "p50 added at 1 connection, bearer, in flushes"),
+        (Way::Dpop, "p50 added at 1 connection, DPoP, in flushes"),
+    ] {
+        if let Some(added) = worst(&added(way), f64::max) {
+            aims.push(Aim::at_most(what, added, 3.5, ""));
+        }
+    }
+    if let (Some(synced), Some(unsynced)) = (synced, unsynced) {
+        let ratio = synced.calls_per_second / unsynced.calls_per_second;
+        aims.push(Aim::at_least("calls against those without flushes, 64 connections", ratio, 0.9, "×"));
+    }
+    aims.push(Aim::at_most("memory of the gateway at its peak", gateway.peak_mib, 45.0, "MiB"));
+    aims
+}
+
+impl Report {
+    /// The page.
+    pub(crate) fn page(&self) -> String {
+        let mut page = String::from(
+            "# Measured\n\nWritten by `cargo xtask bench`; the same figures are in `latest.json`.\n\n",
+        );
+        let _infallible = writeln!(page, "{}", self.machine.line());
+        if self.quick {
+            page.push_str("A quick run: shorter, and so less certain.\n");
+        }
+        self.write_aims(&mut page);
+        if let Some(gateway) = &self.gateway {
+            write_gateway(&mut page, gateway);
+        }
+        if let Some(decisions) = &self.decisions {
+            write_decisions(&mut page, decisions);
+        }
+        if let Some(ledger) = &self.ledger {
+            write_ledger(&mut page, ledger);
+        }
+        page
+    }
+
+    fn write_aims(&self, page: &mut String) {
+        page.push_str("\n## Aims\n\n| | measured | aim | |\n|---|---:|---:|---|\n");
+        for Aim { what, measured, aim, unit, at_least, met } in &self.aims {
+            let (sign, met) = (if *at_least { "≥" } else { "≤" }, if *met { "met" } else { "missed" });
+            let (measured, aim) = (figure(*measured), figure(*aim));
+            let _infallible =
+                writeln!(page, "| {what} | {measured} {unit} | {sign} {aim} {unit} | {met} |");
+        }
+    }
+}
+
+fn write_gateway(page: &mut String, gateway: &Gateway) {
+    let _infallible = write!(
+        page,
+        "\n## One call\n\n`tools/call` with a kibibyte there and back; `direct` is the upstream \
+         itself, `plain forwarding` the same libraries with no governance. Tipstaff has everything \
+         on: token, {POLICIES} policies, arguments checked, the decision durable before the call \
+         goes out and the outcome before the answer does; with DPoP, a fresh proof on each call. \
+         CPU is user and system time of the process in the row's first column.\n\n"
+    );
+    const HEAD: &str = "| | p50 µs | p99 µs | p99.9 µs | calls/s | CPU µs | CPU to forwarding |\n\
+                        |---|---:|---:|---:|---:|---:|---:|\n";
+    let mut last = None;
+    for row in gateway.rows.iter().filter(|row| row.cell.disk == Disk::Real) {
+        let Cell { era, connections, way, .. } = row.cell;
+        if last != Some((era, connections)) {
+            last = Some((era, connections));
+            let s = if connections == 1 { "" } else { "s" };
+            let _infallible =
+                write!(page, "\n**{} era, {connections} connection{s}**\n\n{HEAD}", era.as_str());
+        }
+        let forward = gateway.find(Cell { way: Way::Forward, ..row.cell });
+        write_row(page, way.as_str(), row, forward);
+    }
+    let _infallible = write!(page, "\n**Other disks: bearer, modern era**\n\n{HEAD}");
+    for row in &gateway.rows {
+        let Cell { disk, era, connections, way } = row.cell;
+        if era == Era::Modern && way == Way::Bearer && connections != 16 {
+            let what = format!("{}, {connections} connections", disk.text());
+            let forward = gateway.find(Cell { way: Way::Forward, disk: Disk::Real, ..row.cell });
+            write_row(page, &what, row, forward);
+        }
+    }
+    let Gateway { flush_us, peak_mib, forward_peak_mib, .. } = gateway;
+    let _infallible = writeln!(
+        page,
+        "\nOne flush between the rounds: {flush_us:.0} µs. Memory at its peak: {peak_mib:.0} MiB; \
+         plain forwarding {forward_peak_mib:.0} MiB."
+    );
+}
+
+fn write_row(page: &mut String, what: &str, row: &Row, forward: Option<&Measured>) {
+    let Measured { p50_us, p99_us, p999_us, calls_per_second, cpu_us } = &row.measured;
+    let ratio =
+        forward.map_or_else(String::new, |forward| format!("{:.2}×", cpu_us / forward.cpu_us));
+    let _infallible = writeln!(
+        page,
+        "| {what} | {p50_us:.0} | {p99_us:.0} | {p999_us:.0} | {calls_per_second:.0} | {cpu_us:.0} | {ratio} |"
+    );
+}
+
+fn write_decisions(page: &mut String, decisions: &[Size]) {
+    page.push_str(
+        "\n## One decision\n\nStrict parse of the request, facts, arguments against the tool's \
+         schema, and Cedar, on one thread.\n\n\
+         | policies | µs | of that the parse | reading and fitting the set, once, ms |\n\
+         |---:|---:|---:|---:|\n",
+    );
+    for Size { policies, build_ms, decision_us, parse_us } in decisions {
+        let _infallible =
+            writeln!(page, "| {policies} | {decision_us:.1} | {parse_us:.1} | {build_ms:.0} |");
+    }
+}
+
+fn write_ledger(page: &mut String, ledger: &Ledger) {
+    let Ledger { flushes_per_second, appends, verified_per_second, verified_entries } = ledger;
+    let _infallible = write!(
+        page,
+        "\n## Ledger\n\nDurable appends of one entry each; the bare loop writes and flushes a \
+         preallocated file {flushes_per_second:.0} times a second.\n\n\
+         | writers | appends/s | for each bare flush |\n|---:|---:|---:|\n"
+    );
+    for it in appends {
+        let (writers, rate, per) = (it.writers, it.per_second, it.per_flush);
+        let _infallible = writeln!(page, "| {writers} | {rate:.0} | {per:.2} |");
+    }
+    let _infallible = writeln!(
+        page,
+        "\nVerified from the files by one thread: {verified_per_second:.0} entries/s \
+         ({verified_entries} entries)."
+    );
+}
+
+/// A figure in as many digits as it deserves.
+fn figure(value: f64) -> String {
+    if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+}
