@@ -242,3 +242,6 @@ impl Caller {
         Self { id, actor }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,19 +6,23 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use vocab::{AgentId, InstanceId, PurposePath, SponsorId, UpstreamName};
 
+/// Where the help of every command lists what all of them take.
+const EVERYWHERE: &str = "With every command";
+
 /// Stands between AI agents and what they can touch: every call is attributed, decided by policy,
 /// recorded before it happens, and refused when any of that cannot be done.
 #[derive(Debug, Parser)]
 #[command(name = "tipstaff", version, max_term_width = 100)]
 pub struct Cli {
     /// The configuration file.
-    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::FILE_NAME)]
+    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::FILE_NAME,
+          help_heading = EVERYWHERE)]
     pub config: PathBuf,
     /// Print one JSON value instead of text for people.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// Administer by this named credential instead of as the local user.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERYWHERE)]
     pub admin_key: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
@@ -91,7 +95,7 @@ pub struct Init {
     #[arg(value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
     /// The realm that all names of this node belong to.
-    #[arg(long, default_value = "tipstaff.local")]
+    #[arg(long, value_name = "NAME", default_value = "tipstaff.local")]
     pub trust_domain: vocab::TrustDomain,
 }
 
@@ -233,7 +237,7 @@ pub struct AgentAdd {
     /// The agent's id.
     pub id: AgentId,
     /// Who answers for it.
-    #[arg(long)]
+    #[arg(long, value_name = "ID")]
     pub sponsor: SponsorId,
     /// A purpose it may have; instances state it or a narrower one. May be repeated.
     #[arg(long, required = true, value_name = "ID")]
@@ -258,14 +262,14 @@ pub struct AgentAdd {
     #[arg(long, value_name = "SECONDS")]
     pub idle_s: Option<u64>,
     /// Its software and version, such as `claude-code/2.1`.
-    #[arg(long, default_value = "")]
-    pub software: String,
+    #[arg(long, value_name = "TEXT")]
+    pub software: Option<String>,
     /// Its model's digest or name.
-    #[arg(long, default_value = "")]
-    pub model: String,
+    #[arg(long, value_name = "TEXT")]
+    pub model: Option<String>,
     /// Where it runs, such as `production`.
-    #[arg(long, default_value = "")]
-    pub environment: String,
+    #[arg(long, value_name = "TEXT")]
+    pub environment: Option<String>,
     /// Where to write the agent's key. A file that is there is not overwritten.
     #[arg(long, value_name = "FILE")]
     pub key_out: PathBuf,
@@ -274,14 +278,14 @@ pub struct AgentAdd {
 /// `tipstaff instance …`.
 #[derive(Debug, Subcommand)]
 pub enum InstanceCommand {
-    /// List instances that are not over.
+    /// List instances, in the order they started.
     List {
         /// Those of one agent only.
-        #[arg(long)]
+        #[arg(long, value_name = "ID")]
         agent: Option<AgentId>,
-        /// Those that are over, too.
+        /// Only those that are not over.
         #[arg(long)]
-        all: bool,
+        live: bool,
     },
     /// Show one instance.
     Show {

@@ -39,7 +39,7 @@ pub enum TraceError {
     #[error("`{0}` is neither an instance (`i-…`) nor a record (`calls/17`, `control/3`)")]
     Form(String),
     /// No such instance.
-    #[error("there is no instance `{0}`; `tipstaff instance list --all` shows those there are")]
+    #[error("there is no instance `{0}`; `tipstaff instance list` shows those there are")]
     NoInstance(InstanceId),
     /// Past the end.
     #[error("there is no record {log}/{index}; that log has {size} entries")]

@@ -68,9 +68,9 @@ async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
         },
         max_lifetime_s: new.max_lifetime_s,
         idle_s: new.idle_s,
-        software: new.software,
-        model: new.model,
-        environment: new.environment,
+        software: new.software.unwrap_or_default(),
+        model: new.model.unwrap_or_default(),
+        environment: new.environment.unwrap_or_default(),
         key: public(&key),
     };
     let added = node.post_json("/v1/agents", &agent).await?;

@@ -9,11 +9,11 @@ use crate::output::{Lines, Table, cell, time};
 pub(super) async fn run(context: &Context, command: InstanceCommand) -> Outcome {
     let node = context.node()?;
     match command {
-        InstanceCommand::List { agent, all } => {
+        InstanceCommand::List { agent, live } => {
             let mut instances = node.get("/v1/instances").await?;
             if let Some(instances) = instances.as_array_mut() {
                 instances.retain(|it| {
-                    (all || it["status"] == "active" || it["status"] == "suspended")
+                    (!live || it["status"] == "active" || it["status"] == "suspended")
                         && agent
                             .as_ref()
                             .is_none_or(|agent| it["agent"] == agent.as_str())
@@ -47,7 +47,7 @@ fn table(instances: &Value) -> String {
             time(&it["expires_at"]),
         ]);
     }
-    table.text("No instance. `--all` shows those that are over, too.")
+    table.text("No instance. An agent starts one with `tipstaff connect` or `tipstaff token`.")
 }
 
 fn lines(it: &Value) -> String {

@@ -26,22 +26,26 @@ fn asker(
 
 pub(super) async fn run(context: &Context, token: Token) -> Outcome {
     let asker = asker(context, &token.who, &token.upstream)?;
+    let chosen = token.dpop_key.is_some();
+    let file = token
+        .dpop_key
+        .unwrap_or_else(|| token::default_dpop_file(&token.who.key));
     let dpop = if token.bearer {
         None
     } else {
-        let file = token
-            .dpop_key
-            .unwrap_or_else(|| token::default_dpop_file(&token.who.key));
-        let key = token::dpop_key(&file, &context.rng)?;
-        output::warn(&format!(
-            "note: the token is bound to the key in {}; asking again with it continues the \
-             instance",
-            file.display()
-        ));
-        Some(key)
+        Some(token::dpop_key(&file, &context.rng)?)
     };
     match asker.ask(dpop.as_ref(), &context.clock, &context.rng).await {
-        Ok(granted) => output::print(&String::from_utf8_lossy(&granted.body))?,
+        Ok(granted) => {
+            output::print(&String::from_utf8_lossy(&granted.body))?;
+            if dpop.is_some() && !chosen {
+                output::warn(&format!(
+                    "note: the token is bound to the key in {}; asking again with it continues \
+                     the instance",
+                    file.display()
+                ));
+            }
+        }
         Err(AskError::Refused {
             status,
             description,

@@ -99,6 +99,7 @@ fn instance(it: &Value) -> String {
     };
     let _infallible = match decisions.len() {
         0 => writeln!(out, "\nNothing was decided about it."),
+        1 => writeln!(out, "\nThe last decision{earlier}:"),
         count => writeln!(out, "\nThe last {count} decisions, newest last{earlier}:"),
     };
     for decision in decisions {

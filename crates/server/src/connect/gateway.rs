@@ -37,7 +37,7 @@ pub(super) enum Trouble {
     /// It does not take the token, nor a fresh one.
     #[error(
         "the gateway does not let this agent in: {0}; whoever administers it can say why with \
-         `tipstaff agent show` and `tipstaff instance list --all`"
+         `tipstaff agent show` and `tipstaff instance list`"
     )]
     NotLetIn(String),
     /// The instance was ended.

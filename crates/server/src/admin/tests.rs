@@ -1,0 +1,288 @@
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+use store::{Fault, Faults};
+use tempfile::TempDir;
+use vocab::rng::SystemRng;
+use vocab::time::SystemClock;
+use vocab::{Clock, Rng};
+
+use super::client::{AdminError, Client};
+use super::*;
+use crate::config::{Config, FILE_NAME};
+use crate::node::{Deps, Node};
+
+/// A node on a folder of its own.
+struct Place {
+    dir: TempDir,
+    node: Node,
+    faults: Faults,
+    clock: SystemClock,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        crate::init::init(dir.path(), &"acme.example".parse().unwrap(), &SystemRng).unwrap();
+        let faults = Faults::default();
+        let deps = Deps {
+            clock: Arc::new(SystemClock::new()) as Arc<dyn Clock>,
+            rng: Arc::new(SystemRng) as Arc<dyn Rng>,
+            faults: faults.clone(),
+            confiner: None,
+        };
+        let config = Config::read(&dir.path().join(FILE_NAME)).unwrap();
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let node = Node::start(config, listen, deps).await.unwrap();
+        Self {
+            dir,
+            node,
+            faults,
+            clock: SystemClock::new(),
+        }
+    }
+
+    fn config(&self) -> Config {
+        Config::read(&self.dir.path().join(FILE_NAME)).unwrap()
+    }
+
+    fn client(&self, key: Option<&Path>) -> Result<Client<'_>, AdminError> {
+        Client::find(&self.config(), key, &self.clock, &SystemRng)
+    }
+
+    async fn get(&self, target: &str) -> Value {
+        self.client(None).unwrap().get(target).await.unwrap()
+    }
+
+    async fn post(&self, target: &str, body: &Value) -> Result<Value, AdminError> {
+        self.client(None).unwrap().post_json(target, body).await
+    }
+
+    /// A sponsor `maya` and her agent `triage`.
+    async fn people(&self) {
+        let maya = json!({"id": "maya", "name": "Maya", "email": "maya@example.com"});
+        self.post("/v1/sponsors", &maya).await.unwrap();
+        self.post("/v1/agents", &agent("triage", "maya"))
+            .await
+            .unwrap();
+    }
+
+    fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(socket_path(&self.config().data)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+fn agent(id: &str, sponsor: &str) -> Value {
+    let key = tokens::PrivateKey::generate(&SystemRng).unwrap();
+    json!({"id": id, "sponsor": sponsor, "purposes": ["triage"],
+           "key": {"jwk": key.public().to_jwk()}})
+}
+
+fn refused(answer: Result<Value, AdminError>) -> String {
+    match answer {
+        Err(AdminError::Refused(problem)) => problem.error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_change_the_register_and_name_who_gave_them() {
+    let place = Place::new().await;
+    place.people().await;
+    let suspended = place
+        .post("/v1/agents/triage/suspend", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(suspended["status"], "suspended");
+    assert_eq!(suspended["changed"], true);
+    let again = place
+        .post("/v1/agents/triage/suspend", &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&again["changed"], &again["records"]),
+        (&json!(false), &json!([]))
+    );
+    let record = &suspended["records"][0];
+    let target = format!("/v1/trace/control/{}", record["index"]);
+    let entry = place.get(&target).await;
+    assert_eq!(entry["kind"], "agent-suspended");
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!(
+        entry["actor"],
+        json!({"type": "person", "id": format!("uid:{uid}"), "credential": "peer-uid",
+               "verified": true})
+    );
+    // What a cut rules out cannot follow its barrier.
+    let calls = place.get("/v1/status").await["calls_size"]
+        .as_u64()
+        .unwrap();
+    let barrier = place.get(&format!("/v1/trace/calls/{}", calls - 1)).await;
+    assert_eq!(barrier["body"]["cause"], "agent-suspended");
+    place.node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_refused_and_explained() {
+    let place = Place::new().await;
+    place.people().await;
+    let maya = json!({"id": "maya", "name": "Maya", "email": "maya@example.com"});
+    let mut private = agent("other", "maya");
+    private["key"]["jwk"]["d"] = json!("AAAA");
+    let mut unknown_member = agent("other", "maya");
+    unknown_member["purpose"] = json!("triage");
+    for (target, body, expected) in [
+        ("/v1/sponsors", maya, "exists"),
+        ("/v1/agents", agent("other", "maja"), "unknown"),
+        ("/v1/agents", agent("triage", "maya"), "exists"),
+        ("/v1/agents", private, "bad-request"),
+        ("/v1/agents", unknown_member, "bad-request"),
+        ("/v1/agents", json!("x"), "bad-request"),
+        ("/v1/agents/nobody/suspend", json!({}), "unknown"),
+        ("/v1/agents/triage/promote", json!({}), "no-route"),
+        (
+            "/v1/instances/i-aaaaaaaaaaaaaaaaaaaaaaaaaa/revoke",
+            json!({}),
+            "unknown",
+        ),
+        ("/v1/erase", json!({"what": "maya"}), "refused"),
+        ("/v1/nothing", json!({}), "no-route"),
+    ] {
+        assert_eq!(
+            refused(place.post(target, &body).await),
+            expected,
+            "{target}"
+        );
+    }
+    place.node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_knows_who_is_calling() {
+    let place = Place::new().await;
+    let answer = place.raw("GET /v1/sponsors HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && answer.contains("no-cookie"),
+        "{answer}"
+    );
+    let wrong = "GET /v1/sponsors HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                 tipstaff-cookie: aaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n";
+    assert!(place.raw(wrong).contains("no-cookie"));
+    let forged = "GET /v1/sponsors HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                  tipstaff-admin: aaaa\r\n\r\n";
+    let answer = place.raw(forged);
+    assert!(
+        answer.starts_with("HTTP/1.1 401") && answer.contains("untrusted"),
+        "{answer}"
+    );
+
+    let keys = place.config().keys;
+    let key = place.dir.path().join("ops.key");
+    credential::add(&keys, &"ops".parse().unwrap(), &key, &SystemRng).unwrap();
+    let ops = place.client(Some(&key)).unwrap();
+    let maya = json!({"id": "maya", "name": "Maya", "email": "maya@example.com"});
+    let added = ops.post_json("/v1/sponsors", &maya).await.unwrap();
+    let entry = ops
+        .get(&format!(
+            "/v1/trace/control/{}",
+            added["records"][0]["index"]
+        ))
+        .await;
+    let entry = entry.unwrap();
+    assert_eq!(
+        entry["actor"],
+        json!({"type": "person", "id": "ops", "credential": "admin-key:ops", "verified": true})
+    );
+    credential::remove(&keys, &"ops".parse().unwrap()).unwrap();
+    assert_eq!(refused(ops.get("/v1/sponsors").await), "untrusted");
+    place.node.stop().await.unwrap();
+}
+
+/// Whatever step the disk fails at, the answer is true: what was refused did not happen, what
+/// holds but is not proven is said to be so, and giving the command again completes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_on_a_failing_disk_says_what_holds() {
+    let place = Place::new().await;
+    place.people().await;
+    let mut seen = std::collections::BTreeSet::new();
+    for steps in 0.. {
+        place.faults.set_from(steps, Fault::Io);
+        let answer = place.post("/v1/agents/triage/suspend", &json!({})).await;
+        place.faults.set(Fault::None);
+        let status = place.get("/v1/agents/triage").await["status"].clone();
+        let word = match answer {
+            Ok(done) => {
+                assert_eq!(done["status"], "suspended");
+                "done".to_owned()
+            }
+            refusal => refused(refusal),
+        };
+        let holds = word != "not-recorded";
+        assert_eq!(
+            status,
+            if holds { "suspended" } else { "active" },
+            "{word} at {steps}"
+        );
+        seen.insert(word.clone());
+        let done = place
+            .post("/v1/agents/triage/suspend", &json!({}))
+            .await
+            .unwrap();
+        assert_eq!(done["status"], "suspended");
+        if word == "done" {
+            break;
+        }
+        place
+            .post("/v1/agents/triage/resume", &json!({}))
+            .await
+            .unwrap();
+    }
+    let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+    assert_eq!(seen, ["done", "not-recorded", "unproven", "unpublished"]);
+    place.node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_gone_is_not_found() {
+    let place = Place::new().await;
+    let data = place.config().data;
+    let Place {
+        dir, node, clock, ..
+    } = place;
+    node.stop().await.unwrap();
+    assert!(!socket_path(&data).exists() && !cookie_path(&data).exists());
+    let config = Config::read(&dir.path().join(FILE_NAME)).unwrap();
+    let found = Client::find(&config, None, &clock, &SystemRng);
+    assert!(matches!(found, Err(AdminError::NoNode { .. })), "{found:?}");
+}
+
+#[test]
+fn a_long_path_gets_a_socket_elsewhere() {
+    let short = Path::new("/srv/tipstaff/data");
+    assert_eq!(socket_path(short), short.join("admin.sock"));
+    let long = Path::new("/srv").join("x".repeat(120));
+    let socket = socket_path(&long);
+    assert!(
+        socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX,
+        "{}",
+        socket.display()
+    );
+    assert_ne!(socket, socket_path(&long.join("other")));
+}
+
+#[test]
+fn a_folder_that_others_may_write_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("tipstaff-x");
+    let uid = rustix::process::geteuid().as_raw();
+    own_folder(&folder, uid).unwrap();
+    own_folder(&folder, uid).unwrap();
+    assert!(own_folder(&folder, uid + 1).is_err());
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(own_folder(&folder, uid).is_err());
+}
