@@ -29,7 +29,7 @@ use crate::record::{
 };
 use crate::route::Route;
 use crate::session::{Asked as AskedOfClient, Session};
-use crate::upstream::{Exchange, ExchangeError, Message, MessageKind, SendError};
+use crate::upstream::{Cause, Exchange, ExchangeError, Message, MessageKind, SendError};
 
 /// One request that needs a permit.
 #[derive(Debug)]
@@ -640,6 +640,10 @@ async fn unsent(
             "not-sent",
             format!("Upstream `{name}` cannot be reached; nothing was sent to it."),
         ),
+        // Over HTTP, sending lasts until the answer begins.
+        SendError::Unknown(Cause::Timeout { after }) => {
+            lost(name, &ExchangeError::Timeout { after: *after })
+        }
         SendError::Unknown(_) => Failure::unknown(
             "broken",
             format!(
