@@ -123,6 +123,26 @@ struct Inner {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
+impl Inner {
+    fn new(speaks: Speaks) -> Self {
+        Self {
+            speaks: Mutex::new(speaks),
+            tools: Mutex::new(default_tools()),
+            scripts: Mutex::default(),
+            seen: Mutex::default(),
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            answers: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            pushed: broadcast::channel(64).0,
+            gate: watch::channel(false).0,
+            silent: watch::channel(false).0,
+            task: Mutex::default(),
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut().unwrap().take() {
@@ -177,21 +197,7 @@ pub fn default_tools() -> Vec<Value> {
 impl Upstream {
     /// Starts a server.
     pub async fn start(speaks: Speaks) -> Self {
-        let inner = Arc::new(Inner {
-            speaks: Mutex::new(speaks),
-            tools: Mutex::new(default_tools()),
-            scripts: Mutex::default(),
-            seen: Mutex::default(),
-            sessions: Mutex::default(),
-            next_session: AtomicU64::new(1),
-            answers: Mutex::default(),
-            under_way: AtomicUsize::new(0),
-            streams: AtomicUsize::new(0),
-            pushed: broadcast::channel(64).0,
-            gate: watch::channel(false).0,
-            silent: watch::channel(false).0,
-            task: Mutex::default(),
-        });
+        let inner = Arc::new(Inner::new(speaks));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         // The server itself must not keep what it serves from being dropped.
@@ -210,6 +216,17 @@ impl Upstream {
         });
         *inner.task.lock().unwrap() = Some(task);
         Self { inner, url }
+    }
+
+    /// A place where nobody listens.
+    pub fn nobody() -> Self {
+        // Bound and let go: the system does not give the port to somebody else at once.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        Self {
+            inner: Arc::new(Inner::new(Speaks::Both)),
+            url,
+        }
     }
 
     /// Where it is.
@@ -528,7 +545,17 @@ async fn called(inner: Arc<Inner>, script: Script, message: Value, is_modern: bo
                 .insert("content-type", "text/event-stream".parse().unwrap());
             response
         }
-        Script::Giant(bytes) => result(&id, &text(&"x".repeat(bytes))),
+        Script::Giant(bytes) => {
+            let text = "x".repeat(bytes);
+            let kind = if is_modern {
+                r#""resultType":"complete","#
+            } else {
+                ""
+            };
+            whole(format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{{kind}"content":[{{"type":"text","text":"{text}"}}]}}}}"#
+            ))
+        }
         Script::Flood => events(&[progress(1)], After::Repeat(counted)),
         Script::Ask(method, params) => {
             let asked = format!("ask-{}", inner.next_session.fetch_add(1, Ordering::SeqCst));
