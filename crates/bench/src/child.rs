@@ -13,12 +13,14 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// How long a child may take to start, and to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Says that this child is ready.
 pub(crate) fn ready(what: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{what}").and_then(|()| out.flush()).context("saying that it is ready")
+    writeln!(out, "{what}")
+        .and_then(|()| out.flush())
+        .context("saying that it is ready")
 }
 
 /// Resolves when the parent has closed this child's standard input.
@@ -55,15 +57,23 @@ impl Role {
         let pid = process.id().context("a child that ended at once")?;
         let out = process.stdout.take().context("a child without output")?;
         let mut lines = BufReader::new(out).lines();
-        let line = timeout(PATIENCE, lines.next_line()).await.context("a child that never began")??;
+        let line = timeout(PATIENCE, lines.next_line())
+            .await
+            .context("a child that never began")??;
         let offer = line.context("a child that ended before it was ready")?;
-        Ok(Self { process, pid, offer })
+        Ok(Self {
+            process,
+            pid,
+            offer,
+        })
     }
 
     /// Ends it in good order.
     pub(crate) async fn stop(mut self) -> Result<()> {
         drop(self.process.stdin.take());
-        let status = timeout(PATIENCE, self.process.wait()).await.context("a child that never ended")??;
+        let status = timeout(PATIENCE, self.process.wait())
+            .await
+            .context("a child that never ended")??;
         if !status.success() {
             bail!("a child ended with {status}");
         }

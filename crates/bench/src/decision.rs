@@ -45,7 +45,10 @@ pub(crate) fn run(sizes: &[usize], lasting: Duration) -> Result<Vec<Size>> {
     let mut measured = Vec::new();
     for &policies in sizes {
         let begin = machine::elapsed();
-        let file = PolicyFile { name: "bench.cedar".to_owned(), text: world::policies(policies) };
+        let file = PolicyFile {
+            name: "bench.cedar".to_owned(),
+            text: world::policies(policies),
+        };
         let set = PolicySet::parse(vec![file])
             .map_err(|wrong| anyhow::anyhow!("the policies do not parse: {wrong:?}"))?;
         let input = UpstreamInput {
@@ -74,7 +77,12 @@ pub(crate) fn run(sizes: &[usize], lasting: Duration) -> Result<Vec<Size>> {
         };
         let decision_us = each(lasting, decide)?;
         let parse_us = each(lasting / 4, parse)?;
-        measured.push(Size { policies, build_ms, decision_us, parse_us });
+        measured.push(Size {
+            policies,
+            build_ms,
+            decision_us,
+            parse_us,
+        });
     }
     Ok(measured)
 }
@@ -118,7 +126,9 @@ fn caller() -> Result<InstanceFacts> {
 
 /// From the bytes of a request to what policy sees, as the gateway does it.
 fn facts(body: Bytes, caller: &InstanceFacts) -> Result<Facts> {
-    let Frame::Request(request) = Frame::parse(body)? else { bail!("no request") };
+    let Frame::Request(request) = Frame::parse(body)? else {
+        bail!("no request")
+    };
     let name = request.name().context("no tool is named")?.parse()?;
     let args = request.arguments_text().unwrap_or("{}").to_owned();
     Ok(Facts {

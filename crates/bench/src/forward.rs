@@ -39,10 +39,14 @@ pub(crate) async fn run(upstream: Uri) -> Result<()> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).build(connector);
-    let app = Router::new().fallback(forward).with_state(Forward { client, upstream });
+    let app = Router::new()
+        .fallback(forward)
+        .with_state(Forward { client, upstream });
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     child::ready(&listener.local_addr()?.to_string())?;
-    axum::serve(listener, app).with_graceful_shutdown(child::parent_gone()).await?;
+    axum::serve(listener, app)
+        .with_graceful_shutdown(child::parent_gone())
+        .await?;
     Ok(())
 }
 
@@ -66,6 +70,10 @@ async fn passed(forward: &Forward, request: Request<Body>) -> Result<Response, S
     parts.uri = forward.upstream.clone();
     parts.headers.remove(http::header::HOST);
     let request = Request::from_parts(parts, Full::new(body));
-    let response = forward.client.request(request).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let response = forward
+        .client
+        .request(request)
+        .await
+        .map_err(|_| StatusCode::BAD_GATEWAY)?;
     Ok(response.map(Body::new))
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokens::{AgentKey, DpopKey, Resource};
 use vocab::rng::SystemRng;
@@ -63,6 +63,15 @@ pub(crate) enum Disk {
 }
 
 impl Disk {
+    /// Where a node with such a disk lies in `dir`.
+    fn folder(self, dir: &Path) -> PathBuf {
+        match self {
+            Self::Real => dir.join("real"),
+            Self::Slow(by) => dir.join(format!("slow-{by}")),
+            Self::Unsynced => dir.join("unsynced"),
+        }
+    }
+
     pub(crate) fn text(self) -> String {
         match self {
             Self::Real => "as it is".to_owned(),
@@ -100,11 +109,18 @@ pub(crate) struct Gateway {
     pub(crate) peak_mib: f64,
     /// The most that plain forwarding had.
     pub(crate) forward_peak_mib: f64,
+    /// Decisions of a gateway's log that were run again, from its files.
+    pub(crate) replayed: u64,
+    /// How many in a second, by one thread.
+    pub(crate) replayed_per_second: f64,
 }
 
 impl Gateway {
     pub(crate) fn find(&self, cell: Cell) -> Option<&Measured> {
-        self.rows.iter().find(|row| row.cell == cell).map(|row| &row.measured)
+        self.rows
+            .iter()
+            .find(|row| row.cell == cell)
+            .map(|row| &row.measured)
     }
 }
 
@@ -131,7 +147,12 @@ pub(crate) async fn run(
         flushes.push(machine::flush(dir, Duration::from_millis(300))?);
         for &cell in &cells {
             let measured = stage.measure(cell, extent.lasting).await.with_context(|| {
-                let Cell { disk, era, connections, way } = cell;
+                let Cell {
+                    disk,
+                    era,
+                    connections,
+                    way,
+                } = cell;
                 let (disk, era, way) = (disk.text(), era.as_str(), way.as_str());
                 format!("{way}, {era}, {connections} connections, disk {disk}")
             })?;
@@ -152,7 +173,31 @@ pub(crate) async fn run(
     let rows = rows.collect();
     let (peak_mib, forward_peak_mib) = stage.peaks()?;
     stage.tear_down().await?;
-    Ok(Gateway { rows, flush_us: median(&mut flushes), peak_mib, forward_peak_mib })
+    say("replay");
+    // The one with the fewest calls: enough to take the time of.
+    let (replayed, replayed_per_second) = replay(&Disk::Slow(3).folder(dir))?;
+    Ok(Gateway {
+        rows,
+        flush_us: median(&mut flushes),
+        peak_mib,
+        forward_peak_mib,
+        replayed,
+        replayed_per_second,
+    })
+}
+
+/// Runs all decisions of a node again that was in `dir`: how many, and how many in a second.
+fn replay(dir: &Path) -> Result<(u64, f64)> {
+    let key = server::keys::facts_key(&dir.join("keys"));
+    let begin = machine::elapsed();
+    let replayed = server::commands::ledger::replay(&dir.join("data"), Some(&key))?;
+    let took = machine::elapsed().saturating_sub(begin).as_secs_f64();
+    if replayed.same == 0 || replayed.different + replayed.sealed > 0 {
+        bail!("not every decision came out the same: {replayed:?}");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a number of decisions")]
+    let per_second = replayed.same as f64 / took;
+    Ok((replayed.same, per_second))
 }
 
 /// Everything that is measured, in the order of one round: what is compared lies side by side.
@@ -161,13 +206,26 @@ fn cells(has_memory: bool) -> Vec<Cell> {
     let ways = [Way::Direct, Way::Forward, Way::Bearer, Way::Dpop];
     for era in Era::ALL {
         for connections in CONNECTIONS {
-            cells.extend(ways.map(|way| Cell { disk: Disk::Real, era, connections, way }));
+            cells.extend(ways.map(|way| Cell {
+                disk: Disk::Real,
+                era,
+                connections,
+                way,
+            }));
         }
     }
     let disks = [Disk::Slow(1), Disk::Slow(3), Disk::Unsynced];
-    for disk in disks.into_iter().filter(|it| has_memory || *it != Disk::Unsynced) {
+    for disk in disks
+        .into_iter()
+        .filter(|it| has_memory || *it != Disk::Unsynced)
+    {
         for connections in [1, 64] {
-            cells.push(Cell { disk, era: Era::Modern, connections, way: Way::Bearer });
+            cells.push(Cell {
+                disk,
+                era: Era::Modern,
+                connections,
+                way: Way::Bearer,
+            });
         }
     }
     cells
@@ -186,28 +244,45 @@ impl Stage {
         let url = format!("http://{}/mcp", upstream.offer);
         let forward = Role::start(["forward", "--upstream", &url]).await?;
         let mut gateways = BTreeMap::new();
-        let slow = [1, 3].map(|by| (Disk::Slow(by), dir.join(format!("slow-{by}"))));
-        let memory = memory.map(|memory| (Disk::Unsynced, memory.join("unsynced")));
-        let real = (Disk::Real, dir.join("real"));
-        for (disk, dir) in std::iter::once(real).chain(slow).chain(memory) {
+        let disks = [Disk::Real, Disk::Slow(1), Disk::Slow(3)].map(|disk| (disk, dir));
+        for (disk, dir) in disks
+            .into_iter()
+            .chain(memory.map(|it| (Disk::Unsynced, it)))
+        {
+            let dir = disk.folder(dir);
             let delay = match disk {
                 Disk::Slow(by) => by.to_string(),
                 Disk::Real | Disk::Unsynced => "0".to_owned(),
             };
             gateways.insert(disk, Gate::start(&dir, &url, &delay).await?);
         }
-        Ok(Self { upstream, forward, gateways })
+        Ok(Self {
+            upstream,
+            forward,
+            gateways,
+        })
     }
 
     async fn measure(&mut self, cell: Cell, lasting: Lasting) -> Result<Measured> {
-        let Cell { disk, era, connections, way } = cell;
+        let Cell {
+            disk,
+            era,
+            connections,
+            way,
+        } = cell;
         let (pid, targets) = match way {
             Way::Direct => (self.upstream.pid, vec![plain(&self.upstream.offer)?]),
             Way::Forward => (self.forward.pid, vec![plain(&self.forward.offer)?]),
             Way::Bearer | Way::Dpop => {
-                let gate = self.gateways.get(&disk).context("no gateway on such a disk")?;
+                let gate = self
+                    .gateways
+                    .get(&disk)
+                    .context("no gateway on such a disk")?;
                 let instances = connections.min(INSTANCES);
-                (gate.role.pid, gate.targets(way == Way::Dpop, instances).await?)
+                (
+                    gate.role.pid,
+                    gate.targets(way == Way::Dpop, instances).await?,
+                )
             }
         };
         let seconds = (lasting.warm_up + lasting.measured).as_secs_f64();
@@ -221,15 +296,24 @@ impl Stage {
         let each = each as usize + 16;
         let mut clients = Vec::new();
         for (_, (target, proofs)) in (0..connections).zip(targets.iter().cycle()) {
-            let proofs = proofs.as_ref().map_or(Ok(Vec::new()), |proofs| proofs.make(each))?;
-            clients.push(Client { target: target.clone(), era, proofs });
+            let proofs = proofs
+                .as_ref()
+                .map_or(Ok(Vec::new()), |proofs| proofs.make(each))?;
+            clients.push(Client {
+                target: target.clone(),
+                era,
+                proofs,
+            });
         }
         load::run(clients, pid, lasting).await
     }
 
     fn peaks(&self) -> Result<(f64, f64)> {
         let gate = self.gateways.get(&Disk::Real).context("no gateway")?;
-        Ok((machine::peak_mib(gate.role.pid)?, machine::peak_mib(self.forward.pid)?))
+        Ok((
+            machine::peak_mib(gate.role.pid)?,
+            machine::peak_mib(self.forward.pid)?,
+        ))
     }
 
     async fn tear_down(self) -> Result<()> {
@@ -242,8 +326,11 @@ impl Stage {
 }
 
 fn plain(address: &str) -> Result<(Target, Option<Proofs>)> {
-    let target =
-        Target { address: address.parse()?, path: "/mcp".to_owned(), authorization: None };
+    let target = Target {
+        address: address.parse()?,
+        path: "/mcp".to_owned(),
+        authorization: None,
+    };
     Ok((target, None))
 }
 
@@ -266,7 +353,11 @@ impl Proofs {
     fn make(&self, count: usize) -> Result<Vec<String>> {
         let now = machine::now();
         (0..count)
-            .map(|_| Ok(self.key.proof("POST", &self.uri, Some(&self.token), now, &SystemRng)?))
+            .map(|_| {
+                Ok(self
+                    .key
+                    .proof("POST", &self.uri, Some(&self.token), now, &SystemRng)?)
+            })
             .collect()
     }
 }
@@ -276,22 +367,38 @@ impl Gate {
         let policies = POLICIES.to_string();
         let dir = dir.to_str().context("a folder whose name is no text")?;
         let role = Role::start([
-            "gateway", "--dir", dir, "--upstream", upstream, "--policies", &policies,
-            "--flush-delay-ms", delay_ms,
+            "gateway",
+            "--dir",
+            dir,
+            "--upstream",
+            upstream,
+            "--policies",
+            &policies,
+            "--flush-delay-ms",
+            delay_ms,
         ])
         .await?;
         let offer: Offer = serde_json::from_str(&role.offer)?;
         let key = AgentKey::parse(&std::fs::read_to_string(offer.key)?)?;
         let address = offer.url.trim_start_matches("http://").parse()?;
         let resource = Resource::new(&key.issuer, world::UPSTREAM.parse()?);
-        Ok(Self { role, address, resource, key })
+        Ok(Self {
+            role,
+            address,
+            resource,
+            key,
+        })
     }
 
     /// New tokens, one for each of so many instances.
     async fn targets(&self, dpop: bool, instances: usize) -> Result<Vec<(Target, Option<Proofs>)>> {
         let mut targets = Vec::new();
         for _ in 0..instances {
-            let key = if dpop { Some(DpopKey::generate(&SystemRng)?) } else { None };
+            let key = if dpop {
+                Some(DpopKey::generate(&SystemRng)?)
+            } else {
+                None
+            };
             let token = self.token(key.as_ref()).await?;
             let scheme = if dpop { "DPoP" } else { "Bearer" };
             let target = Target {
@@ -308,11 +415,15 @@ impl Gate {
     async fn token(&self, key: Option<&DpopKey>) -> Result<String> {
         let now = machine::now();
         let form =
-            self.key.token_form(&world::PURPOSE.parse()?, &self.resource, now, &SystemRng)?;
+            self.key
+                .token_form(&world::PURPOSE.parse()?, &self.resource, now, &SystemRng)?;
         let endpoint = self.key.issuer.token_endpoint();
         let proof = match key {
             Some(key) => {
-                format!("DPoP: {}\r\n", key.proof("POST", &endpoint, None, now, &SystemRng)?)
+                format!(
+                    "DPoP: {}\r\n",
+                    key.proof("POST", &endpoint, None, now, &SystemRng)?
+                )
             }
             None => String::new(),
         };
@@ -325,7 +436,9 @@ impl Gate {
         let mut connection = Connection::open(address).await?;
         let answer = connection.exchange(request.as_bytes()).await?;
         let answer: serde_json::Value = serde_json::from_slice(connection.success(&answer)?)?;
-        let token = answer.get("access_token").and_then(serde_json::Value::as_str);
+        let token = answer
+            .get("access_token")
+            .and_then(serde_json::Value::as_str);
         Ok(token.context("no token was given")?.to_owned())
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use ::ledger::note::Signer;
 use ::ledger::verify::{Expected, verify};
 use ::ledger::{Actor, Draft, Header, Kind, Log, LogReader};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
 use store::{DataDir, Faults, FilesLog, LogOptions, OfflineLog};
@@ -78,19 +78,35 @@ pub(crate) fn run(dir: &Path, rounds: usize, lasting: Duration) -> Result<Ledger
     let flushes_per_second = median(&mut bare);
     let appends = WRITERS.iter().zip(&mut rates).map(|(&writers, rates)| {
         let per_second = median(rates);
-        Appends { writers, per_second, per_flush: per_second / flushes_per_second }
+        Appends {
+            writers,
+            per_second,
+            per_flush: per_second / flushes_per_second,
+        }
     });
     let appends = appends.collect();
     let offline = OfflineLog::open(&data, LogName::Calls)?;
     let verified_entries = offline.size();
-    let expected = Expected { log: LogName::Calls, verifier: &verifier, known: &[] };
+    let expected = Expected {
+        log: LogName::Calls,
+        verifier: &verifier,
+        known: &[],
+    };
     let begin = machine::elapsed();
     let report = verify(&offline, expected).context("the log does not verify")?;
     let took = machine::elapsed().saturating_sub(begin).as_secs_f64();
-    anyhow::ensure!(report.tail == 0, "a closed log has entries that are not signed");
+    anyhow::ensure!(
+        report.tail == 0,
+        "a closed log has entries that are not signed"
+    );
     #[expect(clippy::cast_precision_loss, reason = "a number of entries")]
     let verified_per_second = verified_entries as f64 / took;
-    Ok(Ledger { flushes_per_second, appends, verified_per_second, verified_entries })
+    Ok(Ledger {
+        flushes_per_second,
+        appends,
+        verified_per_second,
+        verified_entries,
+    })
 }
 
 /// Appends per second of so many writers, each of which waits for one entry before the next.

@@ -60,7 +60,10 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.context("connecting")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(16 * 1024),
+        })
     }
 
     /// Sends a request and reads the whole answer.
@@ -83,7 +86,10 @@ impl Connection {
         while self.buffer.len() < head + length {
             self.more().await?;
         }
-        Ok(Answer { head: 0..head, body: head..head + length })
+        Ok(Answer {
+            head: 0..head,
+            body: head..head + length,
+        })
     }
 
     async fn more(&mut self) -> Result<()> {
@@ -132,7 +138,11 @@ pub(crate) struct Target {
 
 impl Target {
     fn head(&self, era: Era) -> String {
-        let Self { address, path, authorization } = self;
+        let Self {
+            address,
+            path,
+            authorization,
+        } = self;
         let authorization = authorization
             .as_ref()
             .map_or_else(String::new, |it| format!("Authorization: {it}\r\n"));
@@ -223,7 +233,11 @@ struct Ready {
 
 impl Ready {
     async fn make(client: Client, warm_up: Duration) -> Result<Self> {
-        let Client { target, era, proofs } = client;
+        let Client {
+            target,
+            era,
+            proofs,
+        } = client;
         let mut proofs = proofs.into_iter();
         let mut connection = Connection::open(target.address).await?;
         let proof = |proof: Option<String>| {
@@ -246,7 +260,11 @@ impl Ready {
             }
         };
         let template = Template::of(&target, era, session.as_deref(), proofs.as_slice().first());
-        let mut ready = Self { connection, template, proofs };
+        let mut ready = Self {
+            connection,
+            template,
+            proofs,
+        };
         ready.first().await?;
         ready.run(warm_up).await?;
         Ok(ready)
@@ -259,7 +277,9 @@ impl Ready {
         let answer = self.connection.exchange(request).await?;
         let body = self.connection.success(&answer)?;
         let answer: serde_json::Value = serde_json::from_slice(body)?;
-        let text = answer.pointer("/result/content/0/text").and_then(serde_json::Value::as_str);
+        let text = answer
+            .pointer("/result/content/0/text")
+            .and_then(serde_json::Value::as_str);
         if text.is_none_or(|text| text.len() != world::TEXT_BYTES) {
             bail!("the call was not made: {answer}");
         }
@@ -314,12 +334,18 @@ impl Template {
         });
         let meta = match (era, session) {
             (Era::Modern, _) => {
-                text.push_str(&format!("Mcp-Method: tools/call\r\nMcp-Name: {}\r\n", world::TOOL));
+                text.extend([
+                    "Mcp-Method: tools/call
+Mcp-Name: ",
+                    world::TOOL,
+                    "
+",
+                ]);
                 r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"}}"#
             }
             (Era::Legacy, session) => {
                 let session = session.unwrap_or_default();
-                text.push_str(&format!("Mcp-Session-Id: {session}\r\n"));
+                text.extend(["Mcp-Session-Id: ", session, "\r\n"]);
                 ""
             }
         };
@@ -329,16 +355,25 @@ impl Template {
             world::TOOL,
             world::arguments(),
         );
-        text.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        text.extend(["Content-Length: ", &body.len().to_string(), "\r\n\r\n"]);
         let begin = text.len() + before.len();
         let id = begin..begin + FIRST_ID.to_string().len();
         text.push_str(&body);
-        Self { bytes: text.into_bytes(), id, proof, number: FIRST_ID }
+        Self {
+            bytes: text.into_bytes(),
+            id,
+            proof,
+            number: FIRST_ID,
+        }
     }
 
     fn next(&mut self, proof: Option<&str>) -> &[u8] {
         self.number += 1;
-        put(&mut self.bytes, &self.id, self.number.to_string().as_bytes());
+        put(
+            &mut self.bytes,
+            &self.id,
+            self.number.to_string().as_bytes(),
+        );
         if let (Some(place), Some(proof)) = (&self.proof, proof) {
             put(&mut self.bytes, place, proof.as_bytes());
         }
@@ -347,7 +382,10 @@ impl Template {
 }
 
 fn put(bytes: &mut [u8], place: &Range<usize>, text: &[u8]) {
-    if let Some(place) = bytes.get_mut(place.clone()).filter(|it| it.len() == text.len()) {
+    if let Some(place) = bytes
+        .get_mut(place.clone())
+        .filter(|it| it.len() == text.len())
+    {
         place.copy_from_slice(text);
     }
 }

@@ -42,14 +42,28 @@ impl Machine {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let uname = rustix::system::uname();
         let kernel = uname.release().to_string_lossy().into_owned();
-        let memory_mib = rustix::system::sysinfo().totalram as u64 / (1024 * 1024);
+        let memory_mib = rustix::system::sysinfo().totalram / (1024 * 1024);
         let processor = field("/proc/cpuinfo", "model name").unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION");
-        Self { cores, processor, kernel, memory_mib, flush_us, version }
+        Self {
+            cores,
+            processor,
+            kernel,
+            memory_mib,
+            flush_us,
+            version,
+        }
     }
 
     pub(crate) fn line(&self) -> String {
-        let Self { cores, processor, kernel, memory_mib, flush_us, version } = self;
+        let Self {
+            cores,
+            processor,
+            kernel,
+            memory_mib,
+            flush_us,
+            version,
+        } = self;
         format!(
             "Tipstaff {version}, release build; {cores} cores ({processor}), {memory_mib} MiB, \
              Linux {kernel}; one `fdatasync` of the disk: {flush_us:.0} µs (median, same run). \
@@ -70,7 +84,10 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
-    let fields = text.rsplit_once(')').context("no name in a process's state")?.1;
+    let fields = text
+        .rsplit_once(')')
+        .context("no name in a process's state")?
+        .1;
     let ticks = fields.split_whitespace().skip(11).take(2);
     let ticks: u64 = ticks.filter_map(|it| it.parse::<u64>().ok()).sum();
     let per_second = rustix::param::clock_ticks_per_second();
@@ -82,7 +99,10 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
 pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
     let text = field(&format!("/proc/{pid}/status"), "VmHWM").context("no peak of memory")?;
     let kib = text.split_whitespace().next().unwrap_or_default();
-    Ok(kib.parse::<u64>().context("the peak of memory is no number")? as f64 / 1024.0)
+    Ok(kib
+        .parse::<u64>()
+        .context("the peak of memory is no number")? as f64
+        / 1024.0)
 }
 
 /// Writes and flushes a preallocated file again and again, as a log with one writer would, for
@@ -90,6 +110,7 @@ pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
 pub(crate) fn flushes(dir: &Path, lasting: Duration) -> Result<Vec<f64>> {
     const FILE_BYTES: u64 = 16 * 1024 * 1024;
     const WRITE_BYTES: usize = 1_024;
+    let zeros = vec![0; 1024 * 1024];
     let file = File::options()
         .read(true)
         .write(true)
@@ -97,8 +118,8 @@ pub(crate) fn flushes(dir: &Path, lasting: Duration) -> Result<Vec<f64>> {
         .truncate(true)
         .open(dir.join("flushes"))
         .context("creating a file to flush")?;
-    for at in (0..FILE_BYTES).step_by(1024 * 1024) {
-        file.write_all_at(&[0; 1024 * 1024], at)?;
+    for at in (0..FILE_BYTES).step_by(zeros.len()) {
+        file.write_all_at(&zeros, at)?;
     }
     file.sync_all()?;
     let bytes = [b'x'; WRITE_BYTES];

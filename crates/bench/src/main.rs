@@ -38,7 +38,7 @@ tipstaff-bench [--quick] [--only PART]... [--out DIR] [--work DIR]
   --quick      shorter: a look, not a measurement
   --only PART  gateway, decision or ledger; all if not given
   --out DIR    where latest.md and latest.json go; `bench` if not given
-  --work DIR   where logs are written while measuring, on the disk that is measured
+  --work DIR   where logs are written meanwhile, on the disk to measure; `target/bench` if not given
 ";
 
 /// A folder in memory: its flushes do nothing.
@@ -76,7 +76,10 @@ fn dispatch(args: &[String]) -> Result<()> {
 }
 
 fn one_thread() -> Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("starting a runtime")
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a runtime")
 }
 
 /// What was given on the command line, in order.
@@ -90,9 +93,10 @@ impl Flags {
             let value = match flag.as_str() {
                 "--quick" => String::new(),
                 "--only" | "--out" | "--work" | "--upstream" | "--dir" | "--policies"
-                | "--flush-delay-ms" => {
-                    rest.next().with_context(|| format!("{flag} needs a value"))?.clone()
-                }
+                | "--flush-delay-ms" => rest
+                    .next()
+                    .with_context(|| format!("{flag} needs a value"))?
+                    .clone(),
                 "--help" => bail!("{HELP}"),
                 other => bail!("no option `{other}`\n\n{HELP}"),
             };
@@ -107,29 +111,45 @@ impl Flags {
     }
 
     fn take(&mut self, name: &str) -> Result<String> {
-        self.get(name).map(str::to_owned).with_context(|| format!("{name} is missing"))
+        self.get(name)
+            .map(str::to_owned)
+            .with_context(|| format!("{name} is missing"))
     }
 
     /// Whether a part is to be measured.
     fn wants(&self, part: &str) -> bool {
-        let mut only = self.0.iter().filter(|(flag, _)| flag == "--only").peekable();
+        let mut only = self
+            .0
+            .iter()
+            .filter(|(flag, _)| flag == "--only")
+            .peekable();
         only.peek().is_none() || only.any(|(_, value)| value == part)
     }
 }
 
 fn measure(flags: &Flags) -> Result<()> {
     let quick = flags.get("--quick").is_some();
-    let work = flags.get("--work").map_or_else(std::env::temp_dir, PathBuf::from);
-    fs::create_dir_all(&work)?;
+    let work = flags.get("--work").unwrap_or("target/bench");
+    fs::create_dir_all(work)?;
     let work = tempfile::Builder::new().prefix("bench-").tempdir_in(work)?;
     let memory = Path::new(MEMORY);
-    let memory = if memory.is_dir() { Some(tempfile::tempdir_in(memory)?) } else { None };
+    let memory = if memory.is_dir() {
+        Some(tempfile::tempdir_in(memory)?)
+    } else {
+        None
+    };
     let millis = Duration::from_millis;
     let (extent, each, rounds) = if quick {
-        let lasting = Lasting { warm_up: millis(150), measured: millis(600) };
+        let lasting = Lasting {
+            warm_up: millis(150),
+            measured: millis(600),
+        };
         (Extent { rounds: 1, lasting }, millis(500), 1)
     } else {
-        let lasting = Lasting { warm_up: millis(200), measured: millis(1_500) };
+        let lasting = Lasting {
+            warm_up: millis(200),
+            measured: millis(1_500),
+        };
         (Extent { rounds: 3, lasting }, millis(1_000), 3)
     };
     let machine = Machine::look(machine::flush(work.path(), millis(500))?);
@@ -153,7 +173,14 @@ fn measure(flags: &Flags) -> Result<()> {
         None
     };
     let aims = report::aims(gateway.as_ref(), decisions.as_deref(), ledger.as_ref());
-    let report = Report { quick, machine, gateway, decisions, ledger, aims };
+    let report = Report {
+        quick,
+        machine,
+        gateway,
+        decisions,
+        ledger,
+        aims,
+    };
     let page = report.page();
     let out = PathBuf::from(flags.get("--out").unwrap_or("bench"));
     fs::create_dir_all(&out)?;

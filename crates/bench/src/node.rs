@@ -40,10 +40,9 @@ pub(crate) async fn run(
     init(dir, &"bench.tipstaff".parse()?, &SystemRng)?;
     let config = dir.join(server::config::FILE_NAME);
     let mut text = fs::read_to_string(&config)?;
-    text.push_str(&format!(
-        "\n[upstream.{}]\nurl = \"{upstream}\"\n",
-        world::UPSTREAM
-    ));
+    let name = world::UPSTREAM;
+    let upstream = format!("\n[upstream.{name}]\nurl = \"{upstream}\"\n");
+    text.push_str(&upstream);
     fs::write(&config, text)?;
     for file in fs::read_dir(dir.join("policies"))? {
         fs::remove_file(file?.path())?;
@@ -64,7 +63,10 @@ pub(crate) async fn run(
     if !flush_delay.is_zero() {
         faults.set(Fault::Slow(flush_delay));
     }
-    let offer = Offer { url: node.url.clone(), key: path };
+    let offer = Offer {
+        url: node.url.clone(),
+        key: path,
+    };
     child::ready(&serde_json::to_string(&offer)?)?;
     child::parent_gone().await;
     node.stop().await.map_err(anyhow::Error::msg)
@@ -91,10 +93,15 @@ async fn agent(node: &Node) -> Result<AgentKey> {
         allow_bearer: true,
         max_lifetime: None,
         idle: None,
-        limits: register::CallLimits { calls_per_minute: None, calls_per_instance: None },
+        limits: register::CallLimits {
+            calls_per_minute: None,
+            calls_per_instance: None,
+        },
         key: NewKey {
             kid: public.thumbprint().parse()?,
-            jwk: public.to_registered().context("the key cannot be registered")?,
+            jwk: public
+                .to_registered()
+                .context("the key cannot be registered")?,
             not_before: None,
             expires_at: None,
         },
@@ -102,7 +109,9 @@ async fn agent(node: &Node) -> Result<AgentKey> {
         model: String::new().parse()?,
         environment: "measuring".parse()?,
     };
-    control.execute(actor, Command::AddAgent(Box::new(agent))).await?;
+    control
+        .execute(actor, Command::AddAgent(Box::new(agent)))
+        .await?;
     Ok(AgentKey {
         agent: world::AGENT.parse()?,
         issuer: node.url.parse()?,

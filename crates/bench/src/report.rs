@@ -26,7 +26,7 @@ pub(crate) struct Report {
 pub(crate) struct Aim {
     pub(crate) what: String,
     pub(crate) measured: f64,
-    pub(crate) aim: f64,
+    pub(crate) wanted: f64,
     pub(crate) unit: &'static str,
     /// Whether more is better.
     pub(crate) at_least: bool,
@@ -36,12 +36,26 @@ pub(crate) struct Aim {
 impl Aim {
     fn at_most(what: &str, measured: f64, aim: f64, unit: &'static str) -> Self {
         let what = what.to_owned();
-        Self { what, measured, aim, unit, at_least: false, met: measured <= aim }
+        Self {
+            what,
+            measured,
+            wanted: aim,
+            unit,
+            at_least: false,
+            met: measured <= aim,
+        }
     }
 
     fn at_least(what: &str, measured: f64, aim: f64, unit: &'static str) -> Self {
         let what = what.to_owned();
-        Self { what, measured, aim, unit, at_least: true, met: measured >= aim }
+        Self {
+            what,
+            measured,
+            wanted: aim,
+            unit,
+            at_least: true,
+            met: measured >= aim,
+        }
     }
 }
 
@@ -55,20 +69,36 @@ pub(crate) fn aims(
     if let Some(gateway) = gateway {
         aims.extend(gateway_aims(gateway));
     }
-    if let Some(worst) = decisions.and_then(|it| it.iter().map(|it| it.decision_us).reduce(f64::max))
+    if let Some(worst) =
+        decisions.and_then(|it| it.iter().map(|it| it.decision_us).reduce(f64::max))
     {
-        aims.push(Aim::at_most("one decision, at every size of set", worst, 20.0, "µs"));
+        aims.push(Aim::at_most(
+            "one decision, at every size of set",
+            worst,
+            20.0,
+            "µs",
+        ));
     }
     if let Some(ledger) = ledger {
         let rate = ledger.verified_per_second;
-        aims.push(Aim::at_least("entries verified by one core", rate, 100_000.0, "/s"));
+        aims.push(Aim::at_least(
+            "entries verified by one core",
+            rate,
+            100_000.0,
+            "/s",
+        ));
     }
     aims
 }
 
 fn gateway_aims(gateway: &Gateway) -> Vec<Aim> {
     let of = |era, connections, way, disk| {
-        gateway.find(Cell { disk, era, connections, way })
+        gateway.find(Cell {
+            disk,
+            era,
+            connections,
+            way,
+        })
     };
     let worst = |figure: &dyn Fn(Era) -> Option<f64>, pick: fn(f64, f64) -> f64| {
         Era::ALL.into_iter().filter_map(figure).reduce(pick)
@@ -85,13 +115,28 @@ fn gateway_aims(gateway: &Gateway) -> Vec<Aim> {
     let unsynced = of(Era::Modern, 64, Way::Bearer, Disk::Unsynced);
     let mut aims = Vec::new();
     if let Some(cpu) = worst(&cpu(Way::Dpop), f64::max) {
-        aims.push(Aim::at_most("CPU of one call with DPoP, 64 connections", cpu, 150.0, "µs"));
+        aims.push(Aim::at_most(
+            "CPU of one call with DPoP, 64 connections",
+            cpu,
+            150.0,
+            "µs",
+        ));
     }
     if let Some(cpu) = worst(&cpu(Way::Bearer), f64::max) {
-        aims.push(Aim::at_most("CPU of one call with a bearer token, 64 connections", cpu, 110.0, "µs"));
+        aims.push(Aim::at_most(
+            "CPU of one call with a bearer token, 64 connections",
+            cpu,
+            110.0,
+            "µs",
+        ));
     }
     if let Some(rate) = worst(&rate, f64::min) {
-        aims.push(Aim::at_least("calls with a bearer token, 64 connections", rate, 9_000.0, "/s"));
+        aims.push(Aim::at_least(
+            "calls with a bearer token, 64 connections",
+            rate,
+            9_000.0,
+            "/s",
+        ));
     }
     for (way, what) in [
         (Way::Bearer, "p50 added at 1 connection, bearer, in flushes"),
@@ -103,9 +148,19 @@ fn gateway_aims(gateway: &Gateway) -> Vec<Aim> {
     }
     if let (Some(synced), Some(unsynced)) = (synced, unsynced) {
         let ratio = synced.calls_per_second / unsynced.calls_per_second;
-        aims.push(Aim::at_least("calls against those without flushes, 64 connections", ratio, 0.9, "×"));
+        aims.push(Aim::at_least(
+            "calls against those without flushes, 64 connections",
+            ratio,
+            0.9,
+            "×",
+        ));
     }
-    aims.push(Aim::at_most("memory of the gateway at its peak", gateway.peak_mib, 45.0, "MiB"));
+    aims.push(Aim::at_most(
+        "memory of the gateway at its peak",
+        gateway.peak_mib,
+        45.0,
+        "MiB",
+    ));
     aims
 }
 
@@ -134,14 +189,31 @@ impl Report {
 
     fn write_aims(&self, page: &mut String) {
         page.push_str("\n## Aims\n\n| | measured | aim | |\n|---|---:|---:|---|\n");
-        for Aim { what, measured, aim, unit, at_least, met } in &self.aims {
-            let (sign, met) = (if *at_least { "≥" } else { "≤" }, if *met { "met" } else { "missed" });
-            let (measured, aim) = (figure(*measured), figure(*aim));
-            let _infallible =
-                writeln!(page, "| {what} | {measured} {unit} | {sign} {aim} {unit} | {met} |");
+        for Aim {
+            what,
+            measured,
+            wanted,
+            unit,
+            at_least,
+            met,
+        } in &self.aims
+        {
+            let (sign, met) = (
+                if *at_least { "≥" } else { "≤" },
+                if *met { "met" } else { "missed" },
+            );
+            let (measured, aim) = (figure(*measured), figure(*wanted));
+            let _infallible = writeln!(
+                page,
+                "| {what} | {measured} {unit} | {sign} {aim} {unit} | {met} |"
+            );
         }
     }
 }
+
+/// The head of a table of calls.
+const HEAD: &str = "| | p50 µs | p99 µs | p99.9 µs | calls/s | CPU µs | CPU to forwarding |\n\
+                        |---|---:|---:|---:|---:|---:|---:|\n";
 
 fn write_gateway(page: &mut String, gateway: &Gateway) {
     let _infallible = write!(
@@ -152,41 +224,78 @@ fn write_gateway(page: &mut String, gateway: &Gateway) {
          goes out and the outcome before the answer does; with DPoP, a fresh proof on each call. \
          CPU is user and system time of the process in the row's first column.\n\n"
     );
-    const HEAD: &str = "| | p50 µs | p99 µs | p99.9 µs | calls/s | CPU µs | CPU to forwarding |\n\
-                        |---|---:|---:|---:|---:|---:|---:|\n";
     let mut last = None;
-    for row in gateway.rows.iter().filter(|row| row.cell.disk == Disk::Real) {
-        let Cell { era, connections, way, .. } = row.cell;
+    for row in gateway
+        .rows
+        .iter()
+        .filter(|row| row.cell.disk == Disk::Real)
+    {
+        let Cell {
+            era,
+            connections,
+            way,
+            ..
+        } = row.cell;
         if last != Some((era, connections)) {
             last = Some((era, connections));
             let s = if connections == 1 { "" } else { "s" };
-            let _infallible =
-                write!(page, "\n**{} era, {connections} connection{s}**\n\n{HEAD}", era.as_str());
+            let _infallible = write!(
+                page,
+                "\n**{} era, {connections} connection{s}**\n\n{HEAD}",
+                era.as_str()
+            );
         }
-        let forward = gateway.find(Cell { way: Way::Forward, ..row.cell });
+        let forward = gateway.find(Cell {
+            way: Way::Forward,
+            ..row.cell
+        });
         write_row(page, way.as_str(), row, forward);
     }
     let _infallible = write!(page, "\n**Other disks: bearer, modern era**\n\n{HEAD}");
     for row in &gateway.rows {
-        let Cell { disk, era, connections, way } = row.cell;
+        let Cell {
+            disk,
+            era,
+            connections,
+            way,
+        } = row.cell;
         if era == Era::Modern && way == Way::Bearer && connections != 16 {
             let what = format!("{}, {connections} connections", disk.text());
-            let forward = gateway.find(Cell { way: Way::Forward, disk: Disk::Real, ..row.cell });
+            let forward = gateway.find(Cell {
+                way: Way::Forward,
+                disk: Disk::Real,
+                ..row.cell
+            });
             write_row(page, &what, row, forward);
         }
     }
-    let Gateway { flush_us, peak_mib, forward_peak_mib, .. } = gateway;
+    let Gateway {
+        flush_us,
+        peak_mib,
+        forward_peak_mib,
+        replayed,
+        replayed_per_second,
+        ..
+    } = gateway;
     let _infallible = writeln!(
         page,
         "\nOne flush between the rounds: {flush_us:.0} µs. Memory at its peak: {peak_mib:.0} MiB; \
-         plain forwarding {forward_peak_mib:.0} MiB."
+         plain forwarding {forward_peak_mib:.0} MiB.\n\nDecisions run again from the files, by one \
+         thread: {replayed_per_second:.0}/s ({replayed} decisions, all the same)."
     );
 }
 
 fn write_row(page: &mut String, what: &str, row: &Row, forward: Option<&Measured>) {
-    let Measured { p50_us, p99_us, p999_us, calls_per_second, cpu_us } = &row.measured;
-    let ratio =
-        forward.map_or_else(String::new, |forward| format!("{:.2}×", cpu_us / forward.cpu_us));
+    let Measured {
+        p50_us,
+        p99_us,
+        p999_us,
+        calls_per_second,
+        cpu_us,
+    } = &row.measured;
+    let ratio = forward.map_or_else(String::new, |forward| {
+        format!("{:.2}×", cpu_us / forward.cpu_us)
+    });
     let _infallible = writeln!(
         page,
         "| {what} | {p50_us:.0} | {p99_us:.0} | {p999_us:.0} | {calls_per_second:.0} | {cpu_us:.0} | {ratio} |"
@@ -200,14 +309,27 @@ fn write_decisions(page: &mut String, decisions: &[Size]) {
          | policies | µs | of that the parse | reading and fitting the set, once, ms |\n\
          |---:|---:|---:|---:|\n",
     );
-    for Size { policies, build_ms, decision_us, parse_us } in decisions {
-        let _infallible =
-            writeln!(page, "| {policies} | {decision_us:.1} | {parse_us:.1} | {build_ms:.0} |");
+    for Size {
+        policies,
+        build_ms,
+        decision_us,
+        parse_us,
+    } in decisions
+    {
+        let _infallible = writeln!(
+            page,
+            "| {policies} | {decision_us:.1} | {parse_us:.1} | {build_ms:.0} |"
+        );
     }
 }
 
 fn write_ledger(page: &mut String, ledger: &Ledger) {
-    let Ledger { flushes_per_second, appends, verified_per_second, verified_entries } = ledger;
+    let Ledger {
+        flushes_per_second,
+        appends,
+        verified_per_second,
+        verified_entries,
+    } = ledger;
     let _infallible = write!(
         page,
         "\n## Ledger\n\nDurable appends of one entry each; the bare loop writes and flushes a \
@@ -227,5 +349,9 @@ fn write_ledger(page: &mut String, ledger: &Ledger) {
 
 /// A figure in as many digits as it deserves.
 fn figure(value: f64) -> String {
-    if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+    if value.abs() < 10.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.0}")
+    }
 }

@@ -31,7 +31,10 @@ mod tests {
 
     fn check(values: &[f64], q: f64, expected: f64) {
         let found = quantile(&mut values.to_vec(), q);
-        assert!((found - expected).abs() < 1e-9, "{values:?} at {q}: {found}");
+        assert!(
+            (found - expected).abs() < 1e-9,
+            "{values:?} at {q}: {found}"
+        );
     }
 
     #[test]

@@ -78,7 +78,9 @@ async fn serve(request: Request<Incoming>, tools: &str) -> Response<Full<Bytes>>
     let Ok(message) = serde_json::from_slice::<Message<'_>>(&body) else {
         return status(StatusCode::BAD_REQUEST);
     };
-    let Some(id) = message.id else { return status(StatusCode::ACCEPTED) };
+    let Some(id) = message.id else {
+        return status(StatusCode::ACCEPTED);
+    };
     let info = json!({"name": "bench", "version": "1"});
     let result = match &*message.method {
         "tools/call" => {

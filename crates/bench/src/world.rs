@@ -27,13 +27,13 @@ pub(crate) fn tools() -> Value {
             "text": {"type": "string"},
             "count": {"type": "integer"},
         },
-        "required": ["path", "text"],
+        "required": ["path", "text", "count"],
     });
-    let tool = |name: String| {
-        json!({"name": name, "description": "Gives back its text.", "inputSchema": schema})
-    };
+    let tool = |name: String| json!({"name": name, "description": "Gives back its text.", "inputSchema": schema});
     let others = (0..TOOLS).map(|n| tool(format!("tool-{n}")));
-    std::iter::once(tool(TOOL.to_owned())).chain(others).collect()
+    std::iter::once(tool(TOOL.to_owned()))
+        .chain(others)
+        .collect()
 }
 
 /// The arguments of one call, as JSON text.

@@ -48,7 +48,7 @@ pub use issuer::{Issuer, IssuerConfig, IssuerError, TokenError, TokenResponse, U
 pub use json::JsonError;
 pub use jwk::{Algorithm, JwkError, PrivateKey, PublicKey};
 pub use jws::JwsError;
-#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
 pub use jws::read_anything;
 pub use request::{DPOP, RequestError, TokenRequest};
 pub use uri::{PublicUrl, PublicUrlError, Resource};

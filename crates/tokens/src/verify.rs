@@ -135,7 +135,7 @@ pub enum VerifyError {
 
 impl VerifyError {
     /// The `error` attribute (RFC 6750 §3.1, RFC 9449 §7.1) and the status.
-    const fn code_and_status(&self) -> (Option<&'static str>, StatusCode) {
+    pub const fn code_and_status(&self) -> (Option<&'static str>, StatusCode) {
         match self {
             // "If the request lacks any authentication information […], the resource server
             // SHOULD NOT include an error code" (RFC 6750 §3.1).

@@ -1,0 +1,454 @@
+//! `tipstaff.toml`, key by key. The table is held against the parser: a key it does not have, a
+//! default that is none and an example that is not taken are errors.
+
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use server::config::{Config, ConfigError};
+
+use crate::{Sources, code, head, row};
+
+/// A key.
+struct Key {
+    name: &'static str,
+    kind: &'static str,
+    /// Its default, as TOML.
+    default: Default,
+    /// Lines that the parser takes in its table.
+    example: &'static str,
+    meaning: &'static str,
+}
+
+enum Default {
+    /// It must be given.
+    None,
+    /// As TOML: giving it changes nothing.
+    Is(&'static str),
+    /// In words, where TOML has no value for it.
+    Says(&'static str),
+}
+
+/// A table of the file.
+struct Table {
+    /// Its heading; empty for what stands before every table.
+    heading: &'static str,
+    about: &'static str,
+    /// What stands before an example in it, to make a whole file.
+    before: &'static str,
+    /// What must be in it beside the example, unless the example is about the same.
+    needs: &'static str,
+    keys: &'static [Key],
+}
+
+use Default::{Is, None as Required, Says};
+
+const fn key(
+    name: &'static str,
+    kind: &'static str,
+    default: Default,
+    example: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        example,
+        meaning,
+    }
+}
+
+const TABLES: &[Table] = &[
+    Table {
+        heading: "",
+        about: "At the top of the file, before every table.",
+        before: "",
+        needs: "trust_domain = \"acme.example\"",
+        keys: &[
+            key(
+                "trust_domain",
+                "name",
+                Required,
+                "trust_domain = \"acme.example\"",
+                "The realm that every name of this node belongs to. It is in every record: choose it once.",
+            ),
+            key(
+                "node",
+                "text",
+                Is("\"node-1\""),
+                "node = \"gate-2\"",
+                "This node's name in records: 1 to 64 visible ASCII characters.",
+            ),
+            key(
+                "data",
+                "path",
+                Is("\"data\""),
+                "data = \"/var/lib/tipstaff\"",
+                "The data folder: the logs, their blobs and keys that can be erased.",
+            ),
+            key(
+                "keys",
+                "path",
+                Is("\"keys\""),
+                "keys = \"/etc/tipstaff/keys\"",
+                "The folder of the node's own keys. Keep it out of the data folder's backups: it opens what is sealed there.",
+            ),
+            key(
+                "policies",
+                "path",
+                Is("\"policies\""),
+                "policies = \"policies\"",
+                "The folder of policy files (`*.cedar`) and their cases (`*.test.yaml`).",
+            ),
+            key(
+                "listen",
+                "ADDRESS:PORT",
+                Is("\"127.0.0.1:7420\""),
+                "listen = \"127.0.0.1:0\"",
+                "Where agents reach the node. Port 0 takes a free one. `tipstaff up --listen` goes before it.",
+            ),
+            key(
+                "public_url",
+                "URL",
+                Says("the listener's"),
+                "public_url = \"https://gate.acme.example\"",
+                "The URL that agents use: scheme, host and perhaps port. It fixes the issuer, the audiences and what DPoP proofs are about, whatever the listener is.",
+            ),
+            key(
+                "environment",
+                "`development`, `production`",
+                Is("\"development\""),
+                "environment = \"production\"",
+                "In development an edited policy file is activated by itself within a second. In production policies change only by `tipstaff policy apply`.",
+            ),
+            key(
+                "allowed_origins",
+                "list of origins",
+                Is("[]"),
+                "allowed_origins = [\"https://app.acme.example\"]",
+                "Browser origins that may call. A request with any other `Origin` is refused; programs send none.",
+            ),
+            key(
+                "allowed_hosts",
+                "list of host names",
+                Is("[]"),
+                "allowed_hosts = [\"gate.acme.example\"]",
+                "Names that requests may call the node by, beside those of the listener and of `public_url`.",
+            ),
+            key(
+                "show_policies",
+                "boolean",
+                Is("true"),
+                "show_policies = false",
+                "Whether replies name the policies that decided. Records always do.",
+            ),
+        ],
+    },
+    Table {
+        heading: "[ledger]",
+        about: "Where the logs' checkpoints go, and when the disk is too full.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "",
+        keys: &[
+            key(
+                "anchor",
+                "text, or list of texts",
+                Is("[]"),
+                "anchor = [\"/mnt/elsewhere\", \"https://anchor.acme.example/log\"]",
+                "Places outside the data folder that keep our checkpoints: a folder on another mount, an HTTP endpoint that takes a checkpoint by `POST`, or a C2SP witness, written `witness:URL VKEY`, whose cosignature is kept. Without one, whoever can replace the whole folder can replace its history.",
+            ),
+            key(
+                "warn_free_mib",
+                "MiB",
+                Is("1024"),
+                "warn_free_mib = 4096",
+                "Free space under which the node warns: in the log, in the control log and in `/readyz`.",
+            ),
+            key(
+                "refuse_free_mib",
+                "MiB",
+                Is("64"),
+                "refuse_free_mib = 128",
+                "Free space under which calls are refused, so that outcomes and administration still have room.",
+            ),
+        ],
+    },
+    Table {
+        heading: "[limits]",
+        about: "Limits on what instances may do. They come beside the policies, never instead.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "",
+        keys: &[
+            key(
+                "calls_per_minute",
+                "number",
+                Is("0"),
+                "calls_per_minute = 600",
+                "Calls in any minute by one agent, over all its instances; 0 is no limit. An agent registered with a limit of its own has that one.",
+            ),
+            key(
+                "same_denials",
+                "number",
+                Is("5"),
+                "same_denials = 3",
+                "Identical denials of one instance within a minute after which it is told to stop, without being decided again.",
+            ),
+            key(
+                "calls_in_flight",
+                "number",
+                Is("64"),
+                "calls_in_flight = 8",
+                "Calls that one instance may have in flight.",
+            ),
+        ],
+    },
+    Table {
+        heading: "[upstream.NAME]",
+        about: "What agents reach through the gateway, at `/mcp/NAME`. Each has `command` or `url`.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "command = [\"server\"]",
+        keys: &[
+            key(
+                "command",
+                "list of texts",
+                Says("–"),
+                "command = [\"npx\", \"-y\", \"@modelcontextprotocol/server-filesystem\", \"/srv/shared\"]",
+                "The program and its arguments: an MCP server on stdio, started for each instance.",
+            ),
+            key(
+                "env",
+                "table of references",
+                Is("{}"),
+                "env = { API_KEY = \"env:FILES_API_KEY\", MODE = \"plain:fast\" }",
+                "The child's environment; of the node's own it gets only what a program needs to start. A value is a reference: `env:NAME`, `file:PATH`, or `plain:VALUE` for what is no secret.",
+            ),
+            key(
+                "cwd",
+                "path",
+                Says("the node's"),
+                "cwd = \"/srv\"",
+                "The child's working folder.",
+            ),
+            key(
+                "url",
+                "URL",
+                Says("–"),
+                "url = \"http://127.0.0.1:9000/mcp\"",
+                "An MCP server over streamable HTTP.",
+            ),
+            key(
+                "shared",
+                "boolean",
+                Is("false"),
+                "shared = true",
+                "Whether one child serves all instances. If not, each instance has a child of its own, and none sees what another left behind.",
+            ),
+            key(
+                "mode",
+                "`enforce`, `observe`",
+                Is("\"enforce\""),
+                "mode = \"observe\"\nobserve_until = \"2027-01-31\"",
+                "In `observe` a call that policy denies passes, is recorded as such and shown. Identity and recording still refuse.",
+            ),
+            key(
+                "observe_until",
+                "date or time",
+                Says("–"),
+                "mode = \"observe\"\nobserve_until = \"2027-01-31T12:00:00Z\"",
+                "When `observe` ends; it must have an end. From then on the upstream is enforced.",
+            ),
+            key(
+                "timeout_s",
+                "seconds",
+                Is("60"),
+                "timeout_s = 5",
+                "How long one call may take: 1 to 86400.",
+            ),
+            key(
+                "start_timeout_s",
+                "seconds",
+                Is("30"),
+                "start_timeout_s = 60",
+                "How long a child, or the opening of a connection, may take until it answers: 1 to 86400.",
+            ),
+            key(
+                "undeclared_arguments",
+                "`refuse`, `allow`",
+                Is("\"refuse\""),
+                "undeclared_arguments = \"allow\"",
+                "What becomes of an argument that the tool's schema does not declare. If allowed, policies see its name in `context.untyped`.",
+            ),
+            key(
+                "noncanonical_arguments",
+                "`refuse`, `allow`",
+                Is("\"refuse\""),
+                "noncanonical_arguments = \"allow\"",
+                "What becomes of a path or URL in another than its canonical form. One that has none is refused in any case.",
+            ),
+            key(
+                "path_arguments",
+                "list of `ARGUMENT` or `TOOL/ARGUMENT`",
+                Is("[]"),
+                "path_arguments = [\"target\", \"move/to\"]",
+                "Arguments that are paths although neither their name nor their format says so; dots lead into objects.",
+            ),
+            key(
+                "url_arguments",
+                "list of `ARGUMENT` or `TOOL/ARGUMENT`",
+                Is("[]"),
+                "url_arguments = [\"fetch/target\"]",
+                "The same for URLs.",
+            ),
+            key(
+                "confine",
+                "`if-available`, `required`, `off`",
+                Is("\"if-available\""),
+                "confine = \"required\"",
+                "Whether a child is kept from the data and keys folders by Landlock: where the kernel can, or not started where it cannot, or never.",
+            ),
+        ],
+    },
+];
+
+pub(crate) fn page(_: &Sources) -> Result<String> {
+    let mut page = "\
+# Configuration
+
+`tipstaff.toml`, or the file that `--config` names. It is read once, at the start, and strictly: an
+unknown key is an error that names the nearest known one. Paths are relative to the file's folder.
+Secrets are never written in it: a value that may be one is a reference.
+
+"
+    .to_owned();
+    let mut known: Vec<&str> = Vec::new();
+    for table in TABLES {
+        table.check()?;
+        known.push(table.heading);
+        if !table.heading.is_empty() {
+            page.push_str(&format!("\n## `{}`\n\n", table.heading));
+        }
+        page.push_str(&format!("{}\n\n", table.about));
+        page.push_str(&head(&["key", "is", "default", "means"]));
+        for key in table.keys {
+            let default = match key.default {
+                Required => "must be given".to_owned(),
+                Is(value) => code(value),
+                Says(words) => words.to_owned(),
+            };
+            page.push_str(&row(&[&code(key.name), key.kind, &default, key.meaning]));
+        }
+        let examples: Vec<&str> = table.keys.iter().map(|key| key.example).collect();
+        page.push_str("\nFor example:\n\n```toml\n");
+        if !table.heading.is_empty() {
+            page.push_str(&format!("{}\n", table.heading));
+        }
+        let mut shown: Vec<&str> = Vec::new();
+        for line in examples.iter().flat_map(|example| example.lines()) {
+            let name = line.split(' ').next().unwrap_or_default();
+            if !shown.contains(&name) {
+                shown.push(name);
+                let other = table.needs.starts_with("command") && name == "url";
+                page.push_str(if other { "# " } else { "" });
+                page.push_str(&format!("{line}\n"));
+            }
+        }
+        page.push_str("```\n");
+    }
+    tables_are_known(&known)?;
+    Ok(page)
+}
+
+impl Table {
+    fn file(&self, lines: &str) -> String {
+        let heading = self.heading.replace("NAME", "name");
+        let taken = |name: &str| {
+            lines
+                .lines()
+                .any(|line| line.starts_with(&format!("{name} =")))
+        };
+        let needs = match self.needs.split(' ').next().unwrap_or_default() {
+            needed if taken(needed) || needed == "command" && taken("url") => "",
+            _ => self.needs,
+        };
+        format!("{}{heading}\n{needs}\n{lines}\n", self.before)
+    }
+
+    fn check(&self) -> Result<()> {
+        let expected = expected(&self.file("no_such_key = 1"))?;
+        for name in &expected {
+            let listed = self.keys.iter().any(|key| key.name == name);
+            ensure!(
+                listed || is_table(name),
+                "`{name}` in `{}` has no row",
+                self.heading
+            );
+        }
+        let base = shown(&self.file(""))?;
+        for key in self.keys {
+            ensure!(
+                expected.iter().any(|name| name == key.name),
+                "there is no key `{}`",
+                key.name
+            );
+            shown(&self.file(key.example))?;
+            if let Is(value) = key.default {
+                let given = shown(&self.file(&format!("{} = {value}", key.name)))?;
+                ensure!(
+                    given == base,
+                    "the default of `{}` is not {value}",
+                    key.name
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_table(name: &str) -> bool {
+    TABLES.iter().any(|table| {
+        let heading = table.heading.trim_matches(['[', ']']);
+        heading.split('.').next() == Some(name)
+    })
+}
+
+/// Every table of the file has a heading here.
+fn tables_are_known(known: &[&str]) -> Result<()> {
+    for name in expected("trust_domain = \"a\"\nno_such_key = 1")? {
+        let key = TABLES
+            .iter()
+            .flat_map(|table| table.keys)
+            .any(|key| key.name == name);
+        let heading = known
+            .iter()
+            .any(|it| it.trim_start_matches('[').starts_with(&name));
+        ensure!(key || heading, "`{name}` has no table");
+    }
+    Ok(())
+}
+
+/// What the parser made of a file, to be compared.
+fn shown(text: &str) -> Result<String> {
+    Ok(format!(
+        "{:?}",
+        Config::parse(Path::new("/tipstaff.toml"), text)?
+    ))
+}
+
+/// The keys that the parser lists when it is given one that it does not know.
+fn expected(text: &str) -> Result<Vec<String>> {
+    match Config::parse(Path::new("/tipstaff.toml"), text) {
+        Err(ConfigError::Syntax { message, .. }) => {
+            let listed = message
+                .split_once("expected ")
+                .map_or("", |(_, listed)| listed);
+            let listed = listed.split(';').next().unwrap_or_default();
+            Ok(listed
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect())
+        }
+        other => bail!("an unknown key gave {other:?}"),
+    }
+}

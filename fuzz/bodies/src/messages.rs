@@ -1,0 +1,222 @@
+//! What clients and upstreams send: JSON, JSON-RPC messages, HTTP headers, server-sent events.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use mcp::headers::{self as rules, ParamHeaders};
+use mcp::json::Kind;
+use mcp::sse::{Event, SseError, SseParser};
+use mcp::{Edit, Frame, Json, Opening, Raw, ReplyEdit, Request, Value, meta};
+
+use crate::two_parts;
+
+/// What we take, any reader takes, and reads the same strings and the same text in it.
+pub fn json(data: &[u8]) -> bool {
+    let Ok(json) = Json::parse(Bytes::copy_from_slice(data)) else {
+        return false;
+    };
+    let theirs = serde_json::from_slice::<&serde_json::value::RawValue>(data);
+    assert!(theirs.is_ok(), "taken by us alone");
+    walk(json.root());
+    true
+}
+
+fn walk(value: Value<'_>) {
+    let alone = Json::parse(Bytes::copy_from_slice(value.text().as_bytes()));
+    assert!(alone.is_ok_and(|alone| alone.root().kind() == value.kind()));
+    match value.kind() {
+        Kind::String => {
+            let theirs = serde_json::from_str::<String>(value.text()).ok();
+            assert_eq!(value.as_str().as_deref(), theirs.as_deref());
+        }
+        Kind::Object => {
+            for member in value.members() {
+                let found = value.get(&member.name()).map(Value::span);
+                assert_eq!(found, Some(member.value.span()));
+                walk_few(member.value);
+            }
+        }
+        Kind::Array => value.elements().for_each(walk_few),
+        Kind::Null | Kind::Bool | Kind::Number => {}
+    }
+}
+
+/// Reading every value again costs the square of the depth; long documents are looked at from above.
+fn walk_few(value: Value<'_>) {
+    if value.text().len() < 4_096 {
+        walk(value);
+    }
+}
+
+/// An edit changes what it says and no other byte, and what is edited is a message still.
+pub fn frame(data: &[u8]) -> bool {
+    let Ok(frame) = Frame::parse(Bytes::copy_from_slice(data)) else {
+        return false;
+    };
+    match &frame {
+        Frame::Request(request) => request_edits(request),
+        Frame::Notification(notification) => {
+            assert_eq!(notification.splice(&[]), *notification.bytes());
+            let bare = notification.splice(&[Edit::StripOwn, Edit::DropMeta]);
+            assert!(matches!(Frame::parse(bare), Ok(Frame::Notification(_))));
+        }
+        Frame::Response(response) => {
+            assert_eq!(response.splice(&[]), *response.bytes());
+            let (id, mark) = (Raw::string("ours"), Raw::integer(-7));
+            let stripped = response.splice(&[ReplyEdit::StripOwn]);
+            assert!(matches!(Frame::parse(stripped), Ok(Frame::Response(_))));
+            let edited = response.splice(&[
+                ReplyEdit::Id(id.borrowed()),
+                ReplyEdit::Meta(meta::DECISION, Some(mark.borrowed())),
+                ReplyEdit::Default("resultType", Raw::string("complete")),
+            ]);
+            let Ok(Frame::Response(again)) = Frame::parse(edited) else {
+                return wrong("an edited response is none");
+            };
+            assert_eq!(again.is_error(), response.is_error());
+            if !response.is_error() {
+                let said = again.member("_meta").and_then(|it| it.get(meta::DECISION));
+                assert_eq!(said.map(Value::text), Some("-7"));
+                assert_eq!(again.id_text(), Some("\"ours\""));
+                for member in response.result().into_iter().flat_map(Value::members) {
+                    let name = member.name();
+                    if name != "_meta" {
+                        let kept = again.member(&name).map(Value::text);
+                        assert_eq!(kept, Some(member.value.text()));
+                    }
+                }
+            }
+        }
+    }
+    true
+}
+
+fn request_edits(request: &Request) {
+    assert_eq!(request.splice(&[]), *request.bytes());
+    let same = request.splice(&[Edit::Id(request.id())]);
+    assert_eq!(same, *request.bytes());
+    let (id, token) = (Raw::integer(41), Raw::string("t\u{2028}\"\\"));
+    let edited = request.splice(&[
+        Edit::StripOwn,
+        Edit::StripModern,
+        Edit::Id(id.borrowed()),
+        Edit::Meta(meta::PROGRESS_TOKEN, Some(token.borrowed())),
+    ]);
+    let Ok(Frame::Request(again)) = Frame::parse(edited) else {
+        wrong("an edited request is none");
+        return;
+    };
+    assert_eq!(again.id_text(), "41");
+    assert_eq!(again.method(), request.method());
+    assert_eq!(again.progress_token_text(), Some(token.as_str()));
+    assert_eq!(again.arguments_text(), request.arguments_text());
+    assert_eq!(again.subject(), request.subject());
+    assert_eq!(again.protocol_version(), None);
+    for member in again.meta().into_iter().flat_map(Value::members) {
+        let name = member.name().to_lowercase();
+        assert!(!name.starts_with(meta::OWN_PREFIX), "`{name}` passed");
+    }
+    for member in request.params().into_iter().flat_map(Value::members) {
+        let name = member.name();
+        if name != "_meta" {
+            let kept = again.param(&name).map(Value::text);
+            assert_eq!(kept, Some(member.value.text()));
+        }
+    }
+    let back = again.splice(&[Edit::Id(request.id())]);
+    assert!(Frame::parse(back).is_ok());
+}
+
+/// Where an assertion has nothing to compare.
+fn wrong(why: &str) -> bool {
+    assert!(why.is_empty(), "{why}");
+    false
+}
+
+/// The input: lines of headers, an empty line, a line with a tool's schema, the body.
+///
+/// What we write to an upstream for a request, we would take ourselves.
+pub fn headers(data: &[u8]) -> bool {
+    let mut map = HeaderMap::new();
+    let mut rest = data;
+    loop {
+        let (line, behind) = two_parts(rest);
+        rest = behind;
+        if line.is_empty() {
+            break;
+        }
+        let mut halves = line.splitn(2, |byte| *byte == b':');
+        let (Some(name), Some(value)) = (halves.next(), halves.next()) else {
+            continue;
+        };
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name),
+            HeaderValue::from_bytes(value.trim_ascii()),
+        ) {
+            map.append(name, value);
+        }
+    }
+    let _either = rules::check_post(&map);
+    let (schema, body) = two_parts(rest);
+    let Ok(frame) = Frame::parse(Bytes::copy_from_slice(body)) else {
+        return false;
+    };
+    let opening = Opening::of(&map, &frame);
+    let annotations = std::str::from_utf8(schema)
+        .ok()
+        .and_then(|schema| schema.parse::<ParamHeaders>().ok());
+    let (Ok(Opening::Modern(version)), Frame::Request(request)) = (&opening, &frame) else {
+        return opening.is_ok();
+    };
+    if let Some(annotations) = &annotations {
+        let _either = annotations.check(&map, request.arguments());
+    }
+    if let Ok(ours) = rules::of_request(*version, request, annotations.as_ref()) {
+        assert_eq!(rules::check_post(&ours), Ok(()));
+        assert_eq!(Opening::of(&ours, &frame), opening);
+        if let Some(annotations) = annotations {
+            assert_eq!(annotations.check(&ours, request.arguments()), Ok(()));
+        }
+    }
+    true
+}
+
+/// Longest event that the body asks for.
+const EVENT_BYTES_MAX: usize = 1_024;
+
+/// The input: how long the chunks are, then the stream. Chunking changes nothing, and what was read
+/// reads the same when it is written.
+pub fn sse(data: &[u8]) -> bool {
+    let Some((length, stream)) = data.split_first() else {
+        return false;
+    };
+    let whole = read_stream(EVENT_BYTES_MAX, [stream]);
+    let chunks = stream.chunks(usize::from(*length).max(1));
+    assert_eq!(whole, read_stream(EVENT_BYTES_MAX, chunks));
+    let (mut events, end) = whole;
+    let mut written = BytesMut::new();
+    for event in &mut events {
+        event.write(&mut written);
+        // A name with a NUL could not be written.
+        if event.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            event.name = None;
+        }
+    }
+    events.retain(|event| *event != Event::default());
+    let (again, _) = read_stream(16 * EVENT_BYTES_MAX, [&*written]);
+    assert_eq!(again, events);
+    end.is_ok() && !events.is_empty()
+}
+
+fn read_stream<'a>(
+    bytes_max: usize,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<Event>, Result<bool, SseError>) {
+    let mut parser = SseParser::new(bytes_max);
+    let mut events = Vec::new();
+    for chunk in chunks {
+        if let Err(error) = parser.push(chunk, &mut events) {
+            return (events, Err(error));
+        }
+    }
+    (events, Ok(parser.is_mid_event()))
+}

@@ -1,0 +1,6 @@
+//! `bodies::tile` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    bodies::tile(data);
+});
