@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tokens::{AgentKey, DpopKey, PublicUrl, Resource};
-use vocab::Clock as _;
+use vocab::{Clock as _, Time};
 
 use crate::client::{Legacy, Modern};
 use crate::wire::{Ask, Wire};
@@ -68,6 +68,36 @@ impl Agent {
                 ask.header("dpop", proof.unwrap())
             }
         }
+    }
+
+    /// A request to the token endpoint with these parameters, encoded as they must be.
+    pub fn form(&self, parameters: &[(&str, &str)]) -> Ask {
+        let encode = |text: &str| {
+            let byte = |byte: u8| match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    char::from(byte).to_string()
+                }
+                _ => format!("%{byte:02X}"),
+            };
+            text.bytes().map(byte).collect::<String>()
+        };
+        let pairs: Vec<_> = parameters
+            .iter()
+            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .collect();
+        Ask::new(&self.wire, "POST", "/oauth/token")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(pairs.join("&"))
+    }
+
+    /// A client assertion made now.
+    pub fn assertion(&self) -> String {
+        self.assertion_at(self.wire.clock.now())
+    }
+
+    /// A client assertion made at another time.
+    pub fn assertion_at(&self, now: Time) -> String {
+        self.key.assertion(now, &*self.wire.rng).unwrap()
     }
 
     /// A token bound to `key`; the instance that proved that key before goes on.
@@ -134,10 +164,20 @@ impl Token {
     /// A fresh proof for a request to the upstream.
     pub fn proof(&self, method: &str) -> String {
         let key = self.key.as_ref().expect("a bound token");
-        let now = self.wire.clock.now();
         let token = Some(self.access_token.as_str());
-        key.proof(method, &self.uri(), token, now, &*self.wire.rng)
-            .unwrap()
+        self.proof_by(key, method, &self.uri(), token, self.wire.clock.now())
+    }
+
+    /// A proof of anything.
+    pub fn proof_by(
+        &self,
+        key: &DpopKey,
+        method: &str,
+        uri: &str,
+        token: Option<&str>,
+        now: Time,
+    ) -> String {
+        key.proof(method, uri, token, now, &*self.wire.rng).unwrap()
     }
 
     /// A request to the upstream with good credentials.

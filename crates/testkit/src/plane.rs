@@ -356,15 +356,28 @@ impl Plane {
     /// A request over the administration socket, as root or the node's own user makes it.
     pub async fn admin(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let cookie = std::fs::read_to_string(server::admin::cookie_path(&self.data())).unwrap();
+        self.admin_with(method, path, body, Some(cookie.trim()))
+            .await
+    }
+
+    /// A request over the administration socket that shows this for the cookie.
+    pub async fn admin_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        cookie: Option<&str>,
+    ) -> Answer {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "localhost")
-            .header("content-type", "application/json")
-            .header(server::admin::COOKIE, cookie.trim())
-            .body(Full::new(Bytes::from(body)))
-            .unwrap();
+            .header("content-type", "application/json");
+        if let Some(cookie) = cookie {
+            request = request.header(server::admin::COOKIE, cookie);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
         wire::over_socket(&server::admin::socket_path(&self.data()), request).await
     }
 
@@ -416,6 +429,15 @@ impl Plane {
     /// A request without credentials.
     pub fn ask(&self, method: &str, path: &str) -> Ask {
         Ask::new(&self.wire, method, path)
+    }
+
+    /// Writes bytes to the node's listener, and reads the head of what comes back.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        within(
+            "an answer to raw bytes",
+            wire::raw(self.node().address, bytes),
+        )
+        .await
     }
 
     /// What the node wrote so far.

@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mcp::sse::SseParser;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{MockClock, SeededRng, within};
 
@@ -168,9 +169,12 @@ impl Ask {
         head
     }
 
-    /// Where it would go.
-    pub fn address(&self) -> SocketAddr {
-        self.wire.address()
+    /// Sends the head, `more` of a head, and `body`, whatever they are, and reads what comes back
+    /// before anything else is sent.
+    pub async fn send_raw(&self, more: &str, body: &[u8]) -> String {
+        let head = format!("{}{more}\r\n", self.head());
+        let bytes = [head.as_bytes(), body].concat();
+        within("an answer to raw bytes", raw(self.wire.address(), &bytes)).await
     }
 }
 
@@ -270,6 +274,22 @@ impl Stream {
             body,
         }
     }
+}
+
+/// Writes bytes to a connection of their own, and reads the head of what comes back.
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("a connection");
+    stream.write_all(bytes).await.expect("it is taken");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
 }
 
 /// One request over the administration socket.
