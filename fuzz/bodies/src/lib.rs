@@ -5,7 +5,7 @@
 //! that what policy permitted is what the policy says. It gives back whether the bytes were taken,
 //! so that a seed that no longer reaches a parser's depth is noticed.
 //!
-//! Both the fuzzer (`fuzz/fuzz_targets`) and a plain test (`tests/smoke.rs`, part of
+//! Both the fuzzer (`fuzz/fuzz_targets`) and a plain test (`smoke`, part of
 //! `cargo xtask test`) run the bodies. They are a crate of the workspace so that the test is built
 //! with everything else; libFuzzer, its licence and its nightly flags stay outside. Nothing here is
 //! part of the product, and nothing here does IO.
@@ -15,6 +15,8 @@ mod messages;
 mod names;
 mod policies;
 mod settings;
+#[cfg(test)]
+mod smoke;
 mod tokens_read;
 
 pub use ledger_files::{checkpoint, cosignature, entry, note, proof, tile, tlog_proof, witness};

@@ -119,7 +119,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 
 /// A seed whose name does not begin with `bad` is one that the parser takes.
 fn smoke(target: &str) {
-    let (_, body) = bodies::BODIES
+    let (_, body) = crate::BODIES
         .iter()
         .find(|(name, _)| *name == target)
         .unwrap();
@@ -161,7 +161,7 @@ macro_rules! targets {
         /// A body, a test, a fuzz target and a folder of seeds go together.
         #[test]
         fn every_body_has_a_target() {
-            let mut expected: Vec<&str> = bodies::BODIES.iter().map(|(name, _)| *name).collect();
+            let mut expected: Vec<&str> = crate::BODIES.iter().map(|(name, _)| *name).collect();
             expected.sort_unstable();
             let mut tested = vec![$(stringify!($name)),*];
             tested.sort_unstable();
