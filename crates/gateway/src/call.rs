@@ -854,10 +854,12 @@ async fn settle(
     };
     plane.metrics.came(came);
     let recorded = ledger::record(&*plane.calls, outcome).await;
-    // The ticket goes only now: a crash before this line leaves an intent that is looked for.
-    drop(cleared.into_value().into_ticket());
     match recorded {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            // Closed only now: a crash before this line leaves an intent that is looked for.
+            cleared.into_value().into_ticket().close();
+            Ok(())
+        }
         Err(cause) => {
             plane.life.fail(&cause);
             Err(Unsettled)
@@ -1035,10 +1037,10 @@ pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cau
             trace: None,
             sealed: None,
         };
-        if let Err(cause) = ledger::record(&*plane.calls, outcome).await {
-            plane.life.fail(&cause);
+        match ledger::record(&*plane.calls, outcome).await {
+            Ok(_) => cleared.into_value().into_ticket().close(),
+            Err(cause) => plane.life.fail(&cause),
         }
-        drop(cleared.into_value().into_ticket());
     }
 }
 

@@ -36,6 +36,7 @@ impl OpenIntents {
             intents: Arc::clone(self),
             number,
             open_from,
+            permitted: false,
         }
     }
 
@@ -49,12 +50,16 @@ impl OpenIntents {
     }
 }
 
-/// One intent in flight, until it is dropped: its outcome is recorded, or it was a denial.
+/// One intent in flight.
+///
+/// Once it is a recorded permit only [`Ticket::close`] ends it: a task that dies on the way leaves
+/// it open, so that the next start finds the permit and closes it as unknown.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     intents: Arc<OpenIntents>,
     number: u64,
     open_from: u64,
+    permitted: bool,
 }
 
 impl Ticket {
@@ -62,10 +67,24 @@ impl Ticket {
     pub(crate) const fn open_from(&self) -> u64 {
         self.open_from
     }
+
+    /// A permit is on record: its outcome has to follow.
+    pub(crate) fn permitted(mut self) -> Self {
+        self.permitted = true;
+        self
+    }
+
+    /// The outcome is on record.
+    pub(crate) fn close(mut self) {
+        self.permitted = false;
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.permitted {
+            return;
+        }
         let mut state = self
             .intents
             .state
@@ -87,8 +106,14 @@ mod tests {
         assert_eq!((first.open_from(), second.open_from()), (10, 10));
         drop(first);
         assert_eq!(intents.begin(|| 20).open_from(), 12);
-        drop(second);
+        second.close();
         assert_eq!(intents.len(), 0);
         assert_eq!(intents.begin(|| 30).open_from(), 30);
+        drop(intents.begin(|| 31).permitted());
+        assert_eq!(
+            intents.begin(|| 40).open_from(),
+            31,
+            "a permit without an outcome stays open"
+        );
     }
 }

@@ -188,7 +188,7 @@ impl Ruling for Intent {
         match self.decision {
             policy::Decision::Permit(permit) => Ok(Permit {
                 permit,
-                ticket: self.ticket,
+                ticket: self.ticket.permitted(),
             }),
             policy::Decision::Denial(_) => Err(Refusal),
         }
