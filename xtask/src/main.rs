@@ -21,7 +21,7 @@ cargo xtask TASK
   test [--only PART]...   set up what the tests need and run every part, or only those named:
                           fmt, clippy, tidy, build, unit, generated, interop, oracle
   tidy                    hold the rules of the workspace: arrows between crates, licences, sizes, words
-  gen                     write docs/reference from the code
+  gen [--check]           write docs/reference from the code, or say whether it is stale
   bench [ARG]...          measure, in a release build; arguments go to the benchmark
 ";
 
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         },
         "tidy" if rest.is_empty() => end(tidy::run(&root)),
         "gen" if rest.is_empty() => end(reference::write(&root, &root.join(reference::FOLDER))),
+        "gen" if rest == ["--check"] => end(reference::check(&root)),
         "bench" => end(bench(&root, &rest)),
         "help" | "--help" | "-h" => {
             say(HELP);

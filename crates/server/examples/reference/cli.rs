@@ -1,14 +1,13 @@
 //! The command line, from its definition.
 
-use anyhow::Result;
 use clap::{Command, CommandFactory as _};
 
-use crate::Sources;
+use crate::add;
 
 /// How wide the help is written.
 const WIDTH: usize = 98;
 
-pub(crate) fn page(_: &Sources) -> Result<String> {
+pub(crate) fn page() -> String {
     let mut page = "\
 # Command line
 
@@ -27,17 +26,17 @@ socket for administration. `ledger` commands need no node: `--data` names a data
     let mut root = server::cli::Cli::command().term_width(WIDTH);
     root.build();
     command(&mut page, &mut root);
-    Ok(page)
+    page
 }
 
 fn command(page: &mut String, command_here: &mut Command) {
     let name = command_here.get_bin_name().unwrap_or("tipstaff").to_owned();
     let help = command_here.render_long_help().to_string();
     let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
-    page.push_str(&format!(
-        "\n## `{name}`\n\n```text\n{}\n```\n",
-        help.join("\n")
-    ));
+    add(
+        page,
+        format_args!("\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n")),
+    );
     for sub in command_here.get_subcommands_mut() {
         if !sub.is_hide_set() && sub.get_name() != "help" {
             command(page, sub);

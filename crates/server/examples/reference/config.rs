@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use server::config::{Config, ConfigError};
 
-use crate::{Sources, code, head, row};
+use crate::{Sources, add, code, head, row};
 
 /// A key.
 struct Key {
@@ -325,9 +325,9 @@ Secrets are never written in it: a value that may be one is a reference.
         table.check()?;
         known.push(table.heading);
         if !table.heading.is_empty() {
-            page.push_str(&format!("\n## `{}`\n\n", table.heading));
+            add(&mut page, format_args!("\n## `{}`\n\n", table.heading));
         }
-        page.push_str(&format!("{}\n\n", table.about));
+        add(&mut page, format_args!("{}\n\n", table.about));
         page.push_str(&head(&["key", "is", "default", "means"]));
         for key in table.keys {
             let default = match key.default {
@@ -340,7 +340,7 @@ Secrets are never written in it: a value that may be one is a reference.
         let examples: Vec<&str> = table.keys.iter().map(|key| key.example).collect();
         page.push_str("\nFor example:\n\n```toml\n");
         if !table.heading.is_empty() {
-            page.push_str(&format!("{}\n", table.heading));
+            add(&mut page, format_args!("{}\n", table.heading));
         }
         let mut shown: Vec<&str> = Vec::new();
         for line in examples.iter().flat_map(|example| example.lines()) {
@@ -349,7 +349,7 @@ Secrets are never written in it: a value that may be one is a reference.
                 shown.push(name);
                 let other = table.needs.starts_with("command") && name == "url";
                 page.push_str(if other { "# " } else { "" });
-                page.push_str(&format!("{line}\n"));
+                add(&mut page, format_args!("{line}\n"));
             }
         }
         page.push_str("```\n");

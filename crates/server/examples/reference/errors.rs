@@ -16,7 +16,7 @@ use tokens::{
 };
 use vocab::{LogName, Time};
 
-use crate::{Sources, code, head, row};
+use crate::{Sources, add, code, head, row};
 
 /// A value of every variant, and a word about each: a variant that is missing does not compile.
 macro_rules! every {
@@ -41,7 +41,7 @@ texts beside it are for people, and may be put better.
     denials(&mut page);
     protocol(&mut page, sources)?;
     token_endpoint(&mut page)?;
-    challenges(&mut page)?;
+    challenges(&mut page);
     refused_counts(&mut page, sources)?;
     outcomes(&mut page, sources)?;
     ledger_errors(&mut page);
@@ -121,7 +121,7 @@ fn protocol(page: &mut String, sources: &Sources) -> Result<()> {
     let mut doc = String::new();
     for line in codes.lines().map(str::trim) {
         if let Some(said) = line.strip_prefix("/// ") {
-            doc = said.to_owned();
+            said.clone_into(&mut doc);
         } else if let Some((_, number)) = line.split_once(": i64 = ") {
             page.push_str(&row(&[number.trim_end_matches(';'), &doc]));
         }
@@ -285,7 +285,7 @@ fn proofs() -> Vec<(ProofError, &'static str)> {
     }
 }
 
-fn challenges(page: &mut String) -> Result<()> {
+fn challenges(page: &mut String) {
     page.push_str("\n## Requests to `/mcp/{upstream}` that are not authenticated\n\nThe answer has a `WWW-Authenticate` header (RFC 6750 §3, RFC 9449 §7.1) that names the resource's\nmetadata, and no word about whether anything exists.\n\n");
     page.push_str(&head(&["status", "`error`", "cause", "text", "what to do"]));
     let all = every! { VerifyError:
@@ -315,11 +315,13 @@ fn challenges(page: &mut String) -> Result<()> {
         ]));
     }
     let (_, status) = VerifyError::from(ProofError::Full).code_and_status();
-    page.push_str(&format!(
-        "\nWith too many proofs in use (`replay-memory-full`), or a register that failed\n(`register-failed`), the status is {}.\n",
-        status.as_u16()
-    ));
-    Ok(())
+    add(
+        page,
+        format_args!(
+            "\nWith too many proofs in use (`replay-memory-full`), or a register that failed\n(`register-failed`), the status is {}.\n",
+            status.as_u16()
+        ),
+    );
 }
 
 /// What the words mean that stand in the code where a refusal is counted.
@@ -523,7 +525,7 @@ fn ledger_errors(page: &mut String) {
         AppendError::Malformed(_) => AppendError::Malformed(EntryError::Body), "Our fault: report it.";
         AppendError::WrongLog { .. } => AppendError::WrongLog { kind: Kind::Decision, log: LogName::Control }, "Our fault: report it.";
         AppendError::Busy => AppendError::Busy, "Try again. If it stays: the disk is slow (`tipstaff_ledger_queue`).";
-        AppendError::Clock { .. } => AppendError::Clock { behind: Duration::from_secs(60) }, "Set the node's clock: a log's time never goes back.";
+        AppendError::Clock { .. } => AppendError::Clock { behind: Duration::from_mins(1) }, "Set the node's clock: a log's time never goes back.";
         AppendError::Unwritable { .. } => AppendError::Unwritable { cause: "no space left on device".to_owned() }, "Make the disk writable, or make room. The node tries again by itself.";
         AppendError::Closed => AppendError::Closed, "The node is stopping.";
     };

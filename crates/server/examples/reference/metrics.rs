@@ -1,10 +1,8 @@
 //! The metrics, from the list that `GET /metrics` is written by.
 
-use anyhow::Result;
+use crate::{code, head, row};
 
-use crate::{Sources, code, head, row};
-
-pub(crate) fn page(_: &Sources) -> Result<String> {
+pub(crate) fn page() -> String {
     let mut page = "\
 # Metrics
 
@@ -19,5 +17,5 @@ places are in [errors.md](errors.md), names of upstreams and logs are the node's
         let kind = if family.counter { "counter" } else { "gauge" };
         page.push_str(&row(&[&code(family.name), kind, family.help]));
     }
-    Ok(page)
+    page
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::source::head_of;
-use crate::{Sources, code, head, row};
+use crate::{Sources, add, code, head, row};
 
 pub(crate) fn page(sources: &Sources) -> Result<String> {
     let mut page = "\
@@ -76,10 +76,13 @@ and the nearest known name.
         .iter()
         .map(|name| format!("`@{name}`"))
         .collect();
-    page.push_str(&format!(
-        "\nReserved, and an error until there is what they ask for: {}. Any other is an error too.\n",
-        later.join(", ")
-    ));
+    add(
+        &mut page,
+        format_args!(
+            "\nReserved, and an error until there is what they ask for: {}. Any other is an error too.\n",
+            later.join(", ")
+        ),
+    );
 
     page.push_str("\n## Cases\n\n`*.test.yaml` beside the policies; `tipstaff policy test` runs them, and a set with a failed case is\nnot activated.\n\n");
     page.push_str(&after_first(&sources.text("policy/src/cases.rs")?));

@@ -7,7 +7,7 @@ use ledger::Kind;
 use vocab::LogName;
 
 use crate::source::{Item, Items, Member};
-use crate::{Sources, code, head, row};
+use crate::{Sources, add, code, head, row};
 
 const HEAD: &str = "\
 # Records
@@ -106,17 +106,20 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
 
     let examples = sources.text("register/tests/entries.jsonl")?;
     for log in LogName::ALL {
-        page.push_str(&format!("\n## Kinds of `{}`\n", log.as_str()));
+        add(
+            &mut page,
+            format_args!("\n## Kinds of `{}`\n", log.as_str()),
+        );
         for kind in Kind::ALL.iter().filter(|kind| kind.log() == log) {
             let name = format!("{kind:?}");
             let item = match log {
                 LogName::Control => control.get(&name)?,
                 LogName::Calls => calls.get(&format!("{name}Body"))?,
             };
-            page.push_str(&format!("\n### `{kind}`\n\n{}\n", item.docs));
+            add(&mut page, format_args!("\n### `{kind}`\n\n{}\n", item.docs));
             page.push_str(&shapes.object(item)?);
             if let Some(line) = example(&examples, *kind) {
-                page.push_str(&format!("\n```json\n{line}\n```\n"));
+                add(&mut page, format_args!("\n```json\n{line}\n```\n"));
             }
         }
     }
@@ -128,7 +131,10 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
             continue;
         }
         let (item, sort) = shapes.items.remove(&name).context("a shape went missing")?;
-        page.push_str(&format!("\n### {}\n\n{}\n", spaced(&name), item.docs));
+        add(
+            &mut page,
+            format_args!("\n### {}\n\n{}\n", spaced(&name), item.docs),
+        );
         match sort {
             Sort::Object => page.push_str(&shapes.object(&item)?),
             Sort::Word => {

@@ -145,7 +145,9 @@ fn plain(lines: &[String]) -> String {
             break;
         };
         out.push_str(before);
-        out.push_str(&format!("`{name}`"));
+        out.push('`');
+        out.push_str(name);
+        out.push('`');
         rest = match behind.strip_prefix('(').and_then(|it| it.split_once(')')) {
             Some((_, behind)) => behind,
             None => behind,
