@@ -18,12 +18,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::Value;
+use store::OpenError;
 use vocab::rng::{RngError, SystemRng};
 use vocab::time::SystemClock;
 
 use crate::admin::client::{AdminError, Client, NodeFile};
+use crate::admin::wire::chain;
 use crate::cli::{Cli, Command};
 use crate::config::{Config, ConfigError};
+use crate::node::StartError;
 use crate::output;
 
 /// Why a command did not do what it was asked. `Display` is for the person who gave it.
@@ -46,7 +49,7 @@ pub enum Failure {
     Init(#[from] crate::init::InitError),
     /// The node did not start.
     #[error(transparent)]
-    Start(#[from] crate::node::StartError),
+    Start(#[from] StartError),
     /// The demonstration did not go through.
     #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
@@ -70,6 +73,10 @@ pub enum Failure {
 impl Failure {
     fn help(&self) -> Option<&str> {
         match self {
+            Self::Start(StartError::Store(OpenError::Locked { .. })) => Some(
+                "a node is running on that data folder already (`tipstaff doctor` says more); \
+                 one folder serves one node",
+            ),
             Self::Admin(AdminError::Refused(problem)) => problem.help.as_deref(),
             _ => None,
         }
@@ -150,7 +157,7 @@ pub fn run(cli: Cli) -> ExitCode {
         // Before there are threads: this process confines itself and becomes another program.
         Command::Confine { args } => {
             let error = gateway::upstream::sandbox::confine_and_exec(args);
-            Err(Failure::Other(crate::admin::wire::chain(&error)))
+            Err(Failure::Other(chain(&error)))
         }
         Command::Upstream { count } => crate::upstream::serve(&count)
             .map(|()| Verdict::Good)
@@ -164,7 +171,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::Wrong) => ExitCode::FAILURE,
         Err(failure) => {
-            output::warn(&format!("error: {failure}"));
+            output::warn(&format!("error: {}", chain(&failure)));
             if let Some(help) = failure.help() {
                 output::warn(&format!("help: {help}"));
             }

@@ -331,7 +331,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
         found.push(health(log.name(), &log.health()));
     }
     found.extend(upstreams(shared).await);
-    found.extend(policy(shared).await);
+    found.extend(policy(shared));
     found.extend(anchors(shared));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
@@ -462,7 +462,7 @@ fn unreachable_upstream(shared: &Shared, name: &vocab::UpstreamName, error: &str
     )
 }
 
-async fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
+fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
     let (set, diagnostics) = shared.plane.policy_status();
     let mut found = Vec::new();
     match set {
@@ -594,3 +594,6 @@ fn isolation(shared_user: bool, config: &Config) -> Vec<Finding> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

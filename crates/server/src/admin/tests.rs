@@ -25,6 +25,15 @@ impl Place {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         crate::init::init(dir.path(), &"acme.example".parse().unwrap(), &SystemRng).unwrap();
+        // An upstream that nothing is asked of.
+        let mut config = fs::OpenOptions::new();
+        let mut config = config
+            .append(true)
+            .open(dir.path().join(FILE_NAME))
+            .unwrap();
+        config
+            .write_all(b"[upstream.desk]\nurl = \"http://127.0.0.1:9/mcp\"\n")
+            .unwrap();
         let faults = Faults::default();
         let deps = Deps {
             clock: Arc::new(SystemClock::new()) as Arc<dyn Clock>,
@@ -259,6 +268,86 @@ async fn a_node_that_is_gone_is_not_found() {
     let config = Config::read(&dir.path().join(FILE_NAME)).unwrap();
     let found = Client::find(&config, None, &clock, &SystemRng);
     assert!(matches!(found, Err(AdminError::NoNode { .. })), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_shown_traced_and_revoked() {
+    let place = Place::new().await;
+    place.people().await;
+    let control = place.node.plane.control();
+    let key = control.view(|state| {
+        let triage = state.agent(&"triage".parse().unwrap()).unwrap();
+        triage.key.kid.clone()
+    });
+    let start = register::Command::StartInstance {
+        agent: "triage".parse().unwrap(),
+        kid: key,
+        purpose: "triage/refunds".parse().unwrap(),
+        binding: register::Binding::Bearer,
+        upstream: "desk".parse().unwrap(),
+    };
+    // The agent may not have bearer tokens, so it is not this way that an instance is had.
+    assert!(
+        control
+            .execute(Actor::node("n"), start.clone())
+            .await
+            .is_err()
+    );
+    let mut bearer = agent("bearer", "maya");
+    bearer["allow_bearer"] = json!(true);
+    let added = place.post("/v1/agents", &bearer).await.unwrap();
+    let register::Command::StartInstance {
+        purpose,
+        binding,
+        upstream,
+        ..
+    } = start
+    else {
+        panic!("it was one");
+    };
+    let start = register::Command::StartInstance {
+        agent: "bearer".parse().unwrap(),
+        kid: added["key"]["kid"].as_str().unwrap().parse().unwrap(),
+        purpose,
+        binding,
+        upstream,
+    };
+    control.execute(Actor::node("n"), start).await.unwrap();
+
+    let listed = place.get("/v1/instances").await;
+    let seen = &listed[0];
+    assert_eq!(
+        (
+            &seen["agent"],
+            &seen["sponsor"],
+            &seen["purpose"],
+            &seen["parent"],
+            &seen["status"]
+        ),
+        (
+            &json!("bearer"),
+            &json!("maya"),
+            &json!("triage/refunds"),
+            &Value::Null,
+            &json!("active")
+        )
+    );
+    let id = seen["id"].as_str().unwrap();
+    assert_eq!(place.get(&format!("/v1/instances/{id}")).await, *seen);
+    let trace = place.get(&format!("/v1/trace/{id}")).await;
+    assert_eq!(trace["instance"], *seen);
+    assert_eq!(trace["binding"], "bearer");
+    assert_eq!(trace["registered"]["sponsorship"], "asserted");
+    assert_eq!(trace["decisions"], json!([]));
+    let revoked = place
+        .post(&format!("/v1/instances/{id}/revoke"), &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&revoked["status"], &revoked["changed"]),
+        (&json!("revoked"), &json!(true))
+    );
+    place.node.stop().await.unwrap();
 }
 
 #[test]

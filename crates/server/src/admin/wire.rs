@@ -245,13 +245,16 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
     }
 }
 
-/// An error and all that caused it.
+/// An error and all that caused it, each said once.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let told = cause.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
         source = cause.source();
     }
     text

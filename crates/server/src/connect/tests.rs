@@ -88,10 +88,10 @@ fn response(status: StatusCode, body: &Value) -> HttpResponse {
         .unwrap()
 }
 
-fn result(seen: &Seen, result: Value) -> HttpResponse {
+fn result(seen: &Seen, result: impl Into<Value>) -> HttpResponse {
     response(
         StatusCode::OK,
-        &json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": result}),
+        &json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": result.into()}),
     )
 }
 
