@@ -191,7 +191,7 @@ const TABLES: &[Table] = &[
                 "number",
                 Is("5"),
                 "same_denials = 3",
-                "Identical denials of one instance within a minute after which it is told to stop, without being decided again.",
+                "Identical denials of one instance within a minute after which it is told to stop asking; 0 is never.",
             ),
             key(
                 "calls_in_flight",
@@ -220,7 +220,7 @@ const TABLES: &[Table] = &[
                 "table of references",
                 Is("{}"),
                 "env = { API_KEY = \"env:FILES_API_KEY\", MODE = \"plain:fast\" }",
-                "The child's environment; of the node's own it gets only what a program needs to start. A value is a reference: `env:NAME`, `file:PATH`, or `plain:VALUE` for what is no secret.",
+                "The child's environment. Of the node's own it gets `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ` and `TMPDIR`, nothing else. A value is a reference: `env:NAME`, `file:PATH`, or `plain:VALUE` for what is no secret.",
             ),
             key(
                 "cwd",
@@ -304,7 +304,7 @@ const TABLES: &[Table] = &[
                 "`if-available`, `required`, `off`",
                 Is("\"if-available\""),
                 "confine = \"required\"",
-                "Whether a child is kept from the data and keys folders by Landlock: where the kernel can, or not started where it cannot, or never.",
+                "Whether Landlock keeps a child from reading the data and keys folders and from changing configuration and policies: where the kernel can do it; always, so that the child is not started where it cannot; or never.",
             ),
         ],
     },
