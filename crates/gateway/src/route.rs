@@ -17,7 +17,7 @@ use tokens::Caller;
 
 use crate::answer::{ClientGone, Event, Out, Side};
 use crate::call::{self, Call};
-use crate::plane::{Plane, Served};
+use crate::plane::{Plane, Served, Tools};
 use crate::record::Permit;
 use crate::session::Session;
 use crate::upstream::{
@@ -49,6 +49,8 @@ pub(crate) struct Route {
     stdio: bool,
     hub: Option<Arc<Hub>>,
     session: Option<Arc<Session>>,
+    /// The upstream's tools, where we have to write the headers that mirror their arguments.
+    tools: Option<Arc<Tools>>,
 }
 
 /// What has to be put back into messages that return.
@@ -114,14 +116,17 @@ impl Route {
             .negotiated()
             .map_or(ProtocolVersion::LATEST, |it| it.version);
         let hub = stdio.then(|| served.hubs.of(plane, served, &link));
+        let up = version.era();
+        let tools = (era != up && !stdio).then(|| plane.known_tools(&served.name));
         Ok(Self {
             down: era,
-            up: version.era(),
+            up,
             version,
             link,
             stdio,
             hub,
             session: session.cloned(),
+            tools: tools.flatten().map(|(_, tools)| tools),
         })
     }
 
@@ -206,7 +211,12 @@ impl Route {
         }
         match self.up {
             Era::Modern => {
-                let made = mcp::headers::of_request(self.version, request, None)?;
+                let tool = (*request.method() == Method::ToolsCall)
+                    .then(|| request.name()?.parse().ok())
+                    .flatten();
+                let annotations = self.tools.as_ref().zip(tool);
+                let annotations = annotations.and_then(|(tools, name)| tools.param_headers(&name));
+                let made = mcp::headers::of_request(self.version, request, annotations)?;
                 Ok(made
                     .iter()
                     .map(|(name, value)| (name.clone(), value.clone()))
@@ -316,6 +326,7 @@ impl Route {
             stdio,
             hub: None,
             session: None,
+            tools: None,
         }
     }
 
@@ -519,6 +530,7 @@ async fn ask(plane: Arc<Plane>, link: Arc<Link>, hearer: Option<Sink>, message: 
         stdio: true,
         hub: None,
         session: sink.call.session.clone(),
+        tools: None,
     };
     let side = sink.side.clone();
     call::ask_client(&plane, &sink.call, &route, message, async |event| {

@@ -23,4 +23,6 @@ mod routes;
 #[cfg(test)]
 mod standing;
 #[cfg(test)]
+mod tools;
+#[cfg(test)]
 mod walk;
