@@ -46,10 +46,18 @@ pub(super) enum Trouble {
          starting the client again starts another, if that is allowed"
     )]
     Ended,
-    /// It cannot be reached, or hung up.
-    #[error("the gateway at {url} {what}; whether the request was carried out is not known")]
+    /// It cannot be reached.
+    #[error("the gateway at {url} cannot be reached ({what}), so nothing was sent; is it up?")]
     Unreachable {
         /// Where it should be.
+        url: String,
+        /// What the system said.
+        what: String,
+    },
+    /// It hung up.
+    #[error("the gateway at {url} {what}; whether the request was carried out is not known")]
+    BrokenOff {
+        /// Where it is.
         url: String,
         /// What happened.
         what: String,
@@ -219,12 +227,12 @@ impl Gateway {
         let proof = self
             .dpop
             .proof(method.as_str(), uri, Some(token), now, &*self.rng)?;
-        let broken = |what: String| Trouble::Unreachable {
+        let unreachable = |what: String| Trouble::Unreachable {
             url: self.asker.issuer().to_string(),
             what,
         };
         let mut authorization = HeaderValue::try_from(format!("DPoP {token}"))
-            .map_err(|_| broken("gave a token that no header can carry".to_owned()))?;
+            .map_err(|_| unreachable("its token cannot go into a header".to_owned()))?;
         authorization.set_sensitive(true);
         let mut request = Request::builder()
             .method(method)
@@ -232,7 +240,7 @@ impl Gateway {
             .header(AUTHORIZATION, authorization)
             .header(DPOP, proof)
             .body(Full::new(body.clone()))
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| unreachable(error.to_string()))?;
         for (name, value) in headers {
             request.headers_mut().append(name, value.clone());
         }
@@ -241,12 +249,11 @@ impl Gateway {
             Http::Tls(client) => client.request(request).await,
         };
         sent.map_err(|error| {
-            let what = if error.is_connect() {
-                "cannot be reached"
+            if error.is_connect() {
+                unreachable(innermost(&error))
             } else {
-                "hung up"
-            };
-            broken(format!("{what} ({})", innermost(&error)))
+                self.broken_off(&format!("hung up: {}", innermost(&error)))
+            }
         })
     }
 
@@ -261,9 +268,13 @@ impl Gateway {
 
     /// An answer that did not come to its end.
     pub(super) fn cut_off(&self, what: &str) -> Trouble {
-        Trouble::Unreachable {
+        self.broken_off(&format!("broke off its answer ({what})"))
+    }
+
+    fn broken_off(&self, what: &str) -> Trouble {
+        Trouble::BrokenOff {
             url: self.asker.issuer().to_string(),
-            what: format!("broke off its answer ({what})"),
+            what: what.to_owned(),
         }
     }
 

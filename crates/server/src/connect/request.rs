@@ -158,7 +158,7 @@ impl Bridge {
             .await;
         for _ in 0..RESUMED_MAX {
             match (&outcome, &last, self.session()) {
-                (Ok(None) | Err(Trouble::Unreachable { .. }), Some(_), Some(session)) => {
+                (Ok(None) | Err(Trouble::BrokenOff { .. }), Some(_), Some(session)) => {
                     tokio::time::sleep(retry.unwrap_or(RESUME_AFTER)).await;
                     let resumed = self.resume(&session, last.as_deref()).await?;
                     outcome = self
