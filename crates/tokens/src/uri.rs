@@ -137,9 +137,16 @@ fn canonical(text: &str) -> Option<String> {
         _ => return None,
     };
     let host = authority.host().to_ascii_lowercase();
-    let port = match authority.port_u16() {
-        Some(port) if port != default => format!(":{port}"),
-        Some(_) | None => String::new(),
+    if host.is_empty() {
+        return None;
+    }
+    // `http` takes anything for a port and then says that there is none.
+    let port = match authority.as_str().get(host.len()..)? {
+        "" | ":" => String::new(),
+        _ => match authority.port_u16()? {
+            port if port == default => String::new(),
+            port => format!(":{port}"),
+        },
     };
     Some(format!("{scheme}://{host}{port}{}", uri.path()))
 }
@@ -158,6 +165,11 @@ mod tests {
                 Some("https://tipstaff.acme.example"),
             ),
             ("http://[::1]:80", Some("http://[::1]")),
+            ("http://acme.example:", Some("http://acme.example")),
+            ("https://acme.example:8tps", None),
+            ("https://acme.example:74200", None),
+            ("https://:443", None),
+            ("https://:8tps/", None),
             ("https://acme.example/x", None),
             ("https://acme.example//", None),
             ("https://me@acme.example", None),
@@ -185,12 +197,17 @@ mod tests {
             ("http://127.0.0.1:7420/MCP/files", false),
             ("https://127.0.0.1:7420/mcp/files", false),
             ("http://127.0.0.1/mcp/files", false),
+            ("http://127.0.0.1:7420x/mcp/files", false),
             ("http://me@127.0.0.1:7420/mcp/files", false),
             ("/mcp/files", false),
             ("", false),
         ] {
             assert_eq!(same_endpoint(given, expected), same, "{given}");
         }
+        assert!(!same_endpoint(
+            "https://a.example:x/mcp",
+            "https://a.example/mcp"
+        ));
     }
 
     #[test]
