@@ -234,6 +234,8 @@ fn visible(
     if let List::Tools = list {
         let known = snapshot.tools.get(upstream);
         let mut strange = known.is_none();
+        // Where policy only observes, what it would deny can be called, and so it is shown.
+        let observing = call.served.observing(plane.clock.now());
         let keep = response
             .listed(list)
             .map(|tool| {
@@ -242,7 +244,7 @@ fn visible(
                     return false;
                 };
                 strange |= known.is_some_and(|(_, tools)| !tools.contains(&name));
-                snapshot.engine.visible(facts, upstream, &name)
+                observing || snapshot.engine.visible(facts, upstream, &name)
             })
             .collect();
         if strange {

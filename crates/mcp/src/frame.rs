@@ -117,6 +117,12 @@ pub enum FrameError {
     /// `id` is neither a string nor an integer.
     #[error("`id` is neither a string nor an integer")]
     Id,
+    /// A request's method without an `id`: not a notification, whatever its sender calls it.
+    #[error("a request needs an `id`")]
+    RequestWithoutId,
+    /// A notification's method with an `id`.
+    #[error("a notification has no `id`")]
+    NotificationWithId,
     /// `method` is not a string.
     #[error("`method` is not a string")]
     Method,
@@ -184,6 +190,13 @@ impl Frame {
             let name = method.as_str().ok_or(FrameError::Method)?;
             let (method, place) = (Method::from(&*name), Place::of(params)?);
             let id = id.map(check_id).transpose()?;
+            // What is a request is decided by its method, or a request could pass for a notification,
+            // which needs no permit.
+            match (method.is_notification(), id.is_some()) {
+                (true, true) => return Err(FrameError::NotificationWithId),
+                (false, false) => return Err(FrameError::RequestWithoutId),
+                (true, false) | (false, true) => {}
+            }
             return Ok(match id {
                 Some(id) => Self::Request(Request(
                     Call {

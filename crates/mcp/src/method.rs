@@ -243,6 +243,14 @@ impl Method {
         (rule.since..=rule.until).contains(&version)
     }
 
+    /// Whether it has no answer. Of those that no revision names, the name says so.
+    pub fn is_notification(&self) -> bool {
+        match self {
+            Self::Other(name) => name.starts_with("notifications/"),
+            known => known.rule().is_notification,
+        }
+    }
+
     /// Whether the client may send it.
     pub const fn is_for_servers(&self) -> bool {
         matches!(self.rule().sender, Sender::Client | Sender::Both)

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod http;
 pub mod init;
 pub mod keys;
+mod listen;
 pub mod logging;
 pub mod node;
 pub mod outbound;

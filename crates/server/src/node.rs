@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use gateway::record::{Came, DecisionBody, Effect, OutcomeBody};
+use gateway::record::{BarrierBody, Came, DecisionBody, Effect, OutcomeBody};
 use gateway::upstream::{SandboxMode, Transport as Reach, UpstreamConfig};
 use gateway::{Bounds, Hosts, Parts, Plane, ServedConfig, Settings};
 use ledger::note::Signer;
@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use vocab::{Clock, LogName, Rng};
 
 use crate::config::{Config, Confine, Environment, Transport};
-use crate::{admin, anchor, http, keys, policies};
+use crate::{admin, anchor, http, keys, listen, policies};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -68,6 +68,17 @@ pub enum StartError {
     /// The gateway could not be made.
     #[error(transparent)]
     Plane(#[from] gateway::PlaneError),
+    /// One of the two logs knows more of the other than is there.
+    #[error(
+        "the log `{log}` was set back or removed: {why}; bring the whole data folder back from one \
+         backup, or from none"
+    )]
+    SetBack {
+        /// The log that was set back.
+        log: LogName,
+        /// How it shows.
+        why: String,
+    },
     /// An anchor has seen more, or something else, than is here.
     #[error("the logs are not what was anchored: {0}")]
     Anchor(String),
@@ -177,6 +188,13 @@ impl Node {
         };
         let control_log = open(LogName::Control, None)?;
         let calls_log = open(LogName::Calls, Some(Duration::from_secs(1)))?;
+        // The first entry of `calls` is written before the first of `control`.
+        if control_log.recovery().size > 0 && calls_log.recovery().size == 0 {
+            return Err(StartError::SetBack {
+                log: LogName::Calls,
+                why: "it is empty, and `control` is not".to_owned(),
+            });
+        }
         let anchors = anchor::Anchors::new(&config.ledger.anchors);
         anchors
             .compare(&config, &control_log, &calls_log)
@@ -303,7 +321,7 @@ impl Node {
         let app = Router::new()
             .merge(http::router(Arc::clone(&shared)))
             .merge(gateway::router(Arc::clone(&plane)));
-        tasks.spawn(serve(listener, app, stop.clone()));
+        tasks.spawn(listen::serve(listener, app, stop.clone()));
         admin::listen(&shared, &tasks, &stop).map_err(|cause| StartError::Listen {
             address: admin::socket_path(&config.data).display().to_string(),
             cause,
@@ -360,15 +378,6 @@ impl Node {
         });
         closed.await.map_err(|error| error.to_string())??;
         stopped.map(|_| ()).map_err(|error| error.to_string())
-    }
-}
-
-async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
-    let served = axum::serve(listener, app)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await;
-    if let Err(error) = served {
-        tracing::error!(error = %error, "The HTTP listener failed");
     }
 }
 
@@ -471,10 +480,16 @@ async fn close_open(
             from = body.open_from;
             break;
         }
-        if entry.kind == Kind::Barrier && entry.body.get().contains("\"cause\":\"start\"") {
-            break;
+        if entry.kind == Kind::Barrier {
+            let body: BarrierBody =
+                serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
+            if body.cause == "start" {
+                from = index;
+                break;
+            }
         }
     }
+    let mut rests_on = 0;
     let mut open = std::collections::BTreeSet::new();
     for index in from..size {
         let bytes = reader.entry(index).map_err(|error| failed(&error))?;
@@ -483,9 +498,15 @@ async fn close_open(
             Kind::Decision => {
                 let body: DecisionBody =
                     serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
+                rests_on = rests_on.max(body.basis.control_size);
                 if body.effect == Effect::Allow {
                     open.insert(index);
                 }
+            }
+            Kind::Barrier => {
+                let body: BarrierBody =
+                    serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
+                rests_on = rests_on.max(body.control_size);
             }
             Kind::Outcome => {
                 let body: OutcomeBody =
@@ -494,6 +515,12 @@ async fn close_open(
             }
             _ => {}
         }
+    }
+    if rests_on > control_size {
+        return Err(StartError::SetBack {
+            log: LogName::Control,
+            why: format!("`calls` rests on {rests_on} entries of it, and it has {control_size}"),
+        });
     }
     let count = open.len();
     let mut drafts = Vec::new();
@@ -510,7 +537,7 @@ async fn close_open(
         drafts
             .push(Draft::new(Kind::Outcome, actor.clone(), &body).map_err(|error| failed(&error))?);
     }
-    let barrier = gateway::record::BarrierBody {
+    let barrier = BarrierBody {
         control_size,
         cause: "start".to_owned(),
     };

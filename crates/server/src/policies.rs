@@ -18,7 +18,7 @@ use crate::config::Environment;
 use crate::node::Shared;
 
 /// How often a development node looks whether a file was edited.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Longest policy or case file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -305,6 +305,7 @@ pub async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     }
     let read = || Files::read(&shared.config.policies);
     let mut seen = read().ok();
+    let mut last = seen.clone();
     // What failed for a reason outside the files (a tool list that was not there yet) is tried
     // again when the engine may see it otherwise.
     let mut refused_at = None;
@@ -315,6 +316,12 @@ pub async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     {
         let now = read();
         let tools = shared.plane.tools_generation();
+        // A file that is being written is not judged: two looks must see the same.
+        let settled = now.as_ref().ok() == last.as_ref();
+        last = now.as_ref().ok().cloned();
+        if !settled {
+            continue;
+        }
         let edited = now.as_ref().ok() != seen.as_ref();
         if !edited && refused_at.is_none_or(|generation| generation == tools) {
             continue;
