@@ -124,7 +124,7 @@ impl Agent {
             wire: Arc::clone(&self.wire),
             key,
             upstream: upstream.to_owned(),
-            access_token: text("access_token"),
+            text: text("access_token"),
             instance: text("instance"),
             response,
         }
@@ -137,8 +137,8 @@ pub struct Token {
     wire: Arc<Wire>,
     key: Option<Arc<DpopKey>>,
     upstream: String,
-    /// The token.
-    pub access_token: String,
+    /// The access token.
+    pub text: String,
     /// The instance.
     pub instance: String,
     /// All that the token endpoint said.
@@ -164,7 +164,7 @@ impl Token {
     /// A fresh proof for a request to the upstream.
     pub fn proof(&self, method: &str) -> String {
         let key = self.key.as_ref().expect("a bound token");
-        let token = Some(self.access_token.as_str());
+        let token = Some(self.text.as_str());
         self.proof_by(key, method, &self.uri(), token, self.wire.clock.now())
     }
 
@@ -184,9 +184,9 @@ impl Token {
     pub fn ask(&self, method: &str) -> Ask {
         let ask = Ask::new(&self.wire, method, &self.path());
         match &self.key {
-            None => ask.header("authorization", format!("Bearer {}", self.access_token)),
+            None => ask.header("authorization", format!("Bearer {}", self.text)),
             Some(_) => ask
-                .header("authorization", format!("DPoP {}", self.access_token))
+                .header("authorization", format!("DPoP {}", self.text))
                 .header("dpop", self.proof(method)),
         }
     }

@@ -1,6 +1,6 @@
 //! What a node wrote, read back from its files alone, and what must hold of it whatever happened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -171,24 +171,23 @@ pub(crate) fn verify(data: &Path, keys: &Path) -> Verified {
 
 /// Every outcome is of a permit before it, every permit has one.
 fn paired(ledger: &Ledger) {
-    let mut open = BTreeMap::new();
+    let mut open = BTreeSet::new();
     for line in &ledger.calls {
         match line.kind {
             Kind::Decision => {
                 let body: DecisionBody = line.read();
-                assert_eq!(body.chain, [body.instance.clone()]);
+                assert_eq!(body.chain, std::slice::from_ref(&body.instance));
                 assert_eq!(line.actor.id, body.instance.as_str());
-                let earliest = open.keys().next().copied().unwrap_or(line.index);
+                let earliest = open.first().copied().unwrap_or(line.index);
                 assert!(body.open_from <= earliest, "a start would miss {earliest}");
                 if body.effect == Effect::Allow {
-                    open.insert(line.index, ());
+                    open.insert(line.index);
                 }
             }
             Kind::Outcome => {
                 let body: OutcomeBody = line.read();
-                let permit = open.remove(&body.decision);
                 assert!(
-                    permit.is_some(),
+                    open.remove(&body.decision),
                     "an outcome of what was not permitted: {}",
                     line.text
                 );

@@ -59,8 +59,6 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
 
 /// Waits for `future`; panics if it takes too long.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(it) => it,
-        Err(_) => panic!("waited too long for {what}"),
-    }
+    let done = tokio::time::timeout(PATIENCE, future).await;
+    done.unwrap_or_else(|elapsed| panic!("waited too long for {what}: {elapsed}"))
 }

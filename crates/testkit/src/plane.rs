@@ -1,6 +1,7 @@
 //! A whole node, started and stopped by a test.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,10 +93,8 @@ impl Setup {
             self.top, self.limits
         );
         for (name, (upstream, more)) in &self.upstreams {
-            text.push_str(&format!(
-                "[upstream.{name}]\nurl = \"{}\"\n{more}\n",
-                upstream.url()
-            ));
+            let url = upstream.url();
+            writeln!(text, "[upstream.{name}]\nurl = \"{url}\"\n{more}").unwrap();
         }
         text
     }
@@ -285,7 +284,7 @@ impl Plane {
     }
 
     /// The URL that clients use.
-    pub fn public_url(&self) -> &'static str {
+    pub const fn public_url() -> &'static str {
         PUBLIC_URL
     }
 
@@ -416,7 +415,7 @@ impl Plane {
             agent: id.parse().unwrap(),
             issuer: PUBLIC_URL.parse().unwrap(),
             key: private,
-            expires_at: self.now().plus(Duration::from_secs(86_400)),
+            expires_at: self.now().plus(Duration::from_hours(24)),
         };
         Agent::new(&self.wire, key, body["purposes"][0].as_str().unwrap())
     }

@@ -143,6 +143,12 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn tools(&self) -> Vec<Value> {
+        self.tools.lock().unwrap().clone()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut().unwrap().take() {
@@ -250,7 +256,7 @@ impl Upstream {
 
     /// The tools that it lists.
     pub fn tools(&self) -> Vec<Value> {
-        self.inner.tools.lock().unwrap().clone()
+        self.inner.tools()
     }
 
     /// Whether it accepts requests and leaves them waiting.
@@ -333,7 +339,7 @@ async fn serve(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Respo
     let body = body
         .collect()
         .await
-        .map(|body| body.to_bytes())
+        .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     let method = message["method"].as_str().unwrap_or_default().to_owned();
@@ -461,8 +467,15 @@ fn answered(inner: &Inner, method: &str, params: &Value) -> Result<Value, (i64, 
             "instructions": "Ask nicely.",
             "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}},
         }),
-        "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => json!({}),
-        "tools/list" => json!({"tools": *inner.tools.lock().unwrap()}),
+        "ping"
+        | "logging/setLevel"
+        | "resources/subscribe"
+        | "resources/unsubscribe"
+        | "tasks/get"
+        | "tasks/result"
+        | "tasks/cancel"
+        | "tasks/update" => json!({}),
+        "tools/list" => json!({"tools": inner.tools()}),
         "resources/list" => json!({"resources": [
             {"uri": "file:///public/a.txt", "name": "a"}, {"uri": "file:///secret/b.txt", "name": "b"},
         ]}),
@@ -478,7 +491,6 @@ fn answered(inner: &Inner, method: &str, params: &Value) -> Result<Value, (i64, 
             {"role": "user", "content": {"type": "text", "text": "Hello."}}]}),
         "completion/complete" => json!({"completion": {"values": ["one", "two"]}}),
         "tasks/list" => json!({"tasks": []}),
-        "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => json!({}),
         _ => return Err((-32601, "no such method")),
     })
 }

@@ -2,6 +2,7 @@
 //! in the test's hands.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -161,10 +162,10 @@ impl Ask {
     pub fn head(&self) -> String {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         if !self.headers.contains_key("host") {
-            head.push_str(&format!("Host: {}\r\n", self.wire.address()));
+            write!(head, "Host: {}\r\n", self.wire.address()).unwrap();
         }
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+            write!(head, "{name}: {}\r\n", value.to_str().unwrap()).unwrap();
         }
         head
     }

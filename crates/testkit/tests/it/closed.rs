@@ -339,7 +339,7 @@ async fn a_clock_that_goes_back_is_a_refusal() {
     let plane = Plane::start().await;
     let agent = plane.agent("triage").await;
     let client = Client::new(&agent.token("files").await, Era::Modern).await;
-    plane.clock.advance(Duration::from_secs(60));
+    plane.clock.advance(Duration::from_mins(1));
     plane.register("late", serde_json::Value::Null).await;
     assert_eq!(client.call("anything", ANY).await.effect(), "allow");
     // A little is corrected by the log, whose times never go back.
@@ -376,12 +376,7 @@ async fn without_its_keys_a_node_does_not_start() {
     for name in ["token.key", "facts.key", "control.skey", "calls.skey"] {
         let path = keys.join(name);
         let text = std::fs::read_to_string(&path).unwrap();
-        for bad in [
-            None,
-            Some(""),
-            Some("not a key"),
-            Some(&text.replace('A', "B")[1..]),
-        ] {
+        for bad in [None, Some(&*text.replacen(|_| true, "", 1))] {
             match bad {
                 None => std::fs::remove_file(&path).unwrap(),
                 Some(bad) => std::fs::write(&path, bad).unwrap(),

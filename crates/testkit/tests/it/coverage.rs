@@ -1,1 +1,566 @@
-//! coverage
+//! Coverage that cannot be forgotten: every HTTP route, every MCP method and every kind of entry
+//! has a case here of somebody who may not. What is added to the program fails these tests until
+//! it is added to their tables.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ledger::{ActorKind, Kind};
+use mcp::{Era, Method, ProtocolVersion};
+use serde_json::{Value, json};
+use testkit::{Answer, Plane, Reply, Script, Speaks, Upstream, until};
+
+use crate::common::{ANY, Client, ERAS, code};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Anybody; it says nothing that is not public.
+    Anyone,
+    /// Instances, by their token.
+    Instances,
+    /// Agents, by their key.
+    Agents,
+    /// Auditors, by their token; some of what is under it is public.
+    Auditors,
+    /// Administrators, over the socket.
+    Administrators,
+}
+
+use Who::{Administrators, Agents, Anyone, Auditors, Instances};
+
+/// Every route: its template in the sources, how it is asked for, who may.
+const ROUTES: &[(&str, &str, &str, Who)] = &[
+    ("/mcp/{upstream}", "POST", "/mcp/files", Instances),
+    (
+        "/.well-known/oauth-authorization-server",
+        "GET",
+        "/.well-known/oauth-authorization-server",
+        Anyone,
+    ),
+    (
+        "/.well-known/oauth-protected-resource/mcp/{upstream}",
+        "GET",
+        "/.well-known/oauth-protected-resource/mcp/files",
+        Anyone,
+    ),
+    ("/oauth/jwks", "GET", "/oauth/jwks", Anyone),
+    ("/oauth/token", "POST", "/oauth/token", Agents),
+    (
+        "/ledger/{*path}",
+        "GET",
+        "/ledger/control/tile/entries/000.p/1",
+        Auditors,
+    ),
+    ("/healthz", "GET", "/healthz", Anyone),
+    ("/readyz", "GET", "/readyz", Anyone),
+    ("/metrics", "GET", "/metrics", Anyone),
+    ("/v1/status", "GET", "/v1/status", Administrators),
+    ("/v1/doctor", "GET", "/v1/doctor", Administrators),
+    ("/v1/sponsors", "POST", "/v1/sponsors", Administrators),
+    (
+        "/v1/sponsors/{id}",
+        "GET",
+        "/v1/sponsors/maya",
+        Administrators,
+    ),
+    (
+        "/v1/sponsors/{id}/{verb}",
+        "POST",
+        "/v1/sponsors/maya/suspend",
+        Administrators,
+    ),
+    ("/v1/agents", "POST", "/v1/agents", Administrators),
+    (
+        "/v1/agents/{id}",
+        "GET",
+        "/v1/agents/triage",
+        Administrators,
+    ),
+    (
+        "/v1/agents/{id}/rotate-key",
+        "POST",
+        "/v1/agents/triage/rotate-key",
+        Administrators,
+    ),
+    (
+        "/v1/agents/{id}/{verb}",
+        "POST",
+        "/v1/agents/triage/retire",
+        Administrators,
+    ),
+    ("/v1/instances", "GET", "/v1/instances", Administrators),
+    (
+        "/v1/instances/{id}",
+        "GET",
+        "/v1/instances/i-aaaaaaaaaaaaaaaaaaaaaaaaaa",
+        Administrators,
+    ),
+    (
+        "/v1/instances/{id}/revoke",
+        "POST",
+        "/v1/instances/i-aaaaaaaaaaaaaaaaaaaaaaaaaa/revoke",
+        Administrators,
+    ),
+    (
+        "/v1/policy/check",
+        "POST",
+        "/v1/policy/check",
+        Administrators,
+    ),
+    ("/v1/policy/test", "POST", "/v1/policy/test", Administrators),
+    (
+        "/v1/policy/apply",
+        "POST",
+        "/v1/policy/apply",
+        Administrators,
+    ),
+    (
+        "/v1/trace/{*id}",
+        "GET",
+        "/v1/trace/calls/0",
+        Administrators,
+    ),
+    ("/v1/erase", "POST", "/v1/erase", Administrators),
+];
+
+/// The path templates of every `.route(…)` in the program's sources.
+fn routed() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for name in ["gateway", "server"] {
+        sources(&crates.join(name).join("src"), &mut |text| {
+            for (at, _) in text.match_indices(".route(") {
+                // A call on something by name is not the builder of a router.
+                let (before, after) = text.split_at(at);
+                if before.ends_with(|it: char| it.is_alphanumeric()) {
+                    continue;
+                }
+                let after = after.split_once('(').unwrap().1.trim_start();
+                let template = after.strip_prefix('"').and_then(|it| it.split('"').next());
+                found.insert(template.expect("a route is a literal").to_owned());
+            }
+        });
+    }
+    found
+}
+
+fn sources(folder: &Path, look: &mut impl FnMut(&str)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_stem().is_some_and(|stem| stem == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            sources(&path, look);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            look(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_route_is_in_the_table() {
+    let table: BTreeSet<_> = ROUTES
+        .iter()
+        .map(|(template, ..)| (*template).to_owned())
+        .collect();
+    assert_eq!(routed(), table);
+}
+
+/// How an outsider comes by.
+async fn as_outsider(
+    plane: &Plane,
+    verb: &str,
+    path: &str,
+    who: Who,
+    credentials: &[(&str, String)],
+) -> Answer {
+    if who == Administrators {
+        return plane.admin_with(verb, path, Some(json!({})), None).await;
+    }
+    let mut ask = plane.ask(verb, path);
+    if verb == "POST" {
+        ask = ask.json("{}");
+    }
+    for (name, value) in credentials {
+        ask = ask.header(name, value);
+    }
+    ask.send().await
+}
+
+#[tokio::test]
+async fn no_route_serves_whoever_may_not() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    plane.command("/v1/agents/triage/suspend").await;
+    let (ledger, reached) = (plane.ledger(), plane.files().seen().len());
+    for (template, verb, path, who) in ROUTES {
+        let status = |refused: u16, open| if *who == Anyone { open } else { refused };
+        let answer = as_outsider(&plane, verb, path, *who, &[]).await;
+        let expected = match who {
+            Anyone => 200,
+            Instances | Auditors => 401,
+            Agents => 400,
+            Administrators => 403,
+        };
+        assert_eq!(
+            answer.status.as_u16(),
+            expected,
+            "{template}: nobody: {}",
+            answer.text()
+        );
+        // An instance whose agent is suspended, an instance elsewhere.
+        let good = token.ask(verb).path(path);
+        let credentials =
+            ["authorization", "dpop"].map(|name| (name, good.get(name).unwrap().to_owned()));
+        let answer = as_outsider(&plane, verb, path, *who, &credentials).await;
+        assert_eq!(
+            answer.status.as_u16(),
+            expected,
+            "{template}: suspended: {}",
+            answer.text()
+        );
+        if *who == Administrators {
+            continue;
+        }
+        // By another name, or from a page in a browser.
+        for (header, value) in [
+            ("host", "evil.example"),
+            ("host", "localhost"),
+            ("origin", "http://evil.example"),
+            ("origin", "null"),
+        ] {
+            let answer = token
+                .ask(verb)
+                .path(path)
+                .header(header, value)
+                .send()
+                .await;
+            assert_eq!(
+                answer.status,
+                403,
+                "{template}: {header} {value}: {}",
+                answer.text()
+            );
+        }
+        for verb in ["PUT", "PATCH", "TRACE", "OPTIONS"] {
+            let answer = plane.ask(verb, path).send().await;
+            let open = status(401, 405);
+            assert!(
+                [405, open].contains(&answer.status.as_u16()),
+                "{template} {verb}: {}",
+                answer.status
+            );
+        }
+    }
+    assert_eq!(plane.files().seen().len(), reached);
+    assert_eq!(
+        plane.ledger().control.len(),
+        ledger.control.len(),
+        "something was changed"
+    );
+    assert_eq!(plane.calls().calls.len(), ledger.calls.len());
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn public_routes_say_nothing_that_is_not_public() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    token
+        .modern()
+        .call("read_text_file", r#"{"path":"/public/a.txt"}"#)
+        .await;
+    until("there is a checkpoint", async || {
+        plane
+            .ask("GET", "/ledger/calls/checkpoint")
+            .send()
+            .await
+            .status
+            == 200
+    })
+    .await;
+    let public = ROUTES
+        .iter()
+        .filter(|(.., who)| *who == Anyone)
+        .map(|(_, _, path, _)| *path);
+    let tiles = [
+        "/ledger/control/checkpoint",
+        "/ledger/control/vkey",
+        "/ledger/control/tile/0/000.p/1",
+    ];
+    for path in public.chain(tiles) {
+        let answer = plane.ask("GET", path).send().await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        let said = String::from_utf8_lossy(&answer.body);
+        for secret in ["maya", "triage", "public/a", &token.instance, &token.text] {
+            assert!(!said.contains(secret), "{path} says {secret}");
+        }
+    }
+    plane.end().await;
+}
+
+/// A request of a method, as a client of an era writes it.
+async fn ask(client: &Client, method: &Method) -> Reply {
+    let (name, params) = match method {
+        Method::ToolsCall => (Some("anything"), r#""name":"anything","arguments":{}"#),
+        Method::PromptsGet => (Some("greet"), r#""name":"greet""#),
+        Method::ResourcesRead | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => (
+            Some("file:///public/a.txt"),
+            r#""uri":"file:///public/a.txt""#,
+        ),
+        Method::TasksGet | Method::TasksResult | Method::TasksUpdate | Method::TasksCancel => {
+            (Some("t-1"), r#""taskId":"t-1""#)
+        }
+        Method::Complete => (
+            None,
+            r#""ref":{"type":"ref/prompt","name":"greet"},"argument":{"name":"a","value":"b"}"#,
+        ),
+        _ => (None, ""),
+    };
+    if method.rule().is_notification {
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
+        return match client {
+            Client::Modern(client) => client
+                .ask(method.as_str(), name, params)
+                .body(text)
+                .send()
+                .await
+                .into(),
+            Client::Legacy(client) => client.ask(text).send().await.into(),
+        };
+    }
+    client.request(method.as_str(), name, params).await
+}
+
+#[tokio::test]
+async fn no_method_serves_whoever_may_not() {
+    let notes = Upstream::start(Speaks::Both).await;
+    let plane = Plane::with(|setup| {
+        setup.upstream("notes", &notes, "");
+        setup.limits = "same_denials = 0".to_owned();
+        setup.policies = String::new();
+    })
+    .await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    let mut clients = Vec::new();
+    for era in ERAS {
+        clients.push((era, Client::new(&token, era).await));
+    }
+    let methods: Vec<_> = Method::KNOWN
+        .iter()
+        .cloned()
+        .chain([Method::from("x/y")])
+        .collect();
+    // Nothing is permitted: what needs a permit is denied on record, and reaches nothing.
+    for (era, client) in &clients {
+        for method in &methods {
+            let (rule, before) = (method.rule(), plane.files().seen().len());
+            let decisions = plane.calls().of(Kind::Decision).len();
+            let reply = ask(client, method).await;
+            let case = format!("{era:?} {method}: {} {}", reply.status, reply.json);
+            let reached = plane.files().seen_of(method.as_str()).len();
+            let unknown = matches!(method, Method::Other(_));
+            let version = match era {
+                Era::Modern => ProtocolVersion::LATEST,
+                Era::Legacy => ProtocolVersion::LATEST_LEGACY,
+            };
+            if rule.is_notification {
+                assert_eq!(reply.status, 202, "{case}");
+            } else if !(method.is_for_servers() && method.is_in(version)) || unknown {
+                assert_eq!(code(&reply.json), -32601, "{case}");
+                assert_eq!(plane.files().seen().len(), before, "{case}");
+            } else if rule.needs_permit {
+                assert_eq!(reply.effect(), "deny", "{case}");
+                let index = reply.record().unwrap_or_else(|| panic!("{case}"));
+                assert_eq!(plane.calls().decision(index).method, method.as_str());
+                assert_eq!(
+                    plane.calls().of(Kind::Decision).len(),
+                    decisions + 1,
+                    "{case}"
+                );
+                assert_eq!(reached, 0, "{case}");
+                assert_eq!(reply.status, 200, "{case}");
+                if *method != Method::ToolsCall {
+                    assert_eq!(code(&reply.json), 7403, "{case}");
+                }
+            } else {
+                assert!(!reply.is_error(), "{case}");
+                // Nothing is permitted, so nothing is shown.
+                if let Some(list) = method.list() {
+                    assert_eq!(reply.result()[list.member()], json!([]), "{case}");
+                }
+            }
+        }
+    }
+    // Nobody, somebody for another upstream, and somebody suspended.
+    let elsewhere = agent.token("notes").await;
+    let reached = (plane.files().seen().len(), notes.calls());
+    for (era, client) in &clients {
+        for method in &methods {
+            let text = match (era, method.rule().is_notification) {
+                (_, true) => format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#),
+                (Era::Modern, _) => testkit::Modern::text(method.as_str(), ""),
+                (Era::Legacy, _) => testkit::Legacy::text(method.as_str(), ""),
+            };
+            let base = client.ask_call("anything", ANY).body(text);
+            let answer = base.clone().without("authorization").send().await;
+            assert_eq!(answer.status, 401, "{era:?} {method}: nobody");
+            let other = elsewhere.ask("POST");
+            let mut ask = base;
+            for name in ["authorization", "dpop"] {
+                ask = ask.header(name, other.get(name).unwrap());
+            }
+            assert_eq!(ask.send().await.status, 401, "{era:?} {method}: elsewhere");
+        }
+    }
+    plane.command("/v1/sponsors/maya/suspend").await;
+    for (era, client) in &clients {
+        for method in &methods {
+            assert_eq!(
+                ask(client, method).await.status,
+                401,
+                "{era:?} {method}: suspended"
+            );
+        }
+    }
+    assert_eq!(
+        (plane.files().seen_of("tools/call").len(), notes.calls()),
+        (0, reached.1)
+    );
+    // Beside the sessions of who was suspended, which are closed.
+    let since = plane.files().seen().split_off(reached.0);
+    assert!(since.iter().all(|it| it.verb == "DELETE"), "{since:?}");
+    plane.end().await;
+}
+
+/// Who stands behind an entry of each kind.
+const fn actor_of(kind: Kind) -> ActorKind {
+    match kind {
+        Kind::SponsorAdded
+        | Kind::SponsorSuspended
+        | Kind::SponsorResumed
+        | Kind::AgentAdded
+        | Kind::AgentSuspended
+        | Kind::AgentResumed
+        | Kind::AgentRetired
+        | Kind::AgentKeyRotated
+        | Kind::InstanceEnded
+        | Kind::PolicyActivated
+        | Kind::Erased => ActorKind::Person,
+        Kind::InstanceStarted | Kind::Decision | Kind::Outcome | Kind::Listing => {
+            ActorKind::Instance
+        }
+        Kind::NodeStarted
+        | Kind::NodeStopped
+        | Kind::NodeDegraded
+        | Kind::UpstreamConfigured
+        | Kind::ToolsListed
+        | Kind::TokenKeyAdded
+        | Kind::Barrier => ActorKind::Node,
+        Kind::Refused => ActorKind::Stranger,
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
+    let mut plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let client = agent.token("files").await.modern();
+    assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+    client.request("tools/list").await;
+    plane.ask("POST", "/mcp/files").send().await;
+    // Every command of administration, by somebody who may not and by somebody who may.
+    let second = plane.register("second", json!({"sponsor": "otto"})).await;
+    let ended = second.token("files").await;
+    let key = tokens::PrivateKey::generate(&testkit::SeededRng::new(77)).unwrap();
+    let erased = json!({"what": "otto"});
+    let commands: Vec<(String, Option<Value>)> = vec![
+        ("/v1/agents/second/suspend".to_owned(), None),
+        ("/v1/agents/second/resume".to_owned(), None),
+        (
+            "/v1/agents/second/rotate-key".to_owned(),
+            Some(json!({"jwk": key.public().to_jwk()})),
+        ),
+        (format!("/v1/instances/{}/revoke", ended.instance), None),
+        ("/v1/agents/second/retire".to_owned(), None),
+        ("/v1/sponsors/otto/suspend".to_owned(), None),
+        ("/v1/sponsors/otto/resume".to_owned(), None),
+        ("/v1/sponsors/otto/suspend".to_owned(), None),
+        ("/v1/erase".to_owned(), Some(erased)),
+        ("/v1/policy/apply".to_owned(), None),
+    ];
+    let edited = format!("{}\n// Edited.\n", testkit::plane::POLICIES);
+    std::fs::write(plane.folder().join("policies/it.cedar"), edited).unwrap();
+    let size = || plane.gateway().control().view(register::State::size);
+    for (path, body) in &commands {
+        let before = size();
+        let answer = plane
+            .admin_with("POST", path, body.clone(), Some("forged"))
+            .await;
+        assert_eq!(answer.status, 403, "{path}");
+        assert_eq!(size(), before, "{path}");
+        let answer = plane.admin("POST", path, body.clone()).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert!(size() > before, "{path}");
+    }
+    // A part that is not well.
+    plane.reconfigure(|setup| setup.top = "[ledger]\nrefuse_free_mib = 999999999\n".to_owned());
+    plane.restart().await;
+    until("the disk was looked at", async || {
+        !plane.ledger().of(Kind::NodeDegraded).is_empty()
+    })
+    .await;
+    let ledger = plane.ledger_with_refusals().await;
+    let mut missing = BTreeSet::new();
+    for kind in Kind::ALL {
+        let lines = ledger.of(*kind);
+        if lines.is_empty() {
+            missing.insert(kind.as_str());
+        }
+        for line in lines {
+            let expected = actor_of(*kind);
+            // Refusals and outcomes after the end are the node's own; so is what it activates.
+            assert_eq!(line.actor.kind, expected, "{}", line.text);
+            assert!(line.body.is_object(), "{}", line.text);
+        }
+    }
+    assert!(missing.is_empty(), "kinds without a case: {missing:?}");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn the_revoked_leave_nothing_but_a_count() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    plane.files().script("anything", Script::Echo);
+    plane
+        .command(&format!("/v1/instances/{}/revoke", token.instance))
+        .await;
+    let before = plane.ledger();
+    for _ in 0..100 {
+        assert_eq!(token.modern().call("anything", ANY).await.status, 401);
+    }
+    let after = plane.ledger_with_refusals().await;
+    assert_eq!(after.control.len(), before.control.len());
+    let new: Vec<_> = after.calls[before.calls.len()..]
+        .iter()
+        .map(|it| it.kind)
+        .collect();
+    assert!(
+        new.len() <= 2 && new.iter().all(|kind| *kind == Kind::Refused),
+        "{new:?}"
+    );
+    assert_eq!(after.refused("instance-ended"), 100);
+    plane.end().await;
+}

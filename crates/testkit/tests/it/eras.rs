@@ -1,1 +1,448 @@
-//! eras
+//! Both eras on both faces: clients and upstreams of each, in every pairing.
+
+use gateway::record::Came;
+use mcp::Era;
+use serde_json::{Value, json};
+use testkit::{Plane, Reply, Script, Speaks, Token, Upstream, until};
+
+use crate::common::{ANY, Client};
+
+const ALL: &str = "permit (principal, action, resource);";
+
+/// A client's revision; the modern one has no session.
+const REVISIONS: [&str; 4] = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"];
+
+async fn plane(speaks: Speaks) -> (Plane, Token) {
+    let files = Upstream::start(speaks).await;
+    let plane = Plane::with(|setup| {
+        setup.upstream("files", &files, "");
+        setup.policies = ALL.to_owned();
+    })
+    .await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    (plane, token)
+}
+
+async fn client(token: &Token, revision: &str) -> Client {
+    match revision {
+        "2026-07-28" => Client::Modern(token.modern()),
+        revision => Client::Legacy(token.legacy_of(revision).await),
+    }
+}
+
+fn is_modern(revision: &str) -> bool {
+    revision == "2026-07-28"
+}
+
+/// What every pairing carries: method, what it is about, parameters, and what comes back.
+fn carried() -> Vec<(&'static str, Option<&'static str>, &'static str, Value)> {
+    vec![
+        (
+            "tools/list",
+            None,
+            "",
+            json!({"tools": testkit::upstream::default_tools()}),
+        ),
+        (
+            "tools/call",
+            Some("refund"),
+            r#""name":"refund","arguments":{"order":"A","amount":1}"#,
+            json!({"content": [{"type": "text", "text": r#"{"order":"A","amount":1}"#}]}),
+        ),
+        (
+            "resources/list",
+            None,
+            "",
+            json!({"resources": [
+                {"uri": "file:///public/a.txt", "name": "a"},
+                {"uri": "file:///secret/b.txt", "name": "b"}]}),
+        ),
+        (
+            "resources/templates/list",
+            None,
+            "",
+            json!({"resourceTemplates": [{"uriTemplate": "file:///public/{name}", "name": "public"}]}),
+        ),
+        (
+            "resources/read",
+            Some("file:///public/a.txt"),
+            r#""uri":"file:///public/a.txt""#,
+            json!({"contents": [
+                {"uri": "file:///public/a.txt", "text": "the text", "mimeType": "text/plain"}]}),
+        ),
+        (
+            "prompts/list",
+            None,
+            "",
+            json!({"prompts": [{"name": "greet"}, {"name": "scold"}]}),
+        ),
+        (
+            "prompts/get",
+            Some("greet"),
+            r#""name":"greet""#,
+            json!({"messages": [{"role": "user", "content": {"type": "text", "text": "Hello."}}]}),
+        ),
+        (
+            "completion/complete",
+            None,
+            r#""ref":{"type":"ref/prompt","name":"greet"},"argument":{"name":"a","value":"b"}"#,
+            json!({"completion": {"values": ["one", "two"]}}),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_pairing_carries_the_same() {
+    for speaks in [Speaks::Legacy, Speaks::Modern, Speaks::Both] {
+        let (plane, token) = plane(speaks).await;
+        for revision in REVISIONS {
+            let client = client(&token, revision).await;
+            for (method, name, params, expected) in carried() {
+                let reply = client.request(method, name, params).await;
+                let case = format!("{revision} × {speaks:?}: {method}: {}", reply.json);
+                assert!(!reply.is_error(), "{case}");
+                let mut result = reply.result().clone();
+                let members = result.as_object_mut().expect(&case);
+                if mcp::Method::from(method).rule().needs_permit {
+                    let meta = members.remove("_meta").expect(&case);
+                    assert_eq!(meta["dev.tipstaff/decision"]["effect"], "allow", "{case}");
+                }
+                if is_modern(revision) {
+                    assert_eq!(
+                        members.remove("resultType"),
+                        Some(json!("complete")),
+                        "{case}"
+                    );
+                    let cached = mcp::Method::from(method).is_cacheable();
+                    assert_eq!(members.remove("ttlMs").is_some(), cached, "{case}");
+                    assert_eq!(members.remove("cacheScope").is_some(), cached, "{case}");
+                }
+                assert_eq!(result, expected, "{case}");
+                // As its own era has it.
+                let seen = plane.files().seen_of(method).pop().unwrap();
+                let upstream = match speaks {
+                    Speaks::Legacy => false,
+                    Speaks::Modern => true,
+                    Speaks::Both => is_modern(revision),
+                };
+                let header = |name: &str| {
+                    seen.headers
+                        .get(name)
+                        .map(|it| it.to_str().unwrap().to_owned())
+                };
+                assert_eq!(header("mcp-method").is_some(), upstream, "{case}");
+                assert_eq!(
+                    header("mcp-name"),
+                    name.map(str::to_owned).filter(|_| upstream),
+                    "{case}"
+                );
+                assert_eq!(header("mcp-session-id").is_some(), !upstream, "{case}");
+                if let Client::Legacy(client) = &client {
+                    assert_ne!(
+                        header("mcp-session-id").as_deref(),
+                        Some(client.session()),
+                        "{case}"
+                    );
+                }
+                let meta = &seen.json()["params"]["_meta"];
+                let says = meta["io.modelcontextprotocol/protocolVersion"].as_str();
+                assert_eq!(says.is_some(), upstream, "{case}");
+            }
+        }
+        plane.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_is_hidden() {
+    let hidden = json!({"tools": {}, "resources": {}, "prompts": {}, "completions": {}});
+    let all = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}, "prompts": {},
+                     "completions": {}, "logging": {}});
+    for (speaks, across_from_modern, across_from_legacy) in [
+        (Speaks::Legacy, true, false),
+        (Speaks::Modern, false, true),
+        (Speaks::Both, false, false),
+    ] {
+        let (plane, token) = plane(speaks).await;
+        for revision in &REVISIONS[1..] {
+            let client = token.legacy_of(revision).await;
+            let result = &client.initialized["result"];
+            assert_eq!(result["protocolVersion"], *revision);
+            assert_eq!(
+                result["capabilities"],
+                if across_from_legacy { &hidden } else { &all }.clone()
+            );
+            assert_eq!(result["instructions"], "Ask nicely.");
+            assert_eq!(result["serverInfo"]["name"], "scripted");
+        }
+        let reply = token.modern().request("server/discover").await;
+        let result = reply.result();
+        assert_eq!(
+            result["supportedVersions"],
+            json!(REVISIONS),
+            "{}",
+            reply.json
+        );
+        assert_eq!(
+            result["capabilities"],
+            if across_from_modern { &hidden } else { &all }.clone()
+        );
+        assert_eq!(result["instructions"], "Ask nicely.");
+        let info = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
+        assert_eq!(info["name"], "scripted", "{}", reply.json);
+        plane.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_counterpart_is_refused_and_not_sent() {
+    let uri = "file:///public/a.txt";
+    for (speaks, revision, method, name, params) in [
+        (
+            Speaks::Modern,
+            "2025-11-25",
+            "logging/setLevel",
+            None,
+            r#""level":"debug""#,
+        ),
+        (
+            Speaks::Modern,
+            "2025-11-25",
+            "resources/subscribe",
+            Some(uri),
+            r#""uri":"file:///public/a.txt""#,
+        ),
+        (
+            Speaks::Legacy,
+            "2026-07-28",
+            "subscriptions/listen",
+            None,
+            r#""notifications":{}"#,
+        ),
+    ] {
+        let (plane, token) = plane(speaks).await;
+        let client = client(&token, revision).await;
+        let reply = client.request(method, name, params).await;
+        assert!(reply.is_error(), "{method}: {}", reply.json);
+        assert!(
+            reply.said().contains("other era"),
+            "{method}: {}",
+            reply.json
+        );
+        assert!(plane.files().seen_of(method).is_empty(), "{method}");
+        let outcome = plane.calls().outcome(reply.record().unwrap()).unwrap();
+        assert_eq!(
+            (outcome.result, outcome.cause.as_deref()),
+            (Came::NotSent, Some("not-carried"))
+        );
+        plane.end().await;
+    }
+}
+
+const ASK: Script = Script::Ask(
+    "elicitation/create",
+    r#"{"message":"Sure?","requestedSchema":{}}"#,
+);
+
+#[tokio::test]
+async fn a_server_may_ask_what_policy_permits() {
+    let files = Upstream::start(Speaks::Legacy).await;
+    let only_tools = r#"permit (principal, action == Action::"files/anything", resource);"#;
+    let plane = Plane::with(|setup| {
+        setup.upstream("files", &files, "");
+        setup.policies = only_tools.to_owned();
+    })
+    .await;
+    let token = plane.agent("triage").await.token("files").await;
+    let session = token.legacy().await;
+    files.script("anything", ASK);
+    // It is not permitted: the server hears so, and the client nothing.
+    let reply = session.call("anything", ANY).await;
+    assert!(reply.before.is_empty(), "{:?}", reply.before);
+    let answer: Value = serde_json::from_str(reply.said()).unwrap();
+    assert_eq!(answer["error"]["code"], 7403, "{answer}");
+    assert!(
+        answer["error"]["data"]["record"]["index"].is_u64(),
+        "{answer}"
+    );
+    // Across eras there is nobody to ask.
+    let reply = token.modern().call("anything", ANY).await;
+    assert!(reply.before.is_empty(), "{:?}", reply.before);
+    let answer: Value = serde_json::from_str(reply.said()).unwrap();
+    assert!(answer["error"].is_object(), "{answer}");
+
+    plane.activate(ALL).await.unwrap();
+    let mut stream = session.ask_call("anything", ANY).open().await;
+    let asked = stream.next().await.unwrap();
+    assert_eq!(
+        (&asked["method"], &asked["params"]["message"]),
+        (&json!("elicitation/create"), &json!("Sure?"))
+    );
+    // What another session answers goes nowhere.
+    let answer = |result: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#,
+            asked["id"]
+        )
+    };
+    let other = token.legacy().await;
+    assert_eq!(
+        other
+            .ask(answer(r#"{"action":"accept"}"#))
+            .send()
+            .await
+            .status,
+        400
+    );
+    let said = session
+        .ask(answer(r#"{"action":"decline","n":1.0}"#))
+        .send()
+        .await;
+    assert_eq!(said.status, 202, "{}", said.text());
+    let reply = stream.next().await.unwrap();
+    let text = reply["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains(r#""action":"decline""#), "{text}");
+    assert_eq!(
+        reply["result"]["_meta"]["dev.tipstaff/decision"]["effect"],
+        "allow"
+    );
+    // Once.
+    assert_eq!(
+        session
+            .ask(answer(r#"{"action":"accept"}"#))
+            .send()
+            .await
+            .status,
+        400
+    );
+    // Asked, and cut off before it was answered.
+    let mut stream = session.ask_call("anything", ANY).open().await;
+    stream.next().await.unwrap();
+    plane.command("/v1/agents/triage/suspend").await;
+    until("all is settled", async || plane.gateway().in_flight() == 0).await;
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_servers_own_words_reach_the_clients_stream() {
+    let (plane, token) = plane(Speaks::Legacy).await;
+    let session = token.legacy().await;
+    let mut stream = session.stream().await;
+    assert_eq!(stream.status, 200);
+    until("the stream is open", async || plane.files().streams() == 1).await;
+    plane
+        .files()
+        .push(json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+    plane.files().push(json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {
+        "level": "info", "data": "hello", "_meta": {"dev.tipstaff/decision": {"effect": "allow"}, "a": 1}}}));
+    assert_eq!(
+        stream.next().await.unwrap()["method"],
+        "notifications/tools/list_changed"
+    );
+    let said = stream.next().await.unwrap();
+    assert_eq!(
+        (&said["params"]["data"], &said["params"]["_meta"]),
+        (&json!("hello"), &json!({"a": 1}))
+    );
+    // The client ends it, and so does the end of the session.
+    drop(stream);
+    until("the stream is closed", async || {
+        plane.files().streams() == 0
+    })
+    .await;
+    let mut stream = session.stream().await;
+    until("the stream is open", async || plane.files().streams() == 1).await;
+    assert_eq!(session.delete().await.status, 204);
+    assert_eq!(stream.next().await, None);
+    until("the stream is closed", async || {
+        plane.files().streams() == 0
+    })
+    .await;
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_upstream_forgot_is_over() {
+    let (plane, token) = plane(Speaks::Legacy).await;
+    let session = token.legacy().await;
+    assert_eq!(session.call("anything", ANY).await.effect(), "allow");
+    plane.files().forget_sessions();
+    let reply = session.call("anything", ANY).await;
+    assert!(reply.is_error(), "{}", reply.json);
+    let outcome = plane.calls().outcome(reply.record().unwrap()).unwrap();
+    assert_eq!(outcome.result, Came::NotSent);
+    assert_eq!(session.call("anything", ANY).await.status, 404);
+    assert_eq!(
+        token.legacy().await.call("anything", ANY).await.effect(),
+        "allow"
+    );
+    // A client without sessions does not notice for longer than one call.
+    plane.files().forget_sessions();
+    let replies = [
+        token.modern().call("anything", ANY).await,
+        token.modern().call("anything", ANY).await,
+    ];
+    assert!(!replies[1].is_error(), "{}", replies[1].json);
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_client_without_a_session_cancels_by_going_away() {
+    for speaks in [Speaks::Modern, Speaks::Legacy] {
+        let (plane, token) = plane(speaks).await;
+        for script in [Script::Hang, Script::HangStream] {
+            plane.files().script("anything", script);
+            let flight = tokio::spawn(token.modern().ask_call("anything", ANY).send());
+            plane.files().until_under_way(1).await;
+            flight.abort();
+            plane.files().until_under_way(0).await;
+            until("it is settled", async || plane.gateway().in_flight() == 0).await;
+            let ledger = plane.calls();
+            let outcome: gateway::record::OutcomeBody = ledger.last(ledger::Kind::Outcome).read();
+            assert_eq!(outcome.cause.as_deref(), Some("cancelled"));
+        }
+        if speaks == Speaks::Legacy {
+            until("it was told", async || {
+                plane.files().seen_of("notifications/cancelled").len() == 2
+            })
+            .await;
+        }
+        plane.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_a_session_does_not() {
+    let (plane, token) = plane(Speaks::Legacy).await;
+    let client = Client::new(&token, Era::Legacy).await;
+    plane.files().script("anything", Script::Gate);
+    let flight = tokio::spawn(client.ask_call("anything", ANY).send());
+    plane.files().until_under_way(1).await;
+    flight.abort();
+    plane.files().set_gate(true);
+    until("it is settled", async || plane.gateway().in_flight() == 0).await;
+    let ledger = plane.calls();
+    let outcome: gateway::record::OutcomeBody = ledger.last(ledger::Kind::Outcome).read();
+    assert_eq!(outcome.result, Came::Completed);
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_in_a_stream_is_an_answer() {
+    for speaks in [Speaks::Modern, Speaks::Legacy] {
+        let (plane, token) = plane(speaks).await;
+        plane.files().script("anything", Script::Progress(2));
+        for revision in ["2026-07-28", "2025-11-25"] {
+            let client = client(&token, revision).await;
+            let reply: Reply = client.ask_call("anything", ANY).send().await.into();
+            assert_eq!(
+                (reply.effect(), reply.said()),
+                ("allow", "done"),
+                "{}",
+                reply.json
+            );
+        }
+        plane.end().await;
+    }
+}

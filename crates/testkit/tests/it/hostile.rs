@@ -425,15 +425,22 @@ async fn at_the_limit_and_one_past_it() {
     let agent = plane.agent("triage").await;
     let token = agent.token("files").await;
     let modern = token.modern();
-    let filler = |length: usize| {
-        let empty = call(r#"{"a":""}"#).len();
-        call(&format!(r#"{{"a":"{}"}}"#, "x".repeat(length - empty)))
+    // A listing, whose parameters nobody seals: what it takes is reading and sending on.
+    let filled = |length: usize| {
+        let pad = r#""pad":"""#;
+        let empty = Modern::text("tools/list", pad).len();
+        let pad = format!(r#""pad":"{}""#, "x".repeat(length - empty));
+        modern.ask("tools/list", None, &pad)
     };
-    let ask = |body: String| modern.ask_call("anything", "{}").body(body);
-    let reply = testkit::Reply::from(ask(filler(BODY_BYTES_MAX)).send().await);
-    assert_eq!(reply.effect(), "allow", "{:.300}", reply.json.to_string());
-    let past = ask(filler(BODY_BYTES_MAX + 1));
+    let reply = testkit::Reply::from(filled(BODY_BYTES_MAX).send().await);
+    assert!(!reply.is_error(), "{}", reply.json);
+    assert_eq!(
+        plane.files().seen().pop().unwrap().body.len(),
+        BODY_BYTES_MAX
+    );
+    let past = filled(BODY_BYTES_MAX + 1);
     check(&plane, "a byte too many", past, 413, "bad-message").await;
+    let ask = |body: String| modern.ask_call("anything", "{}").body(body);
     // The document, its parameters and its arguments are three levels of it.
     let deep = ask(nested(vocab::limits::JSON_DEPTH_MAX - 3));
     assert_eq!(testkit::Reply::from(deep.send().await).effect(), "allow");
@@ -539,12 +546,8 @@ async fn credentials_that_prove_nothing() {
     let proof = |key: &DpopKey, method: &str, uri: &str, text: Option<&str>, now| {
         good().header("dpop", token.proof_by(key, method, uri, text, now))
     };
-    let (key, uri, text) = (
-        token.key().unwrap(),
-        token.uri(),
-        Some(&*token.access_token),
-    );
-    let header = |name: &str, value: Value| with(&token.access_token, 0, name, value);
+    let (key, uri, text) = (token.key().unwrap(), token.uri(), Some(&*token.text));
+    let header = |name: &str, value: Value| with(&token.text, 0, name, value);
     let in_proof = |part, name: &str, value: Value| {
         good().header("dpop", with(&token.proof("POST"), part, name, value))
     };
@@ -566,7 +569,7 @@ async fn credentials_that_prove_nothing() {
             "in the query",
             good()
                 .without("authorization")
-                .path(&format!("/mcp/files?access_token={}", bearer.access_token)),
+                .path(&format!("/mcp/files?access_token={}", bearer.text)),
             401,
             "missing-token",
         ),
@@ -599,13 +602,13 @@ async fn credentials_that_prove_nothing() {
         // The wrong way of showing it.
         (
             "bound as bearer",
-            good().header("authorization", format!("Bearer {}", token.access_token)),
+            good().header("authorization", format!("Bearer {}", token.text)),
             401,
             "bound-token-as-bearer",
         ),
         (
             "bearer as bound",
-            bound(&bearer.access_token),
+            bound(&bearer.text),
             401,
             "bearer-token-as-bound",
         ),
@@ -679,7 +682,7 @@ async fn credentials_that_prove_nothing() {
         (
             "another instance",
             bound(&with(
-                &token.access_token,
+                &token.text,
                 1,
                 "act",
                 json!({"sub": bearer.instance}),
@@ -689,19 +692,14 @@ async fn credentials_that_prove_nothing() {
         ),
         (
             "a longer life",
-            bound(&with(
-                &token.access_token,
-                1,
-                "exp",
-                json!(9_999_999_999_u64),
-            )),
+            bound(&with(&token.text, 1, "exp", json!(9_999_999_999_u64))),
             401,
             "bad-token",
         ),
         (
             "no binding",
-            bound(&forged(&token.access_token, 1, |it| {
-                drop(it.as_object_mut().unwrap().remove("cnf"))
+            bound(&forged(&token.text, 1, |it| {
+                it.as_object_mut().unwrap().remove("cnf");
             })),
             401,
             "bad-token",
@@ -759,7 +757,7 @@ async fn credentials_that_prove_nothing() {
         ),
         (
             "another token",
-            proof(key, "POST", &uri, Some(&bearer.access_token), now),
+            proof(key, "POST", &uri, Some(&bearer.text), now),
             401,
             "bad-proof",
         ),
@@ -859,7 +857,7 @@ async fn credentials_that_prove_nothing() {
         // What is said back is nobody's secret.
         let said = format!("{} {:?}", answer.text(), answer.headers);
         assert!(
-            !said.contains(&token.access_token) && !said.contains(&bearer.instance),
+            !said.contains(&token.text) && !said.contains(&bearer.instance),
             "{name}"
         );
     }
@@ -1018,7 +1016,7 @@ async fn requests_for_tokens() {
     let open = plane.register("open", json!({"sponsor": "otto"})).await;
     let rng = testkit::SeededRng::new(99);
     let second = Duration::from_secs(1);
-    let resource = format!("{}/mcp/files", plane.public_url());
+    let resource = format!("{}/mcp/files", Plane::public_url());
     let parameters = |agent: &Agent, change: &[(&str, &str)]| {
         let assertion = agent.assertion();
         let mut all: Vec<(String, String)> = [
@@ -1052,7 +1050,7 @@ async fn requests_for_tokens() {
     let assertion = |text: &str| form(&[("client_assertion", text)]);
     let good = open.assertion();
     let key = DpopKey::generate(&rng).unwrap();
-    let endpoint = format!("{}/oauth/token", plane.public_url());
+    let endpoint = format!("{}/oauth/token", Plane::public_url());
     let proof = |method: &str, uri: &str| {
         let proof = key.proof(method, uri, None, plane.now(), &rng).unwrap();
         form(&[]).header("dpop", proof)
@@ -1073,7 +1071,7 @@ async fn requests_for_tokens() {
         ("another purpose", form(&[("purpose", "billing")]), 400, "access_denied", "refused-instance"),
         ("a longer word", form(&[("purpose", "triages")]), 400, "access_denied", "refused-instance"),
         ("no resource", form(&[("resource", "")]), 400, "invalid_target", "unknown-resource"),
-        ("no upstream", form(&[("resource", &format!("{}/mcp/nowhere", plane.public_url()))]), 400, "invalid_target", "unknown-resource"),
+        ("no upstream", form(&[("resource", &format!("{}/mcp/nowhere", Plane::public_url()))]), 400, "invalid_target", "unknown-resource"),
         ("elsewhere", form(&[("resource", "http://evil.example/mcp/files")]), 400, "invalid_target", "unknown-resource"),
         ("no client", form(&[("client_assertion", "")]), 401, "invalid_client", "bad-token-request"),
         ("a secret", form(&[("client_secret", "x")]), 400, "invalid_request", "bad-token-request"),

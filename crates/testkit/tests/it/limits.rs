@@ -1,1 +1,331 @@
-//! limits
+//! Limits beside policy, and the switches of an upstream: they refuse on record, and who is over
+//! one does not harm others.
+
+use std::time::Duration;
+
+use mcp::Era;
+use serde_json::{Value, json};
+use testkit::{Plane, Reply, Script, Speaks, Upstream, within};
+
+use crate::common::{ANY, Client, ERAS};
+
+const PRIVATE: &str = r#"{"path":"/private/a"}"#;
+
+/// Where it was denied, as the record says; empty if it was not.
+fn stage(plane: &Plane, reply: &Reply) -> String {
+    plane
+        .calls()
+        .decision(reply.record().expect("a record"))
+        .stage
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn an_agent_has_so_many_calls_a_minute() {
+    let plane = Plane::with(|setup| setup.limits = "calls_per_minute = 6".to_owned()).await;
+    let agent = plane.agent("triage").await;
+    let other = plane.agent("other").await;
+    let own = plane
+        .register("own", json!({"limits": {"calls_per_minute": 2}}))
+        .await;
+    // Over all its instances.
+    let clients = [
+        agent.token("files").await.modern(),
+        agent.token("files").await.modern(),
+    ];
+    for _ in 0..3 {
+        for client in &clients {
+            assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+        }
+    }
+    let reached = plane.files().calls();
+    for client in &clients {
+        let reply = client.call("anything", ANY).await;
+        assert_eq!(&*stage(&plane, &reply), "limit", "{}", reply.json);
+        assert!(reply.said().contains("6 calls a minute"), "{}", reply.json);
+    }
+    assert_eq!(plane.files().calls(), reached);
+    assert_eq!(
+        other
+            .token("files")
+            .await
+            .modern()
+            .call("anything", ANY)
+            .await
+            .effect(),
+        "allow"
+    );
+    let own = own.token("files").await.modern();
+    let effects = [
+        own.call("anything", ANY).await,
+        own.call("anything", ANY).await,
+        own.call("anything", ANY).await,
+    ];
+    assert_eq!(
+        effects.map(|reply| reply.effect().to_owned()),
+        ["allow", "allow", "deny"]
+    );
+    plane.clock.advance(Duration::from_secs(11));
+    assert_eq!(clients[0].call("anything", ANY).await.effect(), "allow");
+    assert_eq!(clients[1].call("anything", ANY).await.effect(), "deny");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn the_same_denial_over_and_over_ends_in_a_stop() {
+    let plane = Plane::with(|setup| setup.limits = "same_denials = 3".to_owned()).await;
+    let agent = plane.agent("triage").await;
+    for era in ERAS {
+        let client = Client::new(&agent.token("files").await, era).await;
+        for _ in 0..3 {
+            let reply = client.call("read_text_file", PRIVATE).await;
+            assert_eq!(&*stage(&plane, &reply), "policy");
+        }
+        // Another argument that is denied for the same reason is the same.
+        let reply = client
+            .call("read_text_file", r#"{"path":"/private/b"}"#)
+            .await;
+        assert_eq!(&*stage(&plane, &reply), "limit");
+        assert!(reply.said().starts_with("stop: "), "{}", reply.json);
+        // It may still do what it may.
+        assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+        let reply = client.call("delete-file", PRIVATE).await;
+        assert_eq!(&*stage(&plane, &reply), "policy", "{}", reply.json);
+        let another = agent.token("files").await.modern();
+        let reply = another.call("read_text_file", PRIVATE).await;
+        assert_eq!(&*stage(&plane, &reply), "policy", "{}", reply.json);
+        plane.clock.advance(Duration::from_secs(61));
+        let reply = client.call("read_text_file", PRIVATE).await;
+        assert_eq!(&*stage(&plane, &reply), "policy", "{}", reply.json);
+    }
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn an_instance_has_so_many_calls_in_flight() {
+    let plane = Plane::with(|setup| setup.limits = "calls_in_flight = 2".to_owned()).await;
+    let agent = plane.agent("triage").await;
+    let client = Client::new(&agent.token("files").await, Era::Modern).await;
+    let other = agent.token("files").await.modern();
+    plane.files().script("anything", Script::Gate);
+    let flights = [
+        client.spawn_call("anything", ANY),
+        client.spawn_call("anything", ANY),
+    ];
+    plane.files().until_under_way(2).await;
+    let reply = client.call("anything", ANY).await;
+    assert_eq!(&*stage(&plane, &reply), "limit", "{}", reply.json);
+    assert!(reply.said().contains("in flight"), "{}", reply.json);
+    plane.files().set_gate(true);
+    assert_eq!(other.call("anything", ANY).await.effect(), "allow");
+    for flight in flights {
+        assert_eq!(within("a flight", flight).await.unwrap().effect(), "allow");
+    }
+    assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn an_instance_has_so_many_sessions() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    let mut sessions = Vec::new();
+    for _ in 0..vocab::limits::SESSIONS_PER_INSTANCE_MAX {
+        sessions.push(token.legacy().await);
+    }
+    let hello = testkit::Legacy::hello("2025-11-25");
+    let reply = Reply::from(token.ask("POST").json(hello.clone()).send().await);
+    assert!(
+        reply.is_error() && reply.said().contains("sessions open"),
+        "{}",
+        reply.json
+    );
+    assert!(reply.headers.get("mcp-session-id").is_none());
+    // Others have their own, and an ended one makes room.
+    agent.token("files").await.legacy().await;
+    assert_eq!(sessions.pop().unwrap().delete().await.status, 204);
+    token.legacy().await;
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn the_names_of_policies_can_stay_here() {
+    let plane = Plane::with(|setup| setup.top = "show_policies = false".to_owned()).await;
+    let client = plane.agent("triage").await.token("files").await.modern();
+    for (tool, arguments, policies) in [
+        ("anything", ANY, "anyone-does-anything"),
+        (
+            "read_text_file",
+            r#"{"path":"/public/drafts/a"}"#,
+            "no-drafts",
+        ),
+    ] {
+        let reply = client.call(tool, arguments).await;
+        assert_eq!(reply.decision()["policies"], Value::Null, "{}", reply.json);
+        assert!(reply.decision()["reason"].is_string());
+        assert_eq!(
+            plane.calls().decision(reply.record().unwrap()).policies,
+            [policies]
+        );
+    }
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn an_observed_upstream_lets_policy_denials_pass_until_a_date() {
+    let plane = Plane::start().await;
+    let tomorrow = plane.now().plus(Duration::from_hours(24)).day();
+    let mut plane = plane;
+    let agent = plane.agent("triage").await;
+    let narrow = plane
+        .register("narrow", json!({"allow": ["files/anything"]}))
+        .await;
+    plane.reconfigure(|setup| {
+        let files = setup.upstreams["files"].0.clone();
+        setup.upstream(
+            "files",
+            &files,
+            &format!("mode = \"observe\"\nobserve_until = \"{tomorrow}\""),
+        );
+    });
+    plane.restart().await;
+    let client = agent.token("files").await.modern();
+    for (tool, arguments, observed) in [
+        ("anything", ANY, false),
+        ("read_text_file", PRIVATE, true),
+        ("read_text_file", r#"{"path":"/public/drafts/a"}"#, true),
+    ] {
+        let reply = client.call(tool, arguments).await;
+        assert_eq!(
+            (reply.effect(), reply.is_error()),
+            ("allow", false),
+            "{}",
+            reply.json
+        );
+        let decision = plane.calls().decision(reply.record().unwrap());
+        assert_eq!(decision.observed, observed, "{tool} {arguments}");
+        assert_eq!(
+            decision.stage.is_some(),
+            observed,
+            "what it would have been is on record"
+        );
+    }
+    // Identity, authority and recording still say no.
+    let reached = plane.files().calls();
+    let reply = narrow
+        .token("files")
+        .await
+        .modern()
+        .call("read_text_file", PRIVATE)
+        .await;
+    assert_eq!(&*stage(&plane, &reply), "authority", "{}", reply.json);
+    plane.faults.set(store::Fault::Full);
+    assert!(client.call("read_text_file", PRIVATE).await.is_error());
+    plane.faults.set(store::Fault::None);
+    plane.command("/v1/agents/triage/suspend").await;
+    assert_eq!(client.call("read_text_file", PRIVATE).await.status, 401);
+    plane.command("/v1/agents/triage/resume").await;
+    plane.clock.advance(Duration::from_hours(48));
+    let reply = agent
+        .token("files")
+        .await
+        .modern()
+        .call("read_text_file", PRIVATE)
+        .await;
+    assert_eq!(&*stage(&plane, &reply), "policy", "{}", reply.json);
+    assert_eq!(plane.files().calls(), reached);
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn what_an_upstream_lets_through_is_its_own_configuration() {
+    let lax = Upstream::start(Speaks::Both).await;
+    let plane = Plane::with(|setup| {
+        let more = "undeclared_arguments = \"allow\"\nnoncanonical_arguments = \"allow\"\n\
+                    path_arguments = [\"refund/note\"]";
+        setup.upstream("lax", &lax, more);
+        setup.policies = r#"
+            permit (principal, action, resource);
+            @id("no-secrets") forbid (principal, action == Action::"lax/read_text_file", resource)
+            when { context.canonical.path like "/secret/*" };
+            @id("no-notes") forbid (principal, action == Action::"lax/refund", resource)
+            when { context.canonical has note && context.canonical.note like "/secret/*" };
+        "#
+        .to_owned();
+    })
+    .await;
+    let agent = plane.agent("triage").await;
+    let (files, lax_client) = (
+        agent.token("files").await.modern(),
+        agent.token("lax").await.modern(),
+    );
+    let undeclared = r#"{"path":"/a","more":1}"#;
+    let reply = files.call("read_text_file", undeclared).await;
+    assert_eq!(&*stage(&plane, &reply), "schema");
+    assert_eq!(
+        lax_client.call("read_text_file", undeclared).await.effect(),
+        "allow"
+    );
+    // Another form passes, and policy sees the one form that it has.
+    let other = r#"{"path":"/public/../secret/a"}"#;
+    let reply = files.call("read_text_file", other).await;
+    assert_eq!(&*stage(&plane, &reply), "canonical");
+    let reply = lax_client.call("read_text_file", other).await;
+    assert_eq!(
+        reply.decision()["policies"],
+        json!(["no-secrets"]),
+        "{}",
+        reply.json
+    );
+    let reply = lax_client
+        .call("read_text_file", r#"{"path":"/secret/../public/a"}"#)
+        .await;
+    assert_eq!(reply.effect(), "allow", "{}", reply.json);
+    assert_eq!(
+        lax.last_call().param("arguments").unwrap(),
+        r#"{"path":"/secret/../public/a"}"#
+    );
+    let note = r#"{"order":"a","amount":1,"note":"/public/../secret/a"}"#;
+    assert_eq!(
+        lax_client.call("refund", note).await.decision()["policies"],
+        json!(["no-notes"])
+    );
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn an_agent_can_do_no_more_than_it_may_ever_do() {
+    let plane =
+        Plane::with(|setup| setup.policies = "permit (principal, action, resource);".to_owned())
+            .await;
+    let agent = plane
+        .register(
+            "triage",
+            json!({"allow": ["files/read_*", "files:resources/read"]}),
+        )
+        .await;
+    for era in ERAS {
+        let client = Client::new(&agent.token("files").await, era).await;
+        assert_eq!(
+            client.call("read_text_file", PRIVATE).await.effect(),
+            "allow"
+        );
+        let reply = client.call("anything", ANY).await;
+        assert_eq!(&*stage(&plane, &reply), "authority", "{}", reply.json);
+        let uri = "file:///public/a.txt";
+        let params = format!(r#""uri":"{uri}""#);
+        let reply = client.request("resources/read", Some(uri), &params).await;
+        assert!(!reply.is_error(), "{}", reply.json);
+        let reply = client
+            .request("prompts/get", Some("greet"), r#""name":"greet""#)
+            .await;
+        assert_eq!(
+            (reply.effect(), &*stage(&plane, &reply)),
+            ("deny", "authority")
+        );
+        let shown = client.request("tools/list", None, "").await.names("tools");
+        assert_eq!(shown, ["read_text_file"]);
+    }
+    plane.end().await;
+}

@@ -135,7 +135,7 @@ fn append(plane: &Plane, kind: Kind, body: &Value, sealed: Option<Vec<u8>>, publ
     let keys = plane.folder().join("keys");
     let text = keys::read_secret(&keys::log_key(&keys, LogName::Calls)).unwrap();
     let signer: ledger::note::Signer = text.expose().parse().unwrap();
-    let dir = DataDir::open(&plane.data()).unwrap();
+    let dir = DataDir::open(plane.data()).unwrap();
     let header = Header {
         trust_domain: "it.example".parse().unwrap(),
         node: "node-1".to_owned(),
@@ -170,11 +170,8 @@ fn append(plane: &Plane, kind: Kind, body: &Value, sealed: Option<Vec<u8>>, publ
 
 fn decision(plane: &Plane, effect: &str) -> (u64, Value) {
     let ledger = plane.ledger();
-    let lines = ledger.of(Kind::Decision).into_iter();
-    let line = lines
-        .filter(|line| line.body["effect"] == effect)
-        .next_back()
-        .unwrap();
+    let mut lines = ledger.of(Kind::Decision).into_iter();
+    let line = lines.rfind(|line| line.body["effect"] == effect).unwrap();
     let _shape: DecisionBody = line.read();
     (line.index, line.body.clone())
 }

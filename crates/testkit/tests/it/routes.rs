@@ -86,13 +86,13 @@ async fn metadata_leads_from_an_upstream_to_a_token() {
     let resource = get("/.well-known/oauth-protected-resource/mcp/files").await;
     assert_eq!(
         resource["resource"],
-        format!("{}/mcp/files", plane.public_url())
+        format!("{}/mcp/files", Plane::public_url())
     );
     let server = get("/.well-known/oauth-authorization-server").await;
     assert_eq!(resource["authorization_servers"], json!([server["issuer"]]));
     assert_eq!(
         server["token_endpoint"],
-        format!("{}/oauth/token", plane.public_url())
+        format!("{}/oauth/token", Plane::public_url())
     );
     let key = agent.fresh_key();
     let answer = agent.token_request("files", Some(&key)).send().await;
@@ -217,7 +217,9 @@ async fn anyone_can_follow_the_logs_and_auditors_can_read_them() {
 /// The root over less than a tile of leaves.
 fn root(leaves: &[Digest]) -> Digest {
     let mut frontier = ledger::tree::Frontier::new();
-    leaves.iter().for_each(|leaf| frontier.append(*leaf));
+    for leaf in leaves {
+        frontier.append(*leaf);
+    }
     frontier.root()
 }
 

@@ -321,7 +321,7 @@ async fn tokens_and_instances_expire() {
     assert_ne!(fourth.instance, token.instance);
     // Over its lifetime: each token of it lives less long than the instance would.
     for _ in 0..3 {
-        plane.clock.advance(Duration::from_secs(900));
+        plane.clock.advance(Duration::from_mins(15));
         assert_eq!(
             agent.token_by("files", &key).await.instance,
             fourth.instance
@@ -333,7 +333,7 @@ async fn tokens_and_instances_expire() {
     plane.clock.advance(Duration::from_secs(100));
     assert_challenged(&call(&last).await, 401, "the instance has expired");
     // The agent's key, in the end.
-    plane.clock.advance(Duration::from_secs(91 * 86_400));
+    plane.clock.advance(Duration::from_hours(91 * 24));
     let answer = agent.token_request("files", None).send().await;
     assert_eq!(
         (answer.status.as_u16(), &answer.json()["error"]),
@@ -359,7 +359,7 @@ async fn what_is_in_flight_ends_with_its_instance() {
         }
         clients.push(client);
     }
-    plane.clock.advance(Duration::from_millis(59_000));
+    plane.clock.advance(Duration::from_secs(59));
     for client in &clients {
         for script in [Script::Hang, Script::HangStream] {
             plane.files().script("anything", script);

@@ -243,7 +243,7 @@ async fn check(plane: &Plane, client: &Client, tool: &str, arguments: &str, expe
     assert_eq!(decision.stage, stage, "{case}");
     assert_eq!(decision.policies, policies, "{case}");
     assert_eq!(
-        decision.tool.as_ref().map(|it| it.as_str()),
+        decision.tool.as_ref().map(vocab::ToolName::as_str),
         Some(tool),
         "{case}"
     );
@@ -503,7 +503,7 @@ async fn what_the_agent_holds_stays_here() {
                     name == "host" && value.is_some_and(|it| plane.files().url().contains(it));
                 assert!(value.is_none() || own, "{name} went on");
             }
-            assert!(!String::from_utf8_lossy(&seen.body).contains(&token.access_token));
+            assert!(!String::from_utf8_lossy(&seen.body).contains(&token.text));
         }
     }
     plane.end().await;
