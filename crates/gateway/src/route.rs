@@ -513,14 +513,8 @@ async fn listen(
 
 async fn ask(plane: Arc<Plane>, link: Arc<Link>, hearer: Option<Sink>, message: Message) {
     let Some(sink) = hearer else {
-        // Nobody to ask: the server is told so, rather than left waiting.
-        if let Ok(Frame::Request(request)) = Frame::parse(message.json) {
-            let text = "no client can be asked now";
-            let code = mcp::error::code::INTERNAL;
-            let body = mcp::error::failure(Some(&request.id()), Era::Legacy, code, text, None);
-            let _sent = link.notify(body, Vec::new()).await;
-        }
-        return;
+        // The server is told so, rather than left waiting.
+        return link.refuse(message).await;
     };
     let route = Route {
         link,

@@ -5,6 +5,7 @@
 //! with an error that only the modern era has. Any other error, and silence, means `initialize`.
 //! What was found is kept until a link fails to open.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -13,18 +14,23 @@ use ::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use mcp::{Era, ProtocolVersion};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 use vocab::limits::{PAGES_MAX, TOOL_LIST_BYTES_MAX, TOOLS_MAX};
 
 use super::pool::{Opening, Upstream};
-use super::{Exchange, ExchangeError, Link, OpenError, Outgoing, SendError};
+use super::{Exchange, ExchangeError, Link, Message, MessageKind, OpenError, Outgoing, SendError};
 
 /// The part of the start timeout that a server may think about `server/discover` before it is sent
 /// `initialize` too.
 const DISCOVER_SHARE: u32 = 3;
+/// How long a legacy server that may change its tools is given after the handshake: some add those
+/// that depend on the client's capabilities only then.
+const SETTLING: Duration = Duration::from_millis(300);
 /// Errors that only a modern server gives.
 const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32_099..=-32_020;
 
@@ -48,6 +54,15 @@ impl Probed {
     /// Its era.
     pub const fn era(&self) -> Era {
         self.version.era()
+    }
+
+    /// Whether its tools may change after a handshake that is just over.
+    fn is_settling(&self) -> bool {
+        let capabilities = serde_json::from_slice::<Value>(&self.capabilities);
+        let changes = capabilities
+            .ok()
+            .and_then(|it| it.pointer("/tools/listChanged")?.as_bool());
+        self.era() == Era::Legacy && changes == Some(true)
     }
 }
 
@@ -161,15 +176,27 @@ impl Upstream {
     }
 
     /// The server's tools, all pages of them, as one JSON array of what it wrote. Asked on a link
-    /// of its own, or on the shared one.
+    /// of its own, as a client that can be asked for everything, or on the shared one.
     pub async fn list_tools(&self) -> Result<Vec<u8>, ListError> {
         if self.config().shared {
             let link = self.link("", Opening::Handshake).await?;
             let probed = self.probe().await?;
             return self.list_on(&link, &probed).await;
         }
-        let (link, probed) = self.ready().await?;
-        self.list_on(&link, &probed).await
+        let (link, probed) = self.introduced(askable()).await?;
+        // Before the handshake is over, so that no question is missed.
+        let questions = link.unsolicited();
+        self.begin(&link, &probed).await?;
+        let listing = async {
+            if probed.is_settling() {
+                sleep(SETTLING).await;
+            }
+            self.list_on(&link, &probed).await
+        };
+        tokio::select! {
+            list = listing => list,
+            never = refuse_all(&link, questions, probed.era()) => match never {},
+        }
     }
 
     async fn list_on(&self, link: &Link, probed: &Probed) -> Result<Vec<u8>, ListError> {
@@ -194,6 +221,7 @@ impl Upstream {
                 method: METHOD,
                 params,
                 version: Some(probed.version),
+                capabilities: askable(),
             };
             let result = own.ask(link, after).await?;
             let page: Page<'_> = serde_json::from_slice(&result)
@@ -224,9 +252,17 @@ impl Upstream {
 
     /// Opens a link that is ready for requests in the server's era.
     pub(super) async fn ready(&self) -> Result<(Link, Arc<Probed>), OpenError> {
+        let (link, probed) = self.introduced(json!({})).await?;
+        self.begin(&link, &probed).await?;
+        Ok((link, probed))
+    }
+
+    /// Opens a link and makes the handshake but for its last word, as a client that has these
+    /// capabilities if the server is legacy.
+    async fn introduced(&self, capabilities: Value) -> Result<(Link, Arc<Probed>), OpenError> {
         let opened = match self.known() {
-            Some(probed) => self.reopen(probed).await,
-            None => self.discover().await,
+            Some(probed) => self.reopen(probed, capabilities).await,
+            None => self.discover(capabilities).await,
         };
         match &opened {
             Ok((_, probed)) => self.remember(Some(Arc::clone(probed))),
@@ -235,16 +271,36 @@ impl Upstream {
         opened
     }
 
-    async fn reopen(&self, known: Arc<Probed>) -> Result<(Link, Arc<Probed>), OpenError> {
+    /// Ends the handshake: a legacy server may ask us things from now on.
+    async fn begin(&self, link: &Link, probed: &Probed) -> Result<(), OpenError> {
+        const METHOD: &str = "notifications/initialized";
+        if probed.era() == Era::Modern {
+            return Ok(());
+        }
+        let body = json!({"jsonrpc": "2.0", "method": METHOD}).to_string();
+        let sent = link.notify(body.into(), Vec::new()).await;
+        sent.map_err(|source| {
+            self.forget();
+            let method = METHOD;
+            OpenError::Handshake(AskError::Send { method, source })
+        })
+    }
+
+    async fn reopen(
+        &self,
+        known: Arc<Probed>,
+        capabilities: Value,
+    ) -> Result<(Link, Arc<Probed>), OpenError> {
         let link = self.open()?;
         if known.era() == Era::Modern {
             return Ok((link, known));
         }
-        let probed = self.initialize(&link).await.map_err(OpenError::Handshake)?;
+        let probed = self.initialize(&link, capabilities).await;
+        let probed = probed.map_err(OpenError::Handshake)?;
         Ok((link, Arc::new(probed)))
     }
 
-    async fn discover(&self) -> Result<(Link, Arc<Probed>), OpenError> {
+    async fn discover(&self, capabilities: Value) -> Result<(Link, Arc<Probed>), OpenError> {
         let link = self.open()?;
         let name = self.name();
         let own = Own::new("server/discover", Some(ProtocolVersion::LATEST));
@@ -265,12 +321,13 @@ impl Upstream {
                 debug!(upstream.name = %name, "Upstream {name} does not know `server/discover`");
                 // Some servers end when they are spoken to before `initialize`.
                 let link = if link.is_alive() { link } else { self.open()? };
-                let probed = self.initialize(&link).await.map_err(OpenError::Handshake)?;
+                let probed = self.initialize(&link, capabilities).await;
+                let probed = probed.map_err(OpenError::Handshake)?;
                 return Ok((link, Arc::new(probed)));
             }
             // Slow, or silent. Both questions stay open, since the first must not be cancelled on
             // a server that may not know cancellation yet.
-            None => self.initialize(&link),
+            None => self.initialize(&link, capabilities),
         };
         let Ok(exchange) = &mut pending else {
             return Err(OpenError::Closed);
@@ -291,14 +348,14 @@ impl Upstream {
         Ok((link, Arc::new(probed)))
     }
 
-    /// Opens the conversation as a legacy client that can do nothing.
-    async fn initialize(&self, link: &Link) -> Result<Probed, AskError> {
+    /// Opens the conversation as a legacy client that can do this.
+    async fn initialize(&self, link: &Link, capabilities: Value) -> Result<Probed, AskError> {
         const METHOD: &str = "initialize";
         let after = self.config().start_timeout;
         let mut own = Own::new(METHOD, None);
         let version = ProtocolVersion::LATEST_LEGACY.as_str();
         own.params.insert("protocolVersion".into(), version.into());
-        own.params.insert("capabilities".into(), json!({}));
+        own.params.insert("capabilities".into(), capabilities);
         own.params.insert("clientInfo".into(), client_info());
         let result = own.ask(link, after).await?;
         let said: Said<'_> =
@@ -316,13 +373,6 @@ impl Upstream {
                 offered: vec![offered],
             });
         };
-        let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
-        link.notify(body.into(), Vec::new())
-            .await
-            .map_err(|source| AskError::Send {
-                method: METHOD,
-                source,
-            })?;
         Ok(said.probed(version, &result))
     }
 }
@@ -333,9 +383,11 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// A request of ours.
 struct Own {
     method: &'static str,
-    params: serde_json::Map<String, serde_json::Value>,
+    params: serde_json::Map<String, Value>,
     /// The version that is spoken, where one is.
     version: Option<ProtocolVersion>,
+    /// What we can do, which a modern server is told with each request.
+    capabilities: Value,
 }
 
 impl Own {
@@ -344,6 +396,7 @@ impl Own {
             method,
             params: serde_json::Map::new(),
             version,
+            capabilities: json!({}),
         }
     }
 
@@ -352,7 +405,7 @@ impl Own {
         if let Some(version) = self.version.filter(|it| it.era() == Era::Modern) {
             let meta = json!({
                 "io.modelcontextprotocol/protocolVersion": version.as_str(),
-                "io.modelcontextprotocol/clientCapabilities": {},
+                "io.modelcontextprotocol/clientCapabilities": self.capabilities,
                 "io.modelcontextprotocol/clientInfo": client_info(),
             });
             self.params.insert("_meta".into(), meta);
@@ -387,8 +440,15 @@ impl Own {
                 .send(link, after)
                 .await
                 .map_err(|source| AskError::Send { method, source })?;
-            let response = exchange.response().await;
-            let response = response.map_err(|source| AskError::Exchange { method, source })?;
+            let response = loop {
+                let message = exchange.next().await.unwrap_or(Err(ExchangeError::Ended));
+                let message = message.map_err(|source| AskError::Exchange { method, source })?;
+                match message.kind {
+                    MessageKind::Response => break message,
+                    MessageKind::Request => link.refuse(message).await,
+                    MessageKind::Notification | MessageKind::Empty => {}
+                }
+            };
             match Answer::read(&response.json) {
                 Answer::Result(result) => Ok(result),
                 Answer::Error { code, .. } => Err(AskError::Refused { method, code }),
@@ -421,7 +481,7 @@ impl Answer {
         #[derive(Deserialize)]
         struct Fault {
             code: i64,
-            data: Option<serde_json::Value>,
+            data: Option<Value>,
         }
         match serde_json::from_slice(json) {
             Ok(Response {
@@ -532,6 +592,37 @@ impl Said<'_> {
     }
 }
 
-fn client_info() -> serde_json::Value {
+/// Refuses whatever a server asks on a link that nobody is behind, for as long as that is needed.
+async fn refuse_all(link: &Link, mut questions: Receiver<Message>, era: Era) -> Infallible {
+    loop {
+        match questions.recv().await {
+            Ok(message) => link.refuse(message).await,
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => break,
+        }
+    }
+    // Over HTTP nothing comes by itself.
+    if era == Era::Legacy
+        && let Ok(mut stream) = link.open_stream(None).await
+    {
+        while let Some(Ok(message)) = stream.next().await {
+            link.refuse(message).await;
+        }
+    }
+    std::future::pending().await
+}
+
+/// The capabilities of the client that asks for the record. Servers may keep tools from clients that
+/// cannot be asked what the tools need; what decisions rest on is to have every tool that some
+/// client's own list has.
+fn askable() -> Value {
+    json!({
+        "roots": {},
+        "sampling": {"context": {}, "tools": {}},
+        "elicitation": {"form": {}, "url": {}},
+    })
+}
+
+fn client_info() -> Value {
     json!({"name": "tipstaff", "version": env!("CARGO_PKG_VERSION")})
 }

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use bytes::Bytes;
-use mcp::ProtocolVersion;
+use mcp::{Era, ProtocolVersion};
 use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -388,6 +388,20 @@ impl Link {
         match &self.wire {
             Wire::Stdio(pipe) => pipe.write(body, self.state.call_timeout).await,
             Wire::Http(http) => http.notify(body, headers).await,
+        }
+    }
+
+    /// Answers a request of the server that nobody can be asked; anything else is left alone.
+    pub async fn refuse(&self, message: Message) {
+        if message.kind != MessageKind::Request {
+            return;
+        }
+        if let Ok(mcp::Frame::Request(request)) = mcp::Frame::parse(message.json) {
+            let text = "no client can be asked now";
+            let code = mcp::error::code::INTERNAL;
+            let body = mcp::error::failure(Some(&request.id()), Era::Legacy, code, text, None);
+            // A server that is gone waits no more.
+            let _gone = self.notify(body, Vec::new()).await;
         }
     }
 

@@ -7,7 +7,7 @@ use axum::extract::{Request, State as Shared};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
 
@@ -19,6 +19,8 @@ struct Server {
     sessions: AtomicUsize,
     /// The session that is known, if any.
     known: Mutex<Option<String>>,
+    /// Told when a question of the server's is refused.
+    refused: Notify,
     seen: mpsc::UnboundedSender<Seen>,
 }
 
@@ -44,6 +46,7 @@ async fn start(is_modern: bool, is_sloppy: bool) -> Fixture {
         is_sloppy,
         sessions: AtomicUsize::new(0),
         known: Mutex::default(),
+        refused: Notify::new(),
         seen: to,
     });
     let app = Router::new()
@@ -154,6 +157,7 @@ async fn serve(Shared(server): Shared<Arc<Server>>, request: Request) -> Respons
         ("GET", _) => {
             let events_told = vec![
                 "id: 7\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n".into(),
+                "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"roots/list\"}\n\n".into(),
                 "data: {\"jsonrpc\":\"2.0\",\"id\":\"old\",\"result\":{}}\n\n".into(),
             ];
             events(events_told)
@@ -178,6 +182,9 @@ async fn serve(Shared(server): Shared<Arc<Server>>, request: Request) -> Respons
             )
         }
         (_, "tools/list") => {
+            if !server.is_modern {
+                server.refused.notified().await;
+            }
             let result = json!({"tools": [{"name": "a"}]});
             json_answer(
                 200,
@@ -185,6 +192,11 @@ async fn serve(Shared(server): Shared<Arc<Server>>, request: Request) -> Respons
             )
         }
         (_, "tools/call") => called(&server, &body).await,
+        ("POST", "") => {
+            assert_eq!((&body["id"], body["error"].is_object()), (&json!(1), true));
+            server.refused.notify_one();
+            Response::builder().status(202).body(Body::empty()).unwrap()
+        }
         _ => Response::builder().status(202).body(Body::empty()).unwrap(),
     }
 }
@@ -278,6 +290,7 @@ async fn the_era_is_found() {
                 Some("s-0")
             );
         }
+        // The legacy one does so only when it knows that it cannot have the client's roots.
         let tools = fixture.upstream.list_tools().await.unwrap();
         assert_eq!(tools, br#"[{"name":"a"}]"#);
     }
@@ -485,7 +498,12 @@ async fn the_stream_beside_the_calls_is_read_to_its_end() {
     while let Some(message) = stream.next().await {
         kinds.push(message.unwrap().kind);
     }
-    assert_eq!(kinds, [MessageKind::Notification, MessageKind::Response]);
+    let expected = [
+        MessageKind::Notification,
+        MessageKind::Request,
+        MessageKind::Response,
+    ];
+    assert_eq!(kinds, expected);
     let seen = fixture.sees("GET").await;
     assert_eq!(seen.header("last-event-id"), Some("6"));
     assert_eq!(seen.header("mcp-session-id"), Some("s-0"));

@@ -10,6 +10,7 @@ TOOLS = [{"name": "a", "inputSchema": {"type": "object"}, "odd": 123456789012345
          {"name": "b", "inputSchema": {"type": "object"}}]
 initialized = False
 asked = None
+askable, waiting, refused = {}, None, False
 
 
 def say(message):
@@ -66,6 +67,8 @@ def call(id, params):
     elif name == "ask":
         asked = id
         say({"jsonrpc": "2.0", "id": 1, "method": "elicitation/create", "params": {}})
+    elif name == "askable":
+        result(id, askable)
     elif name == "environment":
         result(id, dict(os.environ))
     elif name == "pid":
@@ -94,8 +97,9 @@ for line in sys.stdin:
             say({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}})
             continue
         initialized = True
-        result(id, {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
-                    "serverInfo": INFO})
+        askable = params["capabilities"]
+        result(id, {"protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": {"listChanged": ERA == "curious"}}, "serverInfo": INFO})
     elif ERA in MODERN and method == "server/discover":
         assert params["_meta"]["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
         result(id, {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
@@ -114,6 +118,13 @@ for line in sys.stdin:
         say({"jsonrpc": "2.0", "id": id, "error": {"code": -32600, "message": "first initialize"}})
     elif ERA == "silent" and not initialized:
         pass
+    elif ERA == "curious" and method == "notifications/initialized":
+        say({"jsonrpc": "2.0", "id": 1, "method": "roots/list"})
+    elif ERA == "curious" and (method == "tools/list" or "error" in message):
+        # It has a tool for each thing that it may ask, once it was told that it has no roots.
+        waiting, refused = id if method else waiting, refused or "error" in message
+        if refused and waiting is not None:
+            result(waiting, {"tools": [{"name": name} for name in sorted(askable)]})
     elif method == "tools/list":
         if ERA == "endless":
             result(id, {"tools": [], "nextCursor": "more"})

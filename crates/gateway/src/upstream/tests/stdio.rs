@@ -65,6 +65,16 @@ async fn all_pages_of_tools_are_listed_as_they_were_written() {
 }
 
 #[tokio::test]
+async fn the_list_for_the_record_is_that_of_a_client_that_can_be_asked() {
+    let (upstream, link) = ready(fixture("curious")).await;
+    assert_eq!(given(&link, "1", "askable", json!({})).await, json!({}));
+    let tools = upstream.list_tools().await.unwrap();
+    let expected = r#"[{"name": "elicitation"}, {"name": "roots"}, {"name": "sampling"}]"#;
+    let parse = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap();
+    assert_eq!(parse(&tools), parse(expected.as_bytes()));
+}
+
+#[tokio::test]
 async fn a_list_has_limits() {
     async fn check(era: &str, expected: &str) {
         let error = Upstream::new(fixture(era)).list_tools().await.unwrap_err();
