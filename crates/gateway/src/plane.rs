@@ -23,6 +23,7 @@ use crate::hosts::Hosts;
 use crate::limits::{Bounds, Limiter};
 use crate::metrics::Metrics;
 use crate::open::OpenIntents;
+use crate::pass::Strange;
 use crate::record::{Barrier, BarrierBody, Basis};
 use crate::refusals::Refusals;
 use crate::route::Hubs;
@@ -123,9 +124,17 @@ pub struct Served {
     pub(crate) hubs: Hubs,
     /// One listing at a time.
     pub(crate) listing: tokio::sync::Mutex<()>,
+    /// A listing waits for its turn, and will see what has changed until then.
+    listing_waits: AtomicBool,
+    pub(crate) strange: Strange,
 }
 
 impl Served {
+    /// Whether a listing has to be asked for: none is waiting for its turn.
+    pub(crate) fn queue_listing(&self) -> bool {
+        !self.listing_waits.swap(true, Ordering::AcqRel)
+    }
+
     /// Notes that an instance may have a link.
     pub(crate) fn note_owner(&self, instance: &InstanceId) {
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -377,6 +386,8 @@ impl Plane {
                 options_blob,
                 observe_until: config.observe_until,
                 listing: tokio::sync::Mutex::default(),
+                listing_waits: AtomicBool::new(false),
+                strange: Strange::default(),
             };
             upstreams.insert(name, Arc::new(served));
         }
@@ -658,6 +669,7 @@ impl Plane {
     /// Asks an upstream for its tools, one asker at a time.
     pub async fn refresh_tools(&self, served: &Arc<Served>) -> Result<(), String> {
         let _one = served.listing.lock().await;
+        served.listing_waits.store(false, Ordering::Release);
         let list = served
             .upstream
             .list_tools()

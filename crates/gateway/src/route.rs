@@ -573,6 +573,9 @@ fn notify(
 
 /// Reads an upstream's tools again, soon.
 pub(crate) fn refresh(plane: &Arc<Plane>, served: &Arc<Served>) {
+    if !served.queue_listing() {
+        return;
+    }
     let (plane, served) = (Arc::clone(plane), Arc::clone(served));
     plane.tasks.clone().spawn(async move {
         if let Err(error) = plane.refresh_tools(&served).await {

@@ -109,6 +109,8 @@ pub(crate) struct Slice {
     /// Forbids that cover it and cannot be evaluated.
     pub(crate) broken: Vec<Arc<Policy>>,
     pub(crate) permits: usize,
+    /// Whether some policy looks at the time.
+    reads_now: bool,
     /// Permits for this target and other callers.
     elsewhere: Vec<Nearest>,
 }
@@ -118,6 +120,15 @@ pub(crate) struct Asked {
     pub(crate) slice: Arc<Slice>,
     pub(crate) request: Request,
     pub(crate) caller: Arc<(InstanceFacts, Entities)>,
+}
+
+/// How much of a call is shown to Cedar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// What the policies read.
+    Read,
+    /// All of it, for people to see.
+    All,
 }
 
 /// How far a call gets.
@@ -242,14 +253,14 @@ impl Engine {
 
     /// Decides one call.
     pub fn decide(&self, facts: &Facts) -> Decision {
-        match self.reach(facts) {
+        match self.reach(facts, Shown::Read) {
             Reached::Refused(denial) => Decision::Denial(denial),
             Reached::Policy(asked) => self.ask(facts, &asked),
         }
     }
 
     /// Takes a call through everything that comes before policy.
-    pub(crate) fn reach(&self, facts: &Facts) -> Reached {
+    pub(crate) fn reach(&self, facts: &Facts, shown: Shown) -> Reached {
         let refused = |stage, refusal: Refusal| {
             Reached::Refused(Denial {
                 stage,
@@ -331,8 +342,11 @@ impl Engine {
         if !slice.broken.is_empty() {
             return Reached::Refused(unavailable(&slice));
         }
+        // Making a datetime costs Cedar as much as the rest of a decision.
+        let now = (slice.reads_now || shown == Shown::All).then_some(facts.now);
+        let proven = facts.instance.proven;
         let (Some(context), Some(caller)) = (
-            context(facts, expressed.pairs, canonical, &expressed.untyped),
+            context(expressed.pairs, canonical, &expressed.untyped, proven, now),
             self.caller(index, target, &facts.instance),
         ) else {
             return plain(
@@ -463,6 +477,7 @@ impl Engine {
             policies: BTreeMap::new(),
             broken: Vec::new(),
             permits: 0,
+            reads_now: false,
             elsewhere: Vec::new(),
         };
         for (at, policy) in self.policies.iter().enumerate() {
@@ -494,6 +509,7 @@ impl Engine {
                     }
                     slice.policies.insert(policy.id.clone(), Arc::clone(policy));
                     slice.permits += usize::from(permit);
+                    slice.reads_now |= policy.reads.now;
                 }
             }
         }
@@ -812,15 +828,16 @@ fn check_arguments(
 }
 
 fn context(
-    facts: &Facts,
     args: Vec<(String, RestrictedExpression)>,
     canonical: Vec<(String, RestrictedExpression)>,
     untyped: &[Vec<String>],
+    proven: bool,
+    now: Option<Time>,
 ) -> Option<Context> {
     let untyped = untyped
         .iter()
         .map(|path| RestrictedExpression::new_string(path.join(".")));
-    Context::from_pairs([
+    let pairs = [
         (
             "args".to_owned(),
             RestrictedExpression::new_record(args).ok()?,
@@ -831,15 +848,15 @@ fn context(
         ),
         (
             "proven".to_owned(),
-            RestrictedExpression::new_bool(facts.instance.proven),
+            RestrictedExpression::new_bool(proven),
         ),
         ("untyped".to_owned(), RestrictedExpression::new_set(untyped)),
-        (
-            "now".to_owned(),
-            RestrictedExpression::new_datetime(datetime(facts.now)),
-        ),
-    ])
-    .ok()
+    ];
+    let now = now.map(|now| {
+        let now = RestrictedExpression::new_datetime(datetime(now));
+        ("now".to_owned(), now)
+    });
+    Context::from_pairs(pairs.into_iter().chain(now)).ok()
 }
 
 /// Cedar's form of a moment, which has milliseconds.

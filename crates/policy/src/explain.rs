@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::decision::{Effect, Nearest, Verdict};
-use crate::engine::{Asked, Engine, Reached};
+use crate::engine::{Asked, Engine, Reached, Shown};
 use crate::facts::Facts;
 use crate::set::Policy;
 
@@ -71,7 +71,7 @@ impl Engine {
             crate::Decision::Permit(permit) => (permit.warnings().to_vec(), Vec::new()),
             crate::Decision::Denial(denial) => (Vec::new(), denial.nearest().to_vec()),
         };
-        let (request, policies) = match self.reach(facts) {
+        let (request, policies) = match self.reach(facts, Shown::All) {
             Reached::Policy(asked) => (Some(request(&asked)), self.outcomes(&asked)),
             Reached::Refused(denial) => {
                 let broken = self.broken_among(&denial.policies);

@@ -420,6 +420,8 @@ pub(crate) struct Reads {
     pub(crate) args: BTreeMap<Vec<String>, bool>,
     /// Dotted names below `context.canonical`.
     pub(crate) canonical: BTreeSet<String>,
+    /// Whether the time matters: `context.now`, or `context` as a whole.
+    pub(crate) now: bool,
 }
 
 impl Reads {
@@ -455,7 +457,11 @@ impl Reads {
                 .split_first()
                 .map(|(first, rest)| (first.as_str(), rest))
             {
-                None => self.note(&[], used),
+                None => {
+                    self.note(&[], used);
+                    self.now = true;
+                }
+                Some(("now", _)) => self.now = true,
                 Some(("args", rest)) => self.note(rest, used),
                 Some(("canonical", [name, ..])) => {
                     self.canonical.insert(name.clone());
