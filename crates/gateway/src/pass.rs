@@ -1,13 +1,16 @@
 //! What needs no permit: negotiation, listings, ping. Answers are filtered to what the caller
 //! could be permitted, put on record, and then given.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::StatusCode;
 use mcp::frame::ReplyEdit;
 use mcp::method::List;
 use mcp::{Era, Frame, Json, Method, ProtocolVersion, Raw, Response};
 use policy::InstanceFacts;
+use vocab::{Digest, ToolName};
 
 use crate::answer::{Answer, Event, Out};
 use crate::call::{self, Call};
@@ -233,7 +236,7 @@ fn visible(
     let upstream = &call.served.name;
     if let List::Tools = list {
         let known = snapshot.tools.get(upstream);
-        let mut strange = known.is_none();
+        let mut strange = BTreeSet::new();
         // Where policy only observes, what it would deny can be called, and so it is shown.
         let observing = call.served.observing(plane.clock.now());
         let keep = response
@@ -243,11 +246,15 @@ fn visible(
                 let Some(name) = name.and_then(|name| name.parse().ok()) else {
                     return false;
                 };
-                strange |= known.is_some_and(|(_, tools)| !tools.contains(&name));
-                observing || snapshot.engine.visible(facts, upstream, &name)
+                let keep = observing || snapshot.engine.visible(facts, upstream, &name);
+                if known.is_none_or(|(_, tools)| !tools.contains(&name)) {
+                    strange.insert(name);
+                }
+                keep
             })
             .collect();
-        if strange {
+        let now = plane.clock.elapsed();
+        if !strange.is_empty() && call.served.strange.is_worth_asking(&strange, now) {
             refresh(plane, &call.served);
         }
         return keep;
@@ -263,9 +270,56 @@ fn visible(
     response.listed(list).map(|_| may).collect()
 }
 
+/// Tools that a caller's list had and the known list had not, and when the upstream was last asked
+/// because of them.
+#[derive(Debug, Default)]
+pub(crate) struct Strange(Mutex<Option<(Digest, Duration)>>);
+
+/// Least time between two times that an upstream is asked because of strange tools.
+const STRANGE_EVERY: Duration = Duration::from_mins(1);
+
+impl Strange {
+    /// Whether the upstream is to be asked because of these. Not twice in a row for the same ones,
+    /// which it does not show to us, and not often, since it may have others each time.
+    fn is_worth_asking(&self, names: &BTreeSet<ToolName>, now: Duration) -> bool {
+        let names: Vec<&str> = names.iter().map(ToolName::as_str).collect();
+        let digest = Digest::of(names.join("\n").as_bytes());
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|(it, at)| it == digest || now.saturating_sub(at) < STRANGE_EVERY) {
+            return false;
+        }
+        *last = Some((digest, now));
+        true
+    }
+}
+
 /// An answer that says why there is none.
 pub(crate) fn trouble(call: &Call, text: &str) -> Answer {
     let id = call.request.id();
     let code = mcp::error::code::INTERNAL;
     Answer::ok(mcp::error::failure(Some(&id), call.era, code, text, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_not_asked_for_ever_about_what_it_does_not_show() {
+        let strange = Strange::default();
+        let check = |seconds, names: &[&str], expected| {
+            let names = names.iter().map(|name| name.parse().unwrap()).collect();
+            let now = Duration::from_secs(seconds);
+            let asked = strange.is_worth_asking(&names, now);
+            assert_eq!(asked, expected, "{names:?} at {seconds}");
+        };
+        check(0, &["a"], true);
+        check(1, &["a"], false);
+        check(59, &["b"], false);
+        check(60, &["a"], false);
+        check(60, &["a", "b"], true);
+        check(61, &["a"], false);
+        check(120, &["b", "a"], false);
+        check(120, &["a"], true);
+    }
 }
