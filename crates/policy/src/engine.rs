@@ -846,10 +846,7 @@ fn context(
             "canonical".to_owned(),
             RestrictedExpression::new_record(canonical).ok()?,
         ),
-        (
-            "proven".to_owned(),
-            RestrictedExpression::new_bool(proven),
-        ),
+        ("proven".to_owned(), RestrictedExpression::new_bool(proven)),
         ("untyped".to_owned(), RestrictedExpression::new_set(untyped)),
     ];
     let now = now.map(|now| {
