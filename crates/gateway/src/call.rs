@@ -28,7 +28,7 @@ use crate::record::{
     Came, DecisionBody, DecisionSeal, Effect, Intent, Outcome, OutcomeBody, Permit, SealedRef, seal,
 };
 use crate::route::Route;
-use crate::session::{Asked as AskedOfClient, Session};
+use crate::session::{Asked as AskedOfClient, Loose, Session};
 use crate::upstream::{Cause, Exchange, ExchangeError, Message, MessageKind, SendError};
 
 /// One request that needs a permit.
@@ -541,6 +541,7 @@ async fn send(
         match message {
             Some(Ok(message)) => match message.kind {
                 MessageKind::Response => {
+                    let cleared = (cleared, call.request.method());
                     return Some(answer(plane, call, cleared, &route, &back, &message).await);
                 }
                 MessageKind::Empty => {
@@ -700,7 +701,7 @@ async fn fail(
 async fn answer(
     plane: &Arc<Plane>,
     call: &Call,
-    cleared: Recorded<Permit>,
+    (cleared, method): (Recorded<Permit>, &Method),
     route: &Route,
     back: &crate::route::Back,
     message: &Message,
@@ -730,12 +731,12 @@ async fn answer(
     let mut edits = vec![ReplyEdit::StripOwn];
     // The others answer with an empty result, which clients may insist on.
     if matches!(
-        call.request.method(),
+        method,
         Method::ToolsCall | Method::ResourcesRead | Method::PromptsGet | Method::Complete
     ) {
         edits.push(ReplyEdit::Meta(meta::DECISION, Some(decided.borrowed())));
     }
-    let delivered = match route.response(&response, back, &edits, call.request.method()) {
+    let delivered = match route.response(&response, back, &edits, method) {
         Ok(delivered) => delivered,
         Err(error) => {
             let failure = Failure::unknown("not-carried", error.to_string());
@@ -791,6 +792,7 @@ async fn http_error(
             kind: MessageKind::Response,
             http_status: Some(status),
         };
+        let cleared = (cleared, call.request.method());
         return answer(plane, call, cleared, route, back, &message).await;
     }
     let name = &call.served.name;
@@ -1003,21 +1005,14 @@ pub(crate) async fn client_answered(
 pub(crate) async fn late_answer(
     plane: &Arc<Plane>,
     call: &Call,
-    cleared: Recorded<Permit>,
+    Loose { permit, method }: Loose,
     route: &Route,
     message: &Message,
     response: &mcp::Response,
 ) -> Answer {
     let id = response.id().map_or(Raw::NULL, Raw::into_owned);
-    answer(
-        plane,
-        call,
-        cleared,
-        route,
-        &crate::route::Back::as_sent(id),
-        message,
-    )
-    .await
+    let back = crate::route::Back::as_sent(id);
+    answer(plane, call, (permit, &method), route, &back, message).await
 }
 
 /// Settles calls that will never be answered.

@@ -590,8 +590,8 @@ async fn follow(
                 let open = response
                     .id_text()
                     .and_then(|id| call.session.as_ref()?.take_loose(id));
-                let Some(cleared) = open else { continue };
-                let late = call::late_answer(plane, call, cleared, route, &message, &response);
+                let Some(loose) = open else { continue };
+                let late = call::late_answer(plane, call, loose, route, &message, &response);
                 late.await.event
             }
         };

@@ -19,7 +19,7 @@ use crate::answer::{ClientGone, Event, Out, Side};
 use crate::call::{self, Call};
 use crate::plane::{Plane, Served, Tools};
 use crate::record::Permit;
-use crate::session::Session;
+use crate::session::{Loose, Session};
 use crate::upstream::{
     Cause, Link, Message, MessageKind, OpenError, Opening, Outgoing, SendError, Transport,
 };
@@ -302,7 +302,9 @@ impl Route {
     pub(crate) fn keep(&self, call: &Call, cleared: Recorded<Permit>) {
         if let Some(session) = &self.session {
             let mut loose = session.loose.lock().unwrap_or_else(PoisonError::into_inner);
-            loose.insert(call.request.id_text().to_owned(), cleared);
+            let method = call.request.method().clone();
+            let permit = cleared;
+            loose.insert(call.request.id_text().to_owned(), Loose { permit, method });
         }
     }
 
