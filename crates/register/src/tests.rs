@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ledger::{Actor, ActorKind, Blobs as _};
 use serde_json::json;
-use vocab::id::InstanceId;
+use vocab::id::{InstanceId, SponsorId};
 use vocab::time::{Clock as _, Time};
 
 use crate::command::{Command, CommandError, Done, NewAgent, NewKey, Settings};

@@ -14,6 +14,7 @@ type Step = (u8, u8, u8);
 /// What was done, kept by other means than the register's.
 #[derive(Default)]
 struct Model {
+    /// By handle: an id is free again once who it named was erased.
     suspended_sponsors: HashSet<String>,
     suspended_agents: HashSet<String>,
     retired_agents: HashSet<String>,
@@ -81,13 +82,19 @@ impl Model {
     }
 
     /// Notes what a command that was done means.
-    fn done(&mut self, command: &Command, done: &Done) {
+    fn done(&mut self, node: &Node, command: &Command, done: &Done) {
+        let handle = |id: &SponsorId| {
+            node.control.view(|state| {
+                let sponsor = state.sponsor_by_id(id);
+                sponsor.map(|sponsor| sponsor.handle.to_string()).unwrap()
+            })
+        };
         match command {
             Command::SuspendSponsor { id } => {
-                self.suspended_sponsors.insert(id.to_string());
+                self.suspended_sponsors.insert(handle(id));
             }
             Command::ResumeSponsor { id } => {
-                self.suspended_sponsors.remove(id.as_str());
+                self.suspended_sponsors.remove(&handle(id));
             }
             Command::SuspendAgent { id } => {
                 self.suspended_agents.insert(id.to_string());
@@ -117,15 +124,8 @@ impl Model {
 
     fn check(&self, node: &Node) {
         for (id, agent, sponsor) in &self.instances {
-            let erased = self.erased.contains(sponsor);
-            let suspended = node.control.view(|state| {
-                let sponsor = state.sponsor(&sponsor.parse().unwrap()).unwrap();
-                sponsor
-                    .id()
-                    .is_none_or(|id| self.suspended_sponsors.contains(id.as_str()))
-            });
-            let stopped = erased
-                || suspended
+            let stopped = self.erased.contains(sponsor)
+                || self.suspended_sponsors.contains(sponsor)
                 || self.suspended_agents.contains(agent)
                 || self.retired_agents.contains(agent)
                 || self.ended.contains(id);
@@ -173,7 +173,7 @@ async fn run(steps: Vec<Step>) {
                     Err(error) => panic!("{command:?}: {error:?}"),
                 }
                 if let Ok(done) = &answer {
-                    model.done(&command, done);
+                    model.done(&node, &command, done);
                 }
             }
         }
