@@ -75,6 +75,8 @@ pub struct Setup {
     pub top: String,
     /// What `[limits]` says.
     pub limits: String,
+    /// What stands after everything else: upstreams that are not scripted ones.
+    pub tail: String,
     /// Whether to wait until tools are known and policies in force.
     pub ready: bool,
 }
@@ -96,6 +98,7 @@ impl Setup {
             let url = upstream.url();
             writeln!(text, "[upstream.{name}]\nurl = \"{url}\"\n{more}").unwrap();
         }
+        text.push_str(&self.tail);
         text
     }
 }
@@ -134,6 +137,7 @@ impl Plane {
             policies: POLICIES.to_owned(),
             top: String::new(),
             limits: String::new(),
+            tail: String::new(),
             ready: true,
         };
         change(&mut setup);

@@ -446,3 +446,47 @@ async fn an_answer_in_a_stream_is_an_answer() {
         plane.end().await;
     }
 }
+
+#[tokio::test]
+async fn a_stream_that_broke_off_is_answered_on_another() {
+    let (plane, token) = plane(Speaks::Legacy).await;
+    plane
+        .files()
+        .script("anything", Script::Events("id: ev-1\ndata:\n\n"));
+    let session = token.legacy().await;
+    let begun = session.ask_call("anything", ANY).send().await;
+    assert_eq!(
+        (begun.status.as_u16(), begun.messages().len()),
+        (200, 0),
+        "{}",
+        begun.text()
+    );
+    assert!(begun.text().contains("id: ev-1"), "{}", begun.text());
+    let decision = plane.calls().last(ledger::Kind::Decision).index;
+    assert!(
+        plane.calls().outcome(decision).is_none(),
+        "it may still be answered"
+    );
+    let mut stream = session.stream().await;
+    until("the stream is open", async || plane.files().streams() == 1).await;
+    plane
+        .files()
+        .push(json!({"jsonrpc": "2.0", "id": 7, "result": {"content": []}}));
+    let late = stream.next().await.unwrap();
+    assert_eq!(
+        late["result"]["_meta"]["dev.tipstaff/decision"]["record"]["index"],
+        decision
+    );
+    let outcome = plane.calls().outcome(decision).expect("an outcome");
+    assert_eq!(outcome.result, Came::Completed);
+    // One that nobody comes back for is closed with its session.
+    session.ask_call("anything", ANY).send().await;
+    let decision = plane.calls().last(ledger::Kind::Decision).index;
+    assert_eq!(session.delete().await.status, 204);
+    let outcome = plane.calls().outcome(decision).expect("an outcome");
+    assert_eq!(
+        (outcome.result, outcome.cause.as_deref()),
+        (Came::Unknown, Some("session-closed"))
+    );
+    plane.end().await;
+}

@@ -1145,6 +1145,27 @@ async fn administration_is_for_administrators() {
         let answer = plane.ask("GET", path).send().await;
         assert_eq!(answer.status, 404, "{}", answer.text());
     }
+    // A key that the program would rather not hold, or cannot use.
+    let x = "A".repeat(43);
+    for jwk in [
+        json!({"kty": "OKP", "crv": "Ed25519", "x": x, "d": x}),
+        json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}),
+        json!({"kty": "OKP", "crv": "X25519", "x": x}),
+        json!({"kty": "oct", "k": x}),
+        json!({"kty": "RSA", "n": x, "e": "AQAB"}),
+        json!({}),
+        json!("x"),
+    ] {
+        let agent = json!({"id": "new", "sponsor": "maya", "purposes": ["a"], "key": {"jwk": jwk}});
+        let answer = plane.admin("POST", "/v1/agents", Some(agent)).await;
+        assert_eq!(answer.status, 400, "{jwk}: {}", answer.text());
+        assert!(!answer.text().contains(&x), "{}", answer.text());
+    }
+    let long = json!({"id": "x".repeat(300_000)});
+    assert_eq!(
+        plane.admin("POST", "/v1/sponsors", Some(long)).await.status,
+        400
+    );
     for (path, body, status) in [
         ("/v1/agents/nobody/suspend", None, 404),
         ("/v1/agents/triage/promote", None, 404),

@@ -23,6 +23,8 @@ mod routes;
 #[cfg(test)]
 mod standing;
 #[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod walk;
