@@ -6,13 +6,37 @@
 //! everything that any common server might fold has been folded, and a value that is not written
 //! in that form already is refused: what was decided is then what is sent.
 //!
-//! Two things are folded without being refused, because they cannot lead elsewhere: the slash at a
-//! path's end, and the missing path of `https://example.com`.
+//! Three things are folded without being refused, because they cannot lead elsewhere: the slash at
+//! a path's end, the missing path of `https://example.com`, and letters beyond ASCII in a URL,
+//! which policy sees as escapes.
+//!
+//! In a path, `%` before two hexadecimal digits is an escape, and undone: `a%20b` is `a b`, and
+//! refused as written, also where a file has that very name. `100%.txt` is an ordinary name. In a
+//! URL, escapes of letters, digits, `-._~`, `/` and `\` are undone, others stay, and the fragment is
+//! left out.
+//!
+//! These are refused too, for no form of theirs is safe with every server:
+//!
+//! * escapes that are not UTF-8 (`%c0%ae`), and in a URL a `%` that begins none;
+//! * `..;` and names of nothing but dots and spaces;
+//! * characters that become dots or slashes when text is normalised (U+FF0E, U+FF0F, U+2024) or that
+//!   look like slashes (U+2215, U+2044); invisible and bidirectional ones;
+//! * in a path or `file:` URL, what Windows or a shell would read otherwise: names that end in a dot,
+//!   that begin or end with a space, or that are a device's (`nul`, `com1.txt`); `:`, which begins a
+//!   stream or ends a drive; `~` at the start;
+//! * a host that is internationalised, whose look says little.
+//!
+//! Letters, accents, spaces inside a name and `file..name` are fine. Letter case, and letters that
+//! are equal only when normalised, are not folded: do not rely on a `forbid` by name alone where the
+//! server's file system folds them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use unicode_normalization::UnicodeNormalization as _;
+use vocab::id::invisible;
+
 /// The version of these rules, for records: a decision is run again by the rules it was made by.
-pub const CANONICAL_VERSION: u32 = 1;
+pub const CANONICAL_VERSION: u32 = 2;
 
 /// Longest path or URL, in bytes. A `data:` URL may be longer.
 const BYTES_MAX: usize = 16 * 1024;
@@ -46,6 +70,7 @@ impl Canonical {
                         .split_once("://")
                         .is_some_and(|(_, host)| !host.contains('/'))
             })
+            || !given.is_ascii() && self.text == escape(given)
     }
 }
 
@@ -62,10 +87,7 @@ pub(crate) fn canonical(kind: Kind, given: &str) -> Result<Canonical, &'static s
         (Some((scheme, rest)), Kind::Path) if rest.starts_with("//") && scheme.len() > 1 => {
             url(&scheme, rest)
         }
-        (_, Kind::Path) => Ok(Canonical {
-            text: path(given)?,
-            doubt: None,
-        }),
+        (_, Kind::Path) => path(given),
         (None, Kind::Url) => relative(given),
     }
 }
@@ -87,8 +109,15 @@ fn scheme(given: &str) -> Option<(String, &str)> {
 }
 
 /// A path: escapes undone, backslashes turned, segments resolved.
-fn path(given: &str) -> Result<String, &'static str> {
-    let text = unescape(given, Escapes::Path)?.replace('\\', "/");
+fn path(given: &str) -> Result<Canonical, &'static str> {
+    let text = rooted(given, &unescape(given, Escapes::Path)?)?;
+    let doubt = doubt(&text).or_else(|| doubt_of_file(&text));
+    Ok(Canonical { text, doubt })
+}
+
+/// The path `text`, made of `given`, without its backslashes, `.` and `..`.
+fn rooted(given: &str, text: &str) -> Result<String, &'static str> {
+    let text = text.replace('\\', "/");
     let rooted = text.starts_with('/');
     let resolved = resolve(&text, rooted)?;
     Ok(match (rooted, resolved.is_empty()) {
@@ -117,14 +146,14 @@ fn resolve(text: &str, rooted: bool) -> Result<String, &'static str> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Escapes {
-    /// Other escapes stay as they are: `%` is an ordinary character in a file's name.
+    /// All are undone.
     Path,
-    /// Other escapes are written in upper case.
+    /// Those of letters, digits, `-._~`, `/` and `\`; others are written in upper case.
     Url,
 }
 
-/// Undoes the escapes of letters, digits, `-._~`, `/`, `\` and of `%` before two hex digits, again
-/// and again: what is left reads the same to a server that decodes once, twice or never.
+/// Undoes escapes, and the escape of `%` before two hex digits, again and again: what is left reads
+/// the same to a server that decodes once, twice or never.
 ///
 /// One pass: an escape that appears by undoing another one ends where that one was.
 fn unescape(given: &str, escapes: Escapes) -> Result<String, &'static str> {
@@ -149,19 +178,140 @@ fn unescape(given: &str, escapes: Escapes) -> Result<String, &'static str> {
             if decoded < 0x20 || decoded == 0x7f {
                 return Err("it holds an escaped control character");
             }
-            if decoded.is_ascii_alphanumeric() || b"-._~/\\".contains(&decoded) {
-                out.truncate(tail);
+            out.truncate(tail);
+            let plain = decoded.is_ascii_alphanumeric() || b"-._~/\\".contains(&decoded);
+            if plain || escapes == Escapes::Path {
                 out.push(decoded);
                 continue;
             }
-            if escapes == Escapes::Url {
-                out.truncate(tail);
-                out.extend([b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]);
-            }
+            out.extend([b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]);
             break;
         }
     }
-    String::from_utf8(out).map_err(|_| "it is not text")
+    String::from_utf8(out).map_err(|_| NOT_UTF8)
+}
+
+const NOT_UTF8: &str = "its escapes are not UTF-8";
+
+/// `text` with what is beyond ASCII in escapes.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c);
+            continue;
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            out.push('%');
+            out.extend([byte >> 4, byte & 15].map(digit));
+        }
+    }
+    out
+}
+
+const fn digit(nibble: u8) -> char {
+    (match nibble {
+        0..=9 => b'0' + nibble,
+        _ => b'A' + nibble - 10,
+    }) as char
+}
+
+/// How often a reader is thought to decode and normalise.
+const READINGS: usize = 4;
+/// What looks like a slash and does not become one when normalised.
+const SLASHES: [char; 6] = [
+    '\u{2044}', '\u{2215}', '\u{2216}', '\u{29f5}', '\u{29f8}', '\u{29f9}',
+];
+
+/// Why a resolved path may lead elsewhere with a server that decodes, normalises or cuts more than
+/// others do.
+fn doubt(path: &str) -> Option<&'static str> {
+    if path.is_ascii() && !path.contains('%') {
+        return doubt_of_segments(path, path);
+    }
+    let Ok(decoded) = unescape(path, Escapes::Path) else {
+        return Some(NOT_UTF8);
+    };
+    if decoded.contains(invisible) {
+        return Some("it holds an invisible character");
+    }
+    if decoded.contains(SLASHES) {
+        return Some("it holds a character that looks like a slash");
+    }
+    let mut read = decoded.clone();
+    for _ in 0..READINGS {
+        let normal: String = read.nfkc().collect();
+        match unescape(&normal, Escapes::Path) {
+            Ok(next) if next == read => break,
+            Ok(next) => read = next,
+            Err(_) => return Some("it holds characters that become an escape when normalised"),
+        }
+    }
+    doubt_of_segments(&decoded, &read)
+}
+
+/// The same, of a path as it is `written` and as it may be `read`.
+fn doubt_of_segments(written: &str, read: &str) -> Option<&'static str> {
+    const SEPARATORS: [char; 2] = ['/', '\\'];
+    if written.matches(SEPARATORS).count() != read.matches(SEPARATORS).count() {
+        return Some("it holds a character that becomes a slash when normalised");
+    }
+    let segments = written.split(SEPARATORS).zip(read.split(SEPARATORS));
+    for (written, read) in segments {
+        let name = read.split(';').next().unwrap_or_default();
+        let hollow = name.chars().all(|c| c == '.' || c.is_whitespace());
+        if hollow && !matches!(read, "" | ".") {
+            return Some("a name in it is nothing but dots or spaces");
+        }
+        let dots = |text: &str| (text.starts_with('.'), text.ends_with('.'));
+        if dots(written) != dots(read) {
+            return Some("it holds a character that becomes a dot when normalised");
+        }
+    }
+    None
+}
+
+/// Why a file's path may lead elsewhere where a shell, or Windows, reads it.
+fn doubt_of_file(path: &str) -> Option<&'static str> {
+    if path.starts_with('~') {
+        return Some("it begins with `~`, which may stand for a home folder");
+    }
+    if path.contains(':') {
+        return Some("it holds a colon, which may end a drive's name or begin a stream's");
+    }
+    path.split('/').find_map(|name| {
+        if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+            return Some("a name in it begins or ends with a space");
+        }
+        if name.ends_with('.') && name != "." {
+            return Some("a name in it ends with a dot");
+        }
+        is_device(name).then_some("a name in it is a device's on Windows")
+    })
+}
+
+/// Whether Windows takes a file of this name for a device, whatever comes after a dot.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    // No device's name is longer: those of three letters have a digit, which may be a superscript.
+    if stem.len() > 7 {
+        return false;
+    }
+    let stem: String = stem.nfkc().flat_map(char::to_lowercase).collect();
+    let numbered = |name: &str| {
+        let digit = stem.strip_prefix(name).map(str::as_bytes);
+        matches!(digit, Some([b'0'..=b'9']))
+    };
+    let named = ["con", "prn", "aux", "nul", "conin$", "conout$"].contains(&stem.as_str());
+    named || numbered("com") || numbered("lpt")
+}
+
+/// Whether each `%` begins an escape.
+fn escapes_are_whole(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| {
+        let digits = after.bytes().take(2);
+        digits.filter(u8::is_ascii_hexdigit).count() == 2
+    })
 }
 
 const fn hex(byte: u8) -> Option<u8> {
@@ -180,15 +330,25 @@ fn relative(given: &str) -> Result<Canonical, &'static str> {
     {
         return Err("it has a host but no scheme");
     }
-    let (before, tail) = split_tail(given);
-    let text = path(before)?;
+    let (before, query) = split_fragment(given);
+    let text = rooted(before, &unescape(before, Escapes::Url)?)?;
     if scheme(&text).is_some() {
         return Err("it reads as another scheme once resolved");
     }
-    Ok(Canonical {
-        text: format!("{text}{tail}"),
-        doubt: None,
-    })
+    Ok(sent(doubt(&text), format!("{text}{query}")))
+}
+
+/// A URL as it goes over the wire, where letters are escapes.
+fn sent(doubt: Option<&'static str>, text: String) -> Canonical {
+    let text = if text.is_ascii() { text } else { escape(&text) };
+    Canonical {
+        doubt: doubt.or_else(|| broken_escape(&text)),
+        text,
+    }
+}
+
+fn broken_escape(text: &str) -> Option<&'static str> {
+    (!escapes_are_whole(text)).then_some("it holds a `%` that begins no escape")
 }
 
 fn no_spaces(given: &str) -> Result<(), &'static str> {
@@ -201,6 +361,12 @@ fn no_spaces(given: &str) -> Result<(), &'static str> {
 /// What is before the first `?` or `#`, and the rest.
 fn split_tail(text: &str) -> (&str, &str) {
     text.split_at(text.find(['?', '#']).unwrap_or(text.len()))
+}
+
+/// The same without the fragment, which is not sent: policy must not be matched by it.
+fn split_fragment(text: &str) -> (&str, &str) {
+    let (before, tail) = split_tail(text);
+    (before, tail.split('#').next().unwrap_or_default())
 }
 
 /// Whether browsers and libraries read backslashes, hosts and ports of this scheme as the web does.
@@ -226,10 +392,11 @@ fn url(scheme: &str, rest: &str) -> Result<Canonical, &'static str> {
         });
     }
     no_spaces(rest)?;
-    let (before, tail) = split_tail(rest);
     if !is_special(scheme) {
+        let (before, tail) = split_tail(rest);
         return other_url(scheme, before, tail);
     }
+    let (before, query) = split_fragment(rest);
     let before = before.replace('\\', "/");
     let (authority, path_text) = if scheme == "file" {
         match before.strip_prefix("//") {
@@ -240,9 +407,10 @@ fn url(scheme: &str, rest: &str) -> Result<Canonical, &'static str> {
         let after = before.trim_start_matches('/');
         after.split_at(after.find('/').unwrap_or(after.len()))
     };
-    let (host, doubt) = host(authority, default_port(scheme))?;
+    let (host, of_host) = host(authority, default_port(scheme))?;
     let host = match (scheme, host.as_str()) {
         ("file", "localhost") => "",
+        (_, host) if host.starts_with(':') => return Err("it has no host"),
         ("file", host) => host,
         (_, "") => return Err("it has no host"),
         (_, host) => host,
@@ -255,10 +423,13 @@ fn url(scheme: &str, rest: &str) -> Result<Canonical, &'static str> {
     };
     let resolved = resolve(&text, true)?;
     let slash = if resolved.is_empty() { "" } else { slash };
-    Ok(Canonical {
-        text: format!("{scheme}://{host}/{resolved}{slash}{tail}"),
-        doubt,
-    })
+    let mut doubt = of_host.or_else(|| doubt(&resolved));
+    if scheme == "file" {
+        let path = unescape(&resolved, Escapes::Path)?;
+        doubt = doubt.or_else(|| doubt_of_file(&path));
+    }
+    let text = format!("{scheme}://{host}/{resolved}{slash}{query}");
+    Ok(sent(doubt, text))
 }
 
 /// A URL of a scheme that has no rules of its own here: what is after `//` up to a slash stays.
@@ -301,9 +472,11 @@ fn other_url(scheme: &str, before: &str, tail: &str) -> Result<Canonical, &'stat
     if host.contains(['/', '\\']) || matches!(host, "." | "..") {
         return Err("its host is not a host name");
     }
+    let before = format!("{authority}{path_text}");
+    let text = format!("{scheme}:{before}{tail}");
     Ok(Canonical {
-        text: format!("{scheme}:{authority}{path_text}{tail}"),
-        doubt: None,
+        doubt: doubt(&before).or_else(|| broken_escape(&text)),
+        text,
     })
 }
 
@@ -337,7 +510,11 @@ fn host(
             .strip_suffix(']')
             .and_then(|text| text.parse().ok())
             .ok_or("its host is not an IPv6 address")?;
-        return Ok((format!("[{address}]{port}"), None));
+        let host = match address.to_ipv4_mapped() {
+            Some(address) => address.to_string(),
+            None => format!("[{address}]"),
+        };
+        return Ok((format!("{host}{port}"), None));
     }
     let host = host.to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);

@@ -796,3 +796,72 @@ fn methods_that_nothing_permits_are_not_visible() {
     assert!(!seen("resources/read"));
     assert!(!seen("no/such"));
 }
+
+#[test]
+fn paths_in_lists_and_objects_are_in_canonical_form_too() {
+    let text = json!({"type": "string"});
+    let tools = json!([{"name": "copy", "inputSchema": {"type": "object", "properties": {
+        "paths": {"type": "array", "items": text},
+        "options": {"type": "object", "properties": {
+            "targetPath": text,
+            "urls": {"type": "array", "items": {"type": "string", "format": "uri"}},
+        }},
+        "edits": {"type": "array", "items": {"type": "object", "properties": {"path": text}}},
+    }}}]);
+    let policies = r#"
+        @id("files") permit (principal, action == Action::"files/copy", resource);
+        @id("list") forbid (principal, action == Action::"files/copy", resource)
+            when { context.canonical has paths && context.canonical.paths.contains("/private/a") };
+        @id("object") forbid (principal, action == Action::"files/copy", resource) when {
+            context.canonical has "options.targetPath" &&
+            context.canonical["options.targetPath"] like "/private/*" };
+        @id("unseen") forbid (principal, action == Action::"files/copy", resource)
+            when { context.untyped.contains("edits") };
+    "#;
+    let world = World::with_tools(policies, &tools);
+    assert_eq!(world.engine.diagnostics(), []);
+    let check = |args: Value, stage: &str, policies: &[&str]| {
+        let verdict = world.engine.decide(&facts("files/copy", &args)).verdict();
+        let found = verdict.stage.map_or("", Stage::as_str);
+        assert_eq!(found, stage, "{args}: {}", verdict.reason);
+        assert_eq!(verdict.policies, policies, "{args}: {}", verdict.reason);
+    };
+    check(json!({"paths": ["/public/a", "/b"]}), "", &["files"]);
+    check(json!({"paths": []}), "", &["files"]);
+    check(
+        json!({"paths": ["/public/a", "/private/a"]}),
+        "policy",
+        &["list"],
+    );
+    check(
+        json!({"paths": ["/public/a", "/public/../private/a"]}),
+        "canonical",
+        &[],
+    );
+    check(
+        json!({"options": {"targetPath": "/public/a"}}),
+        "",
+        &["files"],
+    );
+    check(
+        json!({"options": {"targetPath": "/private/a"}}),
+        "policy",
+        &["object"],
+    );
+    check(
+        json!({"options": {"targetPath": "/public/%2e%2e/a"}}),
+        "canonical",
+        &[],
+    );
+    check(
+        json!({"options": {"urls": ["https://a.example/", "HTTPS://b.example/"]}}),
+        "canonical",
+        &[],
+    );
+    // What has no type is not looked into; policy sees that it is there.
+    check(
+        json!({"edits": [{"path": "/public/../private/a"}]}),
+        "policy",
+        &["unseen"],
+    );
+}
