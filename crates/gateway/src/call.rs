@@ -13,7 +13,7 @@ use http::StatusCode;
 use ledger::{Actor, ActorKind, AppendError, Guard, RecordError, Recorded};
 use mcp::error::Verdict;
 use mcp::frame::{Param, ReplyEdit, meta};
-use mcp::{Era, Frame, Method, Raw, Request};
+use mcp::{Era, Frame, Method, Raw, Request, Response};
 use policy::{Facts, InstanceFacts, Target};
 use register::{Active, Agent, Instance, Sponsor, Why};
 use serde_json::value::RawValue;
@@ -23,12 +23,13 @@ use vocab::{Digest, InstanceId, RecordRef};
 use crate::answer::{Answer, Event, Out};
 use crate::ending::{Ended, Ending};
 use crate::limits::InFlight;
+use crate::outgoing::Passing;
 use crate::plane::{Life, Plane, Served};
 use crate::record::{
     Came, DecisionBody, DecisionSeal, Effect, Intent, Outcome, OutcomeBody, Permit, SealedRef, seal,
 };
 use crate::route::Route;
-use crate::session::{Asked as AskedOfClient, Loose, Session};
+use crate::session::{Asked as AskedOfClient, Session};
 use crate::upstream::{Cause, Exchange, ExchangeError, Message, MessageKind, SendError};
 
 /// One request that needs a permit.
@@ -36,7 +37,7 @@ use crate::upstream::{Cause, Exchange, ExchangeError, Message, MessageKind, Send
 pub(crate) struct Call {
     pub(crate) caller: Arc<Caller>,
     pub(crate) served: Arc<Served>,
-    pub(crate) request: Request,
+    pub(crate) request: Arc<Request>,
     pub(crate) era: Era,
     pub(crate) trace: Option<String>,
     pub(crate) session: Option<Arc<Session>>,
@@ -66,16 +67,13 @@ pub(crate) async fn walk(plane: &Arc<Plane>, call: &Arc<Call>, out: Out) {
 /// What policy decides on.
 #[derive(Debug)]
 pub(crate) struct Subject {
+    request: Arc<Request>,
     target: Option<Target>,
-    method: Method,
     args: Box<RawValue>,
-    /// SHA-256 of the id's text.
-    request: Digest,
 }
 
-fn subject(request: &Request) -> Subject {
-    let method = request.method().clone();
-    let (target, args) = match &method {
+fn subject(request: &Arc<Request>) -> Subject {
+    let (target, args) = match request.method() {
         Method::ToolsCall => {
             let name = request.name().and_then(|name| name.parse().ok());
             (
@@ -93,10 +91,9 @@ fn subject(request: &Request) -> Subject {
         }
     };
     Subject {
+        request: Arc::clone(request),
         target,
-        method,
         args: raw(args),
-        request: Digest::of(request.id_text().as_bytes()),
     }
 }
 
@@ -402,9 +399,9 @@ fn intent(
         proven: call.caller.proven(),
         token: call.caller.token_id().to_owned(),
         upstream: call.served.name.clone(),
-        method: subject.method.as_str().to_owned(),
+        method: subject.request.method().as_str().to_owned(),
         tool,
-        request: subject.request,
+        request: Digest::of(subject.request.id_text().as_bytes()),
         authority: agent
             .allow
             .as_ref()
@@ -426,6 +423,7 @@ fn intent(
     let (control, clock) = (Arc::clone(&plane.control), Arc::clone(&plane.clock));
     let active = who.standing.as_ref().ok().cloned();
     Ok(Intent {
+        request: Arc::clone(&subject.request),
         decision,
         body,
         actor: actor(&call.caller),
@@ -541,7 +539,6 @@ async fn send(
         match message {
             Some(Ok(message)) => match message.kind {
                 MessageKind::Response => {
-                    let cleared = (cleared, call.request.method());
                     return Some(answer(plane, call, cleared, &route, &back, &message).await);
                 }
                 MessageKind::Empty => {
@@ -701,7 +698,7 @@ async fn fail(
 async fn answer(
     plane: &Arc<Plane>,
     call: &Call,
-    (cleared, method): (Recorded<Permit>, &Method),
+    cleared: Recorded<Permit>,
     route: &Route,
     back: &crate::route::Back,
     message: &Message,
@@ -728,6 +725,7 @@ async fn answer(
     };
     let is_error = response.is_error() || response.is_tool_error();
     let decided = decision.raw();
+    let method = cleared.value().request().method();
     let mut edits = vec![ReplyEdit::StripOwn];
     // The others answer with an empty result, which clients may insist on.
     if matches!(
@@ -792,7 +790,6 @@ async fn http_error(
             kind: MessageKind::Response,
             http_status: Some(status),
         };
-        let cleared = (cleared, call.request.method());
         return answer(plane, call, cleared, route, back, &message).await;
     }
     let name = &call.served.name;
@@ -908,26 +905,17 @@ pub(crate) async fn ask_client<F, E>(
     let Ok(Frame::Request(request)) = Frame::parse(message.json.clone()) else {
         return;
     };
+    let request = Arc::new(request);
     let id = request.id_text().to_owned();
     let refuse = async |text: &str, verdict: Option<Raw<'_>>| {
         let code = mcp::error::code::DENIED;
-        let body = mcp::error::failure(
-            Some(&request.id()),
-            Era::Legacy,
-            code,
-            text,
-            verdict.as_ref(),
-        );
-        if let Err(error) = route.link.notify(body, Vec::new()).await {
+        let refusal = Passing::refusal(&request, code, text, verdict.as_ref());
+        if let Err(error) = route.link.pass(refusal).await {
             tracing::debug!(error = %error, "An upstream did not take the answer to its request");
         }
     };
     if *request.method() == Method::Ping {
-        let body = mcp::error::success(
-            &request.id(),
-            &Raw::of(&serde_json::json!({})).unwrap_or(Raw::NULL),
-        );
-        let _sent = route.link.notify(body, Vec::new()).await;
+        let _sent = route.link.pass(Passing::pong(&request)).await;
         return;
     }
     let Some(session) = &call.session else {
@@ -979,21 +967,25 @@ pub(crate) async fn client_answered(
     plane: &Arc<Plane>,
     caller: &Caller,
     asked: AskedOfClient,
-    body: Bytes,
-    is_error: bool,
+    response: &Response,
 ) -> Result<(), ()> {
-    let sent = asked.link.notify(body.clone(), Vec::new()).await;
+    let passing = Passing::answer(&asked.permit, response);
+    let delivered = passing.as_ref().map(Passing::bytes).cloned();
+    let sent = match passing {
+        Some(passing) => asked.link.pass(passing).await,
+        None => Err(SendError::NotSent(Cause::Unsupported)),
+    };
     let came = match &sent {
         Ok(()) => Came::Completed,
         Err(SendError::NotSent(_)) => Came::NotSent,
         Err(SendError::Unknown(_)) => Came::Unknown,
     };
-    let seen = Seen {
-        said: &body,
-        delivered: &body,
-        is_error,
-    };
-    let settled = settle(plane, (caller, None), asked.permit, came, None, Some(seen)).await;
+    let seen = delivered.as_ref().map(|delivered| Seen {
+        said: response.bytes(),
+        delivered,
+        is_error: response.is_error(),
+    });
+    let settled = settle(plane, (caller, None), asked.permit, came, None, seen).await;
     if settled.is_err() || sent.is_err() {
         Err(())
     } else {
@@ -1005,14 +997,14 @@ pub(crate) async fn client_answered(
 pub(crate) async fn late_answer(
     plane: &Arc<Plane>,
     call: &Call,
-    Loose { permit, method }: Loose,
+    cleared: Recorded<Permit>,
     route: &Route,
     message: &Message,
-    response: &mcp::Response,
+    response: &Response,
 ) -> Answer {
     let id = response.id().map_or(Raw::NULL, Raw::into_owned);
     let back = crate::route::Back::as_sent(id);
-    answer(plane, call, (permit, &method), route, &back, message).await
+    answer(plane, call, cleared, route, &back, message).await
 }
 
 /// Settles calls that will never be answered.

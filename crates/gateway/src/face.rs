@@ -288,7 +288,7 @@ impl From<'_> {
         Arc::new(Call {
             caller: Arc::clone(&self.caller),
             served: Arc::clone(self.served),
-            request,
+            request: Arc::new(request),
             era,
             trace: trace.as_deref().and_then(trace_id),
             session,
@@ -307,12 +307,10 @@ impl From<'_> {
         let call = self.call(request, era, session);
         let plane = Arc::clone(self.plane);
         let (out, back) = answer::channel();
-        let needs_permit = call.request.method().rule().needs_permit;
         self.plane.tasks.spawn(async move {
-            if needs_permit {
-                call::walk(&plane, &call, out).await;
-            } else {
-                pass::pass(&plane, &call, out).await;
+            match call.request.method().free() {
+                Some(_) => pass::pass(&plane, &call, out).await,
+                None => call::walk(&plane, &call, out).await,
             }
         });
         Ok(back.into_response().await)
@@ -345,7 +343,7 @@ impl From<'_> {
         session: &Arc<Session>,
     ) -> Result<HttpResponse, Turned> {
         let method = notification.method();
-        if matches!(method, Method::Other(_)) || !method.is_for_servers() {
+        if !method.is_client_notice() {
             return Ok(accepted());
         }
         let route = Route::between(
@@ -358,8 +356,8 @@ impl From<'_> {
         let Ok(route) = route.await else {
             return Ok(accepted());
         };
-        if let Some(body) = route.notice(notification, session)
-            && let Err(error) = route.link.notify(body, Vec::new()).await
+        if let Some(passing) = route.notice(notification, session)
+            && let Err(error) = route.link.pass(passing).await
         {
             tracing::debug!(error = %error, "A notification was not sent");
             route.failed(self.plane, &error);
@@ -377,10 +375,7 @@ impl From<'_> {
         let Some(asked) = asked else {
             return Err(self.turned(&ProtocolError::UnexpectedResponse, Era::Legacy, None));
         };
-        let body = response.splice(&[mcp::frame::ReplyEdit::StripOwn]);
-        let settled =
-            call::client_answered(self.plane, &self.caller, asked, body, response.is_error());
-        match settled.await {
+        match call::client_answered(self.plane, &self.caller, asked, response).await {
             Ok(()) => Ok(accepted()),
             Err(()) => Err(Turned::text(
                 StatusCode::BAD_GATEWAY,
@@ -590,8 +585,8 @@ async fn follow(
                 let open = response
                     .id_text()
                     .and_then(|id| call.session.as_ref()?.take_loose(id));
-                let Some(loose) = open else { continue };
-                let late = call::late_answer(plane, call, loose, route, &message, &response);
+                let Some(cleared) = open else { continue };
+                let late = call::late_answer(plane, call, cleared, route, &message, &response);
                 late.await.event
             }
         };

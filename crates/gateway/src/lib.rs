@@ -15,6 +15,7 @@ mod hosts;
 mod limits;
 mod metrics;
 mod open;
+mod outgoing;
 mod pass;
 mod plane;
 pub mod record;

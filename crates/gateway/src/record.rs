@@ -5,8 +5,11 @@
 //! `Recorded<Permit>`, the only thing that [`crate::call`] can send with, or a
 //! `Recorded<Refusal>`, which goes back to the agent.
 
+use std::sync::Arc;
+
 use ledger::seal::{self, GroupKey, Sealed};
 use ledger::{Actor, ActorKind, Draft, EntryError, Guard, Kind, Record, Ruling};
+use mcp::Request;
 use serde::{Deserialize, Serialize};
 use vocab::{AgentId, Digest, Handle, InstanceId, PurposePath, Rng, ToolName, UpstreamName};
 
@@ -134,6 +137,8 @@ pub(crate) fn seal(
 
 /// A decision, ready to be recorded.
 pub(crate) struct Intent {
+    /// The request that was decided on.
+    pub(crate) request: Arc<Request>,
     pub(crate) decision: policy::Decision,
     pub(crate) body: DecisionBody,
     pub(crate) actor: Actor,
@@ -147,14 +152,20 @@ pub(crate) struct Intent {
 /// A permit, before and after it is on record. Nothing but an [`Intent`] makes one.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    permit: policy::Permit,
+    policy: policy::Permit,
+    request: Arc<Request>,
     ticket: Ticket,
 }
 
 impl Permit {
     /// What policy said.
     pub(crate) const fn policy(&self) -> &policy::Permit {
-        &self.permit
+        &self.policy
+    }
+
+    /// The request that was permitted, and no other.
+    pub(crate) fn request(&self) -> &Request {
+        &self.request
     }
 
     /// The place among open intents, to be held until the outcome is on record.
@@ -186,8 +197,9 @@ impl Ruling for Intent {
 
     fn ruling(self) -> Result<Permit, Refusal> {
         match self.decision {
-            policy::Decision::Permit(permit) => Ok(Permit {
-                permit,
+            policy::Decision::Permit(policy) => Ok(Permit {
+                policy,
+                request: self.request,
                 ticket: self.ticket.permitted(),
             }),
             policy::Decision::Denial(_) => Err(Refusal),

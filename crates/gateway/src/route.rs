@@ -11,17 +11,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 use http::StatusCode;
 use ledger::Recorded;
-use mcp::frame::{Edit, ReplyEdit, meta};
+use mcp::frame::{Edit, Param, ReplyEdit, meta};
 use mcp::{Era, Frame, Method, Notification, ProtocolVersion, Raw, Request, Response};
 use tokens::Caller;
 
 use crate::answer::{ClientGone, Event, Out, Side};
 use crate::call::{self, Call};
+use crate::outgoing::{Envelope, Outgoing, Passing};
 use crate::plane::{Plane, Served, Tools};
 use crate::record::Permit;
-use crate::session::{Loose, Session};
+use crate::session::Session;
 use crate::upstream::{
-    Cause, Link, Message, MessageKind, OpenError, Opening, Outgoing, SendError, Transport,
+    Cause, Link, Message, MessageKind, OpenError, Opening, SendError, Transport,
 };
 
 /// Why no way to the upstream was found.
@@ -49,6 +50,8 @@ pub(crate) struct Route {
     stdio: bool,
     hub: Option<Arc<Hub>>,
     session: Option<Arc<Session>>,
+    /// Whether the link serves other instances too.
+    is_shared: bool,
     /// The upstream's tools, where we have to write the headers that mirror their arguments.
     tools: Option<Arc<Tools>>,
 }
@@ -126,6 +129,7 @@ impl Route {
             stdio,
             hub,
             session: session.cloned(),
+            is_shared: upstream.config().shared,
             tools: tools.flatten().map(|(_, tools)| tools),
         })
     }
@@ -138,22 +142,23 @@ impl Route {
         call: &Call,
     ) -> Result<(Outgoing, Back), RouteError> {
         debug_assert!(cleared.receipt().log == vocab::LogName::Calls);
-        self.outgoing(&call.request, &call.mirrored)
+        let (envelope, back) = self.envelope(cleared.value().request(), &call.mirrored)?;
+        Ok((Outgoing::permitted(cleared, envelope), back))
     }
 
     /// The request to send for a method that needs no permit; none for one that does.
     pub(crate) fn free(&self, call: &Call) -> Result<Option<(Outgoing, Back)>, RouteError> {
-        if call.request.method().rule().needs_permit {
-            return Ok(None);
-        }
-        self.outgoing(&call.request, &call.mirrored).map(Some)
+        let (envelope, back) = self.envelope(&call.request, &call.mirrored)?;
+        let outgoing = Outgoing::free(&call.request, envelope);
+        Ok(outgoing.map(|outgoing| (outgoing, back)))
     }
 
-    fn outgoing(
+    /// What of a request's envelope the upstream sees otherwise.
+    fn envelope<'a>(
         &self,
-        request: &Request,
+        request: &'a Request,
         mirrored: &[(http::HeaderName, http::HeaderValue)],
-    ) -> Result<(Outgoing, Back), RouteError> {
+    ) -> Result<(Envelope<'a>, Back), RouteError> {
         let ours = self
             .stdio
             .then(|| NEXT_ID.fetch_add(1, Ordering::Relaxed).to_string());
@@ -165,15 +170,14 @@ impl Route {
             .and_then(|id| id.parse().ok())
             .map(Raw::integer);
         if let Some(id) = &our_id {
-            edits.push(Edit::Id(id.borrowed()));
+            edits.push(Edit::Id(id.clone()));
             if progress.is_some() {
-                edits.push(Edit::Meta(meta::PROGRESS_TOKEN, Some(id.borrowed())));
+                edits.push(Edit::Meta(meta::PROGRESS_TOKEN, Some(id.clone())));
             }
         }
         if self.down != self.up {
             edits.extend(mcp::translate::request(request, self.down, self.version)?);
         }
-        let body = request.splice(&edits);
         let headers = if self.stdio {
             Vec::new()
         } else {
@@ -190,8 +194,8 @@ impl Route {
             progress,
         };
         Ok((
-            Outgoing {
-                body,
+            Envelope {
+                edits,
                 id,
                 progress_token: sent_progress,
                 headers,
@@ -302,9 +306,7 @@ impl Route {
     pub(crate) fn keep(&self, call: &Call, cleared: Recorded<Permit>) {
         if let Some(session) = &self.session {
             let mut loose = session.loose.lock().unwrap_or_else(PoisonError::into_inner);
-            let method = call.request.method().clone();
-            let permit = cleared;
-            loose.insert(call.request.id_text().to_owned(), Loose { permit, method });
+            loose.insert(call.request.id_text().to_owned(), cleared);
         }
     }
 
@@ -328,6 +330,7 @@ impl Route {
             stdio,
             hub: None,
             session: None,
+            is_shared: false,
             tools: None,
         }
     }
@@ -345,16 +348,30 @@ impl Route {
     }
 
     /// The notification to pass on, if it is carried.
-    pub(crate) fn notice(&self, notification: &Notification, session: &Session) -> Option<Bytes> {
+    pub(crate) fn notice(
+        &self,
+        notification: &Notification,
+        session: &Arc<Session>,
+    ) -> Option<Passing> {
         if self.down != self.up {
             return None;
         }
-        // On a child that serves several sessions the handshake was made once.
-        let handshake = *notification.method() == Method::Initialized;
-        if handshake && self.stdio && !session.opened_link {
-            return None;
+        let mut edits = vec![Edit::StripOwn];
+        match (notification.method(), &self.hub) {
+            // On a link that serves several sessions the handshake was made once.
+            (Method::Initialized, _) if !session.opened_link => return None,
+            // The upstream knows the request by our id, and the client may take back only its own.
+            (Method::Cancelled, Some(hub)) => {
+                let id = notification.param("requestId")?;
+                let ours = hub.sent_as(session, id.text())?.parse().ok()?;
+                let ours = Raw::integer(ours);
+                edits.push(Edit::Param(Param::RequestId, Some(ours)));
+            }
+            // What others on the link are doing is nothing to this client.
+            _ if self.is_shared => return None,
+            _ => {}
         }
-        Some(notification.splice(&[Edit::StripOwn]))
+        Passing::notice(notification, &edits)
     }
 
     /// Registers a stream that the client opened for what belongs to no request.
@@ -443,6 +460,16 @@ impl Hub {
             .cloned()
     }
 
+    /// The id under which the upstream knows a request of that session that is under way.
+    fn sent_as(&self, session: &Arc<Session>, id: &str) -> Option<String> {
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let its_own = |sink: &&Sink| {
+            let of = sink.call.session.as_ref();
+            of.is_some_and(|of| Arc::ptr_eq(of, session)) && sink.call.request.id_text() == id
+        };
+        sinks.iter().find(its_own)?.back.ours.clone()
+    }
+
     fn all(&self) -> Vec<Sink> {
         self.sinks
             .lock()
@@ -526,6 +553,7 @@ async fn ask(plane: Arc<Plane>, link: Arc<Link>, hearer: Option<Sink>, message: 
         stdio: true,
         hub: None,
         session: sink.call.session.clone(),
+        is_shared: false,
         tools: None,
     };
     let side = sink.side.clone();

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ledger::Recorded;
-use mcp::Method;
 use vocab::limits::SESSIONS_PER_INSTANCE_MAX;
 use vocab::rng::RngError;
 use vocab::{InstanceId, Rng, UpstreamName};
@@ -31,7 +30,7 @@ pub(crate) struct Session {
     pub(crate) asked: Mutex<HashMap<String, Asked>>,
     /// Calls whose stream ended before their response, by their id's text: the client may come
     /// back for the rest.
-    pub(crate) loose: Mutex<HashMap<String, Loose>>,
+    pub(crate) loose: Mutex<HashMap<String, Recorded<Permit>>>,
     last_used: Mutex<Duration>,
 }
 
@@ -40,13 +39,6 @@ pub(crate) struct Session {
 pub(crate) struct Asked {
     pub(crate) permit: Recorded<Permit>,
     pub(crate) link: Arc<Link>,
-}
-
-/// A call whose response is still to come.
-#[derive(Debug)]
-pub(crate) struct Loose {
-    pub(crate) permit: Recorded<Permit>,
-    pub(crate) method: Method,
 }
 
 impl Session {
@@ -59,7 +51,7 @@ impl Session {
     }
 
     /// Takes out the call with this id whose response is still to come.
-    pub(crate) fn take_loose(&self, id: &str) -> Option<Loose> {
+    pub(crate) fn take_loose(&self, id: &str) -> Option<Recorded<Permit>> {
         self.loose
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -72,7 +64,7 @@ impl Session {
         let mut open: Vec<_> = asked.drain().map(|(_, asked)| asked.permit).collect();
         drop(asked);
         let mut loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
-        open.extend(loose.drain().map(|(_, loose)| loose.permit));
+        open.extend(loose.drain().map(|(_, permit)| permit));
         open
     }
 

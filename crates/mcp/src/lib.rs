@@ -20,4 +20,4 @@ pub use error::ProtocolError;
 pub use frame::{Edit, Frame, FrameError, Notification, Param, ReplyEdit, Request, Response, meta};
 pub use headers::Opening;
 pub use json::{Json, JsonError, Raw, Value};
-pub use method::{Era, List, Method, ProtocolVersion};
+pub use method::{Era, Free, List, Method, ProtocolVersion};

@@ -1,5 +1,6 @@
 //! Every method of every revision from 2024-11-05 to 2026-07-28, in one table: who sends it, which
-//! revisions have it, whether it needs a permit, and which parameter names what it is about.
+//! revisions have it, and which parameter names what it is about. Beside it, the closed list of
+//! requests that need no permit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -111,8 +112,6 @@ pub struct Rule {
     pub is_notification: bool,
     /// Who sends it.
     pub sender: Sender,
-    /// Whether each message needs a permit on record before it is passed on.
-    pub needs_permit: bool,
     /// The first revision that has it as a message of its own.
     pub since: ProtocolVersion,
     /// The last.
@@ -124,14 +123,12 @@ pub struct Rule {
 const fn rule(
     is_notification: bool,
     sender: Sender,
-    needs_permit: bool,
     (since, until): (ProtocolVersion, ProtocolVersion),
     name_param: Option<&'static str>,
 ) -> Rule {
     Rule {
         is_notification,
         sender,
-        needs_permit,
         since,
         until,
         name_param,
@@ -139,7 +136,7 @@ const fn rule(
 }
 
 macro_rules! methods {
-    ($($variant:ident $name:literal = $kind:ident $sender:ident $permit:ident $range:ident $param:expr;)*) => {
+    ($($variant:ident $name:literal = $kind:ident $sender:ident $range:ident $param:expr;)*) => {
         /// A method or notification.
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum Method {
@@ -160,11 +157,11 @@ macro_rules! methods {
                 }
             }
 
-            /// What holds for it. What no revision names needs a permit.
+            /// What holds for it.
             pub const fn rule(&self) -> Rule {
                 match self {
-                    $(Self::$variant => rule($kind, Sender::$sender, $permit, $range, $param),)*
-                    Self::Other(_) => rule(REQUEST, Sender::Both, PERMIT, EVER, None),
+                    $(Self::$variant => rule($kind, Sender::$sender, $range, $param),)*
+                    Self::Other(_) => rule(REQUEST, Sender::Both, EVER, None),
                 }
             }
         }
@@ -184,8 +181,6 @@ use ProtocolVersion::{V2024_11_05, V2025_06_18, V2025_11_25, V2026_07_28};
 
 const REQUEST: bool = false;
 const NOTIFICATION: bool = true;
-const PERMIT: bool = true;
-const FREE: bool = false;
 const EVER: (ProtocolVersion, ProtocolVersion) = (V2024_11_05, V2026_07_28);
 const LEGACY: (ProtocolVersion, ProtocolVersion) = (V2024_11_05, V2025_11_25);
 const FROM_2025_06: (ProtocolVersion, ProtocolVersion) = (V2025_06_18, V2025_11_25);
@@ -197,46 +192,100 @@ const URI: Option<&str> = Some("uri");
 const TASK: Option<&str> = Some("taskId");
 
 methods! {
-    Initialize "initialize" = REQUEST Client FREE LEGACY None;
-    Discover "server/discover" = REQUEST Client FREE MODERN None;
-    Ping "ping" = REQUEST Both FREE LEGACY None;
-    ToolsList "tools/list" = REQUEST Client FREE EVER None;
-    ToolsCall "tools/call" = REQUEST Client PERMIT EVER NAME;
-    ResourcesList "resources/list" = REQUEST Client FREE EVER None;
-    ResourceTemplatesList "resources/templates/list" = REQUEST Client FREE EVER None;
-    ResourcesRead "resources/read" = REQUEST Client PERMIT EVER URI;
-    ResourcesSubscribe "resources/subscribe" = REQUEST Client PERMIT LEGACY URI;
-    ResourcesUnsubscribe "resources/unsubscribe" = REQUEST Client PERMIT LEGACY URI;
-    PromptsList "prompts/list" = REQUEST Client FREE EVER None;
-    PromptsGet "prompts/get" = REQUEST Client PERMIT EVER NAME;
-    Complete "completion/complete" = REQUEST Client PERMIT EVER None;
-    SetLevel "logging/setLevel" = REQUEST Client PERMIT LEGACY None;
-    Listen "subscriptions/listen" = REQUEST Client PERMIT MODERN None;
-    // Tasks cannot be filtered by what the caller may do, so listing them is not free.
-    TasksList "tasks/list" = REQUEST Both PERMIT ONLY_2025_11 None;
-    TasksGet "tasks/get" = REQUEST Both PERMIT FROM_2025_11 TASK;
-    TasksResult "tasks/result" = REQUEST Both PERMIT ONLY_2025_11 TASK;
-    TasksUpdate "tasks/update" = REQUEST Client PERMIT MODERN TASK;
-    TasksCancel "tasks/cancel" = REQUEST Both PERMIT FROM_2025_11 TASK;
-    CreateMessage "sampling/createMessage" = REQUEST Server PERMIT LEGACY None;
-    Elicit "elicitation/create" = REQUEST Server PERMIT FROM_2025_06 None;
-    RootsList "roots/list" = REQUEST Server PERMIT LEGACY None;
-    Initialized "notifications/initialized" = NOTIFICATION Client FREE LEGACY None;
-    Cancelled "notifications/cancelled" = NOTIFICATION Both FREE EVER None;
-    Progress "notifications/progress" = NOTIFICATION Both FREE EVER None;
-    LogMessage "notifications/message" = NOTIFICATION Server FREE EVER None;
-    ToolsChanged "notifications/tools/list_changed" = NOTIFICATION Server FREE EVER None;
-    ResourcesChanged "notifications/resources/list_changed" = NOTIFICATION Server FREE EVER None;
-    ResourceUpdated "notifications/resources/updated" = NOTIFICATION Server FREE EVER None;
-    PromptsChanged "notifications/prompts/list_changed" = NOTIFICATION Server FREE EVER None;
-    RootsChanged "notifications/roots/list_changed" = NOTIFICATION Client FREE LEGACY None;
-    ElicitationComplete "notifications/elicitation/complete" = NOTIFICATION Server FREE ONLY_2025_11 None;
-    TaskStatus "notifications/tasks/status" = NOTIFICATION Both FREE ONLY_2025_11 None;
-    TaskChanged "notifications/tasks" = NOTIFICATION Server FREE MODERN None;
-    Acknowledged "notifications/subscriptions/acknowledged" = NOTIFICATION Server FREE MODERN None;
+    Initialize "initialize" = REQUEST Client LEGACY None;
+    Discover "server/discover" = REQUEST Client MODERN None;
+    Ping "ping" = REQUEST Both LEGACY None;
+    ToolsList "tools/list" = REQUEST Client EVER None;
+    ToolsCall "tools/call" = REQUEST Client EVER NAME;
+    ResourcesList "resources/list" = REQUEST Client EVER None;
+    ResourceTemplatesList "resources/templates/list" = REQUEST Client EVER None;
+    ResourcesRead "resources/read" = REQUEST Client EVER URI;
+    ResourcesSubscribe "resources/subscribe" = REQUEST Client LEGACY URI;
+    ResourcesUnsubscribe "resources/unsubscribe" = REQUEST Client LEGACY URI;
+    PromptsList "prompts/list" = REQUEST Client EVER None;
+    PromptsGet "prompts/get" = REQUEST Client EVER NAME;
+    Complete "completion/complete" = REQUEST Client EVER None;
+    SetLevel "logging/setLevel" = REQUEST Client LEGACY None;
+    Listen "subscriptions/listen" = REQUEST Client MODERN None;
+    TasksList "tasks/list" = REQUEST Both ONLY_2025_11 None;
+    TasksGet "tasks/get" = REQUEST Both FROM_2025_11 TASK;
+    TasksResult "tasks/result" = REQUEST Both ONLY_2025_11 TASK;
+    TasksUpdate "tasks/update" = REQUEST Client MODERN TASK;
+    TasksCancel "tasks/cancel" = REQUEST Both FROM_2025_11 TASK;
+    CreateMessage "sampling/createMessage" = REQUEST Server LEGACY None;
+    Elicit "elicitation/create" = REQUEST Server FROM_2025_06 None;
+    RootsList "roots/list" = REQUEST Server LEGACY None;
+    Initialized "notifications/initialized" = NOTIFICATION Client LEGACY None;
+    Cancelled "notifications/cancelled" = NOTIFICATION Both EVER None;
+    Progress "notifications/progress" = NOTIFICATION Both EVER None;
+    LogMessage "notifications/message" = NOTIFICATION Server EVER None;
+    ToolsChanged "notifications/tools/list_changed" = NOTIFICATION Server EVER None;
+    ResourcesChanged "notifications/resources/list_changed" = NOTIFICATION Server EVER None;
+    ResourceUpdated "notifications/resources/updated" = NOTIFICATION Server EVER None;
+    PromptsChanged "notifications/prompts/list_changed" = NOTIFICATION Server EVER None;
+    RootsChanged "notifications/roots/list_changed" = NOTIFICATION Client LEGACY None;
+    ElicitationComplete "notifications/elicitation/complete" = NOTIFICATION Server ONLY_2025_11 None;
+    TaskStatus "notifications/tasks/status" = NOTIFICATION Both ONLY_2025_11 None;
+    TaskChanged "notifications/tasks" = NOTIFICATION Server MODERN None;
+    Acknowledged "notifications/subscriptions/acknowledged" = NOTIFICATION Server MODERN None;
+}
+
+/// A request that needs no permit: it changes nothing, and its answer can be filtered to what the
+/// caller could be permitted. The list is closed; tasks are not on it, since theirs cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Free {
+    /// `initialize`
+    Initialize,
+    /// `server/discover`
+    Discover,
+    /// `ping`
+    Ping,
+    /// `tools/list`
+    ToolsList,
+    /// `resources/list`
+    ResourcesList,
+    /// `resources/templates/list`
+    ResourceTemplatesList,
+    /// `prompts/list`
+    PromptsList,
+}
+
+impl Free {
+    /// As it is written on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Discover => "server/discover",
+            Self::Ping => "ping",
+            Self::ToolsList => "tools/list",
+            Self::ResourcesList => "resources/list",
+            Self::ResourceTemplatesList => "resources/templates/list",
+            Self::PromptsList => "prompts/list",
+        }
+    }
 }
 
 impl Method {
+    /// The request that needs no permit, if it is one.
+    pub const fn free(&self) -> Option<Free> {
+        match self {
+            Self::Initialize => Some(Free::Initialize),
+            Self::Discover => Some(Free::Discover),
+            Self::Ping => Some(Free::Ping),
+            Self::ToolsList => Some(Free::ToolsList),
+            Self::ResourcesList => Some(Free::ResourcesList),
+            Self::ResourceTemplatesList => Some(Free::ResourceTemplatesList),
+            Self::PromptsList => Some(Free::PromptsList),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a notification that a client may send and some revision names. What such a
+    /// message says, it says of the client itself or of a request of its own.
+    pub const fn is_client_notice(&self) -> bool {
+        self.rule().is_notification && self.is_for_servers()
+    }
+
     /// Whether that revision has it as a message. What no revision names may be in any.
     pub fn is_in(&self, version: ProtocolVersion) -> bool {
         let rule = self.rule();
@@ -340,16 +389,15 @@ mod tests {
         );
     }
 
-    /// A new free method is a decision: it shows here.
+    /// A method that needs no permit is a decision: it shows here.
     #[test]
-    fn all_but_these_requests_need_a_permit() {
-        let free: Vec<_> = Method::KNOWN
-            .iter()
-            .filter(|method| !method.rule().needs_permit && !method.rule().is_notification)
-            .map(Method::as_str)
-            .collect();
+    fn these_messages_and_no_others_go_without_a_permit() {
+        let named = |is: fn(&Method) -> bool| {
+            let methods = Method::KNOWN.iter().filter(|method| is(method));
+            methods.map(Method::as_str).collect::<Vec<_>>()
+        };
         assert_eq!(
-            free,
+            named(|method| method.free().is_some()),
             [
                 "initialize",
                 "server/discover",
@@ -360,7 +408,24 @@ mod tests {
                 "prompts/list",
             ]
         );
-        assert!(Method::from("x/y").rule().needs_permit);
+        assert_eq!(
+            named(Method::is_client_notice),
+            [
+                "notifications/initialized",
+                "notifications/cancelled",
+                "notifications/progress",
+                "notifications/roots/list_changed",
+                "notifications/tasks/status",
+            ]
+        );
+        for method in Method::KNOWN {
+            if let Some(free) = method.free() {
+                assert_eq!(free.as_str(), method.as_str());
+            }
+        }
+        for strange in ["x/y", "notifications/x"].map(Method::from) {
+            assert!(strange.free().is_none() && !strange.is_client_notice());
+        }
     }
 
     #[test]

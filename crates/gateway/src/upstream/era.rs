@@ -6,13 +6,12 @@
 //! What was found is kept until a link fails to open.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
-use mcp::{Era, ProtocolVersion};
+use mcp::{Era, Free, ProtocolVersion};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -23,7 +22,9 @@ use tracing::debug;
 use vocab::limits::{PAGES_MAX, TOOL_LIST_BYTES_MAX, TOOLS_MAX};
 
 use super::pool::{Opening, Upstream};
-use super::{Exchange, ExchangeError, Link, Message, MessageKind, OpenError, Outgoing, SendError};
+use super::{
+    Exchange, ExchangeError, Link, Message, MessageKind, OpenError, Outgoing, Passing, SendError,
+};
 
 /// The part of the start timeout that a server may think about `server/discover` before it is sent
 /// `initialize` too.
@@ -207,7 +208,7 @@ impl Upstream {
             #[serde(rename = "nextCursor")]
             next: Option<String>,
         }
-        const METHOD: &str = "tools/list";
+        const METHOD: Free = Free::ToolsList;
         let after = self.config().call_timeout;
         let mut list = Vec::from(*b"[");
         let mut count = 0_usize;
@@ -224,8 +225,10 @@ impl Upstream {
                 capabilities: askable(),
             };
             let result = own.ask(link, after).await?;
-            let page: Page<'_> = serde_json::from_slice(&result)
-                .map_err(|_| AskError::Malformed { method: METHOD })?;
+            let page: Page<'_> =
+                serde_json::from_slice(&result).map_err(|_| AskError::Malformed {
+                    method: METHOD.as_str(),
+                })?;
             for tool in page.tools {
                 if count > 0 {
                     list.push(b',');
@@ -277,8 +280,7 @@ impl Upstream {
         if probed.era() == Era::Modern {
             return Ok(());
         }
-        let body = json!({"jsonrpc": "2.0", "method": METHOD}).to_string();
-        let sent = link.notify(body.into(), Vec::new()).await;
+        let sent = link.pass(Passing::initialized()).await;
         sent.map_err(|source| {
             self.forget();
             let method = METHOD;
@@ -303,7 +305,7 @@ impl Upstream {
     async fn discover(&self, capabilities: Value) -> Result<(Link, Arc<Probed>), OpenError> {
         let link = self.open()?;
         let name = self.name();
-        let own = Own::new("server/discover", Some(ProtocolVersion::LATEST));
+        let own = Own::new(Free::Discover, Some(ProtocolVersion::LATEST));
         let start_timeout = self.config().start_timeout;
         let mut pending = own.send(&link, start_timeout).await;
         let first = match &mut pending {
@@ -350,9 +352,9 @@ impl Upstream {
 
     /// Opens the conversation as a legacy client that can do this.
     async fn initialize(&self, link: &Link, capabilities: Value) -> Result<Probed, AskError> {
-        const METHOD: &str = "initialize";
+        const METHOD: &str = Free::Initialize.as_str();
         let after = self.config().start_timeout;
-        let mut own = Own::new(METHOD, None);
+        let mut own = Own::new(Free::Initialize, None);
         let version = ProtocolVersion::LATEST_LEGACY.as_str();
         own.params.insert("protocolVersion".into(), version.into());
         own.params.insert("capabilities".into(), capabilities);
@@ -377,12 +379,9 @@ impl Upstream {
     }
 }
 
-/// Numbers our requests: several may be under way on a shared link.
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
 /// A request of ours.
 struct Own {
-    method: &'static str,
+    method: Free,
     params: serde_json::Map<String, Value>,
     /// The version that is spoken, where one is.
     version: Option<ProtocolVersion>,
@@ -391,7 +390,7 @@ struct Own {
 }
 
 impl Own {
-    fn new(method: &'static str, version: Option<ProtocolVersion>) -> Self {
+    fn new(method: Free, version: Option<ProtocolVersion>) -> Self {
         Self {
             method,
             params: serde_json::Map::new(),
@@ -416,25 +415,15 @@ impl Own {
                 )
             };
             headers.push(header("mcp-protocol-version", version.as_str()));
-            headers.push(header("mcp-method", self.method));
+            headers.push(header("mcp-method", self.method.as_str()));
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let id = format!("tipstaff:{number}");
-        let body = json!({
-            "jsonrpc": "2.0", "id": id, "method": self.method, "params": self.params,
-        });
-        let outgoing = Outgoing {
-            body: body.to_string().into(),
-            id: format!("\"{id}\""),
-            progress_token: None,
-            headers,
-        };
+        let outgoing = Outgoing::own(self.method, &self.params, headers);
         link.request_within(outgoing, after).await
     }
 
     /// The result, as it was written.
     async fn ask(self, link: &Link, after: Duration) -> Result<Bytes, AskError> {
-        let method = self.method;
+        let method = self.method.as_str();
         let asking = async {
             let mut exchange = self
                 .send(link, after)

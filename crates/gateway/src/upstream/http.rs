@@ -26,10 +26,12 @@ use tokio::time::timeout;
 use tracing::debug;
 use vocab::limits::RESPONSE_BYTES_MAX;
 
+use crate::outgoing::OutgoingParts;
+
 use super::frame::Frame;
 use super::{
-    Cause, ExchangeError, Message, MessageKind, Method, OpenError, Outgoing, SendError, State,
-    stdio,
+    Cause, ExchangeError, Message, MessageKind, Method, OpenError, Outgoing, Passing, SendError,
+    State,
 };
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -153,12 +155,13 @@ impl Conversation {
         after: Duration,
     ) -> Result<Exchange, SendError> {
         let shared = Arc::clone(&self.shared);
-        let Outgoing {
+        let OutgoingParts {
             body,
             id,
-            progress_token: _,
             headers,
-        } = outgoing;
+            method: _,
+            progress_token: _,
+        } = outgoing.into_parts();
         // From here on its drop cancels, also while the answer has not begun: a server that answers
         // in one piece begins when it is done.
         let mut exchange = Exchange {
@@ -201,13 +204,10 @@ impl Conversation {
         Ok(exchange)
     }
 
-    pub(super) async fn notify(
-        &self,
-        body: Bytes,
-        headers: Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<(), SendError> {
+    pub(super) async fn pass(&self, passing: Passing) -> Result<(), SendError> {
         let after = self.shared.state.call_timeout;
-        let response = self.shared.post(body, headers, after).await?;
+        let body = passing.into_bytes();
+        let response = self.shared.post(body, Vec::new(), after).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -581,7 +581,7 @@ impl Drop for Exchange {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let body = Bytes::from(stdio::cancelled(id));
+        let body = Passing::cancelled(id).into_bytes();
         let shared = Arc::clone(&self.shared);
         let telling = async move {
             let _unheard = shared.post(body, Vec::new(), CLEAN_UP_TIMEOUT).await;

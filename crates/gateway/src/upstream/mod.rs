@@ -4,9 +4,8 @@
 //! (an instance, or a legacy session): a child process, or an HTTP session. An [`Exchange`] is one
 //! request on a link and all that belongs to it: progress, requests of the server, the response.
 //!
-//! Bodies are bytes that this module passes on as they are. It reads of a message only what says
-//! where the message goes (its id, its method, its progress token), and never looks at arguments.
-//! It checks no permit either: that is done by whoever holds an upstream.
+//! What is sent is an [`Outgoing`] or a [`Passing`], which only `outgoing` makes. Of what comes back
+//! this module reads only what says where it goes (its id, its method, its progress token).
 //!
 //! What holds here:
 //!
@@ -31,9 +30,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use ::http::{HeaderValue, StatusCode, Uri};
 use bytes::Bytes;
-use mcp::{Era, ProtocolVersion};
+use mcp::ProtocolVersion;
 use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -41,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vocab::{Secret, UpstreamName};
 
+pub use crate::outgoing::{Outgoing, Passing};
 pub use era::{AskError, ListError, Probed};
 pub use pool::{Opening, Upstream};
 pub use sandbox::SandboxMode;
@@ -101,20 +101,6 @@ pub enum Transport {
         /// The endpoint.
         url: Uri,
     },
-}
-
-/// A request to send.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// The JSON-RPC request, its id included.
-    pub body: Bytes,
-    /// The id as it is written in the body, quotes included. It must be the only one of its kind
-    /// on the link; ids that begin with `"tipstaff:` are this module's own.
-    pub id: String,
-    /// The progress token as it is written in the body.
-    pub progress_token: Option<String>,
-    /// Headers for HTTP. Only `Mcp-*` (but the session's) and trace context are sent.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What a message is.
@@ -355,8 +341,7 @@ impl Link {
         if self.state.closed.is_cancelled() {
             return Err(SendError::NotSent(Cause::Closed));
         }
-        let method = frame::Frame::read(&outgoing.body).and_then(|frame| frame.method);
-        let method = Method::of(method.as_deref());
+        let method = Method::of(outgoing.method());
         let wire = match &self.wire {
             Wire::Stdio(pipe) => WireExchange::Stdio(pipe.request(outgoing, method, after).await?),
             Wire::Http(http) => {
@@ -376,18 +361,14 @@ impl Link {
         })
     }
 
-    /// Sends a notification, or the client's response to a request of the server.
-    pub async fn notify(
-        &self,
-        body: Bytes,
-        headers: Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<(), SendError> {
+    /// Sends what asks nothing: a notification, or the response to a request of the server.
+    pub async fn pass(&self, passing: Passing) -> Result<(), SendError> {
         if self.state.closed.is_cancelled() {
             return Err(SendError::NotSent(Cause::Closed));
         }
         match &self.wire {
-            Wire::Stdio(pipe) => pipe.write(body, self.state.call_timeout).await,
-            Wire::Http(http) => http.notify(body, headers).await,
+            Wire::Stdio(pipe) => pipe.pass(passing, self.state.call_timeout).await,
+            Wire::Http(http) => http.pass(passing).await,
         }
     }
 
@@ -399,9 +380,10 @@ impl Link {
         if let Ok(mcp::Frame::Request(request)) = mcp::Frame::parse(message.json) {
             let text = "no client can be asked now";
             let code = mcp::error::code::INTERNAL;
-            let body = mcp::error::failure(Some(&request.id()), Era::Legacy, code, text, None);
             // A server that is gone waits no more.
-            let _gone = self.notify(body, Vec::new()).await;
+            let _gone = self
+                .pass(Passing::refusal(&request, code, text, None))
+                .await;
         }
     }
 
@@ -487,11 +469,11 @@ enum Method {
 }
 
 impl Method {
-    fn of(name: Option<&str>) -> Self {
-        match name {
-            Some("initialize") => Self::Initialize,
-            Some("subscriptions/listen") => Self::Listen,
-            Some(_) | None => Self::Other,
+    const fn of(method: &mcp::Method) -> Self {
+        match method {
+            mcp::Method::Initialize => Self::Initialize,
+            mcp::Method::Listen => Self::Listen,
+            _ => Self::Other,
         }
     }
 }

@@ -25,10 +25,12 @@ use tracing::debug;
 use vocab::limits::RESPONSE_BYTES_MAX;
 use vocab::{Secret, UpstreamName};
 
+use crate::outgoing::OutgoingParts;
+
 use super::frame::Frame;
 use super::{
-    Cause, ExchangeError, Message, MessageKind, Method, OpenError, Outgoing, SendError, State,
-    Transport, UNSOLICITED_BYTES_MAX, UNSOLICITED_QUEUE_MAX, UpstreamConfig, sandbox,
+    Cause, ExchangeError, Message, MessageKind, Method, OpenError, Outgoing, Passing, SendError,
+    State, Transport, UNSOLICITED_BYTES_MAX, UNSOLICITED_QUEUE_MAX, UpstreamConfig, sandbox,
 };
 
 /// What a child gets of our environment, where it is set; nothing else is passed on.
@@ -203,8 +205,13 @@ impl Pipe {
         self.shared.unsolicited.subscribe()
     }
 
+    /// Writes what asks nothing.
+    pub(super) async fn pass(&self, passing: Passing, after: Duration) -> Result<(), SendError> {
+        self.write(passing.into_bytes(), after).await
+    }
+
     /// Writes one message.
-    pub(super) async fn write(&self, body: Bytes, after: Duration) -> Result<(), SendError> {
+    async fn write(&self, body: Bytes, after: Duration) -> Result<(), SendError> {
         let deadline = Instant::now() + after;
         let not_sent = || SendError::NotSent(self.shared.gone());
         let (told, written) = oneshot::channel();
@@ -234,12 +241,13 @@ impl Pipe {
         method: Method,
         after: Duration,
     ) -> Result<Exchange, SendError> {
-        let Outgoing {
+        let OutgoingParts {
             body,
             id,
             progress_token: token,
+            method: _,
             headers: _,
-        } = outgoing;
+        } = outgoing.into_parts();
         let (progress_to, progress) = mpsc::channel(PROGRESS_QUEUE_MAX);
         let (response_to, response) = oneshot::channel();
         {
@@ -305,21 +313,13 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let was_waiting = self.shared.waiting().take(&self.id).is_some();
         if was_waiting && self.is_cancellable && !self.shared.stop.is_cancelled() {
-            let body = Bytes::from(cancelled(&self.id));
             // If the queue is full the child does not read, and would not read this.
             let _full = self.shared.lines.try_send(Line {
-                body,
+                body: Passing::cancelled(&self.id).into_bytes(),
                 written: None,
             });
         }
     }
-}
-
-/// The notification that cancels the request with this id (written as in the request).
-pub(super) fn cancelled(id: &str) -> String {
-    format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
-    )
 }
 
 fn command(config: &UpstreamConfig) -> Result<Command, OpenError> {

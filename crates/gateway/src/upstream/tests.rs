@@ -46,12 +46,7 @@ pub(super) fn call(id: &str, tool: &str, arguments: &Value) -> Outgoing {
         "jsonrpc": "2.0", "id": id, "method": "tools/call",
         "params": {"name": tool, "arguments": arguments, "_meta": {"progressToken": token}},
     });
-    Outgoing {
-        body: body.to_string().into(),
-        id: format!("\"{id}\""),
-        progress_token: Some(format!("\"{token}\"")),
-        headers: Vec::new(),
-    }
+    Outgoing::assertion(body.to_string())
 }
 
 /// What a tool gives.

@@ -308,9 +308,9 @@ async fn public_routes_say_nothing_that_is_not_public() {
     plane.end().await;
 }
 
-/// A request of a method, as a client of an era writes it.
-async fn ask(client: &Client, method: &Method) -> Reply {
-    let (name, params) = match method {
+/// What a request of a method is about, and its parameters.
+const fn about(method: &Method) -> (Option<&'static str>, &'static str) {
+    match method {
         Method::ToolsCall => (Some("anything"), r#""name":"anything","arguments":{}"#),
         Method::PromptsGet => (Some("greet"), r#""name":"greet""#),
         Method::ResourcesRead | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => (
@@ -325,7 +325,12 @@ async fn ask(client: &Client, method: &Method) -> Reply {
             r#""ref":{"type":"ref/prompt","name":"greet"},"argument":{"name":"a","value":"b"}"#,
         ),
         _ => (None, ""),
-    };
+    }
+}
+
+/// A request of a method, as a client of an era writes it.
+async fn ask(client: &Client, method: &Method) -> Reply {
+    let (name, params) = about(method);
     if method.rule().is_notification {
         let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
         return match client {
@@ -379,7 +384,7 @@ async fn no_method_serves_whoever_may_not() {
             } else if !(method.is_for_servers() && method.is_in(version)) || unknown {
                 assert_eq!(code(&reply.json), -32601, "{case}");
                 assert_eq!(plane.files().seen().len(), before, "{case}");
-            } else if rule.needs_permit {
+            } else if method.free().is_none() {
                 assert_eq!(reply.effect(), "deny", "{case}");
                 let index = reply.record().unwrap_or_else(|| panic!("{case}"));
                 assert_eq!(plane.calls().decision(index).method, method.as_str());
@@ -440,6 +445,60 @@ async fn no_method_serves_whoever_may_not() {
     // Beside the sessions of who was suspended, which are closed.
     let since = plane.files().seen().split_off(reached.0);
     assert!(since.iter().all(|it| it.verb == "DELETE"), "{since:?}");
+    plane.end().await;
+}
+
+/// A request is one by its method: what is sent without an id, or with none that is one, is not
+/// taken for a notification, which nobody decides on.
+#[tokio::test]
+async fn no_request_passes_for_a_notification() {
+    let plane = Plane::with(|setup| {
+        setup.policies = "permit (principal, action, resource);".to_owned();
+    })
+    .await;
+    let token = plane.agent("triage").await.token("files").await;
+    let methods: Vec<_> = Method::KNOWN
+        .iter()
+        .filter(|method| !method.rule().is_notification)
+        .cloned()
+        .chain([Method::from("x/y")])
+        .collect();
+    for era in ERAS {
+        let client = Client::new(&token, era).await;
+        let (reached, recorded) = (plane.files().seen().len(), plane.calls().calls.len());
+        for method in &methods {
+            let (name, params) = about(method);
+            for (id, why) in [
+                ("", "a request needs an `id`"),
+                (r#""id":null,"#, "`id` is neither a string nor an integer"),
+            ] {
+                let (good, text) = match &client {
+                    Client::Modern(client) => (
+                        client.ask(method.as_str(), name, params),
+                        testkit::Modern::text(method.as_str(), params),
+                    ),
+                    Client::Legacy(client) => {
+                        let text = testkit::Legacy::text(method.as_str(), params);
+                        (client.ask(text.clone()), text)
+                    }
+                };
+                let body = text.replace(r#""id":7,"#, id);
+                assert_ne!(body, text);
+                let answer = good.body(body).send().await;
+                let case = format!("{era:?} {method} {id:?}: {}", answer.text());
+                assert_eq!(answer.status, 400, "{case}");
+                let reply = Reply::from(answer);
+                assert_eq!(code(&reply.json), -32600, "{case}");
+                assert!(reply.said().contains(why), "{case}");
+            }
+        }
+        assert_eq!(plane.files().seen().len(), reached, "{era:?}");
+        assert_eq!(plane.calls().calls.len(), recorded, "{era:?}");
+    }
+    // They are counted, as what was said by nobody is.
+    let counted = plane.gateway().refusals().totals();
+    let messages = counted.iter().find(|it| it.0 == "bad-message").unwrap().2;
+    assert_eq!(messages, 4 * methods.len() as u64);
     plane.end().await;
 }
 

@@ -104,7 +104,7 @@ async fn every_pairing_carries_the_same() {
                 assert!(!reply.is_error(), "{case}");
                 let mut result = reply.result().clone();
                 let members = result.as_object_mut().expect(&case);
-                if mcp::Method::from(method).rule().needs_permit {
+                if mcp::Method::from(method).free().is_none() {
                     let meta = members.remove("_meta").expect(&case);
                     assert_eq!(meta["dev.tipstaff/decision"]["effect"], "allow", "{case}");
                 }

@@ -12,9 +12,13 @@ const SERVER: &str = r#"
 import json, os, sys
 def say(message):
     sys.stdout.write(json.dumps(message) + "\n"); sys.stdout.flush()
+hanging = None
 for line in sys.stdin:
     message = json.loads(line)
     method, ident = message.get("method"), message.get("id")
+    if method == "notifications/cancelled" and message["params"]["requestId"] == hanging:
+        text = json.dumps(message["params"])
+        say({"jsonrpc": "2.0", "id": hanging, "result": {"content": [{"type": "text", "text": text}]}})
     if ident is None or method is None:
         continue
     answer = {"jsonrpc": "2.0", "id": ident}
@@ -34,6 +38,7 @@ for line in sys.stdin:
     elif method == "tools/call" and message["params"]["name"] == "quit":
         os._exit(3)
     elif method == "tools/call":
+        hanging = ident
         continue
     else:
         answer["error"] = {"code": -32601, "message": "no such method"}
@@ -107,6 +112,50 @@ async fn a_child_is_its_instances_and_ends_with_it() {
     until("its child is gone", async || children() == 1).await;
     assert_eq!(who(&theirs).await["pid"], another["pid"]);
     plane.end().await;
+}
+
+/// A client takes back its own request under the id that it gave it, and no other: the ids on a
+/// channel that several use are easily guessed.
+#[tokio::test]
+async fn a_client_takes_back_its_own_requests_only() {
+    let folder = tempfile::tempdir().unwrap();
+    for more in ["", "shared = true"] {
+        let plane = plane(&folder.path().join("server.py"), more).await;
+        let agent = plane.agent("triage").await;
+        let mine = agent.token("desk").await.legacy().await;
+        let other = match more {
+            "" => mine.clone(),
+            _ => agent.token("desk").await.legacy().await,
+        };
+        let taken_back = |id: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"why"}}}}"#
+            )
+        };
+        // What the upstream called the last request, so what it will call the next ones.
+        let last = who(&Client::Legacy(mine.clone())).await["id"]
+            .as_u64()
+            .unwrap();
+        let flight = tokio::spawn(mine.ask_call("hang", "{}").send());
+        until("it is in flight", async || plane.gateway().in_flight() == 1).await;
+        for id in last..last + 64 {
+            let answer = other.ask(taken_back(&id.to_string())).send().await;
+            assert_eq!(answer.status, 202);
+        }
+        if more.is_empty() {
+            assert_eq!(mine.ask(taken_back("\"7\"")).send().await.status, 202);
+        } else {
+            assert_eq!(other.ask(taken_back("7")).send().await.status, 202);
+        }
+        // The child reads in order: by now it has read all of that, if it got it.
+        who(&Client::Legacy(other.clone())).await;
+        assert_eq!(plane.gateway().in_flight(), 1, "{more}");
+        assert_eq!(mine.ask(taken_back("7")).send().await.status, 202);
+        let reply = testkit::Reply::from(within("what was taken back", flight).await.unwrap());
+        let said: serde_json::Value = serde_json::from_str(reply.said()).unwrap();
+        assert_eq!(said["reason"], "why", "{}", reply.json);
+        plane.end().await;
+    }
 }
 
 #[tokio::test]

@@ -453,12 +453,11 @@ async fn the_agents_headers_stay_here() {
     let link = fixture.link().await;
     let header = |name: &'static str, value| {
         (
-            HeaderName::from_static(name),
+            ::http::HeaderName::from_static(name),
             HeaderValue::from_static(value),
         )
     };
-    let mut outgoing = call("1", "plain", &json!({}));
-    outgoing.headers = vec![
+    let outgoing = call("1", "plain", &json!({})).with_headers(vec![
         header("authorization", "DPoP secret"),
         header("cookie", "secret"),
         header("dpop", "secret"),
@@ -468,7 +467,7 @@ async fn the_agents_headers_stay_here() {
         header("mcp-name", "plain"),
         header("mcp-param-region", "eu"),
         header("traceparent", "00-1-2-3"),
-    ];
+    ]);
     link.request(outgoing)
         .await
         .unwrap()

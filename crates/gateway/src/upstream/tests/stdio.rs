@@ -143,7 +143,7 @@ async fn progress_comes_with_its_call_and_the_rest_apart() {
     let question = apart.recv().await.unwrap();
     assert_eq!(question.kind, MessageKind::Request);
     let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"action":"decline"}}"#;
-    link.notify(answer.into(), Vec::new()).await.unwrap();
+    link.pass(Passing::assertion(answer)).await.unwrap();
     let response = value(&exchange.response().await.unwrap());
     assert_eq!(response["result"]["action"], "decline");
 }
@@ -153,13 +153,7 @@ async fn a_body_of_many_lines_is_one_message() {
     let (_upstream, link) = ready(fixture("modern")).await;
     let body = "{\"jsonrpc\":\"2.0\",\r\n\"id\":7,\n\"method\":\"tools/call\",\"params\":\n\
                 {\"name\":\"echo\",\"arguments\":{\"text\":\"a\\nb\"}}}";
-    let outgoing = Outgoing {
-        body: body.into(),
-        id: "7".into(),
-        progress_token: None,
-        headers: Vec::new(),
-    };
-    let mut exchange = link.request(outgoing).await.unwrap();
+    let mut exchange = link.request(Outgoing::assertion(body)).await.unwrap();
     assert_eq!(
         value(&exchange.response().await.unwrap())["result"]["text"],
         "a\nb"
