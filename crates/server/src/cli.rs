@@ -71,6 +71,13 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<std::ffi::OsString>,
     },
+    /// Internal: start the given command, and leave nothing of it behind.
+    #[command(name = "__keep", hide = true)]
+    Keep {
+        /// Whose child it is, then the command.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
     /// Internal: the small MCP server that the demonstration uses as its upstream.
     #[command(name = "__upstream", hide = true)]
     Upstream {
@@ -270,7 +277,8 @@ pub struct AgentAdd {
     /// Where it runs, such as `production`.
     #[arg(long, value_name = "TEXT")]
     pub environment: Option<String>,
-    /// Where to write the agent's key. A file that is there is not overwritten.
+    /// Where to write the agent's key; `agents/` beside the configuration is out of reach of
+    /// confined upstreams. A file that is there is not overwritten.
     #[arg(long, value_name = "FILE")]
     pub key_out: PathBuf,
 }

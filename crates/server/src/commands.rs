@@ -146,6 +146,10 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         });
     }
+    #[cfg(target_os = "linux")]
+    if let Command::Keep { args } = cli.command {
+        return gateway::upstream::keep::run(args);
+    }
     let context = Context {
         path: cli.config,
         json: cli.json,
@@ -204,6 +208,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             | Command::Admin(_)
             | Command::Ledger(_)
             | Command::Confine { .. }
+            | Command::Keep { .. }
             | Command::Upstream { .. } => Ok(Verdict::Good),
         }
     });

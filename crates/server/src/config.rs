@@ -347,6 +347,12 @@ enum Handling {
 }
 
 impl Config {
+    /// Where agents' keys are kept that lie on this machine: beside the configuration, out of
+    /// reach of confined children.
+    pub fn agents(&self) -> PathBuf {
+        self.path.with_file_name("agents")
+    }
+
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {

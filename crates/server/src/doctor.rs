@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::upstream::keep;
 use gateway::upstream::sandbox::{self, Confinement, Support};
 use ledger::note::{Signer, Verifier};
 use ledger::{Entry, Log as _, LogReader};
@@ -402,18 +403,22 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
             let configured = shared.config.upstreams.get(&name);
             let wanted = configured.is_some_and(|it| it.confine != Confine::Off);
             match served.upstream().confinement() {
-                Some(Ok(Confinement::Open)) if wanted => found.push(Finding::warn(
-                    "upstreams",
-                    format!("`{name}` runs as a child that is not confined"),
-                    "it can read what this user can; give the node a kernel with Landlock, or \
+                Some(Ok(Confinement::Open)) if wanted => {
+                    found.push(kept(&name, served.upstream()));
+                    found.push(Finding::warn(
+                        "upstreams",
+                        format!("`{name}` runs as a child that is not confined"),
+                        "it can read what this user can; give the node a kernel with Landlock, or \
                      run the server as another user and reach it by `url`",
-                )),
+                    ));
+                }
                 Some(Err(error)) => found.push(Finding::fail(
                     "upstreams",
                     format!("`{name}` is not started: {error}"),
                     format!("see [upstream.{name}] confine"),
                 )),
-                Some(Ok(_)) | None => {}
+                Some(Ok(_)) => found.push(kept(&name, served.upstream())),
+                None => {}
             }
             if let Some(until) = served.observe_until() {
                 let now = shared.clock.now();
@@ -441,6 +446,32 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
         )];
     }
     found
+}
+
+/// How surely what its children start ends with them.
+fn kept(name: &vocab::UpstreamName, upstream: &gateway::upstream::Upstream) -> Finding {
+    match upstream.keeping() {
+        Some(keep::Level::Namespace) => Finding::ok(
+            "upstreams",
+            format!(
+                "`{name}` runs in a pid namespace: when a child ends, the kernel ends all that it \
+                 started"
+            ),
+        ),
+        Some(keep::Level::Subreaper) => Finding::ok(
+            "upstreams",
+            format!(
+                "`{name}` has a keeper that ends all that a child started; a child made to harm \
+                 could end the keeper first, on Linux before 6.12 or with confine = \"off\""
+            ),
+        ),
+        None => Finding::warn(
+            "upstreams",
+            format!("`{name}` has no keeper: what leaves a child's process group outlives it"),
+            "run the node on Linux 5.3 or later, or run the server as another user and reach it \
+             by `url`",
+        ),
+    }
 }
 
 fn unreachable_upstream(shared: &Shared, name: &vocab::UpstreamName, error: &str) -> Finding {
@@ -564,6 +595,14 @@ fn no_anchor(none: bool) -> Option<Finding> {
 
 fn isolation(shared_user: bool, config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
+    if crate::node::is_root() {
+        found.push(Finding::warn(
+            "isolation",
+            "this runs as root; children have no capabilities, but own what root owns, such as \
+             its home and what it may read as the owner",
+            "nothing here needs root: run the node as a user of its own",
+        ));
+    }
     if shared_user {
         let data = config.data.display();
         let keys = config.keys.display();

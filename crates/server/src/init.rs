@@ -70,6 +70,7 @@ pub fn init(dir: &Path, trust_domain: &TrustDomain, rng: &dyn Rng) -> Result<Wri
     let config = Config::parse(&config_path, &text)?;
     let mut vkeys = Vec::new();
     keys::make_folder(&config.keys)?;
+    keys::make_folder(&config.agents())?;
     make(&config.data)?;
     for log in LogName::ALL {
         // The origin is random so that no two logs in the world share one, and fixed for ever.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use gateway::record::{BarrierBody, Came, DecisionBody, Effect, OutcomeBody};
-use gateway::upstream::{SandboxMode, Transport as Reach, UpstreamConfig};
+use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig};
 use gateway::{Bounds, Hosts, Parts, Plane, ServedConfig, Settings};
 use ledger::note::Signer;
 use ledger::{Actor, Draft, Entry, Header, Kind, Log, LogReader};
@@ -43,7 +43,7 @@ pub struct Deps {
     pub rng: Arc<dyn Rng>,
     /// The switch that makes storage fail.
     pub faults: Faults,
-    /// The program that confines stdio children by becoming them; none runs them unconfined.
+    /// The program that keeps and confines stdio children; none runs them as they are.
     pub confiner: Option<PathBuf>,
 }
 
@@ -461,6 +461,18 @@ pub fn is_shared_user() -> bool {
     }
 }
 
+/// Whether the node runs as root, which it needs for nothing.
+pub fn is_root() -> bool {
+    #[cfg(unix)]
+    {
+        rustix::process::geteuid().is_root()
+    }
+    #[cfg(not(unix))]
+    {
+        false
+    }
+}
+
 /// Closes intents that a crash left without an outcome: their result is unknown, and says so.
 async fn close_open(
     calls: &dyn Log,
@@ -549,6 +561,11 @@ async fn close_open(
 
 /// The upstreams of a configuration.
 fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>, StartError> {
+    let has_children = config
+        .upstreams
+        .values()
+        .any(|it| matches!(it.transport, Transport::Stdio { .. }));
+    let keeper = confiner.filter(|_| has_children).and_then(Keeper::probe);
     let mut all = Vec::new();
     for (name, upstream) in &config.upstreams {
         let transport = match &upstream.transport {
@@ -572,21 +589,10 @@ fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>,
                 })?,
             },
         };
-        let sandbox = match (upstream.confine, confiner) {
-            (Confine::Off, _) | (Confine::IfAvailable, None) => SandboxMode::Off,
-            (Confine::Required, None) => {
-                return Err(StartError::Unusable(format!(
-                    "upstream.{name}.confine: \"required\", and nothing can confine here"
-                )));
-            }
-            (Confine::IfAvailable, Some(exe)) => SandboxMode::Reexec {
-                exe: exe.to_path_buf(),
-                required: false,
-            },
-            (Confine::Required, Some(exe)) => SandboxMode::Reexec {
-                exe: exe.to_path_buf(),
-                required: true,
-            },
+        let sandbox = match upstream.confine {
+            Confine::Off => SandboxMode::Off,
+            Confine::IfAvailable => SandboxMode::IfAvailable,
+            Confine::Required => SandboxMode::Required,
         };
         all.push(ServedConfig {
             upstream: UpstreamConfig {
@@ -597,8 +603,10 @@ fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>,
                 start_timeout: upstream.start_timeout,
                 data_dir: config.data.clone(),
                 keys_dir: config.keys.clone(),
+                secrets: vec![config.agents()],
                 read_only: vec![config.path.clone(), config.policies.clone()],
                 sandbox,
+                keeper: keeper.clone(),
             },
             options: UpstreamOptions {
                 allow_undeclared: upstream.allow_undeclared,

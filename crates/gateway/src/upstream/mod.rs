@@ -21,6 +21,7 @@ mod backoff;
 mod era;
 mod frame;
 mod http;
+pub mod keep;
 mod pool;
 pub mod sandbox;
 mod stdio;
@@ -42,6 +43,7 @@ use vocab::{Secret, UpstreamName};
 
 pub use crate::outgoing::{Outgoing, Passing};
 pub use era::{AskError, ListError, Probed};
+pub use keep::Keeper;
 pub use pool::{Opening, Upstream};
 pub use sandbox::SandboxMode;
 
@@ -71,10 +73,15 @@ pub struct UpstreamConfig {
     pub data_dir: PathBuf,
     /// The node's keys: likewise.
     pub keys_dir: PathBuf,
+    /// What else a confined child cannot reach into, as far as it is there: keys of agents.
+    pub secrets: Vec<PathBuf>,
     /// What a confined child may read and not change: configuration and policies.
     pub read_only: Vec<PathBuf>,
-    /// How children are confined.
+    /// Whether children are confined.
     pub sandbox: SandboxMode,
+    /// What sees to it that nothing of a child is left behind, and confines it. Without one a
+    /// child is not confined, and what leaves its process group is not ended with it.
+    pub keeper: Option<Keeper>,
 }
 
 impl UpstreamConfig {

@@ -15,7 +15,8 @@ use vocab::UpstreamName;
 use super::backoff::Backoff;
 use super::era::Probed;
 use super::http::{Conversation, HttpClient};
-use super::sandbox::{self, Confinement};
+use super::keep::Level;
+use super::sandbox::{self, Confinement, SandboxMode};
 use super::stdio::{Pipe, StderrTail};
 use super::{CHILDREN_MAX, Link, OpenError, State, Transport, UpstreamConfig, Wire};
 
@@ -113,8 +114,17 @@ impl Upstream {
     /// How its children are run; none if it has no children.
     pub fn confinement(&self) -> Option<Result<Confinement, OpenError>> {
         match &self.config.transport {
-            Transport::Stdio { .. } => Some(sandbox::confinement(&self.config.sandbox)),
+            Transport::Stdio { .. } => Some(sandbox::confinement(&self.config)),
             Transport::Http { .. } => None,
+        }
+    }
+
+    /// How surely what its children start ends with them; none if not at all.
+    pub fn keeping(&self) -> Option<Level> {
+        let level = self.config.keeper.as_ref()?.level;
+        match self.config.sandbox {
+            SandboxMode::Off => Some(Level::Subreaper),
+            SandboxMode::IfAvailable | SandboxMode::Required => Some(level),
         }
     }
 

@@ -1,9 +1,13 @@
-//! Confinement of children with Landlock: they cannot read, list or change the node's data folder
-//! and keys, nor change its configuration and policies.
+//! Confinement of children: they have no privileges, cannot read, list or change the node's data
+//! folder and keys, nor change its configuration and policies (Landlock).
 //!
 //! A process can only confine itself, and doing that between fork and exec takes `unsafe` code. So
 //! the child's command is this program again, `EXE __confine --deny DIR… --read-only PATH… --
-//! COMMAND…`, which confines itself and becomes the command ([`confine_and_exec`]).
+//! COMMAND…`, which confines itself and becomes the command ([`confine_and_exec`]). It is started
+//! by the keeper ([`keep`](super::keep)).
+//!
+//! Whoever the node runs as, the child has no capabilities and can gain none: run as root it owns
+//! what root owns, and nothing more. With `--open`, where there is no Landlock, that is all.
 //!
 //! Landlock knows only what is allowed, and what is allowed for a folder is allowed for all below
 //! it. To leave a folder out, everything *beside* the way to it is allowed, one by one: for
@@ -32,6 +36,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::keep::Level;
 use super::{OpenError, UpstreamConfig};
 
 /// The hidden subcommand that calls [`confine_and_exec`].
@@ -39,18 +44,15 @@ pub const SUBCOMMAND: &str = "__confine";
 /// Most files and folders beside the way to what is denied.
 const ENTRIES_MAX: usize = 65_536;
 
-/// How children are confined.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Whether children are confined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxMode {
     /// Not at all.
     Off,
-    /// By running the command through `EXE __confine`.
-    Reexec {
-        /// A program that hands the arguments after `__confine` to [`confine_and_exec`].
-        exe: PathBuf,
-        /// Whether no child is started where the kernel cannot confine it whole.
-        required: bool,
-    },
+    /// As far as the system can.
+    IfAvailable,
+    /// No child is started where the system cannot confine it whole.
+    Required,
 }
 
 /// What the kernel can do.
@@ -77,7 +79,7 @@ pub enum Confinement {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
     /// The arguments are not those of the subcommand.
-    #[error("usage: {SUBCOMMAND} --deny DIR… --read-only PATH… -- COMMAND…")]
+    #[error("usage: {SUBCOMMAND} (--open | --deny DIR… --read-only PATH…) -- COMMAND…")]
     Usage,
     /// A path on the way could not be read.
     #[error("could not read `{path}`")]
@@ -99,6 +101,12 @@ pub enum ConfineError {
         /// The reason.
         what: String,
     },
+    /// Privileges could not be given up.
+    #[error("could not give up privileges")]
+    Privileges {
+        /// The reason.
+        source: io::Error,
+    },
     /// The command did not start.
     #[error("could not start `{program}`")]
     Exec {
@@ -110,14 +118,20 @@ pub enum ConfineError {
 }
 
 /// How a child of this upstream would be run, or why it would not.
-pub fn confinement(mode: &SandboxMode) -> Result<Confinement, OpenError> {
-    let SandboxMode::Reexec { required, .. } = mode else {
-        return Ok(Confinement::Open);
+pub fn confinement(config: &UpstreamConfig) -> Result<Confinement, OpenError> {
+    let is_required = match config.sandbox {
+        SandboxMode::Off => return Ok(Confinement::Open),
+        SandboxMode::IfAvailable => false,
+        SandboxMode::Required => true,
     };
-    match support() {
+    let support = match &config.keeper {
+        Some(_) => support(),
+        None => Support::None,
+    };
+    match support {
         Support::Whole => Ok(Confinement::Confined),
-        Support::Partial if !required => Ok(Confinement::Confined),
-        Support::None if !required => Ok(Confinement::Open),
+        Support::Partial if !is_required => Ok(Confinement::Confined),
+        Support::None if !is_required => Ok(Confinement::Open),
         Support::Partial => Err(OpenError::Unconfined {
             what: "the kernel's Landlock is older than Linux 6.2".into(),
         }),
@@ -134,23 +148,37 @@ pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Com
             what: "the command is empty".into(),
         });
     };
-    let (SandboxMode::Reexec { exe, .. }, Confinement::Confined) =
-        (&config.sandbox, confinement(&config.sandbox)?)
-    else {
-        let mut command = Command::new(program);
-        command.args(arguments);
-        return Ok(command);
+    let confinement = confinement(config)?;
+    let mut bare = Command::new(program);
+    bare.args(arguments);
+    let Some(keeper) = &config.keeper else {
+        return Ok(bare);
     };
-    let mut wrapped = Command::new(exe);
-    wrapped.arg(SUBCOMMAND);
-    for path in [&config.data_dir, &config.keys_dir] {
-        wrapped.arg("--deny").arg(absolute(path)?);
+    if config.sandbox == SandboxMode::Off {
+        // A namespace would confine it too: it would see no process but its own.
+        return Ok(keeper.at(Level::Subreaper).around(&bare));
     }
-    for path in &config.read_only {
-        wrapped.arg("--read-only").arg(absolute(path)?);
+    let mut confined = Command::new(&keeper.exe);
+    confined.arg(SUBCOMMAND);
+    if confinement == Confinement::Confined {
+        // What is made on the way later is out of reach as it is.
+        let is_there = |path: &&PathBuf| path.exists();
+        let denied = [&config.data_dir, &config.keys_dir];
+        for path in denied
+            .into_iter()
+            .chain(config.secrets.iter().filter(is_there))
+        {
+            confined.arg("--deny").arg(absolute(path)?);
+        }
+        for path in &config.read_only {
+            confined.arg("--read-only").arg(absolute(path)?);
+        }
     }
-    wrapped.arg("--").arg(program).args(arguments);
-    Ok(wrapped)
+    if confinement == Confinement::Open {
+        confined.arg("--open");
+    }
+    confined.arg("--").arg(program).args(arguments);
+    Ok(keeper.around(&confined))
 }
 
 /// The child may start in another folder than ours.
@@ -176,10 +204,15 @@ pub fn confine_and_exec(arguments: impl IntoIterator<Item = OsString>) -> Confin
 fn confine(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ConfineError> {
     let mut arguments = arguments.into_iter();
     let mut way = Way::default();
+    let mut is_open = false;
     loop {
         let flag = arguments.next().ok_or(ConfineError::Usage)?;
         if flag == "--" {
             break;
+        }
+        if flag == "--open" {
+            is_open = true;
+            continue;
         }
         let path = PathBuf::from(arguments.next().ok_or(ConfineError::Usage)?);
         let real = fs::canonicalize(&path);
@@ -194,11 +227,19 @@ fn confine(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Con
             return Err(ConfineError::Usage);
         }
     }
+    if is_open != way.denied.is_empty() {
+        return Err(ConfineError::Usage);
+    }
     let mut command = Command::new(arguments.next().ok_or(ConfineError::Usage)?);
     command.args(arguments);
-    let mut rules = Vec::new();
-    way.visit(Path::new("/"), Right::All, &mut rules)?;
-    restrict(&rules)?;
+    end_with_parent()
+        .and_then(|()| give_up_privileges())
+        .map_err(|source| ConfineError::Privileges { source })?;
+    if !is_open {
+        let mut rules = Vec::new();
+        way.visit(Path::new("/"), Right::All, &mut rules)?;
+        restrict(&rules)?;
+    }
     Ok(command)
 }
 
@@ -352,6 +393,68 @@ mod kernel {
 }
 
 use kernel::restrict;
+#[cfg(target_os = "linux")]
+pub(super) use privileges::drop_capabilities;
+pub(super) use privileges::{end_with_parent, give_up_privileges};
+
+#[cfg(target_os = "linux")]
+mod privileges {
+    use std::io;
+
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    use rustix::thread::{
+        CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+        clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+        set_no_new_privs,
+    };
+
+    /// Has the kernel kill this process when its parent ends; that holds over exec.
+    pub(in super::super) fn end_with_parent() -> io::Result<()> {
+        Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+    }
+
+    /// Gives up every privilege that there is and may come.
+    pub(in super::super) fn give_up_privileges() -> io::Result<()> {
+        set_no_new_privs(true)?;
+        drop_capabilities()
+    }
+
+    /// Gives up all capabilities.
+    pub(in super::super) fn drop_capabilities() -> io::Result<()> {
+        if capabilities(None)?
+            .effective
+            .contains(CapabilitySet::SETPCAP)
+        {
+            // What exec would give back to root. One that the kernel does not know is in no set.
+            let held = CapabilitySet::all()
+                .iter()
+                .filter(|it| capability_is_in_bounding_set(*it).unwrap_or(false));
+            for capability in held {
+                remove_capability_from_bounding_set(capability)?;
+            }
+        }
+        clear_ambient_capability_set()?;
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        Ok(set_capabilities(None, none)?)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod privileges {
+    use std::io;
+
+    pub(in super::super) fn end_with_parent() -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(in super::super) fn give_up_privileges() -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What the kernel can do.
 pub fn support() -> Support {

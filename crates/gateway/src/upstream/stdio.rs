@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use vocab::Secret;
 use vocab::limits::RESPONSE_BYTES_MAX;
-use vocab::{Secret, UpstreamName};
 
 use crate::outgoing::OutgoingParts;
 
@@ -37,6 +37,8 @@ use super::{
 pub(super) const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 /// How long a child may take to end by itself, and then after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a keeper may take after SIGTERM: what it keeps has the grace again.
+const KEEPER_GRACE: Duration = Duration::from_secs(4);
 /// Messages waiting to be written.
 const WRITE_QUEUE_MAX: usize = 64;
 /// Progress notifications of one exchange waiting to be taken; more are dropped.
@@ -191,7 +193,7 @@ impl Pipe {
             child,
             readers,
             Arc::clone(&shared),
-            config.name.clone(),
+            Arc::clone(config),
             place,
         ));
         Ok(Self { shared })
@@ -343,8 +345,11 @@ fn command(config: &UpstreamConfig) -> Result<Command, OpenError> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // A group of its own: a terminal's interrupt does not reach it, and what it starts ends too.
-    command.process_group(0).kill_on_drop(true);
+    // A group of its own: a terminal's interrupt does not reach it.
+    // A keeper sees by itself that we are gone, and killed it could not end what it keeps.
+    command
+        .process_group(0)
+        .kill_on_drop(config.keeper.is_none());
     Ok(command)
 }
 
@@ -458,7 +463,7 @@ async fn attend(
     mut child: Child,
     readers: [JoinHandle<()>; 2],
     shared: Arc<Shared>,
-    name: UpstreamName,
+    config: Arc<UpstreamConfig>,
     _place: OwnedSemaphorePermit,
 ) {
     let group = child
@@ -471,7 +476,7 @@ async fn attend(
             if shared.state.closed.is_cancelled() {
                 shared.fail(Cause::Closed);
             }
-            end(&mut child, group).await
+            end(&mut child, group, config.keeper.is_some()).await
         }
     };
     // What it started may live on, and hold its pipes. The leader is reaped by now: its number
@@ -487,18 +492,20 @@ async fn attend(
         }
     }
     shared.stop.cancel();
+    let name = &config.name;
     let how = described(&status);
     debug!(upstream.name = %name, "Child {how}");
     shared.fail(Cause::ChildGone { how });
 }
 
-async fn end(child: &mut Child, group: Option<Pid>) -> io::Result<ExitStatus> {
+async fn end(child: &mut Child, group: Option<Pid>, is_kept: bool) -> io::Result<ExitStatus> {
     // Its stdin is closed by now.
     if let Ok(status) = timeout(GRACE, child.wait()).await {
         return status;
     }
     signal(group, Signal::TERM);
-    if let Ok(status) = timeout(GRACE, child.wait()).await {
+    let grace = if is_kept { KEEPER_GRACE } else { GRACE };
+    if let Ok(status) = timeout(grace, child.wait()).await {
         return status;
     }
     signal(group, Signal::KILL);

@@ -20,8 +20,10 @@ fn config(transport: Transport) -> UpstreamConfig {
         start_timeout: 20 * SECOND,
         data_dir: "data".into(),
         keys_dir: "keys".into(),
+        secrets: Vec::new(),
         read_only: Vec::new(),
         sandbox: SandboxMode::Off,
+        keeper: None,
     }
 }
 

@@ -13,12 +13,12 @@ pub(super) fn run(context: &Context, init: &Init) -> Outcome {
             _ => format!("  cd {}\n", init.dir.display()),
         };
         format!(
-            "{} is ready: tipstaff.toml, policies/, keys/ and data/.\n\n\
+            "{} is ready: tipstaff.toml, policies/, keys/, agents/ and data/.\n\n\
              The logs' public keys, to keep where you trust them (`ledger verify --vkeys`):\n  \
              {}\n  {}\n\n\
              Next:\n{go}  tipstaff up\n  tipstaff sponsor add maya --name \"Maya Lindqvist\" --email \
              maya@example.com\n  tipstaff agent add triage --sponsor maya --purpose triage \
-             --key-out triage.key\n  tipstaff doctor\n",
+             --key-out agents/triage.key\n  tipstaff doctor\n",
             init.dir.display(),
             written.vkeys[0],
             written.vkeys[1],

@@ -79,7 +79,13 @@ fn notes(config: &Config, clock: &dyn Clock) -> Vec<String> {
         notes
             .push("No upstream is configured: add an [upstream.NAME] to the configuration.".into());
     }
-    if crate::node::is_shared_user() {
+    if crate::node::is_root() {
+        notes.push(
+            "The node runs as ROOT, and need not: what it starts has no privileges, but owns what \
+             root owns. `tipstaff doctor` says how to give it a user of its own."
+                .into(),
+        );
+    } else if crate::node::is_shared_user() {
         notes.push(
             "Agents may run as this same user and could read this node's keys; records say so, \
              and `tipstaff doctor` explains how to separate them."

@@ -3,6 +3,7 @@ use std::env;
 use serde_json::json;
 use vocab::Secret;
 
+use super::super::keep::{self, Keeper, Level};
 use super::super::tests::{fixture, given};
 use super::super::{Opening, Transport, Upstream};
 use super::*;
@@ -38,11 +39,13 @@ fn node() -> (tempfile::TempDir, Upstream) {
     }
     std::os::unix::fs::symlink("data", dir.path().join("state/link")).unwrap();
     // The program that is this test, as one that takes the arguments of `__confine`: `sh` takes
-    // the subcommand for the name of its script.
+    // the subcommand for the name of its script. Keeping is tested with the real program.
     let script = "TIPSTAFF_TEST_CONFINE=$(printf '%s\\n' \"$@\")\nexport TIPSTAFF_TEST_CONFINE\n\
                   exec \"$TIPSTAFF_TEST_EXE\" --exact upstream::sandbox::tests::becomes_the_command \
                   --nocapture\n";
     fs::write(dir.path().join(SUBCOMMAND), script).unwrap();
+    let script = "while [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n";
+    fs::write(dir.path().join(keep::SUBCOMMAND), script).unwrap();
     let mut config = fixture("modern");
     let state = dir.path().join("state");
     config.data_dir = state.join("data");
@@ -52,10 +55,11 @@ fn node() -> (tempfile::TempDir, Upstream) {
         state.join("tipstaff.toml"),
         "absent".into(),
     ];
-    config.sandbox = SandboxMode::Reexec {
+    config.sandbox = SandboxMode::Required;
+    config.keeper = Some(Keeper {
         exe: "/bin/sh".into(),
-        required: true,
-    };
+        level: Level::Subreaper,
+    });
     if let Transport::Stdio { env, cwd, .. } = &mut config.transport {
         let exe = env::current_exe()
             .unwrap()
@@ -183,4 +187,6 @@ fn the_arguments_are_those_of_the_subcommand() {
     check(&["--deny", "/"]);
     check(&["--allow", "/", "--", "true"]);
     check(&["--"]);
+    check(&["--", "true"]);
+    check(&["--open", "--deny", "/", "--", "true"]);
 }

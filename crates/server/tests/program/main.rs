@@ -1,0 +1,6 @@
+//! The program as people run it: processes, signals and files.
+
+#[cfg(test)]
+mod children;
+#[cfg(test)]
+mod node;
