@@ -29,6 +29,7 @@ mod offline;
 mod publisher;
 mod recover;
 mod segment;
+mod spare;
 mod writer;
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::files::{Folder, Prefer, Reader, Tail};
 use crate::health::{Health, Meter};
 use crate::publisher::{Publisher, Task};
 use crate::recover::Recovery;
+use crate::spare::Spares;
 use crate::writer::{Message, Request, Writer};
 use crate::{OpenError, segment};
 
@@ -107,7 +108,7 @@ impl FilesLog {
         let meter = Arc::new(Meter::default());
         let origin = signer.name().to_owned();
         header.key = signer.verifier().key_name();
-        let spare = Arc::default();
+        let spares = Arc::new(Spares::new(disk.clone(), folder.segments(), segment_bytes));
         disk.create_dir(folder.path())
             .map_err(|source| OpenError::io("create", folder.path(), source))?;
         let mut publisher = Publisher {
@@ -117,7 +118,7 @@ impl FilesLog {
             meter: Arc::clone(&meter),
             clock: Arc::clone(&clock),
             signer,
-            spare: Arc::clone(&spare),
+            spares: Arc::clone(&spares),
             segment_bytes,
             edge: Edge::new(),
             full: std::collections::VecDeque::new(),
@@ -150,7 +151,7 @@ impl FilesLog {
             tail: Arc::clone(&tail),
             meter: Arc::clone(&meter),
             tasks: tasks.clone(),
-            spare,
+            spares,
             segment_bytes,
             number: segment.number,
             current: Some((segment, at)),

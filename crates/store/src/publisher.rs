@@ -31,7 +31,8 @@ use vocab::time::Clock;
 use crate::disk::{Disk, lock};
 use crate::files::{self, BUNDLE, Folder, Tail};
 use crate::health::Meter;
-use crate::segment::{self, Blank, Frame};
+use crate::segment::{self, Frame};
+use crate::spare::Spares;
 
 /// What the publisher is asked to do.
 pub(crate) enum Task {
@@ -56,9 +57,6 @@ pub(crate) enum PublishError {
     Lost(u64),
 }
 
-/// Where the publisher puts a blank for the writer to take.
-pub(crate) type Spare = Arc<Mutex<Option<Blank>>>;
-
 #[derive(Debug)]
 pub(crate) struct Publisher {
     pub(crate) disk: Disk,
@@ -67,7 +65,7 @@ pub(crate) struct Publisher {
     pub(crate) meter: Arc<Meter>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) signer: Signer,
-    pub(crate) spare: Spare,
+    pub(crate) spares: Arc<Spares>,
     pub(crate) segment_bytes: u64,
     /// The edge of the tree over every entry taken from the tail.
     pub(crate) edge: Edge,
@@ -137,14 +135,9 @@ impl Publisher {
     }
 
     fn make_spare(&self) {
-        if lock(&self.spare).is_some() {
-            return;
-        }
-        let path = self.folder.segments().join("spare");
-        match Blank::make(&self.disk, path, self.segment_bytes) {
-            Ok(blank) => *lock(&self.spare) = Some(blank),
-            // The writer makes one itself when it needs it, and then says what is wrong.
-            Err(error) => warn!(error = %error, "No spare segment could be made"),
+        // The writer makes one itself when it needs it, and then says what is wrong.
+        if let Err(error) = self.spares.make() {
+            warn!(error = %error, "No spare segment could be made");
         }
     }
 

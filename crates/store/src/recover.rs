@@ -230,8 +230,7 @@ impl Publisher {
                 .sync_dir(&segments_path)
                 .map_err(io("flush", &segments_path))?;
         }
-        let spare = segments_path.join("spare");
-        self.disk.remove(&spare).map_err(io("remove", &spare))?;
+        self.spares.clear().map_err(io("clear", &segments_path))?;
 
         if size == checkpoint.size {
             self.write_partial()

@@ -28,8 +28,9 @@ use vocab::time::{Clock, Time};
 use crate::disk::{Disk, lock};
 use crate::files::{Folder, Tail};
 use crate::health::Meter;
-use crate::publisher::{Spare, Task};
+use crate::publisher::Task;
 use crate::segment::{self, Blank, Item, PREFIX_BYTES, Segment};
+use crate::spare::Spares;
 
 /// Bytes of drafts that one commit takes, unless one append alone has more.
 const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -68,7 +69,7 @@ pub(crate) struct Writer {
     pub(crate) tail: Arc<Mutex<Tail>>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) tasks: Sender<Task>,
-    pub(crate) spare: Spare,
+    pub(crate) spares: Arc<Spares>,
     pub(crate) segment_bytes: u64,
     /// The segment in use and where its next frame goes; none after a commit failed.
     pub(crate) current: Option<(Arc<Segment>, u64)>,
@@ -233,9 +234,7 @@ impl Writer {
     /// Begins a segment with room for `extent` bytes. `broken`: the one before was left behind.
     fn begin(&mut self, extent: u64, broken: bool) -> io::Result<(Arc<Segment>, u64)> {
         let room = PREFIX_BYTES + extent;
-        let spare = lock(&self.spare)
-            .take()
-            .filter(|blank| blank.bytes() >= room);
+        let spare = self.spares.take(room);
         let small = room.max(SMALL_SEGMENT_BYTES);
         let make = |bytes| {
             let path = self.folder.segments().join("next");
