@@ -740,11 +740,17 @@ impl Plane {
     pub async fn narrowed(self: &Arc<Self>, cause: &str) -> Result<(), RecordError> {
         self.cut
             .send_modify(|generation| *generation = generation.saturating_add(1));
+        // A cut is not held up because the control log's checkpoint cannot be read.
+        let control = self.control.mention().unwrap_or_else(|error| {
+            tracing::warn!(error = %error, "A barrier does not name the control log's checkpoint");
+            None
+        });
         let control_size = self.control.view(register::State::size);
         let barrier = Barrier {
             body: BarrierBody {
                 control_size,
                 cause: cause.to_owned(),
+                control,
             },
             actor: Actor::node(&self.settings.node),
         };

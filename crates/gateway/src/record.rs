@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use ledger::seal::{self, GroupKey, Sealed};
-use ledger::{Actor, ActorKind, Draft, EntryError, Guard, Kind, Record, Ruling};
+use ledger::{Actor, ActorKind, Draft, EntryError, Guard, Kind, Mention, Record, Ruling};
 use mcp::Request;
 use serde::{Deserialize, Serialize};
 use vocab::{AgentId, Digest, Handle, InstanceId, PurposePath, Rng, ToolName, UpstreamName};
@@ -342,8 +342,11 @@ impl Record for RefusedCount {
 pub struct BarrierBody {
     /// Entries of the control log that were folded when it was written.
     pub control_size: u64,
-    /// What it is for: `start`, or the kind of the control entry that narrowed.
+    /// What it is for: `start`, `stop`, or the kind of the control entry that narrowed.
     pub cause: String,
+    /// The control log as it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub control: Option<Mention>,
 }
 
 /// A barrier, ready to be recorded.

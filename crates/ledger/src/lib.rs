@@ -14,6 +14,7 @@ pub mod cosignature;
 pub mod entry;
 pub mod hash;
 pub mod log;
+pub mod mention;
 pub mod note;
 pub mod proof;
 pub mod record;
@@ -33,6 +34,7 @@ pub use log::{
     AppendError, BlobError, Blobs, Keyring, KeyringError, Log, LogReader, Opened, ReadError,
     Receipt,
 };
+pub use mention::{Mention, MentionError};
 pub use record::{Record, RecordError, Recorded, Ruling, record};
 pub use seal::{GroupKey, Sealed};
 pub use verify::{Fault, Report, Unsound, verify};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{AppendError, BlobError, EntryError, KeyringError};
+use ledger::{AppendError, BlobError, EntryError, KeyringError, Mention};
 use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PurposePath, RecordRef, SponsorId, UpstreamName,
@@ -189,9 +189,14 @@ pub enum Command {
         shared_user: bool,
         /// Whether edited policy files are activated by themselves.
         development: bool,
+        /// The log of calls as its last checkpoint has it.
+        calls: Option<Mention>,
     },
     /// Says that the node stops on request.
-    NodeStopped,
+    NodeStopped {
+        /// The log of calls as its last checkpoint has it.
+        calls: Option<Mention>,
+    },
     /// Says that the node serves less than it should, or, with the cause
     /// [`none`](crate::state::WELL), that a part is well again.
     NodeDegraded {
@@ -236,7 +241,7 @@ impl Command {
             | Self::RecordTools { .. }
             | Self::ActivatePolicy { .. }
             | Self::NodeStarted { .. }
-            | Self::NodeStopped
+            | Self::NodeStopped { .. }
             | Self::NodeDegraded { .. }
             | Self::AddTokenKey { .. } => false,
         }

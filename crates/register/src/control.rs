@@ -19,7 +19,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use ledger::{Actor, Blobs, Draft, Keyring, KeyringError, Log, Opened, Receipt, seal};
+use ledger::{
+    Actor, Blobs, Draft, Keyring, KeyringError, Log, Mention, Opened, ReadError, Receipt, seal,
+};
 use tokio::sync::Mutex;
 use vocab::id::{Handle, InstanceId, RecordRef};
 use vocab::rng::Rng;
@@ -155,6 +157,11 @@ impl Control {
         });
     }
 
+    /// The control log as its last checkpoint has it, for the log of calls to name.
+    pub fn mention(&self) -> Result<Option<Mention>, ReadError> {
+        Mention::of(self.log.reader())
+    }
+
     /// What the register failed of, if it did. A node that sees this stops serving.
     pub fn failure(&self) -> Option<&Arc<Failure>> {
         self.failure.get()
@@ -274,7 +281,7 @@ impl Control {
             | Command::EndInstance { .. }
             | Command::ConfigureUpstream { .. }
             | Command::NodeStarted { .. }
-            | Command::NodeStopped
+            | Command::NodeStopped { .. }
             | Command::NodeDegraded { .. }
             | Command::AddTokenKey { .. } => Ok(()),
         }

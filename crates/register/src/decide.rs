@@ -227,17 +227,20 @@ pub(crate) fn decide(
             version,
             shared_user,
             development,
+            calls,
         } => Plan::Write(
             Subject::Node,
             vec![Event::NodeStarted(NodeStarted {
                 version,
                 shared_user,
                 development,
+                calls,
             })],
         ),
-        Command::NodeStopped => {
-            Plan::Write(Subject::Node, vec![Event::NodeStopped(NodeStopped {})])
-        }
+        Command::NodeStopped { calls } => Plan::Write(
+            Subject::Node,
+            vec![Event::NodeStopped(NodeStopped { calls })],
+        ),
         Command::NodeDegraded { subsystem, cause } => {
             let known = state.node().degraded.get(&subsystem);
             let same = match known {

@@ -3,7 +3,7 @@
 //! Golden vectors in `tests/entries.jsonl` pin each shape. No name, address or free text is in any
 //! of them: a sponsor is a random handle, and who that is lies sealed beside `sponsor-added`.
 
-use ledger::{Actor, Draft, Entry, EntryError, Kind};
+use ledger::{Actor, Draft, Entry, EntryError, Kind, Mention};
 use serde::{Deserialize, Serialize};
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, UpstreamName};
@@ -94,12 +94,19 @@ pub struct NodeStarted {
     pub shared_user: bool,
     /// Whether edited policy files are activated by themselves.
     pub development: bool,
+    /// The log of calls as it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calls: Option<Mention>,
 }
 
 /// A node stopped on request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NodeStopped {}
+pub struct NodeStopped {
+    /// The log of calls as it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calls: Option<Mention>,
+}
 
 /// A node serves less than it should, or again as it should.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ledger::Mention;
 use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, ToolName, UpstreamName,
@@ -375,6 +376,14 @@ pub struct NodeState {
     pub stopped_at: Option<Time>,
     /// What is wrong, by part, since the last start.
     pub degraded: BTreeMap<Word, Word>,
+    /// What was last said of the log of calls, and the index of the entry that says it.
+    pub calls: Option<(u64, Mention)>,
+}
+
+impl NodeState {
+    fn mention(&mut self, record: u64, calls: Option<Mention>) {
+        self.calls = calls.map(|calls| (record, calls)).or(self.calls.take());
+    }
 }
 
 /// Why an entry cannot have happened where it stands.
@@ -614,13 +623,15 @@ impl State {
         let record = self.size;
         match event {
             Event::NodeStarted(body) => {
-                self.node = NodeState {
-                    started: Some((body, time)),
-                    stopped_at: None,
-                    degraded: BTreeMap::new(),
-                };
+                self.node.mention(record, body.calls.clone());
+                self.node.started = Some((body, time));
+                self.node.stopped_at = None;
+                self.node.degraded.clear();
             }
-            Event::NodeStopped(_) => self.node.stopped_at = Some(time),
+            Event::NodeStopped(body) => {
+                self.node.mention(record, body.calls);
+                self.node.stopped_at = Some(time);
+            }
             Event::NodeDegraded(body) => {
                 if body.cause.as_str() == WELL {
                     self.node.degraded.remove(&body.subsystem);

@@ -135,7 +135,7 @@ pub fn verifier(config: &Config, name: LogName) -> Result<Verifier, String> {
     Ok(signer.verifier().clone())
 }
 
-/// Pushes new checkpoints to every anchor, until stopped, and once more then.
+/// Pushes new checkpoints to every anchor, until stopped.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     if shared.anchors.anchors.is_empty() {
         return;
@@ -147,13 +147,13 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             .await
             .is_none()
         {
-            push_all(&shared).await;
             return;
         }
     }
 }
 
-async fn push_all(shared: &Arc<Shared>) {
+/// Pushes to every anchor the checkpoints that it does not have.
+pub async fn push_all(shared: &Arc<Shared>) {
     for (index, anchor) in shared.anchors.anchors.iter().enumerate() {
         let mut failure = None;
         // One log after the other: that a witness does not know one is no reason to leave out

@@ -1,16 +1,17 @@
 //! A running node: files, register, gateway and listeners, put together and taken apart in order.
 
+mod resume;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use gateway::record::{BarrierBody, Came, DecisionBody, Effect, OutcomeBody};
 use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig};
 use gateway::{Bounds, Hosts, Parts, Plane, ServedConfig, Settings};
 use ledger::note::Signer;
-use ledger::{Actor, Draft, Entry, Header, Kind, Log, LogReader};
+use ledger::{Actor, Entry, Header, Log, LogReader};
 use policy::UpstreamOptions;
 use register::{Command, Control, Label};
 use store::{
@@ -104,8 +105,7 @@ pub struct Node {
     pub url: String,
     /// The gateway.
     pub plane: Arc<Plane>,
-    control_log: Arc<FilesLog>,
-    calls_log: Arc<FilesLog>,
+    shared: Arc<Shared>,
     tasks: TaskTracker,
     stop: CancellationToken,
     state: PathBuf,
@@ -219,12 +219,7 @@ impl Node {
             register::Settings::default(),
         )?;
         let node_actor = Actor::node(&config.node);
-        let closed = close_open(
-            &*calls_log,
-            &node_actor,
-            control.view(register::State::size),
-        )
-        .await?;
+        let closed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if closed > 0 {
             tracing::warn!(
                 "{closed} calls were in flight when the node last ended; their outcome is unknown"
@@ -235,6 +230,7 @@ impl Node {
             version: label(VERSION)?,
             shared_user,
             development: config.environment == Environment::Development,
+            calls: resume::mention(&*calls_log).await,
         };
         control.execute(node_actor.clone(), started).await?;
 
@@ -348,8 +344,7 @@ impl Node {
             address,
             url,
             plane,
-            control_log,
-            calls_log,
+            shared,
             tasks,
             stop,
             state,
@@ -363,17 +358,30 @@ impl Node {
         self.tasks.close();
         let _late = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
         let actor = Actor::node(self.plane.node_name());
+        let (control, calls) = (&self.shared.control_log, &self.shared.calls_log);
+        // Each log ends by naming the other, so that neither can be set back alone.
+        let barrier = resume::barrier(self.plane.control(), &**control, &actor, "stop");
+        let barred = match barrier {
+            Ok(draft) => calls.append(vec![draft]).await.map(drop),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = barred {
+            tracing::warn!(error = %error, "The log of calls ends without a barrier");
+        }
+        let calls = resume::mention(&**calls).await;
         let stopped = self
             .plane
             .control()
-            .execute(actor, Command::NodeStopped)
+            .execute(actor, Command::NodeStopped { calls })
             .await;
+        let _late = tokio::time::timeout(STOP_GRACE, anchor::push_all(&self.shared)).await;
         let _gone = std::fs::remove_file(&self.state);
-        let (control, calls) = (self.control_log, self.calls_log);
+        let shared = self.shared;
         let closed = tokio::task::spawn_blocking(move || {
-            calls
+            shared
+                .calls_log
                 .close()
-                .and(control.close())
+                .and(shared.control_log.close())
                 .map_err(|error| error.to_string())
         });
         closed.await.map_err(|error| error.to_string())??;
@@ -471,92 +479,6 @@ pub fn is_root() -> bool {
     {
         false
     }
-}
-
-/// Closes intents that a crash left without an outcome: their result is unknown, and says so.
-async fn close_open(
-    calls: &dyn Log,
-    actor: &Actor,
-    control_size: u64,
-) -> Result<usize, StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError::Close(error.to_string());
-    let reader = calls.reader();
-    let size = reader.size();
-    let mut from = size;
-    for index in (0..size).rev() {
-        let bytes = reader.entry(index).map_err(|error| failed(&error))?;
-        let entry = Entry::parse(&bytes).map_err(|error| failed(&error))?;
-        if entry.kind == Kind::Decision {
-            let body: DecisionBody =
-                serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
-            from = body.open_from;
-            break;
-        }
-        if entry.kind == Kind::Barrier {
-            let body: BarrierBody =
-                serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
-            if body.cause == "start" {
-                from = index;
-                break;
-            }
-        }
-    }
-    let mut rests_on = 0;
-    let mut open = std::collections::BTreeSet::new();
-    for index in from..size {
-        let bytes = reader.entry(index).map_err(|error| failed(&error))?;
-        let entry = Entry::parse(&bytes).map_err(|error| failed(&error))?;
-        match entry.kind {
-            Kind::Decision => {
-                let body: DecisionBody =
-                    serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
-                rests_on = rests_on.max(body.basis.control_size);
-                if body.effect == Effect::Allow {
-                    open.insert(index);
-                }
-            }
-            Kind::Barrier => {
-                let body: BarrierBody =
-                    serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
-                rests_on = rests_on.max(body.control_size);
-            }
-            Kind::Outcome => {
-                let body: OutcomeBody =
-                    serde_json::from_str(entry.body.get()).map_err(|error| failed(&error))?;
-                open.remove(&body.decision);
-            }
-            _ => {}
-        }
-    }
-    if rests_on > control_size {
-        return Err(StartError::SetBack {
-            log: LogName::Control,
-            why: format!("`calls` rests on {rests_on} entries of it, and it has {control_size}"),
-        });
-    }
-    let count = open.len();
-    let mut drafts = Vec::new();
-    for decision in open {
-        let body = OutcomeBody {
-            decision,
-            result: Came::Unknown,
-            cause: Some("node-ended".to_owned()),
-            is_error: None,
-            said: None,
-            delivered: None,
-            salt: None,
-        };
-        drafts
-            .push(Draft::new(Kind::Outcome, actor.clone(), &body).map_err(|error| failed(&error))?);
-    }
-    let barrier = BarrierBody {
-        control_size,
-        cause: "start".to_owned(),
-    };
-    drafts
-        .push(Draft::new(Kind::Barrier, actor.clone(), &barrier).map_err(|error| failed(&error))?);
-    calls.append(drafts).await.map_err(|error| failed(&error))?;
-    Ok(count)
 }
 
 /// The upstreams of a configuration.

@@ -126,6 +126,9 @@ struct Cut {
     names: BTreeMap<PathBuf, (Names, Vec<Event>)>,
     acknowledged: Vec<Receipt>,
     published: u64,
+    /// The size in the last checkpoint that anybody could read, flushed or not: the other log may
+    /// name it.
+    readable: u64,
 }
 
 fn apply_write(bytes: &mut Vec<u8>, at: u64, written: &[u8]) {
@@ -179,6 +182,11 @@ impl Cut {
                 | Event::CreateDir(path)
                 | Event::Rename(path, _)
                 | Event::Remove(path) => {
+                    if let Event::Rename(from, to) = event
+                        && to.ends_with("checkpoint")
+                    {
+                        cut.readable = cut.size_in(from);
+                    }
                     let folder = path.parent().unwrap().to_owned();
                     cut.names.entry(folder).or_default().1.push(event.clone());
                 }
@@ -193,6 +201,23 @@ impl Cut {
             }
         }
         cut
+    }
+
+    /// The size in a checkpoint as it is read before any cut.
+    fn size_in(&self, path: &Path) -> u64 {
+        let (mut names, changes) = self.names[path.parent().unwrap()].clone();
+        for change in changes {
+            apply_name(&mut names, &change);
+        }
+        let Some(Name::File(id)) = names.get(path) else {
+            panic!("{}", path.display());
+        };
+        let (mut bytes, writes) = self.files[id].clone();
+        for (at, written) in &writes {
+            apply_write(&mut bytes, *at, written);
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().nth(1).unwrap().parse().unwrap()
     }
 
     /// Makes a folder that may be left: the least, or by choice something between that and all.
@@ -244,6 +269,11 @@ impl Cut {
         assert!(
             log.recovery().signed >= self.published,
             "cut after {moment}"
+        );
+        assert!(
+            log.recovery().size >= self.readable,
+            "cut after {moment}: a checkpoint over {} entries could be read",
+            self.readable
         );
         check_receipts(log.reader(), &self.acknowledged);
         append(&log, "after").unwrap();

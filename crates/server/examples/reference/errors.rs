@@ -473,7 +473,7 @@ fn outcomes(page: &mut String, sources: &Sources) -> Result<()> {
     page.push_str("\n## Permitted calls that did not complete\n\nThe `cause` of an `outcome` entry. What was *not sent* had no effect; of what is *unknown* nobody here\ncan say whether it had, and the agent is told so.\n\n");
     page.push_str(&head(&["cause", "means"]));
     let mut found: BTreeSet<String> = BTreeSet::new();
-    let node = sources.text("server/src/node.rs")?;
+    let node = sources.text("server/src/node/resume.rs")?;
     for text in sources.tree("gateway/src")?.iter().chain([&node]) {
         for mark in CALLED {
             for call in text.split(mark).skip(1) {

@@ -70,10 +70,12 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     let calls = sources.items("gateway/src/record.rs")?;
     let lifecycle = sources.items("register/src/lifecycle.rs")?;
     let people = sources.items("register/src/text.rs")?;
+    let mention = sources.items("ledger/src/mention.rs")?;
     let mut shapes = Shapes::new();
     for (items, name, sort) in [
         (&entry, "Actor", Sort::Object),
         (&entry, "ActorKind", Sort::Word),
+        (&mention, "Mention", Sort::Object),
         (&control, "Sponsorship", Sort::Word),
         (&control, "Key", Sort::Object),
         (&control, "CallLimits", Sort::Object),
@@ -170,10 +172,11 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     Ok(page)
 }
 
-/// The body of the first published vector of a kind.
+/// The body of the fullest published vector of a kind.
 fn example(vectors: &str, kind: Kind) -> Option<String> {
     let mark = format!("\"kind\":\"{kind}\"");
-    let line = vectors.lines().find(|line| line.contains(&mark))?;
+    let of_kind = vectors.lines().filter(|line| line.contains(&mark));
+    let line = of_kind.max_by_key(|line| line.len())?;
     let value: serde_json::Value = serde_json::from_str(line).ok()?;
     let body = value.get("body")?;
     let empty = body.as_object().is_some_and(serde_json::Map::is_empty);

@@ -2,7 +2,6 @@
 //! endpoint, at a witness.
 
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -18,6 +17,8 @@ use server::node::StartError;
 use testkit::{Plane, until};
 use vocab::{Clock as _, Digest, LogName};
 
+use crate::common::copy;
+
 fn anchored_at(anchor: &str) -> String {
     format!("ledger = {{ anchor = \"{anchor}\" }}")
 }
@@ -32,19 +33,6 @@ async fn serve(app: Router) -> String {
 fn verifier(plane: &Plane, log: LogName) -> Verifier {
     let vkey = fs::read_to_string(plane.data().join(format!("{log}.vkey"))).unwrap();
     vkey.trim().parse().unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

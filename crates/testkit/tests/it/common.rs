@@ -1,5 +1,8 @@
 //! What the tests share: one client for both eras.
 
+use std::fs;
+use std::path::Path;
+
 use http::StatusCode;
 use mcp::Era;
 use serde_json::Value;
@@ -79,4 +82,18 @@ pub(crate) fn assert_challenged(reply: &Reply, status: u16, why: &str) {
 /// The error's code.
 pub(crate) fn code(json: &Value) -> i64 {
     json["error"]["code"].as_i64().unwrap_or_default()
+}
+
+/// Copies the files of a folder, and of those in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }

@@ -21,6 +21,8 @@ mod offline;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
+mod setback;
+#[cfg(test)]
 mod standing;
 #[cfg(test)]
 mod stdio;

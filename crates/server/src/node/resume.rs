@@ -1,0 +1,196 @@
+//! The end of the last run: whether both logs are still what the other one says, and what was
+//! left open.
+
+use std::collections::BTreeSet;
+
+use gateway::record::{BarrierBody, Came, DecisionBody, Effect, OutcomeBody};
+use ledger::{Actor, Draft, Entry, EntryError, Kind, Log, LogReader, Mention, ReadError};
+use register::Control;
+use serde::de::DeserializeOwned;
+use vocab::LogName;
+
+use super::StartError;
+
+/// Compares the logs with what they say of each other, then closes the calls that have no outcome,
+/// and says so with a barrier. Says how many there were.
+pub(super) async fn resume(
+    control: &Control,
+    control_log: &dyn Log,
+    calls: &dyn Log,
+    actor: &Actor,
+) -> Result<usize, StartError> {
+    let reader = calls.reader();
+    let end = End::of(reader)?;
+    let open = end.open(reader)?;
+    let size = control.view(register::State::size);
+    compare(control, control_log, calls, &end)?;
+    if open.rests_on > size {
+        return Err(StartError::SetBack {
+            log: LogName::Control,
+            why: format!(
+                "`calls` rests on {} entries of it, and it has {size}",
+                open.rests_on
+            ),
+        });
+    }
+    let failed = |error: &dyn std::fmt::Display| StartError::Close(error.to_string());
+    let count = open.decisions.len();
+    let mut drafts = Vec::new();
+    for decision in open.decisions {
+        let body = OutcomeBody {
+            decision,
+            result: Came::Unknown,
+            cause: Some("node-ended".to_owned()),
+            is_error: None,
+            said: None,
+            delivered: None,
+            salt: None,
+        };
+        let draft = Draft::new(Kind::Outcome, actor.clone(), &body);
+        drafts.push(draft.map_err(|error| failed(&error))?);
+    }
+    let barrier = barrier(control, control_log, actor, "start");
+    drafts.push(barrier.map_err(|error| failed(&error))?);
+    calls.append(drafts).await.map_err(|error| failed(&error))?;
+    Ok(count)
+}
+
+/// A barrier over all that the control log has.
+pub(super) fn barrier(
+    control: &Control,
+    control_log: &dyn Log,
+    actor: &Actor,
+    cause: &str,
+) -> Result<Draft, EntryError> {
+    let body = BarrierBody {
+        control_size: control.view(register::State::size),
+        cause: cause.to_owned(),
+        control: told(control_log),
+    };
+    Draft::new(Kind::Barrier, actor.clone(), &body)
+}
+
+/// What can be said of a log after a checkpoint over all of it; what the last one says if there
+/// can be none now.
+pub(super) async fn mention(log: &dyn Log) -> Option<Mention> {
+    if let Err(error) = log.publish().await {
+        tracing::warn!(error = %error, "There is no checkpoint over the end of {}", log.name());
+    }
+    told(log)
+}
+
+fn told(log: &dyn Log) -> Option<Mention> {
+    Mention::of(log.reader()).unwrap_or_else(|error| {
+        tracing::warn!(error = %error, "The checkpoint of {} cannot be named", log.name());
+        None
+    })
+}
+
+/// Neither log may be less than, or other than, what the other one last said of it.
+fn compare(
+    control: &Control,
+    control_log: &dyn Log,
+    calls: &dyn Log,
+    end: &End,
+) -> Result<(), StartError> {
+    let said = control.view(|state| state.node().calls.clone());
+    let of_calls = said.map(|(index, mention)| (calls, LogName::Control, index, mention));
+    let of_control = end.barrier.as_ref().and_then(|(index, barrier)| {
+        let mention = barrier.control.clone()?;
+        Some((control_log, LogName::Calls, *index, mention))
+    });
+    for (log, by, index, mention) in of_calls.into_iter().chain(of_control) {
+        mention.check(log).map_err(|error| StartError::SetBack {
+            log: log.name(),
+            why: format!("`{by}/{index}` names it, and {error}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// The end of the log of calls.
+struct End {
+    /// No permit before this is without an outcome.
+    from: u64,
+    /// The last barrier.
+    barrier: Option<(u64, BarrierBody)>,
+}
+
+impl End {
+    /// Goes back as far as the last barrier and the last decision, never further than the last
+    /// start.
+    fn of(calls: &dyn LogReader) -> Result<Self, StartError> {
+        let (mut from, mut barrier) = (None, None);
+        for index in (0..calls.size()).rev() {
+            let bytes = entry(calls, index)?;
+            let entry = parsed(&bytes)?;
+            match entry.kind {
+                Kind::Decision if from.is_none() => {
+                    from = Some(body::<DecisionBody>(&entry)?.open_from);
+                }
+                Kind::Barrier => {
+                    let found: BarrierBody = body(&entry)?;
+                    if found.cause == "start" {
+                        from = from.or(Some(index));
+                    }
+                    barrier = barrier.or(Some((index, found)));
+                }
+                _ => {}
+            }
+            if from.is_some() && barrier.is_some() {
+                break;
+            }
+        }
+        Ok(Self {
+            from: from.unwrap_or(0),
+            barrier,
+        })
+    }
+
+    fn open(&self, calls: &dyn LogReader) -> Result<Open, StartError> {
+        let mut open = Open {
+            decisions: BTreeSet::new(),
+            rests_on: self.barrier.as_ref().map_or(0, |(_, it)| it.control_size),
+        };
+        for index in self.from..calls.size() {
+            let bytes = entry(calls, index)?;
+            let entry = parsed(&bytes)?;
+            match entry.kind {
+                Kind::Decision => {
+                    let body: DecisionBody = body(&entry)?;
+                    open.rests_on = open.rests_on.max(body.basis.control_size);
+                    if body.effect == Effect::Allow {
+                        open.decisions.insert(index);
+                    }
+                }
+                Kind::Outcome => {
+                    open.decisions
+                        .remove(&body::<OutcomeBody>(&entry)?.decision);
+                }
+                _ => {}
+            }
+        }
+        Ok(open)
+    }
+}
+
+/// What the last run left.
+struct Open {
+    /// Permits without an outcome.
+    decisions: BTreeSet<u64>,
+    /// Entries of the control log that it rested on.
+    rests_on: u64,
+}
+
+fn entry(log: &dyn LogReader, index: u64) -> Result<Vec<u8>, StartError> {
+    let read = log.entry(index);
+    read.map_err(|error: ReadError| StartError::Close(error.to_string()))
+}
+
+fn parsed(bytes: &[u8]) -> Result<Entry<'_>, StartError> {
+    Entry::parse(bytes).map_err(|error| StartError::Close(error.to_string()))
+}
+
+fn body<T: DeserializeOwned>(entry: &Entry<'_>) -> Result<T, StartError> {
+    serde_json::from_str(entry.body.get()).map_err(|error| StartError::Close(error.to_string()))
+}
