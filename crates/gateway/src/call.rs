@@ -18,15 +18,16 @@ use policy::{Facts, InstanceFacts, Target};
 use register::{Active, Agent, Instance, Sponsor, Why};
 use serde_json::value::RawValue;
 use tokens::Caller;
-use vocab::{Digest, InstanceId, RecordRef};
+use vocab::{AgentId, Digest, InstanceId, RecordRef, UpstreamName};
 
 use crate::answer::{Answer, Event, Out};
 use crate::ending::{Ended, Ending};
-use crate::limits::InFlight;
+use crate::limits::{InFlight, Stop};
 use crate::outgoing::Passing;
 use crate::plane::{Life, Plane, Served};
 use crate::record::{
-    Came, DecisionBody, DecisionSeal, Effect, Intent, Outcome, OutcomeBody, Permit, SealedRef, seal,
+    Came, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, Outcome, OutcomeBody, Permit,
+    SealedRef, seal,
 };
 use crate::route::Route;
 use crate::session::{Asked as AskedOfClient, Session};
@@ -259,20 +260,25 @@ async fn decide_once(
         observe: call.served.observing(plane.clock.now()),
     };
     let mut decision = snapshot.engine.decide(&facts);
-    if let policy::Decision::Denial(denial) = &decision
+    let denied = match &decision {
+        policy::Decision::Permit(_) => None,
+        policy::Decision::Denial(denial) => Some(kind_of(denial, target, &call.served.name)),
+    };
+    let stop = denied.and_then(|what| plane.limiter.denied(&instance.id, what, elapsed));
+    if let Some(stop) = &stop
         && facts.limit.is_none()
     {
-        let action = target.action(&call.served.name);
-        let what = [
-            action.as_str(),
-            denial.stage().as_str(),
-            &denial.policies().join(","),
-        ];
-        let what = Digest::of(what.join("\n").as_bytes());
-        if let Some(stop) = plane.limiter.denied(&instance.id, what, elapsed) {
-            facts.limit = Some(stop);
-            decision = snapshot.engine.decide(&facts);
-        }
+        facts.limit = Some(stop.text.clone());
+        decision = snapshot.engine.decide(&facts);
+    }
+    let is_one_too_many = stop.is_some();
+    if let Some(Stop {
+        text,
+        record: Some(record),
+    }) = stop
+    {
+        let denied = repeated(plane, call, &decision, (text, record));
+        return Err(Undecided::Denied(denied));
     }
     let said = decision.verdict();
     if said.observed {
@@ -309,11 +315,52 @@ async fn decide_once(
             drop(cleared);
             Err(Undecided::Denied(Denied::unrecorded(&full)))
         }
-        (Err(refused), _) => Err(Undecided::Denied(Denied {
-            reason: said.reason,
-            policies: said.policies,
-            record: Some(RecordRef::from(refused.receipt())),
-        })),
+        (Err(refused), _) => {
+            let record = RecordRef::from(refused.receipt());
+            if let (Some(what), true) = (denied, is_one_too_many) {
+                plane.limiter.stopped(&instance.id, what, &record);
+            }
+            Err(Undecided::Denied(Denied {
+                reason: said.reason,
+                policies: said.policies,
+                record: Some(record),
+            }))
+        }
+    }
+}
+
+/// What makes two denials of an instance the same: the action, and why it was denied. Tools that
+/// the upstream does not have are all one, or an instance could go on with another name each time.
+fn kind_of(denial: &policy::Denial, target: &Target, upstream: &UpstreamName) -> Digest {
+    let action = match denial.stage() {
+        policy::Stage::UnknownTool => upstream.to_string(),
+        _ => target.action(upstream),
+    };
+    let policies = denial.policies().join(",");
+    let what = [&action, denial.stage().as_str(), &policies];
+    Digest::of(what.join("\n").as_bytes())
+}
+
+/// A denial like the one that tripped the breaker. That one is on record in full; those after it
+/// are counted, so that an agent that goes on and on does not fill the disk.
+fn repeated(
+    plane: &Plane,
+    call: &Call,
+    decision: &policy::Decision,
+    (stop, record): (String, RecordRef),
+) -> Denied {
+    let said = decision.verdict();
+    plane.metrics.decided(false, said.stage);
+    let instance = Some(call.caller.instance());
+    plane.refusals.note("repeated-denial", "call", instance);
+    Denied {
+        reason: match said.stage {
+            // Which may be another limit than the breaker's.
+            Some(policy::Stage::Limit) => said.reason,
+            _ => stop,
+        },
+        policies: said.policies,
+        record: Some(record),
     }
 }
 
@@ -372,7 +419,7 @@ fn intent(
     subject: &Subject,
     who: &Who,
     snapshot: &crate::plane::Snapshot,
-    facts: Facts,
+    mut facts: Facts,
     decision: policy::Decision,
     said: &policy::Verdict,
 ) -> Result<Intent, IntentError> {
@@ -384,9 +431,14 @@ fn intent(
         Target::Tool { name } => Some(name.clone()),
         Target::Method { .. } => None,
     };
+    let left_out = match &decision {
+        policy::Decision::Permit(_) => None,
+        policy::Decision::Denial(_) => leave_out(plane, &agent.id, &mut facts),
+    };
     let plain = serde_json::to_vec(&DecisionSeal {
         facts,
         reason: said.reason.clone(),
+        left_out,
     })?;
     let (reference, sealed) = seal((&handle, &key), &*plane.rng, &plain)?;
     let ticket = plane.open.begin(|| plane.calls.reader().size());
@@ -438,6 +490,27 @@ fn intent(
         }),
         ticket,
     })
+}
+
+/// Takes the arguments of a denied call out of its facts, if they are not to be kept.
+fn leave_out(plane: &Plane, agent: &AgentId, facts: &mut Facts) -> Option<LeftOut> {
+    let text = facts.args.get();
+    if plane
+        .limiter
+        .keeps(agent, text.len(), plane.clock.elapsed())
+    {
+        return None;
+    }
+    let left_out = LeftOut {
+        digest: Digest::of(text.as_bytes()),
+        bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+    };
+    facts.args = RawValue::NULL.to_owned();
+    if let Target::Method { name_or_uri, .. } = &mut facts.target {
+        // It is one of the arguments.
+        *name_or_uri = None;
+    }
+    Some(left_out)
 }
 
 /// Why a permitted call did not bring an answer, in a fixed word for the record and a sentence for
@@ -592,7 +665,7 @@ fn stop(exchange: Exchange) {
     drop(exchange);
 }
 
-fn lost(name: &vocab::UpstreamName, error: &ExchangeError) -> Failure {
+fn lost(name: &UpstreamName, error: &ExchangeError) -> Failure {
     tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} did not answer a call");
     match error {
         ExchangeError::Timeout { after } => Failure::unknown(

@@ -1,11 +1,13 @@
-//! Limits beside policy: calls per minute of an agent, calls in flight of an instance, and the
-//! breaker that tells an instance to stop repeating what is refused. They only ever refuse.
+//! Limits beside policy: calls per minute of an agent, calls in flight of an instance, the breaker
+//! that tells an instance to stop repeating what is refused, and how much of what is refused is
+//! kept. They only ever refuse.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use vocab::{AgentId, Digest, InstanceId};
+use vocab::limits::DENIED_ARGS_BYTES_MAX;
+use vocab::{AgentId, Digest, InstanceId, RecordRef};
 
 /// How much is allowed.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +18,8 @@ pub struct Bounds {
     pub same_denials: u32,
     /// Calls one instance may have in flight.
     pub calls_in_flight: usize,
+    /// Bytes of arguments of denied calls that are kept per minute for one agent.
+    pub denied_bytes_per_minute: u64,
 }
 
 /// The counters. Times are the clock's `elapsed`, so that a jump of the wall clock frees nobody.
@@ -23,6 +27,7 @@ pub struct Bounds {
 pub(crate) struct Limiter {
     bounds: Bounds,
     agents: Mutex<HashMap<AgentId, Bucket>>,
+    kept: Mutex<HashMap<AgentId, Bucket>>,
     breakers: Mutex<HashMap<(InstanceId, Digest), Run>>,
     flights: Mutex<HashMap<InstanceId, usize>>,
 }
@@ -33,11 +38,51 @@ struct Bucket {
     at: Duration,
 }
 
+impl Bucket {
+    /// Takes so much from an agent's minute, or says how long it must wait.
+    fn take(
+        agents: &Mutex<HashMap<AgentId, Self>>,
+        agent: &AgentId,
+        (cost, full): (f64, f64),
+        now: Duration,
+    ) -> Result<(), Duration> {
+        let mut agents = lock(agents);
+        if agents.len() > SWEEP_AT {
+            agents.retain(|_, bucket| now.saturating_sub(bucket.at) < MINUTE);
+        }
+        let bucket = agents.entry(agent.clone()).or_insert(Self {
+            tokens: full,
+            at: now,
+        });
+        let refill = now.saturating_sub(bucket.at).as_secs_f64() * full / 60.0;
+        bucket.tokens = (bucket.tokens + refill).min(full);
+        bucket.at = now;
+        if bucket.tokens < cost {
+            return Err(Duration::from_secs_f64(
+                (cost - bucket.tokens) * 60.0 / full,
+            ));
+        }
+        bucket.tokens -= cost;
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Run {
     count: u32,
     since: Duration,
     last: Duration,
+    /// The first denial that was one too many, once it is on record.
+    record: Option<RecordRef>,
+}
+
+/// The same denial came too often.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    /// What the agent is to be told.
+    pub(crate) text: String,
+    /// Where that is on record already.
+    pub(crate) record: Option<RecordRef>,
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -50,6 +95,7 @@ impl Limiter {
         Self {
             bounds,
             agents: Mutex::default(),
+            kept: Mutex::default(),
             breakers: Mutex::default(),
             flights: Mutex::default(),
         }
@@ -66,27 +112,23 @@ impl Limiter {
         if limit == 0 {
             return None;
         }
-        let full = f64::from(limit);
-        let mut agents = lock(&self.agents);
-        if agents.len() > SWEEP_AT {
-            agents.retain(|_, bucket| now.saturating_sub(bucket.at) < MINUTE);
-        }
-        let bucket = agents.entry(agent.clone()).or_insert(Bucket {
-            tokens: full,
-            at: now,
-        });
-        let refill = now.saturating_sub(bucket.at).as_secs_f64() * full / 60.0;
-        bucket.tokens = (bucket.tokens + refill).min(full);
-        bucket.at = now;
-        if bucket.tokens < 1.0 {
-            let wait = ((1.0 - bucket.tokens) * 60.0 / full).ceil();
-            return Some(format!(
-                "agent `{agent}` may make {limit} calls a minute and has made them; wait {wait} s \
-                 before the next call"
-            ));
-        }
-        bucket.tokens -= 1.0;
-        None
+        let wait = Bucket::take(&self.agents, agent, (1.0, f64::from(limit)), now).err()?;
+        let wait = wait.as_secs_f64().ceil();
+        Some(format!(
+            "agent `{agent}` may make {limit} calls a minute and has made them; wait {wait} s \
+             before the next call"
+        ))
+    }
+
+    /// Whether arguments of this length are kept, of a call of the agent's that is denied. If so
+    /// they count.
+    pub(crate) fn keeps(&self, agent: &AgentId, bytes: usize, now: Duration) -> bool {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a rate need not be exact beyond 2^53 bytes"
+        )]
+        let (cost, full) = (bytes as f64, self.bounds.denied_bytes_per_minute as f64);
+        bytes <= DENIED_ARGS_BYTES_MAX && Bucket::take(&self.kept, agent, (cost, full), now).is_ok()
     }
 
     /// Notes a denial; once the same one has come too often, says what the agent is to be told.
@@ -95,7 +137,7 @@ impl Limiter {
         instance: &InstanceId,
         what: Digest,
         now: Duration,
-    ) -> Option<String> {
+    ) -> Option<Stop> {
         let limit = self.bounds.same_denials;
         if limit == 0 {
             return None;
@@ -108,25 +150,35 @@ impl Limiter {
             count: 0,
             since: now,
             last: now,
+            record: None,
         });
         if now.saturating_sub(run.last) >= MINUTE {
             *run = Run {
                 count: 0,
                 since: now,
                 last: now,
+                record: None,
             };
         }
         run.last = now;
         run.count = run.count.saturating_add(1);
-        (run.count > limit).then(|| {
-            format!(
+        (run.count > limit).then(|| Stop {
+            text: format!(
                 "stop: this call has been refused {} times in {} s for the same reason, and \
                  repeating it will not change the answer; do something else, or tell the person \
                  you work for that you are not permitted to do this",
                 run.count,
                 now.saturating_sub(run.since).as_secs().max(1)
-            )
+            ),
+            record: run.record.clone(),
         })
+    }
+
+    /// Notes where a denial that was one too many is on record: those after it are only counted.
+    pub(crate) fn stopped(&self, instance: &InstanceId, what: Digest, record: &RecordRef) {
+        if let Some(run) = lock(&self.breakers).get_mut(&(instance.clone(), what)) {
+            run.record.get_or_insert_with(|| record.clone());
+        }
     }
 
     /// A place among the instance's calls in flight, held until it is dropped.
@@ -189,6 +241,7 @@ mod tests {
             calls_per_minute,
             same_denials: 3,
             calls_in_flight: 2,
+            denied_bytes_per_minute: 40_000,
         }))
     }
 
@@ -229,6 +282,7 @@ mod tests {
             limiter
                 .denied(&instance('a'), what, at(4))
                 .unwrap()
+                .text
                 .starts_with("stop: ")
         );
         assert!(limiter.denied(&instance('a'), other, at(4)).is_none());
@@ -237,6 +291,20 @@ mod tests {
             limiter.denied(&instance('a'), what, at(64)).is_none(),
             "a minute of quiet"
         );
+    }
+
+    #[test]
+    fn what_is_kept_of_denials_has_a_share_of_the_minute() {
+        let limiter = limiter(0);
+        let (agent, other) = ("triage".parse().unwrap(), "other".parse().unwrap());
+        let at = Duration::from_secs;
+        assert!(!limiter.keeps(&agent, DENIED_ARGS_BYTES_MAX + 1, at(10)));
+        assert!(limiter.keeps(&agent, DENIED_ARGS_BYTES_MAX, at(10)));
+        assert!(limiter.keeps(&agent, DENIED_ARGS_BYTES_MAX, at(10)));
+        assert!(!limiter.keeps(&agent, DENIED_ARGS_BYTES_MAX, at(10)));
+        assert!(limiter.keeps(&agent, 100, at(10)));
+        assert!(limiter.keeps(&other, DENIED_ARGS_BYTES_MAX, at(10)));
+        assert!(limiter.keeps(&agent, DENIED_ARGS_BYTES_MAX, at(40)));
     }
 
     #[test]

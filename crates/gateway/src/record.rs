@@ -115,6 +115,20 @@ pub struct DecisionSeal {
     pub facts: policy::Facts,
     /// What the agent was told.
     pub reason: String,
+    /// What is not in the facts, where that is so. A permit's facts are always whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub left_out: Option<LeftOut>,
+}
+
+/// The arguments of a denied call that are not kept, since they are long or the agent's denials
+/// have filled their share. The facts then have `null` for them, and name no resource or prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// SHA-256 of the text of the arguments.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub bytes: u64,
 }
 
 /// Seals `plain` under a group key.

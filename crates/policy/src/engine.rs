@@ -259,52 +259,42 @@ impl Engine {
         }
     }
 
-    /// Takes a call through everything that comes before policy.
-    pub(crate) fn reach(&self, facts: &Facts, shown: Shown) -> Reached {
-        let refused = |stage, refusal: Refusal| {
-            Reached::Refused(Denial {
-                stage,
-                cause: refusal.cause,
-                reason: refusal.reason,
-                policies: Vec::new(),
-                nearest: Vec::new(),
-            })
-        };
-        let plain = |stage, text: String| {
-            refused(
-                stage,
-                Refusal {
-                    cause: text.clone(),
-                    reason: text,
-                },
-            )
-        };
+    /// Takes a call through everything that is decided whatever its arguments are: to the index of
+    /// its target, or to a denial.
+    pub(crate) fn before_arguments(&self, facts: &Facts) -> Result<usize, Denial> {
+        let plain = |stage, text: &str| Err(denied_plainly(stage, text));
         if let Some(why) = &facts.standing {
-            return plain(Stage::Standing, why.clone());
+            return plain(Stage::Standing, why);
         }
         let action = facts.target.action(&facts.upstream);
         if !may_ever(&facts.instance, &facts.upstream, &facts.target, &action) {
-            return refused(
-                Stage::Authority,
-                Refusal {
-                    cause: "beyond the agent's authority".to_owned(),
-                    reason: format!(
-                        "{} is beyond what this agent may ever do, whatever the policies say.",
-                        quoted(&action)
-                    ),
-                },
-            );
+            let refusal = Refusal {
+                cause: "beyond the agent's authority".to_owned(),
+                reason: format!(
+                    "{} is beyond what this agent may ever do, whatever the policies say.",
+                    quoted(&action)
+                ),
+            };
+            return Err(denied(Stage::Authority, refusal));
         }
         if let Some(why) = &facts.limit {
-            return plain(Stage::Limit, why.clone());
+            return plain(Stage::Limit, why);
         }
         if self.schema.is_none() {
             let text = "There is no valid policy set, so nothing is permitted.";
-            return plain(Stage::PolicyUnavailable, text.to_owned());
+            return plain(Stage::PolicyUnavailable, text);
         }
-        let index = match self.find(facts) {
+        self.find(facts)
+            .map_err(|(stage, refusal)| denied(stage, refusal))
+    }
+
+    /// Takes a call through everything that comes before policy.
+    pub(crate) fn reach(&self, facts: &Facts, shown: Shown) -> Reached {
+        let refused = |stage, refusal| Reached::Refused(denied(stage, refusal));
+        let plain = |stage, text: String| Reached::Refused(denied_plainly(stage, &text));
+        let index = match self.before_arguments(facts) {
             Ok(index) => index,
-            Err((stage, refusal)) => return refused(stage, refusal),
+            Err(denial) => return Reached::Refused(denial),
         };
         let Some(target) = self.targets.get(index) else {
             return plain(Stage::Error, "The target is not there.".to_owned());
@@ -779,6 +769,23 @@ fn at_or_above(purpose: &PurposePath) -> impl Iterator<Item = &str> {
         .into_iter()
         .chain(ends)
         .filter_map(move |end| text.get(..end))
+}
+
+/// A denial that no policy made.
+fn denied(stage: Stage, refusal: Refusal) -> Denial {
+    Denial {
+        stage,
+        cause: refusal.cause,
+        reason: refusal.reason,
+        policies: Vec::new(),
+        nearest: Vec::new(),
+    }
+}
+
+/// One whose cause anybody may know.
+fn denied_plainly(stage: Stage, text: &str) -> Denial {
+    let (cause, reason) = (text.to_owned(), text.to_owned());
+    denied(stage, Refusal { cause, reason })
 }
 
 /// The arguments of the call, as an object.

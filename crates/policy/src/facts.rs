@@ -24,6 +24,7 @@ pub struct Facts {
     /// What they call there.
     pub target: Target,
     /// The exact text of the arguments, a JSON object. The frame it came from was parsed strictly.
+    /// In a record, `null` where they were left out.
     pub args: Box<RawValue>,
     /// When.
     pub now: Time,

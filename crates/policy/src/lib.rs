@@ -46,7 +46,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use engine::{Engine, SCHEMA_VERSION, UpstreamInput, versions};
 pub use explain::{AskedRequest, Explanation, Outcome, PolicyOutcome};
 pub use facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
-pub use replay::{Replay, replay};
+pub use replay::{Replay, replay, replay_without_arguments};
 pub use set::{BlobError, PolicyFile, PolicySet};
 pub use target::UpstreamOptions;
 pub use tools::{ToolList, ToolListError};

@@ -1,6 +1,6 @@
 //! Running a recorded decision again.
 
-use crate::decision::Verdict;
+use crate::decision::{Decision, Effect, Stage, Verdict};
 use crate::engine::Engine;
 use crate::facts::Facts;
 
@@ -11,6 +11,8 @@ pub enum Replay {
     Same,
     /// Something else: what is decided now.
     Different(Verdict),
+    /// A denial that rests on arguments, which were not kept. Nothing speaks against it.
+    Bounded,
 }
 
 /// Decides `facts` again and compares with what was `recorded`.
@@ -19,7 +21,35 @@ pub enum Replay {
 /// the reason are not compared: they may be put better by a later version, and those that were said
 /// are in the record.
 pub fn replay(facts: &Facts, engine: &Engine, recorded: &Verdict) -> Replay {
-    let now = engine.decide(facts).verdict();
+    compare(engine.decide(facts).verdict(), recorded)
+}
+
+/// [`replay`] of a denial whose arguments were not kept. What is refused whatever the arguments are
+/// is decided again; the rest is bounded.
+pub fn replay_without_arguments(facts: &Facts, engine: &Engine, recorded: &Verdict) -> Replay {
+    if let Err(denial) = engine.before_arguments(facts) {
+        return compare(Decision::Denial(denial).verdict(), recorded);
+    }
+    let rests_on_arguments = match recorded.stage {
+        None | Some(Stage::Standing | Stage::Authority | Stage::Limit | Stage::UnknownTool) => {
+            false
+        }
+        // A policy that cannot be evaluated shows only once the arguments are found good.
+        Some(
+            Stage::PolicyUnavailable
+            | Stage::Schema
+            | Stage::Canonical
+            | Stage::Policy
+            | Stage::Error,
+        ) => true,
+    };
+    if recorded.effect == Effect::Deny && rests_on_arguments {
+        return Replay::Bounded;
+    }
+    Replay::Different(engine.decide(facts).verdict())
+}
+
+fn compare(now: Verdict, recorded: &Verdict) -> Replay {
     let same = now.effect == recorded.effect
         && now.stage == recorded.stage
         && now.policies == recorded.policies

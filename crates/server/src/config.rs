@@ -131,6 +131,8 @@ pub struct Limits {
     pub same_denials: u32,
     /// Calls one instance may have in flight.
     pub calls_in_flight: usize,
+    /// Arguments of denied calls that are kept per minute for one agent, in KiB.
+    pub denied_kib_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -139,6 +141,7 @@ impl Default for Limits {
             calls_per_minute: 0,
             same_denials: 5,
             calls_in_flight: 64,
+            denied_kib_per_minute: 4096,
         }
     }
 }

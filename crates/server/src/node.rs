@@ -274,6 +274,7 @@ impl Node {
                     calls_per_minute: config.limits.calls_per_minute,
                     same_denials: config.limits.same_denials,
                     calls_in_flight: config.limits.calls_in_flight,
+                    denied_bytes_per_minute: u64::from(config.limits.denied_kib_per_minute) * 1024,
                 },
             },
             clock: Arc::clone(&clock),

@@ -37,6 +37,8 @@ pub const APPEND_QUEUE_MAX: usize = 4_096;
 /// Proofs and assertions remembered so that none is used twice. Each is remembered for as long as
 /// it is valid, so this must be well over calls per second times [`PROOF_SECONDS_MAX`].
 pub const REPLAY_CACHE_MAX: usize = 1 << 20;
+/// Longest arguments of a denied call that are kept, in bytes; of longer ones only size and digest.
+pub const DENIED_ARGS_BYTES_MAX: usize = 16 * 1024;
 /// Access tokens whose signature need not be checked again.
 pub const TOKEN_CACHE_MAX: usize = 16_384;
 /// How long an access token is valid, in seconds.

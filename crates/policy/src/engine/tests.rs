@@ -782,6 +782,51 @@ fn a_decision_run_again_is_the_same_or_different() {
 }
 
 #[test]
+fn a_denial_without_its_arguments_is_run_as_far_as_it_goes() {
+    use crate::Replay::{Bounded, Different, Same};
+    let world = World::new(PUBLIC);
+    let check = |call: &str, change: fn(&mut Facts), engine: &Engine, expected: &str| {
+        let mut facts = facts(call, &json!({"path": "/etc/passwd"}));
+        change(&mut facts);
+        let recorded = engine.decide(&facts).verdict();
+        facts.args = serde_json::value::RawValue::NULL.to_owned();
+        let again = crate::replay_without_arguments(&facts, engine, &recorded);
+        let seen = match &again {
+            Same => "same",
+            Bounded => "bounded",
+            Different(_) => "different",
+        };
+        assert_eq!(seen, expected, "{call}: {recorded:?}: {again:?}");
+        // What is refused before its arguments are looked at cannot pass for what is not.
+        facts.standing = Some("suspended".to_owned());
+        let again = crate::replay_without_arguments(&facts, engine, &recorded);
+        let same = recorded.stage == Some(Stage::Standing);
+        assert_eq!(again == Same, same, "{call}: {recorded:?}: {again:?}");
+        assert_eq!(matches!(again, Different(_)), !same);
+    };
+    let as_it_is = |_: &mut Facts| {};
+    check("files/read", as_it_is, &world.engine, "bounded");
+    check("files/no-such", as_it_is, &world.engine, "same");
+    check("files/read", as_it_is, &Engine::none(), "same");
+    let suspended = |facts: &mut Facts| facts.standing = Some("suspended".to_owned());
+    check("files/read", suspended, &world.engine, "same");
+    let over = |facts: &mut Facts| facts.limit = Some("too many".to_owned());
+    check("files/read", over, &world.engine, "same");
+    let beyond = |facts: &mut Facts| facts.instance.authority = Some(Vec::new());
+    check("files/read", beyond, &world.engine, "same");
+    let foreign = |facts: &mut Facts| {
+        facts.args = serde_json::value::RawValue::from_string("[]".to_owned()).unwrap();
+    };
+    check("files/read", foreign, &world.engine, "bounded");
+    // A permit is never without its arguments.
+    let public = |facts: &mut Facts| {
+        facts.args =
+            serde_json::value::RawValue::from_string(r#"{"path":"/public/a"}"#.to_owned()).unwrap();
+    };
+    check("files/read", public, &world.engine, "different");
+}
+
+#[test]
 fn methods_that_nothing_permits_are_not_visible() {
     let world = World::new(
         "permit (principal in Agent::\"triage\", action == Action::\"files:prompts/get\", resource);",

@@ -200,6 +200,13 @@ const TABLES: &[Table] = &[
                 "calls_in_flight = 8",
                 "Calls that one instance may have in flight.",
             ),
+            key(
+                "denied_kib_per_minute",
+                "KiB",
+                Is("4096"),
+                "denied_kib_per_minute = 256",
+                "Arguments of denied calls that are kept in any minute for one agent. Beyond that, and of arguments longer than 16 KiB, only the length and the digest are kept; `ledger replay` counts such denials as `bounded`. 0 keeps none. Permitted calls are always kept whole.",
+            ),
         ],
     },
     Table {

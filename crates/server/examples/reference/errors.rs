@@ -340,6 +340,10 @@ const CAUSES: &[(&str, &str)] = &[
         "The tool's name is none that a tool can have.",
     ),
     (
+        "repeated-denial",
+        "An instance went on asking for what it had been told to stop asking for. The denial that told it so is on record in full.",
+    ),
+    (
         "not-an-auditor",
         "Entries were asked for without an auditor's token.",
     ),

@@ -85,6 +85,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&calls, "Effect", Sort::Word),
         (&calls, "Basis", Sort::Object),
         (&calls, "SealedRef", Sort::Object),
+        (&calls, "LeftOut", Sort::Object),
         (&calls, "Came", Sort::Word),
     ] {
         shapes.know(items, name, sort)?;
@@ -127,33 +128,13 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     }
 
     page.push_str("\n## What they are made of\n");
-    let mut done = BTreeSet::new();
-    while let Some(name) = shapes.wanted.pop_front() {
-        if !done.insert(name.clone()) {
-            continue;
-        }
-        let (item, sort) = shapes.items.remove(&name).context("a shape went missing")?;
-        add(
-            &mut page,
-            format_args!("\n### {}\n\n{}\n", spaced(&name), item.docs),
-        );
-        match sort {
-            Sort::Object => page.push_str(&shapes.object(&item)?),
-            Sort::Word => {
-                page.push('\n');
-                page.push_str(&head(&["value", "means"]));
-                for variant in &item.members {
-                    page.push_str(&row(&[&code(&spelled(&name, variant)), &variant.docs]));
-                }
-            }
-        }
-        shapes.items.insert(name, (item, sort));
-    }
+    shapes.parts(&mut page)?;
 
     page.push_str("\n## Sealed\n\nBeside `sponsor-added`, under the sponsor's key:\n");
     page.push_str(&shapes.object(people.get("Person")?)?);
     page.push_str("\nBeside `decision`, under a key that its sponsor, agent and day share:\n");
     page.push_str(&shapes.object(calls.get("DecisionSeal")?)?);
+    shapes.parts(&mut page)?;
     let facts = sources.items("policy/src/facts.rs")?;
     page.push_str("\n### Facts\n\n");
     page.push_str(&facts.get("Facts")?.docs);
@@ -200,6 +181,29 @@ impl Shapes {
             members: item.members.iter().map(copy).collect(),
         };
         self.items.insert(name.to_owned(), (copy, sort));
+        Ok(())
+    }
+
+    /// The shapes that were named and not shown yet.
+    fn parts(&mut self, page: &mut String) -> Result<()> {
+        while let Some(name) = self.wanted.pop_front() {
+            let (item, sort) = self.items.remove(&name).context("a shape went missing")?;
+            add(
+                page,
+                format_args!("\n### {}\n\n{}\n", spaced(&name), item.docs),
+            );
+            match sort {
+                Sort::Object => page.push_str(&self.object(&item)?),
+                Sort::Word => {
+                    page.push('\n');
+                    page.push_str(&head(&["value", "means"]));
+                    for variant in &item.members {
+                        page.push_str(&row(&[&code(&spelled(&name, variant)), &variant.docs]));
+                    }
+                }
+            }
+            self.items.insert(name, (item, sort));
+        }
         Ok(())
     }
 

@@ -102,6 +102,113 @@ async fn the_same_denial_over_and_over_ends_in_a_stop() {
 }
 
 #[tokio::test]
+async fn what_is_refused_on_and_on_is_counted_and_not_told_again() {
+    let plane = Plane::with(|setup| {
+        setup.limits = "same_denials = 3\ncalls_per_minute = 100".to_owned();
+    })
+    .await;
+    let agent = plane.agent("triage").await;
+    let client = agent.token("files").await.modern();
+    for _ in 0..3 {
+        client.call("read_text_file", PRIVATE).await;
+    }
+    let stopped = client.call("read_text_file", PRIVATE).await;
+    let record = stopped.record().unwrap();
+    let entries = plane.calls().calls.len();
+    for _ in 0..20 {
+        let reply = client.call("read_text_file", PRIVATE).await;
+        assert_eq!(reply.record(), Some(record), "{}", reply.json);
+        assert!(reply.said().starts_with("stop: "), "{}", reply.json);
+    }
+    // Another name each time is no other denial; what an agent may never do, and a rate that it is
+    // over, count as well.
+    let narrow = plane
+        .register("narrow", json!({"allow": ["files/x"]}))
+        .await;
+    let narrow = narrow.token("files").await.modern();
+    for n in 0..24 {
+        client.call(&format!("no-such-{n}"), "{}").await;
+        narrow.call("anything", ANY).await;
+    }
+    while client.call("anything", ANY).await.effect() == "allow" {}
+    for _ in 0..20 {
+        let reply = client.call("anything", ANY).await;
+        assert!(
+            reply.said().contains("100 calls a minute"),
+            "{}",
+            reply.json
+        );
+    }
+    let calls = plane.calls();
+    let denied = calls.calls.split_at(entries).1.iter();
+    let denied = denied.filter(|it| it.body["effect"] == "deny").count();
+    assert_eq!(denied, 3 * 4);
+    assert_eq!(plane.files().calls(), calls.of(ledger::Kind::Outcome).len());
+    let mut plane = plane;
+    plane.stop().await.unwrap();
+    assert_eq!(plane.ledger().refused("repeated-denial"), 20 + 20 + 20 + 17);
+    plane.end().await;
+}
+
+/// The bytes of all files of a folder, as far as they are on the disk.
+fn on_disk(folder: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            it if it.is_dir() => on_disk(&entry.path()),
+            it => it.blocks() * 512,
+        })
+        .sum()
+}
+
+#[tokio::test]
+async fn denied_calls_do_not_fill_the_disk() {
+    const MIB: usize = 1024 * 1024;
+    let plane = Plane::with(|setup| {
+        setup.limits = "same_denials = 0\ndenied_kib_per_minute = 64".to_owned();
+    })
+    .await;
+    let agent = plane.agent("triage").await;
+    let client = agent.token("files").await.modern();
+    let long = format!(r#"{{"path":"/private/{}"}}"#, "a".repeat(MIB));
+    // The first write of all makes the segment.
+    client.call("anything", ANY).await;
+    let before = on_disk(&plane.data());
+    for n in 0..200 {
+        let tool = ["read_text_file", "no-such-tool"][n % 2];
+        assert_eq!(client.call(tool, &long).await.effect(), "deny");
+    }
+    let grown = on_disk(&plane.data()).saturating_sub(before);
+    assert!(grown < 4 * MIB as u64, "{grown} bytes");
+    // Short arguments are kept, as long as there is room for them.
+    let short = format!(r#"{{"path":"/private/{}"}}"#, "a".repeat(10_000));
+    let mut kept = 0;
+    for _ in 0..20 {
+        let reply = client.call("read_text_file", &short).await;
+        let decision = plane.calls().decision(reply.record().unwrap());
+        kept += usize::from(decision.facts.bytes > 10_000);
+    }
+    assert_eq!(kept, 64 * 1024 / short.len());
+    // A permit keeps them always.
+    let permitted = format!(r#"{{"n":1,"text":"{}"}}"#, "a".repeat(MIB));
+    let reply = client.call("anything", &permitted).await;
+    assert_eq!(reply.effect(), "allow");
+    let decision = plane.calls().decision(reply.record().unwrap());
+    assert!(decision.facts.bytes > MIB as u64);
+    let mut plane = plane;
+    plane.stop().await.unwrap();
+    let key = server::keys::facts_key(&plane.folder().join("keys"));
+    let replayed = server::commands::ledger::replay(&plane.data(), Some(&key)).unwrap();
+    let (same, bounded) = (2 + 100 + kept as u64, 100 + 20 - kept as u64);
+    assert_eq!(
+        json!(replayed),
+        json!({"same": same, "different": 0, "erased": 0, "sealed": 0, "bounded": bounded})
+    );
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn an_instance_has_so_many_calls_in_flight() {
     let plane = Plane::with(|setup| setup.limits = "calls_in_flight = 2".to_owned()).await;
     let agent = plane.agent("triage").await;

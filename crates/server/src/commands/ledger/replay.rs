@@ -37,6 +37,8 @@ pub struct Replayed {
     pub erased: u64,
     /// Not run: the key that opens their facts, or the sealed part, is not here.
     pub sealed: u64,
+    /// Not run: denials that rest on arguments of which only length and digest were kept.
+    pub bounded: u64,
     /// The first of the different ones.
     #[serde(skip)]
     pub differences: Vec<Difference>,
@@ -106,6 +108,7 @@ pub(super) fn replay_telling(
             Ok(Again::Same) => replayed.same += 1,
             Ok(Again::Erased) => replayed.erased += 1,
             Ok(Again::Sealed) => replayed.sealed += 1,
+            Ok(Again::Bounded) => replayed.bounded += 1,
             Err(what) => {
                 replayed.different += 1;
                 if replayed.differences.len() < DIFFERENCES_TOLD_MAX {
@@ -122,6 +125,7 @@ enum Again {
     Same,
     Erased,
     Sealed,
+    Bounded,
 }
 
 /// Runs one decision again. The error says what differs.
@@ -142,8 +146,13 @@ fn again(
     }
     let recorded = recorded(body, seal.reason)?;
     let engine = bases.engine(&body.basis, &body.upstream)?;
-    match policy::replay(&seal.facts, &engine, &recorded) {
+    let replayed = match seal.left_out {
+        None => policy::replay(&seal.facts, &engine, &recorded),
+        Some(_) => policy::replay_without_arguments(&seal.facts, &engine, &recorded),
+    };
+    match replayed {
         Replay::Same => Ok(Again::Same),
+        Replay::Bounded => Ok(Again::Bounded),
         Replay::Different(now) => Err(difference(&recorded, &now, &body.basis.versions)),
     }
 }
@@ -339,6 +348,7 @@ impl Replayed {
             different,
             erased,
             sealed,
+            bounded,
             differences,
         } = self;
         let mut text = String::new();
@@ -349,11 +359,16 @@ impl Replayed {
         if *different > told {
             let _infallible = writeln!(text, "… and {} more", different - told);
         }
-        let all = same + different + erased + sealed;
+        let all = same + different + erased + sealed + bounded;
         let _infallible = writeln!(
             text,
-            "{all} decisions: {same} the same, {different} different, {erased} erased, {sealed} sealed"
+            "{all} decisions: {same} the same, {different} different, {erased} erased, {sealed} sealed, {bounded} bounded"
         );
+        if *bounded > 0 {
+            text.push_str(
+                "Bounded are denials that rest on arguments of which only length and digest were kept.\n",
+            );
+        }
         if locked && *sealed > 0 {
             text.push_str(
                 "The key that opens the facts is not here; `--facts-key FILE` names it.\n",
