@@ -14,16 +14,26 @@
 //!   expect: deny
 //!   reason: only what is public # the reason contains this, if given
 //! ```
+//!
+//! A case fails that calls what is not there (an upstream, a tool, an argument), for it would be
+//! denied whatever the policies say; one that means it names the `stage`: `unknown-tool`, `schema`.
+//! So does one that expects a denial of an agent or a purpose that is neither registered nor named
+//! by a policy, and is nearly the name of one that is.
+
+mod names;
 
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use vocab::{AgentId, Time, suggest};
 
+pub use names::People;
+
 use crate::decision::{Effect, Verdict};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::engine::Engine;
 use crate::facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
+use names::Fault;
 
 /// Longest case file, in bytes.
 const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -71,6 +81,8 @@ pub struct CaseResult {
     pub passed: bool,
     /// What was expected instead of what came, if it did not.
     pub mismatch: Option<String>,
+    /// What is odd about it, though it may be meant so.
+    pub warning: Option<String>,
     /// What came.
     pub verdict: Verdict,
 }
@@ -90,15 +102,23 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Vec<Diagnostic>> {
 }
 
 /// Runs cases.
-pub fn run(engine: &Engine, cases: &[Case]) -> Vec<CaseResult> {
-    cases.iter().map(|case| run_one(engine, case)).collect()
+pub fn run(engine: &Engine, people: &People, cases: &[Case]) -> Vec<CaseResult> {
+    let one = |case| run_one(engine, people, case);
+    cases.iter().map(one).collect()
 }
 
-fn run_one(engine: &Engine, case: &Case) -> CaseResult {
+fn run_one(engine: &Engine, people: &People, case: &Case) -> CaseResult {
+    let (void, warning) = match names::fault(engine, people, case) {
+        Some(Fault::Void(why)) => (Some(why), None),
+        Some(Fault::Odd(why)) => (None, Some(why)),
+        None => (None, None),
+    };
     let verdict = engine.decide(&case.facts).verdict();
     let stage = verdict.stage.map_or("", crate::Stage::as_str);
     let expect = &case.expect;
-    let mismatch = if verdict.effect != expect.effect {
+    let mismatch = if void.is_some() {
+        void
+    } else if verdict.effect != expect.effect {
         Some(format!(
             "expected {}, got {}: {}",
             expect.effect.as_str(),
@@ -136,6 +156,7 @@ fn run_one(engine: &Engine, case: &Case) -> CaseResult {
         line: case.line,
         passed: mismatch.is_none(),
         mismatch,
+        warning,
         verdict,
     }
 }

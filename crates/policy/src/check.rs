@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use cedar_policy::{Effect, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
 use serde_json::{Map, Value, json};
-use vocab::suggest;
+use vocab::{UpstreamName, suggest};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::set::{Policy, ResourceScope, id_of, listed};
+use crate::set::{CONTEXT, Policy, ResourceScope, id_of, listed};
 use crate::target::{METHODS, Target, Targets};
 
 /// Most pairs of policy and tool that are judged one by one; what is beyond counts as not fitting.
@@ -31,6 +31,8 @@ const PAIRS_MAX: usize = 20_000;
 pub(crate) struct Fit {
     pub(crate) broken: HashMap<usize, Broken>,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Policies that name what an upstream may or may not have, by the upstream's name.
+    pub(crate) unchecked: BTreeMap<UpstreamName, Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -107,9 +109,11 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
     for (index, policy) in policies.iter().enumerate() {
         let before = fit.diagnostics.len();
         check_names(policy, tools, &mut fit.diagnostics);
-        if check_arguments(policy, tools, &mut fit.diagnostics) {
+        let context = check_context(policy, &mut fit.diagnostics);
+        if check_arguments(policy, tools, &mut fit.diagnostics) || context {
             fit.broken.insert(index, Broken::Everywhere);
         }
+        note_unchecked(policy, tools, &mut fit);
         let meets = |target: &Target| target.is_in(&policy.scope);
         if fit.diagnostics.len() == before
             && !unlisted(policy, tools)
@@ -287,6 +291,54 @@ fn upstream_of(id: &str) -> &str {
     id.split(['/', ':']).next().unwrap_or_default()
 }
 
+/// Says that `policy` cannot be judged, where it names tools or arguments of an upstream that was
+/// never listed.
+fn note_unchecked(policy: &Policy, tools: &Tools<'_>, fit: &mut Fit) {
+    let named: Vec<String> = policy.literals.iter().map(id_of).collect();
+    let reads = !policy.reads.args.is_empty() || !policy.reads.canonical.is_empty();
+    for name in mentions_upstreams(policy) {
+        let known = tools.upstreams.get(&name);
+        let (Some(Targets { tools: None, .. }), Ok(upstream)) = (known, name.parse()) else {
+            continue;
+        };
+        let is_tool = |id: &&String| id.strip_prefix(&name).is_some_and(|id| id.starts_with('/'));
+        let actions = policy.scope.actions.as_ref();
+        let all = actions.is_none_or(|actions| actions.contains(&name));
+        let Some(word) = named
+            .iter()
+            .find(is_tool)
+            .or((reads && all).then_some(&name))
+        else {
+            continue;
+        };
+        let message = format!("the tools of `{name}` are not known, so this is not checked");
+        let warning = Diagnostic::warning(&policy.place_of(word), message);
+        fit.diagnostics.push(warning.of_policy(&policy.id));
+        let unchecked = fit.unchecked.entry(upstream).or_default();
+        unchecked.push(policy.id.clone());
+    }
+}
+
+/// Complains about what `context` never has. True if the policy can then not be trusted.
+fn check_context(policy: &Policy, out: &mut Vec<Diagnostic>) -> bool {
+    let what = match policy.effect {
+        Effect::Permit => "this permit is off",
+        Effect::Forbid => "until it is mended, its whole scope is denied",
+    };
+    for name in &policy.reads.unknown {
+        let message = format!("there is no `context.{name}`; {what}");
+        let diagnostic = policy.error(&policy.place_of(name), message);
+        out.push(match suggest::nearest(name, CONTEXT) {
+            Some(near) => diagnostic.help(format!("did you mean `context.{near}`?")),
+            None => diagnostic.help(format!(
+                "`context` has {}",
+                listed(CONTEXT.into_iter(), CONTEXT.len())
+            )),
+        });
+    }
+    !policy.reads.unknown.is_empty()
+}
+
 /// Complains about upstreams, tools and methods that do not exist.
 fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
     let mut seen = HashSet::new();
@@ -310,12 +362,8 @@ fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
             ("Action" | "Tool", Some('/')) => {
                 let tool = rest.trim_start_matches('/');
                 match &targets.tools {
-                    None => {
-                        let message = format!(
-                            "the tools of `{name}` are not known yet, so this is not checked"
-                        );
-                        out.push(Diagnostic::warning(&place, message).of_policy(&policy.id));
-                    }
+                    // [`note_unchecked`] says so.
+                    None => {}
                     Some(known) if known.contains_key(tool) => {}
                     Some(known) => {
                         let nearest = suggest::nearest(tool, known.keys().map(String::as_str));
@@ -408,9 +456,9 @@ fn unknown_canonical(policy: &Policy, scope: &[&Target], name: &str, what: &str)
     let path: Vec<String> = name.split('.').map(ToOwned::to_owned).collect();
     if scope.iter().any(|target| target.record.has(&path)) {
         let message = format!("argument `{name}` is not taken for a path or URL{what}");
-        return policy
-            .error(&place, message)
-            .help("name it in the upstream's `path_args` or `url_args`, or read `context.args`");
+        return policy.error(&place, message).help(
+            "name it in the upstream's `path_arguments` or `url_arguments`, or read `context.args`",
+        );
     }
     let known: BTreeSet<String> = scope
         .iter()

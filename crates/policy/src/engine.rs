@@ -57,9 +57,10 @@ pub struct Engine {
     policies: Vec<Arc<Policy>>,
     broken: HashMap<usize, Broken>,
     targets: Vec<Target>,
-    upstreams: BTreeMap<String, Targets>,
+    pub(crate) upstreams: BTreeMap<String, Targets>,
     options: BTreeMap<String, UpstreamOptions>,
     diagnostics: Vec<Diagnostic>,
+    unchecked: BTreeMap<UpstreamName, Vec<String>>,
     /// Instances that some policy's scope names.
     named: HashSet<String>,
     authorizer: Authorizer,
@@ -207,6 +208,7 @@ impl Engine {
             digest: Digest::of(inputs.join("\n").as_bytes()),
             broken: fit.broken,
             diagnostics: fit.diagnostics,
+            unchecked: fit.unchecked,
             schema,
             names,
             policies,
@@ -233,6 +235,7 @@ impl Engine {
             upstreams: BTreeMap::new(),
             options: BTreeMap::new(),
             diagnostics: Vec::new(),
+            unchecked: BTreeMap::new(),
             named: HashSet::new(),
             authorizer: Authorizer::new(),
             slices: Kept::new(),
@@ -249,6 +252,12 @@ impl Engine {
     /// What is wrong with the policies, given these tools.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
+    }
+
+    /// The upstreams whose tools are not known, and the policies that could therefore not be
+    /// checked. An upstream that no policy asks for is not among them.
+    pub const fn unchecked(&self) -> &BTreeMap<UpstreamName, Vec<String>> {
+        &self.unchecked
     }
 
     /// Decides one call.
@@ -430,6 +439,16 @@ impl Engine {
     ) -> Option<(usize, &Target)> {
         let index = *self.upstreams.get(upstream.as_str())?.methods.get(method)?;
         Some((index, self.targets.get(index)?))
+    }
+
+    pub(crate) fn target(&self, index: usize) -> Option<&Target> {
+        self.targets.get(index)
+    }
+
+    /// Whether arguments that a tool of `upstream` does not declare pass.
+    pub(crate) fn allows_undeclared(&self, upstream: &str) -> bool {
+        let options = self.options.get(upstream);
+        options.is_some_and(|options| options.allow_undeclared)
     }
 
     pub(crate) const fn schema(&self) -> Option<&Schema> {

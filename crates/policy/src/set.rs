@@ -413,6 +413,9 @@ pub(crate) fn id_of(uid: &EntityUid) -> String {
     uid.id().unescaped().to_owned()
 }
 
+/// The attributes of `context`.
+pub(crate) const CONTEXT: [&str; 5] = ["args", "canonical", "now", "proven", "untyped"];
+
 /// The arguments that a policy's conditions look at.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
@@ -420,6 +423,8 @@ pub(crate) struct Reads {
     pub(crate) args: BTreeMap<Vec<String>, bool>,
     /// Dotted names below `context.canonical`.
     pub(crate) canonical: BTreeSet<String>,
+    /// What is asked of `context` that it never has.
+    pub(crate) unknown: BTreeSet<String>,
     /// Whether the time matters: `context.now`, or `context` as a whole.
     pub(crate) now: bool,
 }
@@ -465,6 +470,9 @@ impl Reads {
                 Some(("args", rest)) => self.note(rest, used),
                 Some(("canonical", [name, ..])) => {
                     self.canonical.insert(name.clone());
+                }
+                Some((name, _)) if !CONTEXT.contains(&name) => {
+                    self.unknown.insert(name.to_owned());
                 }
                 Some(_) => {}
             }

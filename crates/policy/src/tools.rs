@@ -215,17 +215,27 @@ impl Tool {
                 reason,
             });
         };
-        if !self.open
-            && !allow_undeclared
-            && let Some(args) = args.as_object()
-            && let Some(name) = args.keys().find(|name| !self.declared.contains(*name))
-        {
-            return Err(self.undeclared(name));
+        let object = args.as_object();
+        if let Some(refusal) = object.and_then(|args| self.undeclared_in(args, allow_undeclared)) {
+            return Err(refusal);
         }
         match validator.validate(args) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.invalid(&error)),
         }
+    }
+
+    /// The refusal of the first of `args` that the tool does not declare.
+    pub(crate) fn undeclared_in(
+        &self,
+        args: &Map<String, Value>,
+        allowed: bool,
+    ) -> Option<Refusal> {
+        if self.open || allowed {
+            return None;
+        }
+        let name = args.keys().find(|name| !self.declared.contains(*name))?;
+        Some(self.undeclared(name))
     }
 
     fn undeclared(&self, name: &str) -> Refusal {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use vocab::{AgentId, InstanceId, PurposePath, SponsorId, UpstreamName};
 
+use crate::policies::ToolsFile;
+
 /// Where the help of every command lists what all of them take.
 const EVERYWHERE: &str = "With every command";
 
@@ -311,11 +313,29 @@ pub enum InstanceCommand {
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Validate the policy files against the upstreams' own tools.
-    Check,
+    ///
+    /// Without a running node, the tools are those on record in the data folder, or those given
+    /// with `--tools`. Exit code 1 says that something is wrong, or that a policy names tools or
+    /// arguments of an upstream whose tools are not known, so that it could not be checked.
+    Check(PolicyTools),
     /// Run the test cases that lie beside the policies.
-    Test,
+    ///
+    /// Without a running node, the tools are those on record in the data folder, or those given
+    /// with `--tools`. Exit code 1 says that a case failed. A case fails that calls what is not
+    /// there (an upstream, a tool, an argument), or a tool of an upstream whose tools are not known:
+    /// it would be denied whatever the policies say.
+    Test(PolicyTools),
     /// Activate the policy files, with author and test results on record.
     Apply,
+}
+
+/// What policies are judged by, beside what is on record.
+#[derive(Debug, Args)]
+pub struct PolicyTools {
+    /// Take the tools of an upstream from a file with its `tools/list` result, and ask no node.
+    /// May be repeated; of the only upstream, FILE is enough.
+    #[arg(long, value_name = "UPSTREAM=FILE")]
+    pub tools: Vec<ToolsFile>,
 }
 
 /// `tipstaff trace`.

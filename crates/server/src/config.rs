@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use policy::UpstreamOptions;
 use serde::Deserialize;
 use vocab::{Secret, Time, TrustDomain, UpstreamName, suggest};
 
@@ -169,6 +170,18 @@ pub struct Upstream {
     pub url_arguments: Vec<String>,
     /// Whether a stdio child is confined from the data folder.
     pub confine: Confine,
+}
+
+impl Upstream {
+    /// How policy treats its arguments.
+    pub fn policy_options(&self) -> UpstreamOptions {
+        UpstreamOptions {
+            allow_undeclared: self.allow_undeclared,
+            allow_noncanonical: self.allow_noncanonical,
+            path_args: self.path_arguments.clone(),
+            url_args: self.url_arguments.clone(),
+        }
+    }
 }
 
 /// How an upstream is reached.

@@ -516,7 +516,7 @@ fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
             Severity::Warning => Finding::warn("policy", diagnostic.to_string(), advice),
         });
     }
-    match policies::check(shared) {
+    match policies::check(&**shared, &shared.config.policies) {
         Err(error) => found.push(Finding::fail("policy", error, "see to the policies folder")),
         Ok(report) if !report.valid => found.push(Finding::warn(
             "policy",

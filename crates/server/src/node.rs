@@ -12,7 +12,6 @@ use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig}
 use gateway::{Bounds, Hosts, Parts, Plane, ServedConfig, Settings};
 use ledger::note::Signer;
 use ledger::{Actor, Entry, Header, Log, LogReader};
-use policy::UpstreamOptions;
 use register::{Command, Control, Label};
 use store::{
     DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog, WrappingKey,
@@ -531,12 +530,7 @@ fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>,
                 sandbox,
                 keeper: keeper.clone(),
             },
-            options: UpstreamOptions {
-                allow_undeclared: upstream.allow_undeclared,
-                allow_noncanonical: upstream.allow_noncanonical,
-                path_args: upstream.path_arguments.clone(),
-                url_args: upstream.url_arguments.clone(),
-            },
+            options: upstream.policy_options(),
             observe_until: upstream.observe_until,
         });
     }

@@ -105,6 +105,11 @@ impl Lines {
     }
 }
 
+/// `1 policy`, `2 policies`.
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A text that cannot move the cursor or forge a line.
 pub fn clean(text: &str) -> String {
     let shown = |c| match c {

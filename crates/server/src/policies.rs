@@ -3,19 +3,26 @@
 //! A file is a proposal. What runs is a set that was activated, on record with its author and
 //! what its test cases came to. On a development node the files activate themselves.
 
+mod offline;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::Actor;
-use policy::{Diagnostic, PolicyFile, PolicySet, Severity, cases};
+use policy::cases::{self, People};
+use policy::{Diagnostic, Engine, PolicyFile, PolicySet, Severity};
 use register::TestResults;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use vocab::{AdminId, Digest};
+use vocab::{AdminId, Digest, UpstreamName};
 
 use crate::config::Environment;
 use crate::node::Shared;
+use crate::output::count;
+
+pub use offline::{Offline, ToolsFile};
 
 /// How often a development node looks whether a file was edited.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -31,6 +38,8 @@ pub struct CheckReport {
     pub set: Option<Digest>,
     /// How many policies it has.
     pub policies: usize,
+    /// Upstreams whose tools are not known, and the policies that could therefore not be checked.
+    pub unchecked: BTreeMap<UpstreamName, Vec<String>>,
     /// What there is to say.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -73,7 +82,7 @@ pub enum ApplyError {
     #[error("the policies are not valid, so what was in force stays in force:\n{}", lines(.0))]
     Invalid(Vec<Diagnostic>),
     /// Cases failed.
-    #[error("{} of the test cases failed, so what was in force stays in force:\n{}", .0.failed, failures(.0))]
+    #[error("{} failed, so what was in force stays in force:\n{}", count(.0.failed as usize, "test case", "test cases"), failures(.0))]
     Tests(Box<TestReport>),
     /// It could not be put on record.
     #[error(transparent)]
@@ -162,34 +171,66 @@ fn parsed(files: &Files) -> Result<PolicySet, Vec<Diagnostic>> {
     PolicySet::parse(files.policies.clone())
 }
 
-/// Judges the policy files against the tools that are known.
-pub fn check(shared: &Shared) -> Result<CheckReport, String> {
-    Ok(judged(shared, &Files::read(&shared.config.policies)?))
+/// What policies are judged by.
+pub trait Ground {
+    /// An engine on a proposed set.
+    fn engine(&self, set: &PolicySet) -> Engine;
+
+    /// Who is registered.
+    fn people(&self) -> People;
 }
 
-fn judged(shared: &Shared, files: &Files) -> CheckReport {
+impl Ground for Shared {
+    fn engine(&self, set: &PolicySet) -> Engine {
+        self.plane.trial(set)
+    }
+
+    fn people(&self) -> People {
+        let agents = self.plane.control().view(|state| {
+            let agents = state.agents();
+            agents
+                .map(|agent| (agent.id.clone(), agent.purposes.clone()))
+                .collect()
+        });
+        People { agents }
+    }
+}
+
+/// Judges the policy files of a folder.
+pub fn check(ground: &dyn Ground, folder: &Path) -> Result<CheckReport, String> {
+    Ok(judged(ground, &Files::read(folder)?))
+}
+
+fn judged(ground: &dyn Ground, files: &Files) -> CheckReport {
     match parsed(files) {
         Err(diagnostics) => CheckReport {
             valid: false,
             set: None,
             policies: 0,
+            unchecked: BTreeMap::new(),
             diagnostics,
         },
         Ok(set) => {
-            let diagnostics = shared.plane.trial(&set).diagnostics().to_vec();
+            let engine = ground.engine(&set);
+            let diagnostics = engine.diagnostics().to_vec();
             CheckReport {
-                valid: !diagnostics.iter().any(|it| it.severity == Severity::Error),
+                valid: !has_errors(&diagnostics),
                 set: Some(set.digest()),
                 policies: set.len(),
+                unchecked: engine.unchecked().clone(),
                 diagnostics,
             }
         }
     }
 }
 
-/// Runs the test cases beside the policy files.
-pub fn test(shared: &Shared) -> Result<TestReport, String> {
-    let files = Files::read(&shared.config.policies)?;
+fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|it| it.severity == Severity::Error)
+}
+
+/// Runs the test cases beside the policy files of a folder.
+pub fn test(ground: &dyn Ground, folder: &Path) -> Result<TestReport, String> {
+    let files = Files::read(folder)?;
     match parsed(&files) {
         Err(diagnostics) => Ok(TestReport {
             passed: 0,
@@ -197,12 +238,13 @@ pub fn test(shared: &Shared) -> Result<TestReport, String> {
             cases: Vec::new(),
             diagnostics,
         }),
-        Ok(set) => Ok(tested(shared, &files, &set)),
+        Ok(set) => Ok(tested(ground, &files, &set)),
     }
 }
 
-fn tested(shared: &Shared, files: &Files, set: &PolicySet) -> TestReport {
-    let engine = shared.plane.trial(set);
+fn tested(ground: &dyn Ground, files: &Files, set: &PolicySet) -> TestReport {
+    let engine = ground.engine(set);
+    let people = ground.people();
     let mut report = TestReport {
         passed: 0,
         failed: 0,
@@ -213,7 +255,7 @@ fn tested(shared: &Shared, files: &Files, set: &PolicySet) -> TestReport {
         match cases::parse(&file.name, &file.text) {
             Err(diagnostics) => report.diagnostics.extend(diagnostics),
             Ok(cases) => {
-                for result in cases::run(&engine, &cases) {
+                for result in cases::run(&engine, &people, &cases) {
                     let counter = if result.passed {
                         &mut report.passed
                     } else {
@@ -260,7 +302,10 @@ async fn apply_files(
         .plane
         .activate(actor, &set, author.clone(), results)
         .await?;
-    tracing::info!("Policy set {digest} is in force: {} policies", set.len());
+    tracing::info!(
+        "Policy set {digest} is in force: {}",
+        count(set.len(), "policy", "policies")
+    );
     Ok(Applied {
         set: digest,
         policies: set.len(),

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use policy::cases::People;
 use policy::{
     Decision, Engine, FACTS_VERSION, Facts, InstanceFacts, PolicyFile, PolicySet, Replay, Target,
     ToolList, UpstreamInput, UpstreamOptions,
@@ -144,7 +145,8 @@ pub fn cases(data: &[u8]) -> bool {
     let Ok(cases) = policy::cases::parse("cases.yaml", text) else {
         return false;
     };
-    assert_eq!(policy::cases::run(&world.engine, &cases).len(), cases.len());
+    let results = policy::cases::run(&world.engine, &People::default(), &cases);
+    assert_eq!(results.len(), cases.len());
     !cases.is_empty()
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::testing::World;
 
@@ -9,18 +11,27 @@ when { context.canonical.path like "/public/*" && context.now < datetime("2027-0
 when { principal.sponsor == Sponsor::"maya" && context.canonical.uri like "docs://*" };
 "#;
 
+fn people() -> People {
+    People {
+        agents: BTreeMap::from([(
+            "deploy".parse().unwrap(),
+            vec!["deploy/canary".parse().unwrap()],
+        )]),
+    }
+}
+
 /// A case file and the lines that say how each case came out.
 fn check(text: &str, expected: &[&str]) {
     let engine = World::new(POLICIES).engine;
     let cases = parse("a.test.yaml", text).unwrap_or_else(|problems| panic!("{problems:?}"));
-    let found: Vec<String> = run(&engine, &cases)
+    let found: Vec<String> = run(&engine, &people(), &cases)
         .iter()
         .map(|result| {
-            format!(
-                "{}:{}",
-                result.line,
-                result.mismatch.as_deref().unwrap_or("passed")
-            )
+            let came = result.mismatch.as_deref().unwrap_or("passed");
+            match &result.warning {
+                Some(odd) => format!("{}:{came}, {odd}", result.line),
+                None => format!("{}:{came}", result.line),
+            }
         })
         .collect();
     assert_eq!(found, expected);
@@ -55,6 +66,66 @@ fn cases_run() {
             "12:expected policies [], got [public]",
             "13:expected stage policy, got canonical: Argument `path` is not a canonical path: it can be written \
              in a simpler way. Write it as \"/a\".",
+        ],
+    );
+}
+
+#[test]
+fn a_denial_of_what_is_not_there_shows_nothing() {
+    check(
+        "\
+- {who: {agent: triage}, call: filez/read, args: {path: /etc}, expect: deny}
+- {who: {agent: triage}, call: mail/send, expect: deny}
+- {who: {agent: triage}, call: files/red, args: {path: /etc}, expect: deny}
+- {who: {agent: triage}, call: files/read, args: {pth: /etc}, expect: deny}
+- {who: {agent: triage}, call: files/read, args: {path: /etc, more: 1}, expect: deny}
+- {who: {agent: triage}, call: down/read, expect: deny}
+- {who: {agent: triage}, call: \"files:resources/raed\", args: {uri: \"x://a\"}, expect: deny}
+- {who: {agent: triage}, call: \"files:resources/read\", args: {urii: \"x://a\"}, expect: deny}
+- {who: {agent: traige}, call: files/read, args: {path: /etc}, expect: deny}
+- {who: {agent: stranger}, call: files/read, args: {path: /etc}, expect: deny}
+- {who: {agent: deploy, purpose: deploy/canray}, call: files/read, args: {path: /etc}, expect: deny}
+- {who: {agent: deploy, purpose: holidays}, call: files/read, args: {path: /etc}, expect: deny}
+- {who: {agent: deploy, purpose: deploy/canary/eu}, call: files/read, args: {path: /etc}, expect: deny}
+",
+        &[
+            "1:there is no upstream `filez`; did you mean `files`?",
+            "2:there is no upstream `mail`; there are `down`, `files`, `web`",
+            "3:`files` has no tool `red`; did you mean `read`?",
+            "4:`read` takes no argument `pth`. Did you mean `path` (string)? It takes `head` (integer), \
+             `path` (string, required).",
+            "5:`read` takes no argument `more`. It takes `head` (integer), `path` (string, required).",
+            "6:the tools of `down` are not known, so this case shows nothing",
+            "7:policy decides no method `resources/raed`; did you mean `resources/read`?",
+            "8:`resources/read` needs a `uri` in `args`",
+            "9:the agent `traige` is neither registered nor named by a policy; did you mean `triage`?",
+            "10:passed, the agent `stranger` is neither registered nor named by a policy",
+            "11:the purpose `deploy/canray` is neither registered nor named by a policy; did you mean \
+             `deploy/canary`?",
+            "12:passed, the purpose `holidays` is neither registered nor named by a policy",
+            "13:passed",
+        ],
+    );
+}
+
+#[test]
+fn a_case_that_states_the_stage_means_it() {
+    check(
+        "\
+- {who: {agent: triage}, call: filez/read, expect: deny, stage: policy-unavailable}
+- {who: {agent: triage}, call: down/read, expect: deny, stage: policy-unavailable}
+- {who: {agent: triage}, call: files/red, expect: deny, stage: unknown-tool}
+- {who: {agent: triage}, call: files/read, args: {pth: /etc}, expect: deny, stage: schema}
+- {who: {agent: triage}, call: \"files:resources/read\", expect: deny, stage: schema}
+- {who: {agent: triage}, call: files/red, expect: deny, stage: schema}
+",
+        &[
+            "1:passed",
+            "2:passed",
+            "3:passed",
+            "4:passed",
+            "5:passed",
+            "6:`files` has no tool `red`; did you mean `read`?",
         ],
     );
 }

@@ -61,7 +61,7 @@ const GOLDEN: &[(&str, &[&str])] = &[
     ),
     (
         "permit (principal, action == Action::\"down/x\", resource) when { context.args.y == 1 };",
-        &["p.cedar:1:39: warning: the tools of `down` are not known yet, so this is not checked"],
+        &["p.cedar:1:39: warning: the tools of `down` are not known, so this is not checked"],
     ),
     (
         "@id(\"p\") permit (principal, action == Action::\"files/read\", resource)\nwhen { context.args.pth like \"/x\" };",
@@ -102,7 +102,7 @@ const GOLDEN: &[(&str, &[&str])] = &[
     (
         "@id(\"f\") forbid (principal, action == Action::\"files/write-file\", resource)\nwhen { context.canonical.text like \"/x\" };",
         &[
-            "p.cedar:2:26: error: argument `text` is not taken for a path or URL; until it is mended, its whole scope is denied\n  help: name it in the upstream's `path_args` or `url_args`, or read `context.args`",
+            "p.cedar:2:26: error: argument `text` is not taken for a path or URL; until it is mended, its whole scope is denied\n  help: name it in the upstream's `path_arguments` or `url_arguments`, or read `context.args`",
         ],
     ),
     (
@@ -128,6 +128,32 @@ const GOLDEN: &[(&str, &[&str])] = &[
         &[
             "p.cedar:2:8: error: attribute `sponsr` on entity type `Instance` not found; this permit is off for `files/read`\n  help: did you mean `sponsor`?",
         ],
+    ),
+    (
+        "permit (principal, action == Action::\"files/read\", resource)\nwhen { context.arg.path == \"x\" };",
+        &[
+            "p.cedar:2:16: error: there is no `context.arg`; this permit is off\n  help: did you mean `context.args`?",
+        ],
+    ),
+    (
+        "permit (principal, action, resource)\nwhen { context.arg.path == \"x\" };",
+        &[
+            "p.cedar:2:16: error: there is no `context.arg`; this permit is off\n  help: did you mean `context.args`?",
+        ],
+    ),
+    (
+        "@id(\"f\") forbid (principal, action, resource)\nwhen { context has user && context.user == \"x\" };",
+        &[
+            "p.cedar:2:20: error: there is no `context.user`; until it is mended, its whole scope is denied\n  help: `context` has `args`, `canonical`, `now`, `proven`, `untyped`",
+        ],
+    ),
+    (
+        "forbid (principal, action in Action::\"down\", resource)\nwhen { context.args has path };",
+        &["p.cedar:1:39: warning: the tools of `down` are not known, so this is not checked"],
+    ),
+    (
+        "forbid (principal, action in Action::\"down\", resource);",
+        &[],
     ),
     (
         "permit (principal, action == Action::\"files/read\", resource)\nwhen { principal in Team::\"x\" };",
@@ -238,4 +264,26 @@ fn arguments_that_are_read_are_found() {
         .collect();
     assert_eq!(args, ["", "a.b", "inner", "my-arg", "path"]);
     assert_eq!(policy.reads.canonical.iter().collect::<Vec<_>>(), ["url"]);
+}
+
+#[test]
+fn what_cannot_be_checked_is_listed_by_upstream() {
+    let engine = World::new(
+        r#"
+        @id("tool") permit (principal, action == Action::"down/x", resource);
+        @id("argument") forbid (principal, action in Action::"down", resource)
+            when { context.args has path };
+        @id("whole") forbid (principal, action in Action::"down", resource);
+        @id("method") permit (principal, action == Action::"down:resources/read", resource)
+            when { context.args.uri like "x://*" };
+        @id("known") permit (principal, action == Action::"files/read", resource);
+        "#,
+    )
+    .engine;
+    let unchecked: Vec<_> = engine.unchecked().iter().collect();
+    let [(upstream, policies)] = unchecked[..] else {
+        panic!("{unchecked:?}");
+    };
+    assert_eq!(upstream.as_str(), "down");
+    assert_eq!(*policies, ["tool", "argument"]);
 }

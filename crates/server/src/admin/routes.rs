@@ -418,12 +418,12 @@ async fn revoke(
 }
 
 async fn check_policies(State(admin): App) -> Answer {
-    let report = policies::check(&admin.shared);
+    let report = policies::check(&*admin.shared, &admin.shared.config.policies);
     Ok(ok(&report.map_err(|error| unreadable(&error))?))
 }
 
 async fn test_policies(State(admin): App) -> Answer {
-    let report = policies::test(&admin.shared);
+    let report = policies::test(&*admin.shared, &admin.shared.config.policies);
     Ok(ok(&report.map_err(|error| unreadable(&error))?))
 }
 

@@ -1,23 +1,28 @@
 //! `tipstaff policy …`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{Context, Outcome, Verdict};
-use crate::cli::PolicyCommand;
-use crate::output::{at, cell, clean};
+use super::{Context, Failure, Outcome, Verdict};
+use crate::admin::client::AdminError;
+use crate::cli::{PolicyCommand, PolicyTools};
+use crate::config::Config;
+use crate::output::{self, at, cell, clean, count};
+use crate::policies::{self, Ground, Offline};
 
 pub(super) async fn run(context: &Context, command: PolicyCommand) -> Outcome {
-    let node = context.node()?;
     let good = match command {
-        PolicyCommand::Check => {
-            let report = node.post("/v1/policy/check").await?;
+        PolicyCommand::Check(tools) => {
+            let report = judge(context, &tools, "/v1/policy/check", policies::check).await?;
             context.show(&report, checked)?;
-            at(&report, "/valid") == true
+            let unchecked = at(&report, "/unchecked").as_object();
+            at(&report, "/valid") == true && unchecked.is_none_or(serde_json::Map::is_empty)
         }
-        PolicyCommand::Test => {
-            let report = node.post("/v1/policy/test").await?;
+        PolicyCommand::Test(tools) => {
+            let report = judge(context, &tools, "/v1/policy/test", policies::test).await?;
             context.show(&report, tested)?;
             at(&report, "/failed") == 0
                 && at(&report, "/diagnostics")
@@ -25,20 +30,53 @@ pub(super) async fn run(context: &Context, command: PolicyCommand) -> Outcome {
                     .is_none_or(Vec::is_empty)
         }
         PolicyCommand::Apply => {
-            let applied = node.post("/v1/policy/apply").await?;
+            let applied = context.node()?.post("/v1/policy/apply").await?;
             context.show(&applied, |it| {
                 format!(
-                    "{} policies are in force as set {}, by {}; {} cases passed",
-                    it["policies"],
+                    "{} in force as set {}, by {}; {} passed",
+                    match number(&it["policies"]) {
+                        1 => "1 policy is".to_owned(),
+                        many => format!("{many} policies are"),
+                    },
                     cell(&it["set"]),
                     cell(&it["author"]),
-                    it["passed"]
+                    count(number(&it["passed"]), "case", "cases")
                 )
             })?;
             true
         }
     };
     Ok(if good { Verdict::Good } else { Verdict::Wrong })
+}
+
+/// Has the files judged by the running node. If none runs, or tools are given, does it here.
+async fn judge<R: Serialize>(
+    context: &Context,
+    tools: &PolicyTools,
+    target: &str,
+    here: fn(&dyn Ground, &Path) -> Result<R, String>,
+) -> Result<Value, Failure> {
+    if tools.tools.is_empty() {
+        let asked = match context.node() {
+            Ok(node) => node.post(target).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        match asked {
+            Err(Failure::Admin(AdminError::NoNode { .. })) => output::warn(
+                "note: no node is running, so the tools are those on record in the data folder",
+            ),
+            asked => return asked,
+        }
+    }
+    let config: Config = context.config()?;
+    let ground = Offline::read(&config, &tools.tools).map_err(Failure::Other)?;
+    let report = here(&ground, &config.policies).map_err(Failure::Other)?;
+    Ok(json!(report))
+}
+
+fn number(value: &Value) -> usize {
+    let number = value.as_u64().unwrap_or_default();
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// `FILE:LINE:COLUMN: error: …`, as compilers say it.
@@ -57,9 +95,28 @@ fn diagnostics(report: &Value) -> String {
 }
 
 fn checked(report: &Value) -> String {
-    let told = diagnostics(report);
+    let mut told = diagnostics(report);
+    for (upstream, ids) in report["unchecked"].as_object().into_iter().flatten() {
+        let ids = clean(&cell(ids));
+        let _infallible = writeln!(
+            told,
+            "The tools of `{upstream}` are not known, so what these policies say of them is not \
+             checked: {ids}\n  help: start the node with the upstream, or give its `tools/list` \
+             result: --tools {upstream}=FILE"
+        );
+    }
     if report["valid"] == true {
-        format!("{told}{} policies are valid", report["policies"])
+        let policies = match number(&report["policies"]) {
+            1 => "1 policy is".to_owned(),
+            many => format!("{many} policies are"),
+        };
+        let unchecked = report["unchecked"].as_object();
+        let rest = if unchecked.is_none_or(serde_json::Map::is_empty) {
+            ""
+        } else {
+            ", as far as can be told"
+        };
+        format!("{told}{policies} valid{rest}")
     } else {
         format!("{told}The policies are not valid; what is in force stays in force.")
     }
@@ -70,6 +127,9 @@ fn tested(report: &Value) -> String {
     for case in report["cases"].as_array().into_iter().flatten() {
         if case["passed"] == true {
             let _infallible = writeln!(out, "ok    {}", clean(&cell(&case["name"])));
+            if let Some(odd) = case["warning"].as_str() {
+                let _infallible = writeln!(out, "      warning: {}", clean(odd));
+            }
         } else {
             let (name, file) = (cell(&case["name"]), cell(&case["file"]));
             let _infallible = writeln!(out, "FAIL  {} ({file}:{})", clean(&name), case["line"]);

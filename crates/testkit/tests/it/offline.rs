@@ -12,7 +12,9 @@ use ledger::{Actor, Draft, Header, Kind, Log as _, LogReader as _};
 use register::Command;
 use serde_json::{Value, json};
 use server::commands::ledger::{LedgerError, Replayed, export, prove, replay, verify};
+use server::config::Config;
 use server::keys;
+use server::policies::{self, Offline};
 use store::{DataDir, Faults, FilesLog, LogOptions, OfflineLog};
 use testkit::Plane;
 use vocab::LogName;
@@ -328,4 +330,53 @@ fn change(path: &Path) {
     let digit = &mut bytes[at + marker.len() + 24];
     *digit = if *digit == b'0' { b'1' } else { b'0' };
     fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn policies_are_judged_from_the_files_as_by_the_node() {
+    let mut plane = Plane::start().await;
+    plane.agent("triage").await;
+    let folder = plane.folder().join("policies");
+    let cases = "\
+- {who: {agent: triage}, call: files/read_text_file, args: {path: /public/a}, expect: allow}
+- {who: {agent: triage}, call: files/read_text_fil, args: {path: /a}, expect: deny}
+- {who: {agent: traige}, call: files/read_text_file, args: {path: /a}, expect: deny}
+";
+    fs::write(folder.join("a.test.yaml"), cases).unwrap();
+    fs::write(
+        folder.join("more.cedar"),
+        "@id(\"more\") permit (principal, action == Action::\"files/no_tool\", resource);",
+    )
+    .unwrap();
+    let checked = plane.admin("POST", "/v1/policy/check", None).await.json();
+    let tested = plane.admin("POST", "/v1/policy/test", None).await.json();
+    assert_eq!(checked["valid"], false, "{checked}");
+    assert_eq!(
+        (&tested["passed"], &tested["failed"]),
+        (&json!(1), &json!(2))
+    );
+    let config = Config::read(&plane.folder().join("tipstaff.toml")).unwrap();
+    let here = || {
+        let ground = Offline::read(&config, &[]).unwrap();
+        let checked = policies::check(&ground, &folder).unwrap();
+        let tested = policies::test(&ground, &folder).unwrap();
+        (json!(checked), json!(tested))
+    };
+    assert_eq!(here(), (checked.clone(), tested.clone()));
+    plane.stop().await.unwrap();
+    assert_eq!(here(), (checked, tested));
+    // Without anything on record, what is not known is said, not passed over.
+    fs::remove_dir_all(plane.data()).unwrap();
+    let (checked, tested) = here();
+    assert_eq!(checked["valid"], true, "{checked}");
+    let unchecked = checked["unchecked"]["files"].as_array().unwrap();
+    assert!(unchecked.contains(&json!("no-drafts")), "{checked}");
+    assert!(
+        !unchecked.contains(&json!("triage-reads-resources")),
+        "{checked}"
+    );
+    assert_eq!(
+        (&tested["passed"], &tested["failed"]),
+        (&json!(0), &json!(3))
+    );
 }

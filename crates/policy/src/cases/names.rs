@@ -1,0 +1,169 @@
+//! Names in cases that nobody has. What such a case expects may come true whatever the policies
+//! say: a call of a tool that is not there is always denied.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use vocab::{AgentId, PurposePath, suggest};
+
+use super::Case;
+use crate::decision::{Effect, Stage};
+use crate::engine::Engine;
+use crate::facts::Target;
+use crate::set::id_of;
+use crate::target::{Callable, METHODS};
+
+/// Who is registered, as far as that is known.
+#[derive(Debug, Default)]
+pub struct People {
+    /// The agents and the purposes they may have.
+    pub agents: BTreeMap<AgentId, Vec<PurposePath>>,
+}
+
+/// What is wrong with the names of a case.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It shows nothing.
+    Void(String),
+    /// It may be meant so.
+    Odd(String),
+}
+
+/// What is wrong with the names of `case`. One that states the stage at which it is denied for such
+/// a name means it.
+pub(super) fn fault(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
+    let called = called(engine, case).err().map(Fault::Void);
+    // Who is allowed, is allowed; who is denied may only not be who was meant.
+    let denied = case.expect.effect == Effect::Deny;
+    called.or_else(|| denied.then(|| who(engine, people, case)).flatten())
+}
+
+fn called(engine: &Engine, case: &Case) -> Result<(), String> {
+    let facts = &case.facts;
+    let upstream = facts.upstream.as_str();
+    let means = |stage: Stage| case.expect.stage.as_deref() == Some(stage.as_str());
+    let Some(targets) = engine.upstreams.get(upstream) else {
+        if means(Stage::PolicyUnavailable) {
+            return Ok(());
+        }
+        let known: Vec<&str> = engine.upstreams.keys().map(String::as_str).collect();
+        return Err(no("there is no upstream", upstream, &known));
+    };
+    let index = match &facts.target {
+        Target::Tool { name } => {
+            let Some(tools) = &targets.tools else {
+                if means(Stage::PolicyUnavailable) {
+                    return Ok(());
+                }
+                return Err(format!(
+                    "the tools of `{upstream}` are not known, so this case shows nothing"
+                ));
+            };
+            match tools.get(name.as_str()) {
+                Some(index) => *index,
+                None if means(Stage::UnknownTool) => return Ok(()),
+                None => {
+                    let known: Vec<&str> = tools.keys().map(String::as_str).collect();
+                    return Err(no(
+                        &format!("`{upstream}` has no tool"),
+                        name.as_str(),
+                        &known,
+                    ));
+                }
+            }
+        }
+        Target::Method { method, .. } => match targets.methods.get(method.as_str()) {
+            Some(index) => *index,
+            None if means(Stage::UnknownTool) => return Ok(()),
+            None => {
+                let known = METHODS.map(|method| method.name);
+                return Err(no("policy decides no method", method, &known));
+            }
+        },
+    };
+    let args: Map<String, Value> = serde_json::from_str(facts.args.get()).unwrap_or_default();
+    let Some(target) = engine.target(index).filter(|_| !means(Stage::Schema)) else {
+        return Ok(());
+    };
+    match &target.call {
+        Callable::Tool(tool) => {
+            let allowed = engine.allows_undeclared(upstream);
+            let undeclared = tool.undeclared_in(&args, allowed);
+            undeclared.map_or(Ok(()), |refusal| Err(refusal.reason))
+        }
+        Callable::Method(method) => {
+            let fields = &target.record.fields;
+            let missing = fields
+                .iter()
+                .find(|(name, field)| field.required && !args.contains_key(*name));
+            match missing {
+                Some((name, _)) => Err(format!("`{}` needs a `{name}` in `args`", method.name)),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+fn who(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
+    let instance = &case.facts.instance;
+    let named = |ty: &str| -> Vec<String> {
+        let literals = engine.policies().iter().flat_map(|policy| &policy.literals);
+        literals
+            .filter(|uid| uid.type_name().basename() == ty)
+            .map(id_of)
+            .collect()
+    };
+    let in_policies = named("Agent");
+    let registered = people.agents.keys().map(AgentId::as_str);
+    let agents: Vec<&str> = registered
+        .chain(in_policies.iter().map(String::as_str))
+        .collect();
+    let agent = instance.agent.as_str();
+    if !agents.is_empty() && !agents.contains(&agent) {
+        return Some(stranger("agent", agent, &agents));
+    }
+    let purpose = instance.purpose.as_str();
+    // The purpose of a case that gives none.
+    if purpose == agent {
+        return None;
+    }
+    let in_policies = named("Purpose");
+    let registered = match people.agents.get(&instance.agent) {
+        Some(purposes) => purposes.iter().collect::<Vec<_>>(),
+        None => people.agents.values().flatten().collect(),
+    };
+    let purposes: Vec<&str> = registered
+        .into_iter()
+        .map(PurposePath::as_str)
+        .chain(in_policies.iter().map(String::as_str))
+        .collect();
+    let below = |above: &&str| {
+        let rest = purpose.strip_prefix(*above);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if purposes.is_empty() || purposes.iter().any(below) {
+        return None;
+    }
+    Some(stranger("purpose", purpose, &purposes))
+}
+
+/// Somebody whom nobody knows: a slip of the pen if there is one of nearly that name, and else
+/// perhaps a stranger on purpose.
+fn stranger(what: &str, given: &str, known: &[&str]) -> Fault {
+    let text = format!("the {what} `{given}` is neither registered nor named by a policy");
+    match suggest::nearest(given, known.iter().copied()) {
+        Some(near) => Fault::Void(format!("{text}; did you mean `{near}`?")),
+        None => Fault::Odd(text),
+    }
+}
+
+fn no(what: &str, given: &str, known: &[&str]) -> String {
+    match suggest::nearest(given, known.iter().copied()) {
+        Some(near) => format!("{what} `{given}`; did you mean `{near}`?"),
+        None if known.is_empty() => format!("{what} `{given}`"),
+        None => {
+            let known = crate::set::listed(known.iter().copied(), 12);
+            format!("{what} `{given}`; there are {known}")
+        }
+    }
+}
