@@ -33,10 +33,12 @@ use crate::machine::Machine;
 use crate::report::Report;
 
 const HELP: &str = "\
-tipstaff-bench [--quick] [--only PART]... [--out DIR] [--work DIR]
+tipstaff-bench [--quick] [--only PART]... [--rows TEXT] [--out DIR] [--work DIR]
 
   --quick      shorter: a look, not a measurement
   --only PART  gateway, decision or ledger; all if not given
+  --rows TEXT  of the gateway's rows only those whose name has the text in it, such as
+               `bearer, modern era, 64`; a process can be profiled while it runs
   --out DIR    where latest.md and latest.json go; `bench` if not given
   --work DIR   where logs are written meanwhile, on the disk to measure; `target/bench` if not given
 ";
@@ -92,8 +94,8 @@ impl Flags {
         while let Some(flag) = rest.next() {
             let value = match flag.as_str() {
                 "--quick" => String::new(),
-                "--only" | "--out" | "--work" | "--upstream" | "--dir" | "--policies"
-                | "--flush-delay-ms" => rest
+                "--only" | "--rows" | "--out" | "--work" | "--upstream" | "--dir"
+                | "--policies" | "--flush-delay-ms" => rest
                     .next()
                     .with_context(|| format!("{flag} needs a value"))?
                     .clone(),
@@ -168,7 +170,8 @@ fn measure(flags: &Flags) -> Result<()> {
     };
     let gateway = if flags.wants("gateway") {
         let memory = memory.as_ref().map(tempfile::TempDir::path);
-        Some(one_thread()?.block_on(gateway::run(work.path(), memory, extent, &say))?)
+        let rows = flags.get("--rows").unwrap_or_default();
+        Some(one_thread()?.block_on(gateway::run(work.path(), memory, extent, rows, &say))?)
     } else {
         None
     };

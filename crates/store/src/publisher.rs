@@ -273,8 +273,8 @@ impl Publisher {
         Ok(bytes)
     }
 
-    /// Writes what was sealed with the entries of a full bundle, one part at a time: together they
-    /// may be more than should be in memory.
+    /// Writes what was sealed with the entries of a full bundle, a piece at a time: together they may
+    /// be more than should be in memory.
     fn write_sealed(&mut self, n: u64) -> Result<(), PublishError> {
         let (from, to) = (n * BUNDLE, (n + 1) * BUNDLE);
         let frames = self.frames(from, to)?;
@@ -299,15 +299,12 @@ impl Publisher {
         let table = files::sealed_table(&table);
         self.disk.write_at(&file, &table, 0)?;
         let mut at = table.len() as u64;
-        for (index, length) in lengths {
-            if length.is_none() {
-                continue;
-            }
-            let frame = frames.iter().find(|frame| index < frame.end());
-            let sealed = frame.ok_or(PublishError::Lost(index))?.sealed(index)?;
-            let sealed = sealed.ok_or(PublishError::Lost(index))?;
-            self.disk.write_at(&file, &sealed, at)?;
-            at += sealed.len() as u64;
+        for frame in frames {
+            frame.sealed_pieces(&(from..to), |piece| {
+                self.disk.write_at(&file, piece, at)?;
+                at += piece.len() as u64;
+                Ok(())
+            })?;
         }
         self.disk.rename(&beside, &path)?;
         self.unsettled.push(path);

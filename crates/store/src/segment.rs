@@ -24,6 +24,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,8 @@ const FRAME_ENTRIES_MAX: usize = 1 << 17;
 const TRAILER: u8 = 0xff;
 const ZEROS: &[u8; 1024 * 1024] = &[0; 1024 * 1024];
 const SUFFIX: &str = ".seg";
+/// The most that is read at once of what was sealed.
+const PIECE_BYTES: usize = 1024 * 1024;
 
 /// An entry and what was sealed with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -541,6 +544,31 @@ impl Frame {
         let nth = usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let sealed = self.places()?.get(nth).and_then(|place| place.sealed);
         sealed.map(|sealed| self.bytes(sealed)).transpose()
+    }
+
+    /// Gives what was sealed with the entries of `indices`, one behind the other, in pieces of
+    /// bounded size.
+    pub(crate) fn sealed_pieces(
+        &self,
+        indices: &Range<u64>,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let places = (self.first..).zip(self.places()?);
+        let mut sealed = places
+            .filter(|(index, _)| indices.contains(index))
+            .filter_map(|(_, place)| place.sealed);
+        // They lie side by side.
+        let Some((mut at, first)) = sealed.next() else {
+            return Ok(());
+        };
+        let mut left = first + sealed.map(|(_, length)| length).sum::<usize>();
+        while left > 0 {
+            let piece = self.bytes((at, left.min(PIECE_BYTES)))?;
+            each(&piece)?;
+            at += piece.len() as u64;
+            left -= piece.len();
+        }
+        Ok(())
     }
 
     /// The frame's entries, with one read.
