@@ -24,14 +24,14 @@ use crate::answer::{Answer, Event, Out};
 use crate::ending::{Ended, Ending};
 use crate::limits::{InFlight, Stop};
 use crate::outgoing::Passing;
-use crate::plane::{Life, Plane, Served};
+use crate::plane::{Life, Plane, Served, Snapshot};
 use crate::record::{
     Came, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, Outcome, OutcomeBody, Permit,
     SealedRef, seal,
 };
 use crate::route::Route;
 use crate::session::{Asked as AskedOfClient, Session};
-use crate::upstream::{Cause, Exchange, ExchangeError, Message, MessageKind, SendError};
+use crate::upstream::{Cause, Exchange, ExchangeError, Message, MessageKind, SendError, chain};
 
 /// One request that needs a permit.
 #[derive(Debug)]
@@ -321,7 +321,10 @@ async fn decide_once(
                 plane.limiter.stopped(&instance.id, what, &record);
             }
             Err(Undecided::Denied(Denied {
-                reason: said.reason,
+                reason: match unavailable(&snapshot, &call.served) {
+                    Some(why) => format!("{} {why}", said.reason),
+                    None => said.reason,
+                },
                 policies: said.policies,
                 record: Some(record),
             }))
@@ -362,6 +365,18 @@ fn repeated(
         policies: said.policies,
         record: Some(record),
     }
+}
+
+/// Why an upstream's tools were never listed, so that nothing is permitted there.
+fn unavailable(snapshot: &Snapshot, served: &Served) -> Option<String> {
+    if snapshot.tools.contains_key(&served.name) {
+        return None;
+    }
+    let why = served.upstream.trouble()?;
+    Some(format!(
+        "It is not available: {why}. Whoever runs this node can mend that; `tipstaff doctor` says \
+         more."
+    ))
 }
 
 /// The caller, as policy sees it.
@@ -418,7 +433,7 @@ fn intent(
     call: &Call,
     subject: &Subject,
     who: &Who,
-    snapshot: &crate::plane::Snapshot,
+    snapshot: &Snapshot,
     mut facts: Facts,
     decision: policy::Decision,
     said: &policy::Verdict,
@@ -576,8 +591,10 @@ async fn send(
             return Some(fail(plane, call, cleared, failure).await);
         }
         Ok(Err(error)) => {
-            tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} could not be reached");
-            let told = format!("Upstream `{name}` cannot be reached; nothing was sent to it.");
+            let why = chain(&error);
+            tracing::warn!(upstream.name = %name, error = why, "Upstream {name} could not be reached");
+            let told =
+                format!("Upstream `{name}` cannot be reached ({why}); nothing was sent to it.");
             let failure = Failure::not_sent("unreachable", told);
             return Some(fail(plane, call, cleared, failure).await);
         }
@@ -666,7 +683,7 @@ fn stop(exchange: Exchange) {
 }
 
 fn lost(name: &UpstreamName, error: &ExchangeError) -> Failure {
-    tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} did not answer a call");
+    tracing::warn!(upstream.name = %name, error = chain(error), "Upstream {name} did not answer a call");
     match error {
         ExchangeError::Timeout { after } => Failure::unknown(
             "timeout",
@@ -704,7 +721,7 @@ async fn unsent(
     error: &SendError,
 ) -> Answer {
     let name = &call.served.name;
-    tracing::warn!(upstream.name = %name, error = %error, "A call to upstream {name} was not sent");
+    tracing::warn!(upstream.name = %name, error = chain(error), "A call to upstream {name} was not sent");
     route.failed(plane, error);
     let failure = match error {
         SendError::NotSent(_) => Failure::not_sent(

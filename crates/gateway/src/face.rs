@@ -29,7 +29,7 @@ use crate::pass;
 use crate::plane::{Plane, Served};
 use crate::route::Route;
 use crate::session::Session;
-use crate::upstream::{Link, MessageKind, Opening, Transport};
+use crate::upstream::{Link, MessageKind, Opening, Transport, chain};
 
 /// The routes of the gateway.
 pub fn router(plane: Arc<Plane>) -> Router {
@@ -466,9 +466,10 @@ async fn open_session(
     let name = &served.name;
     plane.life.check().map_err(str::to_owned)?;
     let upstream = &served.upstream;
-    let unreachable = |error: &dyn std::fmt::Display| {
-        tracing::warn!(upstream.name = %name, error = %error, "Upstream {name} could not be reached");
-        format!("Upstream `{name}` cannot be reached.")
+    let unreachable = |error: &dyn std::error::Error| {
+        let why = chain(error);
+        tracing::warn!(upstream.name = %name, error = why, "Upstream {name} could not be reached");
+        format!("Upstream `{name}` cannot be reached ({why}).")
     };
     let stdio = matches!(upstream.config().transport, Transport::Stdio { .. });
     let modern_only = served.has_refused_legacy();

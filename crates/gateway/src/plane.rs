@@ -28,7 +28,7 @@ use crate::record::{Barrier, BarrierBody, Basis};
 use crate::refusals::Refusals;
 use crate::route::Hubs;
 use crate::session::Sessions;
-use crate::upstream::{Upstream, UpstreamConfig};
+use crate::upstream::{Upstream, UpstreamConfig, chain};
 
 /// Settings of the node that matter here.
 #[derive(Debug, Clone)]
@@ -321,17 +321,6 @@ impl Life {
     pub(crate) fn noted(cause: &RecordError) {
         tracing::error!(error = %chain(cause), "A decision could not be recorded, so nothing was sent");
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Why a plane could not be made, or a policy set not be activated.

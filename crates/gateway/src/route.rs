@@ -29,7 +29,7 @@ use crate::upstream::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {
     /// No link.
-    #[error("no link to the upstream")]
+    #[error(transparent)]
     Open(#[from] OpenError),
     /// It has no counterpart in the upstream's era.
     #[error(transparent)]

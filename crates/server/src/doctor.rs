@@ -479,6 +479,19 @@ fn unreachable_upstream(shared: &Shared, name: &vocab::UpstreamName, error: &str
         Some(_) => "its tools are known from before, so policies can still be checked",
         None => "its tools are not known, so every call to it is denied",
     };
+    let upstream = shared.plane.upstream(name).map(|it| it.upstream());
+    if let Some(gateway::upstream::Transport::Unusable { .. }) =
+        upstream.map(|it| &it.config().transport)
+    {
+        return Finding::fail(
+            "upstreams",
+            format!("`{name}` is not available: {error}; {known}"),
+            format!(
+                "set it where the node starts, or mend [upstream.{name}]; then start the node again"
+            ),
+        );
+    }
+    let words = upstream.map(|it| it.last_words()).unwrap_or_default();
     let advice = match shared.config.upstreams.get(name).map(|it| &it.transport) {
         Some(Transport::Stdio { command, .. }) => {
             format!("try it by hand: {}", command.join(" "))
@@ -488,7 +501,7 @@ fn unreachable_upstream(shared: &Shared, name: &vocab::UpstreamName, error: &str
     };
     Finding::fail(
         "upstreams",
-        format!("`{name}` does not answer: {error}; {known}"),
+        format!("`{name}` does not answer: {error}{words}; {known}"),
         advice,
     )
 }

@@ -289,7 +289,7 @@ impl Node {
                 &config.allowed_hosts,
                 &config.allowed_origins,
             ),
-            upstreams: served(&config, confiner.as_deref())?,
+            upstreams: served(&config, confiner.as_deref()),
             public_url,
         };
         let plane = Plane::new(parts).await?;
@@ -482,7 +482,7 @@ pub fn is_root() -> bool {
 }
 
 /// The upstreams of a configuration.
-fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>, StartError> {
+fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
     let has_children = config
         .upstreams
         .values()
@@ -492,25 +492,31 @@ fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>,
     for (name, upstream) in &config.upstreams {
         let transport = match &upstream.transport {
             Transport::Stdio { command, env, cwd } => {
-                let mut resolved = Vec::new();
-                for (key, reference) in env {
-                    let value = reference.resolve().map_err(|why| {
-                        StartError::Unusable(format!("upstream.{name}.env.{key}: {why}"))
-                    })?;
-                    resolved.push((key.clone(), value));
-                }
-                Reach::Stdio {
+                let resolved = env.iter().map(|(key, reference)| {
+                    let value = reference.resolve();
+                    value
+                        .map(|value| (key.clone(), value))
+                        .map_err(|why| format!("env.{key}: {why}"))
+                });
+                resolved.collect::<Result<_, _>>().map(|env| Reach::Stdio {
                     command: command.clone(),
-                    env: resolved,
+                    env,
                     cwd: cwd.clone(),
-                }
+                })
             }
-            Transport::Http { url } => Reach::Http {
-                url: url.parse().map_err(|_| {
-                    StartError::Unusable(format!("upstream.{name}.url: `{url}` is not a URL"))
-                })?,
-            },
+            Transport::Http { url } => url
+                .parse()
+                .map(|url| Reach::Http { url })
+                .map_err(|_| format!("url: `{url}` is not a URL")),
         };
+        // One that cannot be used is unavailable, and the node runs for the others.
+        let transport = transport.unwrap_or_else(|why| {
+            tracing::error!(
+                upstream.name = %name,
+                "Upstream {name} is NOT available: upstream.{name}.{why}; mend that and start again"
+            );
+            Reach::Unusable { why }
+        });
         let sandbox = match upstream.confine {
             Confine::Off => SandboxMode::Off,
             Confine::IfAvailable => SandboxMode::IfAvailable,
@@ -534,5 +540,5 @@ fn served(config: &Config, confiner: Option<&Path>) -> Result<Vec<ServedConfig>,
             observe_until: upstream.observe_until,
         });
     }
-    Ok(all)
+    all
 }

@@ -71,7 +71,7 @@ impl Probed {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AskError {
     /// It was not sent, perhaps.
-    #[error("`{method}` failed: {source}")]
+    #[error("`{method}` failed")]
     Send {
         /// The method.
         method: &'static str,
@@ -79,7 +79,7 @@ pub enum AskError {
         source: SendError,
     },
     /// It was not answered.
-    #[error("`{method}` failed: {source}")]
+    #[error("`{method}` failed")]
     Exchange {
         /// The method.
         method: &'static str,
@@ -120,7 +120,7 @@ pub enum AskError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ListError {
     /// No link.
-    #[error("no link")]
+    #[error(transparent)]
     Open(#[from] OpenError),
     /// A page was not given.
     #[error(transparent)]
@@ -179,6 +179,17 @@ impl Upstream {
     /// The server's tools, all pages of them, as one JSON array of what it wrote. Asked on a link
     /// of its own, as a client that can be asked for everything, or on the shared one.
     pub async fn list_tools(&self) -> Result<Vec<u8>, ListError> {
+        let listed = self.listed().await;
+        match &listed {
+            // It says again what is known.
+            Err(ListError::Open(OpenError::BackingOff { .. })) => {}
+            Err(error) => self.troubled(Some(error)),
+            Ok(_) => self.troubled(None),
+        }
+        listed
+    }
+
+    async fn listed(&self) -> Result<Vec<u8>, ListError> {
         if self.config().shared {
             let link = self.link("", Opening::Handshake).await?;
             let probed = self.probe().await?;
@@ -269,7 +280,10 @@ impl Upstream {
         };
         match &opened {
             Ok((_, probed)) => self.remember(Some(Arc::clone(probed))),
-            Err(_) => self.forget(),
+            Err(error) => {
+                self.troubled(Some(error));
+                self.forget();
+            }
         }
         opened
     }
@@ -284,7 +298,7 @@ impl Upstream {
         sent.map_err(|source| {
             self.forget();
             let method = METHOD;
-            OpenError::Handshake(AskError::Send { method, source })
+            OpenError::handshake(AskError::Send { method, source })
         })
     }
 
@@ -298,7 +312,7 @@ impl Upstream {
             return Ok((link, known));
         }
         let probed = self.initialize(&link, capabilities).await;
-        let probed = probed.map_err(OpenError::Handshake)?;
+        let probed = probed.map_err(OpenError::handshake)?;
         Ok((link, Arc::new(probed)))
     }
 
@@ -324,7 +338,7 @@ impl Upstream {
                 // Some servers end when they are spoken to before `initialize`.
                 let link = if link.is_alive() { link } else { self.open()? };
                 let probed = self.initialize(&link, capabilities).await;
-                let probed = probed.map_err(OpenError::Handshake)?;
+                let probed = probed.map_err(OpenError::handshake)?;
                 return Ok((link, Arc::new(probed)));
             }
             // Slow, or silent. Both questions stay open, since the first must not be cancelled on
@@ -345,7 +359,7 @@ impl Upstream {
             probed = modern => Ok(probed),
             probed = legacy => probed,
         };
-        let probed = probed.map_err(OpenError::Handshake)?;
+        let probed = probed.map_err(OpenError::handshake)?;
         drop(pending);
         Ok((link, Arc::new(probed)))
     }

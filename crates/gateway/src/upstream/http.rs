@@ -31,7 +31,7 @@ use crate::outgoing::OutgoingParts;
 use super::frame::Frame;
 use super::{
     Cause, ExchangeError, Message, MessageKind, Method, OpenError, Outgoing, Passing, SendError,
-    State,
+    State, chain,
 };
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -361,16 +361,6 @@ fn is_type(headers: &HeaderMap, wanted: &str) -> bool {
         .unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case(wanted)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// An answer that is being read.

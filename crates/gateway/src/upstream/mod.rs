@@ -108,6 +108,11 @@ pub enum Transport {
         /// The endpoint.
         url: Uri,
     },
+    /// Not at all: it cannot be used as it is configured.
+    Unusable {
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// What a message is.
@@ -146,9 +151,9 @@ pub enum Cause {
     #[error("the link is closed")]
     Closed,
     /// The child is gone.
-    #[error("the child {how}")]
+    #[error("the upstream's process ended: {how}")]
     ChildGone {
-        /// `exited with status 1`, for example.
+        /// `exit status 1`, for example.
         how: String,
     },
     /// The child wrote a line that is longer than is read.
@@ -236,9 +241,9 @@ pub enum ExchangeError {
     /// [`Link::open_stream`], if events had ids.
     #[error("the stream ended without the response")]
     Ended,
-    /// The link is gone.
-    #[error("the link is gone")]
-    Gone(#[source] Cause),
+    /// The link is gone, for this reason.
+    #[error(transparent)]
+    Gone(Cause),
 }
 
 /// Why no link could be had.
@@ -265,8 +270,10 @@ pub enum OpenError {
         what: String,
     },
     /// It failed before and is not tried again yet.
-    #[error("failed {failures} times in a row; tried again in {retry_in:?}")]
+    #[error("failed {failures} times in a row ({why}); tried again in {retry_in:?}")]
     BackingOff {
+        /// Why, the last time.
+        why: String,
         /// How often.
         failures: u32,
         /// When.
@@ -279,8 +286,14 @@ pub enum OpenError {
         limit: usize,
     },
     /// The handshake failed.
-    #[error("handshake failed: {0}")]
+    #[error("handshake failed")]
     Handshake(#[source] AskError),
+    /// The child ended before the handshake was over.
+    #[error("the upstream's process ended: {how}")]
+    ChildGone {
+        /// `exit status 1`, for example.
+        how: String,
+    },
     /// Another opening for the same owner took too long.
     #[error("still opening after {after:?}")]
     Busy {
@@ -290,6 +303,27 @@ pub enum OpenError {
     /// The owner, or the upstream, was closed meanwhile.
     #[error("closed meanwhile")]
     Closed,
+}
+
+impl OpenError {
+    /// A handshake that failed, or was cut short by the child's end.
+    fn handshake(error: AskError) -> Self {
+        let (AskError::Send {
+            source: SendError::NotSent(cause) | SendError::Unknown(cause),
+            ..
+        }
+        | AskError::Exchange {
+            source: ExchangeError::Gone(cause),
+            ..
+        }) = &error
+        else {
+            return Self::Handshake(error);
+        };
+        match cause {
+            Cause::ChildGone { how } => Self::ChildGone { how: how.clone() },
+            _ => Self::Handshake(error),
+        }
+    }
 }
 
 /// What `initialize` led to, on a link of the legacy era.
@@ -625,6 +659,17 @@ impl State {
                 .get_or_init(|| Negotiated { version, result });
         }
     }
+}
+
+/// What an error, and all that caused it, says.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::http::{Conversation, HttpClient};
 use super::keep::Level;
 use super::sandbox::{self, Confinement, SandboxMode};
 use super::stdio::{Pipe, StderrTail};
-use super::{CHILDREN_MAX, Link, OpenError, State, Transport, UpstreamConfig, Wire};
+use super::{CHILDREN_MAX, Link, OpenError, State, Transport, UpstreamConfig, Wire, chain};
 
 /// The owner of the only link of a shared upstream.
 const SHARED: &str = "shared";
@@ -45,6 +45,7 @@ pub struct Upstream {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     pub(super) probed: Mutex<Option<Arc<Probed>>>,
     stderr: Arc<StderrTail>,
+    trouble: Mutex<Option<String>>,
     tasks: TaskTracker,
     closed: CancellationToken,
 }
@@ -81,8 +82,15 @@ impl Upstream {
     /// A server that is not spoken to yet. What is wrong with its configuration shows when it is.
     pub fn new(config: UpstreamConfig) -> Self {
         let http = match &config.transport {
-            Transport::Stdio { .. } => None,
+            Transport::Stdio { .. } | Transport::Unusable { .. } => None,
             Transport::Http { url } => Some(HttpClient::new(url)),
+        };
+        let trouble = match &config.transport {
+            Transport::Unusable { why } => {
+                let what = why.clone();
+                Some(OpenError::Unusable { what }.to_string())
+            }
+            Transport::Stdio { .. } | Transport::Http { .. } => None,
         };
         Self {
             config: Arc::new(config),
@@ -91,6 +99,7 @@ impl Upstream {
             slots: Mutex::default(),
             probed: Mutex::default(),
             stderr: Arc::default(),
+            trouble: Mutex::new(trouble),
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
         }
@@ -115,7 +124,7 @@ impl Upstream {
     pub fn confinement(&self) -> Option<Result<Confinement, OpenError>> {
         match &self.config.transport {
             Transport::Stdio { .. } => Some(sandbox::confinement(&self.config)),
-            Transport::Http { .. } => None,
+            Transport::Http { .. } | Transport::Unusable { .. } => None,
         }
     }
 
@@ -125,6 +134,27 @@ impl Upstream {
         match self.config.sandbox {
             SandboxMode::Off => Some(Level::Subreaper),
             SandboxMode::IfAvailable | SandboxMode::Required => Some(level),
+        }
+    }
+
+    /// Why it could not be used when that was last tried; none if it could, or was not tried.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn troubled(&self, error: Option<&dyn std::error::Error>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = error.map(chain);
+    }
+
+    /// The last few of them, as the end of a sentence; nothing if it has no children.
+    pub fn last_words(&self) -> String {
+        match &self.config.transport {
+            Transport::Stdio { .. } => self.stderr.last_words(),
+            Transport::Http { .. } | Transport::Unusable { .. } => String::new(),
         }
     }
 
@@ -168,13 +198,18 @@ impl Upstream {
         }
         match backoff.wait(Instant::now()) {
             Some((failures, retry_in)) if retry_in > WAITED_OUT => {
-                return Err(OpenError::BackingOff { failures, retry_in });
+                let why = self.trouble().unwrap_or_else(|| "it ended".to_owned());
+                return Err(OpenError::BackingOff {
+                    why,
+                    failures,
+                    retry_in,
+                });
             }
             Some((_, wait)) => tokio::time::sleep(wait).await,
             None => {}
         }
         let opened = match opening {
-            Opening::PassThrough => self.open(),
+            Opening::PassThrough => self.open().inspect_err(|error| self.troubled(Some(error))),
             Opening::Handshake => self.ready().await.map(|(link, _)| link),
         };
         match opened {
@@ -213,6 +248,9 @@ impl Upstream {
             (Transport::Http { url }, Some(client)) => {
                 let client = client.clone()?;
                 Wire::Http(Conversation::new(client, url.clone(), Arc::clone(&state)))
+            }
+            (Transport::Unusable { why }, _) => {
+                return Err(OpenError::Unusable { what: why.clone() });
             }
             (Transport::Http { .. } | Transport::Stdio { .. }, _) => {
                 let limit = CHILDREN_MAX;

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::keep::Level;
-use super::{OpenError, UpstreamConfig};
+use super::{OpenError, Transport, UpstreamConfig};
 
 /// The hidden subcommand that calls [`confine_and_exec`].
 pub const SUBCOMMAND: &str = "__confine";
@@ -154,6 +154,12 @@ pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Com
     let Some(keeper) = &config.keeper else {
         return Ok(bare);
     };
+    if !is_there(program, config) {
+        return Err(OpenError::Spawn {
+            program: program.clone(),
+            what: "there is no such program".into(),
+        });
+    }
     if config.sandbox == SandboxMode::Off {
         // A namespace would confine it too: it would see no process but its own.
         return Ok(keeper.at(Level::Subreaper).around(&bare));
@@ -179,6 +185,23 @@ pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Com
     }
     confined.arg("--").arg(program).args(arguments);
     Ok(keeper.around(&confined))
+}
+
+/// Whether there is a program of that name; said here, since a keeper starts in any case.
+fn is_there(program: &str, config: &UpstreamConfig) -> bool {
+    let Transport::Stdio { env, cwd, .. } = &config.transport else {
+        return false;
+    };
+    if program.contains('/') {
+        let cwd = cwd.as_deref().unwrap_or(Path::new(""));
+        return cwd.join(program).is_file();
+    }
+    let own = env.iter().find(|(name, _)| name == "PATH");
+    let path = match own {
+        Some((_, path)) => path.expose().into(),
+        None => std::env::var_os("PATH").unwrap_or_default(),
+    };
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// The child may start in another folder than ours.

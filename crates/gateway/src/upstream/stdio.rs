@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 use vocab::Secret;
 use vocab::limits::RESPONSE_BYTES_MAX;
 
@@ -39,6 +39,8 @@ pub(super) const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL
 const GRACE: Duration = Duration::from_secs(2);
 /// How long a keeper may take after SIGTERM: what it keeps has the grace again.
 const KEEPER_GRACE: Duration = Duration::from_secs(4);
+/// How long a child that reads no more may take to end, for its end to be the reason.
+const ENDING: Duration = Duration::from_secs(3);
 /// Messages waiting to be written.
 const WRITE_QUEUE_MAX: usize = 64;
 /// Progress notifications of one exchange waiting to be taken; more are dropped.
@@ -46,6 +48,8 @@ const PROGRESS_QUEUE_MAX: usize = 64;
 /// Longer progress notifications are dropped.
 const PROGRESS_BYTES_MAX: usize = 64 * 1024;
 const STDERR_LINES_MAX: usize = 50;
+/// Lines that the log repeats when a child ends.
+const LAST_WORDS_MAX: usize = 5;
 const STDERR_LINE_BYTES_MAX: usize = 1024;
 
 /// A running child.
@@ -59,6 +63,8 @@ struct Shared {
     unsolicited: broadcast::Sender<Message>,
     /// The child is ending, or is to end.
     stop: CancellationToken,
+    /// It has ended, and why is known.
+    over: CancellationToken,
     state: Arc<State>,
 }
 
@@ -182,18 +188,22 @@ impl Pipe {
             waiting: Mutex::default(),
             unsolicited: broadcast::channel(UNSOLICITED_QUEUE_MAX).0,
             stop: state.closed.child_token(),
+            over: CancellationToken::new(),
             state: Arc::clone(state),
         });
         let tasks = &state.tasks;
         tasks.spawn(write(stdin, queue, shared.stop.clone()));
         let reader = tasks.spawn(read(stdout, Arc::clone(&shared)));
-        let listener = tasks.spawn(listen(errors, Arc::clone(config), Arc::clone(stderr)));
+        let own = Arc::<StderrTail>::default();
+        let tails = [Arc::clone(stderr), Arc::clone(&own)];
+        let listener = tasks.spawn(listen(errors, Arc::clone(config), tails));
         let readers = [reader, listener];
         tasks.spawn(attend(
             child,
             readers,
             Arc::clone(&shared),
             Arc::clone(config),
+            own,
             place,
         ));
         Ok(Self { shared })
@@ -230,9 +240,15 @@ impl Pipe {
             // The writer may be in the middle of it.
             Err(_) => Err(SendError::Unknown(Cause::Timeout { after })),
             Ok(Err(_)) => Err(not_sent()),
-            Ok(Ok(Err(error))) => Err(SendError::Unknown(Cause::Broken {
-                what: error.to_string(),
-            })),
+            Ok(Ok(Err(error))) => {
+                // A pipe breaks when its reader ends, which is told a little later.
+                let over = deadline.min(Instant::now() + ENDING);
+                let _late = timeout_at(over, self.shared.over.cancelled()).await;
+                let gone = self.shared.waiting().gone.clone();
+                Err(SendError::Unknown(gone.unwrap_or(Cause::Broken {
+                    what: error.to_string(),
+                })))
+            }
             Ok(Ok(Ok(()))) => Ok(()),
         }
     }
@@ -427,25 +443,44 @@ async fn read_line(
 async fn listen(
     stderr: impl AsyncRead + Unpin,
     config: Arc<UpstreamConfig>,
-    tail: Arc<StderrTail>,
+    tails: [Arc<StderrTail>; 2],
 ) {
     let secrets = match &config.transport {
         Transport::Stdio { env, .. } => env.as_slice(),
-        Transport::Http { .. } => &[],
+        Transport::Http { .. } | Transport::Unusable { .. } => &[],
     };
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while let Ok(1..) = read_line(&mut stderr, &mut line, STDERR_LINE_BYTES_MAX).await {
-        let text = redact(
-            String::from_utf8_lossy(line.trim_ascii()).into_owned(),
-            secrets,
-        );
+        let text = redact(plain(&String::from_utf8_lossy(&line)), secrets);
         line.clear();
         if !text.is_empty() {
             debug!(upstream.name = %config.name, "Child says: {text}");
-            tail.push(text);
+            for tail in &tails {
+                tail.push(text.clone());
+            }
         }
     }
+}
+
+/// What a terminal may be shown: without colours, and whatever else moves its cursor.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' && characters.next_if_eq(&'[').is_some() {
+            // A control sequence ends with the first character that is no parameter of it.
+            while characters.next_if(|it| (' '..='?').contains(it)).is_some() {}
+            let _last = characters.next();
+        } else if character == '\t' {
+            text.push(' ');
+        } else if character.is_control() || vocab::id::invisible(character) {
+            // Ends of lines too, which are at the end.
+        } else {
+            text.push(character);
+        }
+    }
+    text.trim().to_owned()
 }
 
 fn redact(mut text: String, secrets: &[(String, Secret<String>)]) -> String {
@@ -464,6 +499,7 @@ async fn attend(
     readers: [JoinHandle<()>; 2],
     shared: Arc<Shared>,
     config: Arc<UpstreamConfig>,
+    words: Arc<StderrTail>,
     _place: OwnedSemaphorePermit,
 ) {
     let group = child
@@ -493,9 +529,15 @@ async fn attend(
     }
     shared.stop.cancel();
     let name = &config.name;
-    let how = described(&status);
-    debug!(upstream.name = %name, "Child {how}");
+    let how = described(&status, config.keeper.is_some());
+    if shared.state.closed.is_cancelled() {
+        debug!(upstream.name = %name, "A process of upstream {name} ended: {how}");
+    } else {
+        let words = words.last_words();
+        warn!(upstream.name = %name, "A process of upstream {name} ended: {how}{words}");
+    }
     shared.fail(Cause::ChildGone { how });
+    shared.over.cancel();
 }
 
 async fn end(child: &mut Child, group: Option<Pid>, is_kept: bool) -> io::Result<ExitStatus> {
@@ -519,15 +561,17 @@ fn signal(group: Option<Pid>, signal: Signal) {
     }
 }
 
-fn described(status: &io::Result<ExitStatus>) -> String {
+fn described(status: &io::Result<ExitStatus>, is_kept: bool) -> String {
     use std::os::unix::process::ExitStatusExt;
-    match status {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exited with status {code}"),
-            (None, Some(signal)) => format!("was ended by signal {signal}"),
-            (None, None) => "ended".to_owned(),
-        },
-        Err(_) => "ended, how is unknown".to_owned(),
+    let Ok(status) = status else {
+        return "how is unknown".to_owned();
+    };
+    match (status.code(), status.signal()) {
+        // As the keeper says it.
+        (Some(code @ 129..=192), _) if is_kept => format!("signal {}", code - 128),
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "how is unknown".to_owned(),
     }
 }
 
@@ -543,6 +587,16 @@ impl StderrTail {
             lines.pop_front();
         }
         lines.push_back(line);
+    }
+
+    /// The last few lines, as the end of a sentence.
+    pub(super) fn last_words(&self) -> String {
+        let lines = self.lines();
+        let (_, last) = lines.split_at(lines.len().saturating_sub(LAST_WORDS_MAX));
+        if last.is_empty() {
+            return "; it said nothing".to_owned();
+        }
+        format!("; its last words: {}", last.join(" | "))
     }
 
     pub(super) fn lines(&self) -> Vec<String> {

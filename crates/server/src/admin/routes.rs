@@ -209,6 +209,7 @@ async fn status(State(admin): App) -> Answer {
             transport: match upstream.config().transport {
                 Transport::Stdio { .. } => "stdio",
                 Transport::Http { .. } => "http",
+                Transport::Unusable { .. } => "unusable",
             },
             observe_until: served.observe_until(),
             tools: plane

@@ -144,7 +144,7 @@ pub struct UpstreamStatus {
     pub name: UpstreamName,
     /// Its URI, for clients.
     pub url: String,
-    /// `stdio` or `http`.
+    /// `stdio`, `http`, or `unusable` as it is configured.
     pub transport: &'static str,
     /// Until when policy denials pass; null: they do not.
     pub observe_until: Option<Time>,

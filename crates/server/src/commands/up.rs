@@ -33,6 +33,11 @@ pub(super) async fn run(context: &Context, up: Up) -> Outcome {
         // Nobody was served yet, and what is on record is whole at every moment.
         () = stopping.asked() => return Ok(Verdict::Good),
     };
+    for served in node.plane.upstreams() {
+        if let Some(why) = served.upstream().trouble() {
+            told.push(format!("NOT available: `{}`: {why}", served.name()));
+        }
+    }
     let (set, _) = node.plane.policy_status();
     if set.is_none() {
         told.insert(

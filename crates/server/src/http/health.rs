@@ -1,7 +1,10 @@
 //! Whether the process is alive, and whether the node can serve calls.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
+use gateway::Served;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
@@ -80,6 +83,7 @@ async fn readiness(routes: &Routes) -> Readiness {
             set.is_some(),
             &policy(set.is_some(), problems.len()),
         ),
+        upstreams(plane.upstreams()),
         disk(free, shared.config.ledger.refuse_free_bytes),
     ];
     Readiness {
@@ -103,6 +107,24 @@ fn policy(in_force: bool, problems: usize) -> String {
         (true, 1) => "in force, with one problem; see `tipstaff policy check`".to_owned(),
         (true, n) => format!("in force, with {n} problems; see `tipstaff policy check`"),
     }
+}
+
+/// Always well: one that cannot be used is not available, and the others are.
+fn upstreams<'a>(all: impl Iterator<Item = &'a Arc<Served>>) -> Part {
+    let (mut count, mut troubled) = (0_usize, Vec::new());
+    for served in all {
+        count += 1;
+        if served.upstream().trouble().is_some() {
+            troubled.push(format!("`{}`", served.name()));
+        }
+    }
+    let detail = if troubled.is_empty() {
+        format!("{count} configured")
+    } else {
+        let troubled = troubled.join(", ");
+        format!("{count} configured, not available: {troubled}; `tipstaff doctor` says why")
+    };
+    part("upstreams", true, &detail)
 }
 
 fn log(name: &'static str, health: &Health) -> Part {

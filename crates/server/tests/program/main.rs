@@ -4,3 +4,5 @@
 mod children;
 #[cfg(test)]
 mod node;
+#[cfg(test)]
+mod trouble;

@@ -140,7 +140,7 @@ async fn what_cannot_be_denied_is_not_started() {
     let (dir, upstream) = node();
     fs::remove_dir_all(dir.path().join("state/keys")).unwrap();
     let error = upstream.link("i-1", Opening::Handshake).await.unwrap_err();
-    assert!(matches!(error, OpenError::Handshake(_)), "{error:?}");
+    assert!(matches!(error, OpenError::ChildGone { .. }), "{error:?}");
     assert!(
         upstream
             .stderr()

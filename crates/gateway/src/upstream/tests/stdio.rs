@@ -199,10 +199,7 @@ async fn a_child_that_dies_fails_what_waits_and_is_started_again() {
     let mut kills = link.request(call("2", "die", &json!({}))).await.unwrap();
     for exchange in [&mut waits, &mut kills] {
         let error = exchange.next().await.unwrap().unwrap_err();
-        assert_eq!(
-            said(&error),
-            "the link is gone: the child exited with status 3"
-        );
+        assert_eq!(said(&error), "the upstream's process ended: exit status 3");
         assert!(exchange.next().await.is_none());
     }
     assert!(!link.is_alive());
@@ -234,6 +231,32 @@ async fn a_flood_on_stderr_and_noise_on_stdout_do_no_harm() {
         lines.contains(&"token is [redacted]".to_owned()),
         "{lines:?}"
     );
+}
+
+#[tokio::test]
+async fn a_child_that_dies_at_its_start_says_why() {
+    let script = r"printf '\033[31mno token \007given: t0p-secret\033[0m\n\r\n' >&2; exit 3";
+    let upstream = Upstream::new(child(&["sh", "-c", script]));
+    let error = upstream.link("i-1", Opening::Handshake).await.unwrap_err();
+    let expected = "the upstream's process ended: exit status 3";
+    assert_eq!(said(&error), expected);
+    assert_eq!(upstream.trouble().as_deref(), Some(expected));
+    upstream.close_all().await;
+    assert_eq!(
+        upstream.last_words(),
+        "; its last words: no token given: [redacted] | no token given: [redacted]"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_says_so_before_it_is_tried() {
+    let upstream = Upstream::new(config(Transport::Unusable {
+        why: "env.TOKEN: not set".to_owned(),
+    }));
+    let expected = "unusable configuration: env.TOKEN: not set";
+    assert_eq!(upstream.trouble().as_deref(), Some(expected));
+    let error = upstream.list_tools().await.unwrap_err();
+    assert_eq!(said(&error), expected);
 }
 
 #[tokio::test]
@@ -284,8 +307,13 @@ async fn what_cannot_start_is_left_alone_for_a_while() {
     let mut seen = Vec::new();
     while seen.len() < 20 {
         match upstream.link("i-1", Opening::Handshake).await.unwrap_err() {
-            OpenError::BackingOff { failures, retry_in } => {
+            OpenError::BackingOff {
+                why,
+                failures,
+                retry_in,
+            } => {
                 assert!(failures >= 3 && retry_in > SECOND);
+                assert!(why.starts_with("could not start `/nonexistent"), "{why}");
                 // Others are not made to wait for it.
                 let other = upstream.link("i-2", Opening::Handshake).await.unwrap_err();
                 assert!(matches!(other, OpenError::Spawn { .. }), "{other:?}");

@@ -1,0 +1,84 @@
+//! Upstreams that cannot be used: the node runs, and says what is wrong with which.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::node::{Node, within};
+
+/// Whatever is wrong with one upstream, the node starts, and each says what it is.
+#[tokio::test]
+async fn one_upstreams_trouble_is_its_alone() {
+    let node = Node::start(
+        r#"
+[upstream.unset]
+command = ["cat"]
+env = { TOKEN = "env:TIPSTAFF_TEST_IS_NOT_SET" }
+
+[upstream.unread]
+command = ["cat"]
+env = { TOKEN = "file:/nonexistent/token" }
+
+[upstream.absent]
+command = ["/nonexistent/server"]
+
+[upstream.dies]
+command = ["sh", "-c", "echo 'I want a token' >&2; exit 3"]
+
+[upstream.strange]
+url = "http://127.0.0.1:1/mcp"
+
+[upstream.well]
+command = ["python3", "-c", "import json, sys\nfor line in sys.stdin:\n    it = json.loads(line)\n    print(json.dumps({'jsonrpc': '2.0', 'id': it['id'], 'result': {'resultType': 'complete', 'supportedVersions': ['2026-07-28'], 'capabilities': {'tools': {}}, 'tools': [{'name': 'tell', 'inputSchema': {'type': 'object'}}], 'ttlMs': 0, 'cacheScope': 'public', 'content': []}}), flush=True)"]
+"#,
+    )
+    .await;
+    let why = [
+        (
+            "unset",
+            "the environment variable `TIPSTAFF_TEST_IS_NOT_SET` is not set",
+        ),
+        ("unread", "cannot read `/nonexistent/token`"),
+        (
+            "absent",
+            "could not start `/nonexistent/server`: there is no such program",
+        ),
+        ("dies", "the upstream's process ended: exit status 3"),
+        ("strange", "Connection refused"),
+    ];
+    for (name, why) in why {
+        let mut client = node.connect(name);
+        let answer = client.call("tell", json!({})).await;
+        let said = answer["result"]["content"][0]["text"].as_str().unwrap();
+        assert!(said.contains(why), "{name}: {answer}");
+        let decision = &answer["result"]["_meta"]["dev.tipstaff/decision"];
+        assert_eq!(decision["effect"], "deny", "{answer}");
+        assert!(decision["record"].is_object(), "{answer}");
+    }
+    let mut client = node.connect("well");
+    let answer = client.call("tell", json!({})).await;
+    let decision = &answer["result"]["_meta"]["dev.tipstaff/decision"];
+    assert_eq!(decision["effect"], "allow", "{answer}");
+
+    let doctor = within("doctor", node.folder.output(&["--json", "doctor"])).await;
+    assert_eq!(doctor.status.code(), Some(1));
+    let found: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let found = found.as_array().or_else(|| found["findings"].as_array());
+    let found: Vec<String> = found
+        .unwrap()
+        .iter()
+        .filter(|it| it["status"] == "fail")
+        .map(|it| it["finding"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(found.len(), why.len(), "{found:#?}");
+    for (name, why) in why {
+        let is_said = |it: &&String| it.starts_with(&format!("`{name}`")) && it.contains(why);
+        assert!(found.iter().any(|it| is_said(&it)), "{name}: {found:#?}");
+    }
+    let words = "its last words: I want a token";
+    assert!(found.iter().any(|it| it.contains(words)), "{found:#?}");
+    let log = fs::read_to_string(node.folder.beside("log")).unwrap();
+    for text in [words, "Upstream unset is NOT available"] {
+        assert!(log.contains(text), "{log}");
+    }
+}
