@@ -115,8 +115,8 @@ impl Limiter {
         let wait = Bucket::take(&self.agents, agent, (1.0, f64::from(limit)), now).err()?;
         let wait = wait.as_secs_f64().ceil();
         Some(format!(
-            "agent `{agent}` may make {limit} calls a minute and has made them; wait {wait} s \
-             before the next call"
+            "Agent `{agent}` may make {limit} calls a minute and has made them. Wait {wait} s \
+             before the next call."
         ))
     }
 
@@ -164,9 +164,9 @@ impl Limiter {
         run.count = run.count.saturating_add(1);
         (run.count > limit).then(|| Stop {
             text: format!(
-                "stop: this call has been refused {} times in {} s for the same reason, and \
-                 repeating it will not change the answer; do something else, or tell the person \
-                 you work for that you are not permitted to do this",
+                "Stop: this call has been refused {} times in {} s for the same reason, and \
+                 repeating it will not change the answer. Do something else, or tell the person \
+                 you work for that you are not permitted to do this.",
                 run.count,
                 now.saturating_sub(run.since).as_secs().max(1)
             ),
@@ -191,8 +191,8 @@ impl Limiter {
         let count = flights.entry(instance.clone()).or_insert(0);
         if *count >= limit {
             return Err(format!(
-                "{limit} calls of this instance are in flight, the most allowed; wait for one to \
-                 end"
+                "Too many calls at once: this instance has {limit} in flight, the most allowed. \
+                 Wait for one to end, then call again."
             ));
         }
         *count += 1;
@@ -283,7 +283,7 @@ mod tests {
                 .denied(&instance('a'), what, at(4))
                 .unwrap()
                 .text
-                .starts_with("stop: ")
+                .starts_with("Stop: ")
         );
         assert!(limiter.denied(&instance('a'), other, at(4)).is_none());
         assert!(limiter.denied(&instance('b'), what, at(4)).is_none());

@@ -351,9 +351,13 @@ fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
         let place = policy.place_of(&id);
         let name = upstream_of(&id);
         let Some(targets) = tools.upstreams.get(name) else {
-            let nearest = suggest::nearest(name, tools.upstreams.keys().map(String::as_str));
+            let known = tools.upstreams.keys().map(String::as_str);
             let message = format!("there is no upstream `{name}`");
-            out.push(policy.error(&place, message).suggest(nearest));
+            out.push(suggest_one(
+                policy.error(&place, message),
+                name,
+                known.collect(),
+            ));
             continue;
         };
         let rest = id.strip_prefix(name).unwrap_or_default();
@@ -366,9 +370,10 @@ fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
                     None => {}
                     Some(known) if known.contains_key(tool) => {}
                     Some(known) => {
-                        let nearest = suggest::nearest(tool, known.keys().map(String::as_str));
+                        let mut known: Vec<&str> = known.keys().map(String::as_str).collect();
+                        known.sort_unstable();
                         let message = format!("`{name}` has no tool `{tool}`");
-                        out.push(policy.error(&place, message).suggest(nearest));
+                        out.push(suggest_one(policy.error(&place, message), tool, known));
                     }
                 }
             }
@@ -480,12 +485,14 @@ fn nobody_has(scope: &[&Target], name: &str, what: &str) -> String {
 }
 
 fn suggest_argument(diagnostic: Diagnostic, name: &str, known: &BTreeSet<String>) -> Diagnostic {
-    match suggest::nearest(name, known.iter().map(String::as_str)) {
+    suggest_one(diagnostic, name, known.iter().map(String::as_str).collect())
+}
+
+/// Says which of `known` is nearest to `name`, or which there are.
+fn suggest_one(diagnostic: Diagnostic, name: &str, known: Vec<&str>) -> Diagnostic {
+    match suggest::nearest(name, known.iter().copied()) {
         Some(near) => diagnostic.suggest(Some(near)),
         None if known.is_empty() => diagnostic,
-        None => {
-            let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            diagnostic.help(format!("there are {}", listed(names.into_iter(), 12)))
-        }
+        None => diagnostic.help(format!("there are {}", listed(known.into_iter(), 12))),
     }
 }

@@ -630,8 +630,8 @@ impl Engine {
         if !failed.is_empty() {
             failed.sort_unstable();
             let text = format!(
-                "Policy {} could not be evaluated on this call, so it is refused.",
-                listed(failed.iter().map(String::as_str), NEAREST_MAX)
+                "{} could not be evaluated on this call, so it is refused.",
+                policies_of("Policy", "Policies", &failed)
             );
             return Decision::Denial(Denial {
                 stage: Stage::Error,
@@ -665,8 +665,8 @@ impl Engine {
         } else {
             let reason = reasons(said).unwrap_or_else(|| {
                 format!(
-                    "Denied by policy {}.",
-                    listed(policies.iter().map(String::as_str), NEAREST_MAX)
+                    "Denied by {}.",
+                    policies_of("policy", "policies", &policies)
                 )
             });
             (reason, Vec::new())
@@ -898,6 +898,13 @@ fn reasons<'a>(policies: impl Iterator<Item = &'a Arc<Policy>>) -> Option<String
     (!reasons.is_empty()).then(|| reasons.join(" "))
 }
 
+/// ``policy `a` ``, or ``policies `a`, `b` ``.
+fn policies_of(one: &str, many: &str, ids: &[String]) -> String {
+    let word = if ids.len() == 1 { one } else { many };
+    let ids = listed(ids.iter().map(String::as_str), NEAREST_MAX);
+    format!("{word} {ids}")
+}
+
 /// The denial where a forbid cannot be evaluated.
 fn unavailable(slice: &Slice) -> Denial {
     let mut policies: Vec<String> = slice
@@ -906,10 +913,18 @@ fn unavailable(slice: &Slice) -> Denial {
         .map(|policy| policy.id.clone())
         .collect();
     policies.sort_unstable();
-    let text = format!(
-        "Policy {} does not fit the tools as they are now, so what it is about is denied until it is mended.",
-        listed(policies.iter().map(String::as_str), NEAREST_MAX)
-    );
+    let named = policies_of("Policy", "Policies", &policies);
+    let text = if policies.len() == 1 {
+        format!(
+            "{named} does not fit the tools as they are now, so what it is about is denied until it \
+             is mended."
+        )
+    } else {
+        format!(
+            "{named} do not fit the tools as they are now, so what they are about is denied until \
+             they are mended."
+        )
+    };
     Denial {
         stage: Stage::PolicyUnavailable,
         cause: text.clone(),

@@ -17,10 +17,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::Value;
-use store::OpenError;
+use serde_json::{Value, json};
 use vocab::rng::{RngError, SystemRng};
 use vocab::time::SystemClock;
+use vocab::{UpstreamName, suggest};
 
 use crate::admin::client::{AdminError, Client, NodeFile};
 use crate::admin::wire::chain;
@@ -28,6 +28,7 @@ use crate::cli::{Cli, Command};
 use crate::config::{Config, ConfigError};
 use crate::node::StartError;
 use crate::output;
+use crate::token::AskError;
 
 /// Why a command did not do what it was asked. `Display` is for the person who gave it.
 #[derive(Debug, thiserror::Error)]
@@ -58,26 +59,63 @@ pub enum Failure {
     Connect(#[from] crate::connect::ConnectError),
     /// No token was had.
     #[error(transparent)]
-    Ask(#[from] crate::token::AskError),
+    Ask(#[from] AskError),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RngError),
     /// Standard output or a file cannot be written.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
+    /// The data folder serves another node.
+    #[error("`{data}` is in use{by}", by = .pid.map_or_else(String::new, |pid| format!(" by process {pid}")))]
+    InUse {
+        /// The data folder.
+        data: String,
+        /// The process that serves it, if it said so.
+        pid: Option<u32>,
+    },
+    /// The upstream that was named is not in the node's configuration.
+    #[error("there is no upstream `{name}`{nearest}", nearest = suggest::nearest(name.as_str(), known.iter().map(UpstreamName::as_str)).map_or_else(String::new, |near| format!("; did you mean `{near}`?")))]
+    NoUpstream {
+        /// What was named.
+        name: UpstreamName,
+        /// Those there are.
+        known: Vec<UpstreamName>,
+    },
     /// Something else, said where it happened.
     #[error("{0}")]
     Other(String),
 }
 
 impl Failure {
-    fn help(&self) -> Option<&str> {
+    fn help(&self) -> Option<String> {
         match self {
-            Self::Start(StartError::Store(OpenError::Locked { .. })) => Some(
+            Self::InUse { .. } => Some(
                 "a node is running on that data folder already (`tipstaff doctor` says more); \
-                 one folder serves one node",
+                 one folder serves one node"
+                    .to_owned(),
             ),
-            Self::Admin(AdminError::Refused(problem)) => problem.help.as_deref(),
+            Self::NoUpstream { known, .. } if known.is_empty() => {
+                Some("the configuration has no [upstream.NAME] yet".to_owned())
+            }
+            Self::NoUpstream { known, .. } => {
+                let names: Vec<&str> = known.iter().map(UpstreamName::as_str).collect();
+                Some(format!("there are: {}", names.join(", ")))
+            }
+            Self::Admin(AdminError::Refused(problem)) => problem.help.clone(),
+            _ => None,
+        }
+    }
+
+    /// Whether standard output has the reason already: the token endpoint's own answer.
+    const fn is_told(&self) -> bool {
+        matches!(self, Self::Ask(AskError::Refused { .. }))
+    }
+
+    /// The cause as a word, where there is one.
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Admin(AdminError::Refused(problem)) => Some(&problem.error),
             _ => None,
         }
     }
@@ -107,6 +145,16 @@ struct Context {
 impl Context {
     fn config(&self) -> Result<Config, ConfigError> {
         Config::read(&self.path)
+    }
+
+    /// Why `upstream` cannot be reached through the node that runs here, if its configuration lacks it.
+    fn no_upstream(&self, upstream: &UpstreamName) -> Option<Failure> {
+        let config = self.config().ok()?;
+        NodeFile::read(&config.data).ok()?;
+        (!config.upstreams.contains_key(upstream)).then(|| Failure::NoUpstream {
+            name: upstream.clone(),
+            known: config.upstreams.into_keys().collect(),
+        })
     }
 
     /// A way to the running node.
@@ -142,10 +190,15 @@ impl Context {
 pub fn run(cli: Cli) -> ExitCode {
     if let Command::Ledger(command) = &cli.command {
         return ledger::run(command, &cli).unwrap_or_else(|error| {
-            output::warn(&format!("error: {error}"));
+            failed(cli.json, &error.to_string(), None, None);
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         });
     }
+    // What these write to standard output is not for whoever typed the command.
+    let speaks = matches!(
+        cli.command,
+        Command::Connect(_) | Command::Confine { .. } | Command::Upstream { .. }
+    );
     #[cfg(target_os = "linux")]
     if let Command::Keep { args } = cli.command {
         return gateway::upstream::keep::run(args);
@@ -175,13 +228,44 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::Wrong) => ExitCode::FAILURE,
         Err(failure) => {
-            output::warn(&format!("error: {}", chain(&failure)));
-            if let Some(help) = failure.help() {
-                output::warn(&format!("help: {help}"));
-            }
+            let json = context.json && !speaks && !failure.is_told();
+            let help = failure.help();
+            failed(json, &chain(&failure), failure.code(), help.as_deref());
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says on the command line that it could not be read.
+pub fn misread(error: &clap::Error, json: bool) {
+    let _unheard = error.print();
+    if json && error.use_stderr() {
+        let text = error.render().to_string();
+        let text = text.trim_start_matches("error: ");
+        let first = text.split("\n\n").next().unwrap_or_default();
+        told(first, None, None);
+    }
+}
+
+/// Says why a command did not do what it was asked: to people, and with `--json` to programs too.
+fn failed(json: bool, error: &str, code: Option<&str>, help: Option<&str>) {
+    output::warn(&format!("error: {error}"));
+    if let Some(help) = help {
+        output::warn(&format!("help: {help}"));
+    }
+    if json {
+        told(error, code, help);
+    }
+}
+
+fn told(error: &str, code: Option<&str>, help: Option<&str>) {
+    let mut object = json!({"error": error});
+    for (name, text) in [("code", code), ("help", help)] {
+        if let (Some(text), Some(object)) = (text, object.as_object_mut()) {
+            object.insert(name.to_owned(), text.into());
+        }
+    }
+    let _unheard = output::print(&object.to_string());
 }
 
 /// Runs the commands that speak to the network.

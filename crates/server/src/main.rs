@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => server::commands::run(cli),
         Err(error) => {
-            let _unheard = error.print();
+            server::commands::misread(&error, std::env::args().any(|arg| arg == "--json"));
             // Help and version are asked for, and no error; all else is 2.
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }

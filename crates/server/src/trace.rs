@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use gateway::record::{Came, DecisionBody, Effect, OutcomeBody, SealedRef};
+use gateway::record::{Came, DecisionBody, Effect, LeftOut, OutcomeBody, SealedRef};
 use ledger::{Actor, Entry, Keyring, Kind, LogReader, Opened, ReadError, hash, seal};
 use register::entry::{Event, Sponsorship};
 use register::{AgentView, Binding, Control, InstanceView, SponsorView};
@@ -179,6 +179,11 @@ pub struct DecisionTrace {
     pub policies: Vec<String>,
     /// What the agent was told; null where the facts are not open.
     pub reason: Option<String>,
+    /// The arguments as they were decided; null where the facts are not open, or did not keep them.
+    pub arguments: Option<Box<RawValue>>,
+    /// What is known of arguments that were not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// Whether the facts can be read.
     pub facts: FactsState,
     /// What came of it; null for a denial, and for a call in flight.
@@ -218,6 +223,14 @@ pub struct OutcomeTrace {
 #[derive(Deserialize)]
 struct Sealed {
     reason: String,
+    facts: SealedFacts,
+    #[serde(default)]
+    left_out: Option<LeftOut>,
+}
+
+#[derive(Deserialize)]
+struct SealedFacts {
+    args: Box<RawValue>,
 }
 
 impl Sources<'_> {
@@ -393,7 +406,14 @@ impl Sources<'_> {
         body: DecisionBody,
         outcome: Option<OutcomeTrace>,
     ) -> DecisionTrace {
-        let (facts, reason) = self.reason(index, &body.facts);
+        let (facts, sealed) = self.sealed(index, &body.facts);
+        let (reason, arguments, left_out) = match sealed {
+            None => (None, None, None),
+            Some(sealed) => {
+                let kept = sealed.left_out.is_none().then_some(sealed.facts.args);
+                (Some(sealed.reason), kept, sealed.left_out)
+            }
+        };
         DecisionTrace {
             record: RecordRef {
                 log: LogName::Calls,
@@ -414,13 +434,15 @@ impl Sources<'_> {
             stage: body.stage,
             policies: body.policies,
             reason,
+            arguments,
+            left_out,
             facts,
             outcome,
         }
     }
 
     /// What the agent was told, if the node can open it.
-    fn reason(&self, index: u64, sealed: &SealedRef) -> (FactsState, Option<String>) {
+    fn sealed(&self, index: u64, sealed: &SealedRef) -> (FactsState, Option<Sealed>) {
         let key: Arc<_> = match self.keyring.open(&sealed.key) {
             Ok(Opened::Key(key)) => key,
             Ok(Opened::Erased) => return (FactsState::Erased, None),
@@ -434,7 +456,7 @@ impl Sources<'_> {
             .and_then(|bytes| seal::open(&key, &bytes, &sealed.commit).ok())
             .and_then(|plain| serde_json::from_slice::<Sealed>(&plain).ok());
         match opened {
-            Some(sealed) => (FactsState::Open, Some(sealed.reason)),
+            Some(sealed) => (FactsState::Open, Some(sealed)),
             None => (FactsState::Damaged, None),
         }
     }

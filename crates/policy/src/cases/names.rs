@@ -63,7 +63,8 @@ fn called(engine: &Engine, case: &Case) -> Result<(), String> {
                 Some(index) => *index,
                 None if means(Stage::UnknownTool) => return Ok(()),
                 None => {
-                    let known: Vec<&str> = tools.keys().map(String::as_str).collect();
+                    let mut known: Vec<&str> = tools.keys().map(String::as_str).collect();
+                    known.sort_unstable();
                     return Err(no(
                         &format!("`{upstream}` has no tool"),
                         name.as_str(),

@@ -23,7 +23,7 @@ use register::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokens::PublicKey;
-use vocab::{AgentId, Handle, InstanceId, RecordRef, SponsorId, suggest};
+use vocab::{AgentId, Handle, InstanceId, RecordRef, SponsorId, ToolName, suggest};
 
 use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer};
@@ -323,11 +323,12 @@ async fn add_agent(State(admin): App, Extension(caller): Extension<Caller>, body
             .map(|line| parsed::<Allow>(line))
             .collect::<Result<Vec<_>, _>>()
     };
+    let allow = new.allow.map(allow).transpose()?;
     let command = Command::AddAgent(Box::new(register::NewAgent {
         id: new.id,
         sponsor: new.sponsor,
         purposes: new.purposes,
-        allow: new.allow.map(allow).transpose()?,
+        allow: allow.clone(),
         max_instances: new.max_instances,
         allow_bearer: new.allow_bearer,
         max_lifetime: new.max_lifetime_s.map(Duration::from_secs),
@@ -339,7 +340,11 @@ async fn add_agent(State(admin): App, Extension(caller): Extension<Caller>, body
         environment: parsed(&new.environment)?,
     }));
     let (is_new, records) = admin.execute(caller, command).await?;
-    admin.registered(&id, is_new, records)
+    let lines = allow.iter().flatten();
+    let warnings = lines
+        .filter_map(|line| admin.allows_nothing(line))
+        .collect();
+    admin.registered(&id, is_new, records, warnings)
 }
 
 async fn rotate_key(
@@ -354,11 +359,46 @@ async fn rotate_key(
         key: key(&read(&body)?)?,
     };
     let (is_new, records) = admin.execute(caller, command).await?;
-    admin.registered(&id, is_new, records)
+    admin.registered(&id, is_new, records, Vec::new())
 }
 
 impl Admin {
-    fn registered(&self, id: &AgentId, is_new: bool, records: Vec<RecordRef>) -> Answer {
+    /// Why a line of an allow list allows nothing now. It may later, once the upstream is there.
+    fn allows_nothing(&self, line: &Allow) -> Option<String> {
+        let plane = &self.shared.plane;
+        let (Allow::Tool { upstream, .. } | Allow::Method { upstream, .. }) = line;
+        let or_near = |given: &str, known: Vec<&str>| {
+            let near = suggest::nearest(given, known);
+            near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+        };
+        if plane.upstream(upstream).is_none() {
+            let known = plane.upstreams().map(|served| served.name().as_str());
+            let near = or_near(upstream.as_str(), known.collect());
+            return Some(format!(
+                "`{line}` allows nothing yet: there is no upstream `{upstream}`{near}"
+            ));
+        }
+        let Allow::Tool { tool, .. } = line else {
+            return None;
+        };
+        let (_, tools) = plane.known_tools(upstream)?;
+        if tools.list().names().any(|name| line.tool(upstream, name)) {
+            return None;
+        }
+        let known = tools.list().names().map(ToolName::as_str);
+        let near = or_near(tool.as_str(), known.collect());
+        Some(format!(
+            "`{line}` allows nothing yet: `{upstream}` has no tool `{tool}`{near}"
+        ))
+    }
+
+    fn registered(
+        &self,
+        id: &AgentId,
+        is_new: bool,
+        records: Vec<RecordRef>,
+        warnings: Vec<String>,
+    ) -> Answer {
         let changed = Changed {
             view: self.agent_view(id)?,
             is_new,
@@ -367,6 +407,7 @@ impl Admin {
         Ok(ok(&Registered {
             changed,
             issuer: self.shared.plane.issuer().public_url().to_string(),
+            warnings,
         }))
     }
 }

@@ -104,6 +104,8 @@ pub struct Registered {
     pub changed: Changed<AgentView>,
     /// The URL that tokens come from.
     pub issuer: String,
+    /// What may not be meant, though it was done.
+    pub warnings: Vec<String>,
 }
 
 /// `GET /v1/status`.

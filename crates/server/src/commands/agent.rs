@@ -13,7 +13,7 @@ use super::{Context, Failure, Outcome, Verdict, changed};
 use crate::admin::wire;
 use crate::cli::{AgentAdd, AgentCommand};
 use crate::keys::KeyError;
-use crate::output::{Lines, Table, at, cell, time};
+use crate::output::{Lines, Table, at, cell, clean, time, warn};
 
 pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
     let node = context.node()?;
@@ -75,6 +75,9 @@ async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
     };
     let added = node.post_json("/v1/agents", &agent).await?;
     file.write(&new.id, key, &added)?;
+    for warning in at(&added, "/warnings").as_array().into_iter().flatten() {
+        warn(&format!("warning: {}", clean(&cell(warning))));
+    }
     context.show(&added, |it| {
         format!(
             "{}\nThat {} answers for it was typed in by you: asserted, not verified.\n{}",

@@ -52,6 +52,12 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
             body,
         }) => {
             output::print(&String::from_utf8_lossy(&body))?;
+            if token.who.url.is_none()
+                && let Some(failure) = context.no_upstream(&token.upstream)
+            {
+                let help = failure.help().unwrap_or_default();
+                output::warn(&format!("note: {failure} ({help})"));
+            }
             let told = AskError::Refused {
                 status,
                 description,
@@ -65,6 +71,11 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
 }
 
 pub(super) async fn connect(context: &Context, connect: Connect) -> Outcome {
+    if connect.who.url.is_none()
+        && let Some(failure) = context.no_upstream(&connect.upstream)
+    {
+        return Err(failure);
+    }
     let asker = asker(context, &connect.who, &connect.upstream)?;
     let (clock, rng) = (Arc::new(context.clock), Arc::new(context.rng));
     crate::connect::run(asker, clock, rng).await?;

@@ -127,6 +127,7 @@ fn decided(it: &Value) -> String {
         clean(&format!("{} {what}", cell(&it["upstream"]))),
         by(it)
     );
+    let _infallible = writeln!(out, "    with {}", clean(&arguments(it)));
     if it["effect"] == "deny" || it["observed"] == true {
         let _infallible = writeln!(out, "    {}", clean(&reason(it)));
     }
@@ -145,6 +146,30 @@ fn by(it: &Value) -> String {
             }
         }
         policies => format!(" by {}", clean(&policies)),
+    }
+}
+
+/// The arguments, cut where they are long: `--json` has them whole.
+fn arguments(it: &Value) -> String {
+    const SHOWN_CHARS_MAX: usize = 300;
+    let left_out = &it["left_out"];
+    match it["facts"].as_str() {
+        Some("open") if left_out.is_object() => format!(
+            "arguments that were not kept: {} bytes, SHA-256 {}",
+            left_out["bytes"],
+            cell(&left_out["digest"])
+        ),
+        Some("open") => {
+            let text = it["arguments"].to_string();
+            let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+            if shown.len() < text.len() {
+                shown.push('…');
+            }
+            shown
+        }
+        Some("erased") => "arguments that were erased".to_owned(),
+        Some("sealed") => "arguments that are sealed".to_owned(),
+        _ => "arguments that cannot be read".to_owned(),
     }
 }
 

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use store::Faults;
+use store::{Faults, OpenError};
 use tokio::signal::unix::{SignalKind, signal};
 use vocab::Clock;
 use vocab::time::SystemClock;
 
 use super::{Context, Failure, Outcome, Verdict};
+use crate::admin::client::NodeFile;
 use crate::cli::Up;
 use crate::config::{Config, Transport};
-use crate::node::{Deps, Node};
+use crate::node::{Deps, Node, StartError};
 use crate::output;
 
 pub(super) async fn run(context: &Context, up: Up) -> Outcome {
@@ -22,6 +23,7 @@ pub(super) async fn run(context: &Context, up: Up) -> Outcome {
     let mut stopping = Stop::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut told = notes(&config, &*clock);
+    let data = config.data.clone();
     let deps = Deps {
         clock,
         rng: Arc::new(context.rng),
@@ -29,7 +31,13 @@ pub(super) async fn run(context: &Context, up: Up) -> Outcome {
         confiner: std::env::current_exe().ok(),
     };
     let node = tokio::select! {
-        node = Box::pin(Node::start(config, up.listen, deps)) => node?,
+        node = Box::pin(Node::start(config, up.listen, deps)) => node.map_err(|error| match error {
+            StartError::Store(OpenError::Locked { .. }) => Failure::InUse {
+                pid: NodeFile::read(&data).ok().map(|node| node.pid),
+                data: data.display().to_string(),
+            },
+            error => Failure::Start(error),
+        })?,
         // Nobody was served yet, and what is on record is whole at every moment.
         () = stopping.asked() => return Ok(Verdict::Good),
     };

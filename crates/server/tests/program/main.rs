@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod children;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod trouble;

@@ -86,7 +86,7 @@ async fn the_same_denial_over_and_over_ends_in_a_stop() {
             .call("read_text_file", r#"{"path":"/private/b"}"#)
             .await;
         assert_eq!(&*stage(&plane, &reply), "limit");
-        assert!(reply.said().starts_with("stop: "), "{}", reply.json);
+        assert!(reply.said().starts_with("Stop: "), "{}", reply.json);
         // It may still do what it may.
         assert_eq!(client.call("anything", ANY).await.effect(), "allow");
         let reply = client.call("delete-file", PRIVATE).await;
@@ -118,7 +118,7 @@ async fn what_is_refused_on_and_on_is_counted_and_not_told_again() {
     for _ in 0..20 {
         let reply = client.call("read_text_file", PRIVATE).await;
         assert_eq!(reply.record(), Some(record), "{}", reply.json);
-        assert!(reply.said().starts_with("stop: "), "{}", reply.json);
+        assert!(reply.said().starts_with("Stop: "), "{}", reply.json);
     }
     // Another name each time is no other denial; what an agent may never do, and a rate that it is
     // over, count as well.

@@ -1,0 +1,168 @@
+//! What commands say when they do not do what they were asked, and what they warn of.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::node::{Folder, Node};
+
+const NO_NODE: i32 = 1;
+
+/// Runs a command that fails, for people and for programs: both are told the same.
+async fn fails(folder: &Folder, arguments: &[&str], code: i32, why: &str) -> Value {
+    let plain = folder.output(arguments).await;
+    let errors = String::from_utf8(plain.stderr).unwrap();
+    assert_eq!(plain.status.code(), Some(code), "{arguments:?}: {errors}");
+    assert!(errors.contains(why), "{arguments:?}: {errors}");
+    let output = folder.output(&[arguments, &["--json"]].concat()).await;
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let said: Value =
+        serde_json::from_str(&said).unwrap_or_else(|_| panic!("{arguments:?}: {said}"));
+    let error = said["error"].as_str().unwrap_or_default();
+    assert!(error.contains(why), "{arguments:?}: {said}");
+    said
+}
+
+fn help_desk() -> String {
+    let program = json!(env!("CARGO_BIN_EXE_tipstaff"));
+    let count = json!(std::env::temp_dir().join("tipstaff-test-count"));
+    format!(
+        "[upstream.desk]\ncommand = [{program}, \"__upstream\", \"--count\", {count}]\nconfine = \"off\"\n"
+    )
+}
+
+#[tokio::test]
+async fn programs_are_told_why_a_command_failed() {
+    let folder = Folder::new("").await;
+    for (arguments, code, why) in [
+        (&["agent", "list"][..], NO_NODE, "no node is running"),
+        (
+            &["sponsor", "suspend", "maya"],
+            NO_NODE,
+            "no node is running",
+        ),
+        (&["instance", "list"], NO_NODE, "no node is running"),
+        (&["policy", "apply"], NO_NODE, "no node is running"),
+        (&["trace", "calls/1"], NO_NODE, "no node is running"),
+        (&["ledger", "proof", "99"], 1, "calls"),
+        (&["ledger", "proof", "x"], 2, "`x` is not an entry"),
+        (
+            &["init", folder.node("").to_str().unwrap()],
+            1,
+            "is there already",
+        ),
+        (
+            &[
+                "token",
+                "--agent",
+                "a",
+                "--key",
+                "none",
+                "--purpose",
+                "p",
+                "--upstream",
+                "u",
+            ],
+            1,
+            "none",
+        ),
+        (&["agent", "lst"], 2, "lst"),
+        (&["agent", "show"], 2, "required"),
+    ] {
+        fails(&folder, arguments, code, why).await;
+    }
+    fs::write(folder.config(), "lisetn = 1").unwrap();
+    fails(&folder, &["policy", "check"], 1, "listen").await;
+}
+
+#[tokio::test]
+async fn names_that_nobody_has_are_told_with_those_there_are() {
+    let node = Node::start(&help_desk()).await;
+    let folder = &node.folder;
+    let said = fails(
+        folder,
+        &["up", "--listen", "127.0.0.1:0"],
+        1,
+        "is in use by process",
+    )
+    .await;
+    assert!(
+        said["error"]
+            .as_str()
+            .unwrap()
+            .ends_with(&node.pid().to_string()),
+        "{said}"
+    );
+    let (sponsor, key) = (
+        ["--sponsor", "maya", "--purpose", "triage"],
+        folder.beside("key"),
+    );
+    let add = [
+        "agent",
+        "add",
+        "other",
+        "--allow",
+        "dsk/refund",
+        "--allow",
+        "desk/refnd",
+        "--allow",
+        "desk/re*",
+        "--allow",
+        "desk:resources/read",
+        "--key-out",
+        key.to_str().unwrap(),
+    ];
+    let added = folder.json(&[&add[..], &sponsor[..]].concat()).await;
+    assert_eq!(
+        added["warnings"],
+        json!([
+            "`dsk/refund` allows nothing yet: there is no upstream `dsk`; did you mean `desk`?",
+            "`desk/refnd` allows nothing yet: `desk` has no tool `refnd`; did you mean `refund`?",
+        ])
+    );
+    let key = folder.key();
+    let who = [
+        "--agent",
+        "triage",
+        "--key",
+        key.to_str().unwrap(),
+        "--purpose",
+        "triage",
+    ];
+    for command in [&["connect", "dsk"][..], &["token", "--upstream", "dsk"]] {
+        let output = folder.output(&[command, &who[..]].concat()).await;
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("did you mean `desk`?"), "{errors}");
+        assert!(errors.contains("there are: desk"), "{errors}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_trace_shows_the_arguments_until_they_are_erased() {
+    let node = Node::start(&help_desk()).await;
+    let mut client = node.connect("desk");
+    let arguments = json!({"path": "/public/a", "more": "é"});
+    client.call("read-article", arguments.clone()).await;
+    let instance = node.instance().await;
+    let folder = &node.folder;
+    let trace = async || folder.json(&["trace", &instance]).await["decisions"][0].clone();
+    let shown = async || folder.run(&["trace", &instance]).await;
+    assert_eq!(trace().await["arguments"], arguments);
+    let text = shown().await;
+    assert!(
+        text.contains(r#"with {"path":"/public/a","more":"é"}"#),
+        "{text}"
+    );
+    let index = trace().await["record"]["index"].to_string();
+    let record = folder.json(&["trace", &format!("calls/{index}")]).await;
+    let handle = record["body"]["facts"]["key"].as_str().unwrap();
+    folder.run(&["sponsor", "erase", handle]).await;
+    assert_eq!(trace().await["arguments"], Value::Null);
+    let text = shown().await;
+    assert!(text.contains("with arguments that were erased"), "{text}");
+    assert!(!text.contains("/public/a"), "{text}");
+    node.stop().await;
+}
