@@ -241,9 +241,12 @@ async fn decide_once(
     let (instance, agent) = (&who.instance, &who.agent);
     let elapsed = plane.clock.elapsed();
     let flight = plane.limiter.depart(&instance.id);
-    let limit = match &flight {
-        Err(full) => Some(full.clone()),
-        Ok(_) => plane
+    let spending = plane
+        .limiter
+        .spend(&instance.id, agent.limits.calls_per_instance);
+    let limit = match (&flight, &spending) {
+        (Err(limit), _) | (_, Err(limit)) => Some(limit.clone()),
+        (Ok(_), Ok(_)) => plane
             .limiter
             .admit(&agent.id, agent.limits.calls_per_minute, elapsed),
     };
@@ -304,8 +307,12 @@ async fn decide_once(
             return Err(Undecided::Denied(Denied::unrecorded(UNRECORDED)));
         }
     };
-    match (recorded.permitted(), flight) {
-        (Ok(cleared), Ok(flight)) => {
+    match (
+        recorded.permitted(),
+        flight.and_then(|flight| Ok((flight, spending?))),
+    ) {
+        (Ok(cleared), Ok((flight, spending))) => {
+            spending.spent();
             plane.control.touch(&instance.id, plane.clock.now());
             Ok((cleared, flight))
         }

@@ -1,13 +1,19 @@
-//! Limits beside policy: calls per minute of an agent, calls in flight of an instance, the breaker
-//! that tells an instance to stop repeating what is refused, and how much of what is refused is
-//! kept. They only ever refuse.
+//! Limits beside policy: calls per minute of an agent, calls in flight and in the life of an
+//! instance, the breaker that tells an instance to stop repeating what is refused, and how much of
+//! what is refused is kept. They only ever refuse.
+//!
+//! Calls in an instance's life are counted from the record, so that they are the same after a
+//! start. The others are about minutes, and begin anew.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vocab::limits::DENIED_ARGS_BYTES_MAX;
-use vocab::{AgentId, Digest, InstanceId, RecordRef};
+use ledger::{Entry, Kind, LogReader, ReadError};
+use vocab::limits::{CLOCK_LEEWAY_SECONDS, DENIED_ARGS_BYTES_MAX};
+use vocab::{AgentId, Digest, InstanceId, RecordRef, Time};
+
+use crate::record::{DecisionBody, Effect};
 
 /// How much is allowed.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +36,8 @@ pub(crate) struct Limiter {
     kept: Mutex<HashMap<AgentId, Bucket>>,
     breakers: Mutex<HashMap<(InstanceId, Digest), Run>>,
     flights: Mutex<HashMap<InstanceId, usize>>,
+    /// Permitted calls of instances that may make only so many.
+    spent: Mutex<HashMap<InstanceId, u64>>,
 }
 
 #[derive(Debug)]
@@ -91,13 +99,14 @@ const SWEEP_AT: usize = 10_000;
 
 impl Limiter {
     /// Fresh counters.
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds, spent: HashMap<InstanceId, u64>) -> Self {
         Self {
             bounds,
             agents: Mutex::default(),
             kept: Mutex::default(),
             breakers: Mutex::default(),
             flights: Mutex::default(),
+            spent: Mutex::new(spent),
         }
     }
 
@@ -118,6 +127,35 @@ impl Limiter {
             "Agent `{agent}` may make {limit} calls a minute and has made them. Wait {wait} s \
              before the next call."
         ))
+    }
+
+    /// One call of the instance's life, given back unless it is permitted. `most` is how many it
+    /// has, where they are counted.
+    pub(crate) fn spend(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        most: Option<u64>,
+    ) -> Result<Spending, String> {
+        if let Some(most) = most {
+            let mut spent = lock(&self.spent);
+            let count = spent.entry(instance.clone()).or_insert(0);
+            if *count >= most {
+                return Err(format!(
+                    "this instance may make {most} calls in its life and has made them; stop, and \
+                     tell the person you work for"
+                ));
+            }
+            *count += 1;
+        }
+        Ok(Spending {
+            limiter: Arc::clone(self),
+            instance: most.map(|_| instance.clone()),
+        })
+    }
+
+    /// Forgets instances that `keep` says are over for good.
+    pub(crate) fn forget(&self, keep: impl Fn(&InstanceId) -> bool) {
+        lock(&self.spent).retain(|instance, _| keep(instance));
     }
 
     /// Whether arguments of this length are kept, of a call of the agent's that is denied. If so
@@ -182,10 +220,7 @@ impl Limiter {
     }
 
     /// A place among the instance's calls in flight, held until it is dropped.
-    pub(crate) fn depart(
-        self: &std::sync::Arc<Self>,
-        instance: &InstanceId,
-    ) -> Result<InFlight, String> {
+    pub(crate) fn depart(self: &Arc<Self>, instance: &InstanceId) -> Result<InFlight, String> {
         let limit = self.bounds.calls_in_flight;
         let mut flights = lock(&self.flights);
         let count = flights.entry(instance.clone()).or_insert(0);
@@ -198,7 +233,7 @@ impl Limiter {
         *count += 1;
         drop(flights);
         Ok(InFlight {
-            limiter: std::sync::Arc::clone(self),
+            limiter: Arc::clone(self),
             instance: instance.clone(),
         })
     }
@@ -207,7 +242,7 @@ impl Limiter {
 /// A call in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    limiter: std::sync::Arc<Limiter>,
+    limiter: Arc<Limiter>,
     instance: InstanceId,
 }
 
@@ -223,6 +258,61 @@ impl Drop for InFlight {
     }
 }
 
+/// A call of an instance's life.
+#[derive(Debug)]
+pub(crate) struct Spending {
+    limiter: Arc<Limiter>,
+    /// None where calls are not counted, or once this one is spent.
+    instance: Option<InstanceId>,
+}
+
+impl Spending {
+    /// The call is permitted, on record.
+    pub(crate) fn spent(mut self) {
+        self.instance = None;
+    }
+}
+
+impl Drop for Spending {
+    fn drop(&mut self) {
+        let Some(instance) = &self.instance else {
+            return;
+        };
+        if let Some(count) = lock(&self.limiter.spent).get_mut(instance) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+/// The permitted calls of these instances, none of which started before `since`, as they are on
+/// record.
+pub(crate) fn on_record(
+    calls: &dyn LogReader,
+    of: &HashSet<InstanceId>,
+    since: Time,
+) -> Result<HashMap<InstanceId, u64>, ReadError> {
+    let mut spent = HashMap::new();
+    // The times of two logs may differ by as much as a clock may go back.
+    let since = since.minus(Duration::from_secs(CLOCK_LEEWAY_SECONDS));
+    for index in ledger::first_since(calls, since)?..calls.size() {
+        let bytes = calls.entry(index)?;
+        let damaged = |cause: String| ReadError::Damaged {
+            what: format!("entry {index}"),
+            cause,
+        };
+        let entry = Entry::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if entry.kind != Kind::Decision {
+            continue;
+        }
+        let body: DecisionBody =
+            serde_json::from_str(entry.body.get()).map_err(|error| damaged(error.to_string()))?;
+        if body.effect == Effect::Allow && of.contains(&body.instance) {
+            *spent.entry(body.instance).or_default() += 1;
+        }
+    }
+    Ok(spent)
+}
+
 /// The counters stay usable after a panic elsewhere: they hold numbers, not invariants.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
@@ -232,17 +322,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn limiter(calls_per_minute: u32) -> Arc<Limiter> {
-        Arc::new(Limiter::new(Bounds {
-            calls_per_minute,
-            same_denials: 3,
-            calls_in_flight: 2,
-            denied_bytes_per_minute: 40_000,
-        }))
+        Arc::new(Limiter::new(
+            Bounds {
+                calls_per_minute,
+                same_denials: 3,
+                calls_in_flight: 2,
+                denied_bytes_per_minute: 40_000,
+            },
+            HashMap::new(),
+        ))
     }
 
     fn instance(letter: char) -> InstanceId {
@@ -305,6 +396,20 @@ mod tests {
         assert!(limiter.keeps(&agent, 100, at(10)));
         assert!(limiter.keeps(&other, DENIED_ARGS_BYTES_MAX, at(10)));
         assert!(limiter.keeps(&agent, DENIED_ARGS_BYTES_MAX, at(40)));
+    }
+
+    #[test]
+    fn a_call_that_is_not_permitted_is_not_spent() {
+        let limiter = limiter(0);
+        let one = instance('a');
+        limiter.spend(&one, Some(2)).unwrap().spent();
+        drop(limiter.spend(&one, Some(2)).unwrap());
+        limiter.spend(&one, Some(2)).unwrap().spent();
+        let refused = limiter.spend(&one, Some(2)).unwrap_err();
+        assert!(refused.contains("2 calls in its life"), "{refused}");
+        assert!(limiter.spend(&one, None).is_ok());
+        assert!(limiter.spend(&instance('b'), Some(1)).is_ok());
+        assert!(limiter.spend(&instance('b'), Some(0)).is_err());
     }
 
     #[test]

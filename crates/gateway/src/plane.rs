@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ledger::seal::GroupKey;
-use ledger::{Actor, Blobs, Keyring, KeyringError, Log, RecordError};
+use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, RecordError};
 use mcp::Json;
 use mcp::headers::ParamHeaders;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
@@ -345,9 +345,32 @@ pub enum PlaneError {
     Invalid(String),
 }
 
+/// The calls on record of those running instances that may make only so many in their life.
+fn spent(parts: &Parts) -> Result<HashMap<InstanceId, u64>, ReadError> {
+    let now = parts.clock.now();
+    let (counted, started) = parts.control.view(|state| {
+        let counted = state.instances().into_iter().filter(|instance| {
+            let agent = state.agent(&instance.agent);
+            let limited = agent.is_some_and(|it| it.limits.calls_per_instance.is_some());
+            limited && !instance.outlived(now)
+        });
+        let counted: Vec<_> = counted.map(|it| (it.id.clone(), it.started_at)).collect();
+        let first = counted.iter().map(|(_, started)| *started).min();
+        (counted.into_iter().map(|(id, _)| id).collect(), first)
+    });
+    match started {
+        None => Ok(HashMap::new()),
+        Some(since) => crate::limits::on_record(parts.calls.reader(), &counted, since),
+    }
+}
+
 impl Plane {
     /// Puts the parts together. Configured upstreams are put on record.
     pub async fn new(parts: Parts) -> Result<Arc<Self>, PlaneError> {
+        let spent = spent(&parts).map_err(|cause| PlaneError::Damaged {
+            what: "the log of calls".into(),
+            cause: cause.to_string(),
+        })?;
         let mut upstreams = BTreeMap::new();
         let actor = Actor::node(&parts.settings.node);
         for config in parts.upstreams {
@@ -380,7 +403,7 @@ impl Plane {
             };
             upstreams.insert(name, Arc::new(served));
         }
-        let limiter = Arc::new(Limiter::new(parts.settings.bounds));
+        let limiter = Arc::new(Limiter::new(parts.settings.bounds, spent));
         let none = Snapshot {
             engine: Engine::none(),
             set: None,
@@ -759,6 +782,10 @@ impl Plane {
         for served in self.upstreams.values() {
             served.close_owners(stands);
         }
+        self.control.view(|state| {
+            self.limiter
+                .forget(|id| state.instance(id).is_some_and(|it| !it.outlived(now)));
+        });
         if let Err(error) = self.refusals.flush(&*self.calls).await {
             tracing::warn!(error = %chain(&error), "Refused requests could not be counted on record");
         }

@@ -32,7 +32,7 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use entry::{Actor, ActorKind, Draft, Entry, EntryError, Guard, Header, Kind, write_entry};
 pub use log::{
     AppendError, BlobError, Blobs, Keyring, KeyringError, Log, LogReader, Opened, ReadError,
-    Receipt,
+    Receipt, first_since,
 };
 pub use mention::{Mention, MentionError};
 pub use record::{Record, RecordError, Recorded, Ruling, record};

@@ -9,7 +9,7 @@ use vocab::digest::Digest;
 use vocab::id::{Handle, LogName, RecordRef};
 use vocab::time::Time;
 
-use crate::entry::{Draft, EntryError, Kind};
+use crate::entry::{Draft, Entry, EntryError, Kind};
 use crate::seal::GroupKey;
 
 /// An append-only log with one writer.
@@ -47,6 +47,25 @@ pub trait LogReader: Send + Sync + fmt::Debug {
 
     /// `width` hashes of 32 bytes: the first of hash tile `n` at tile level `level`.
     fn hash_tile(&self, level: u8, n: u64, width: u16) -> Result<Vec<u8>, ReadError>;
+}
+
+/// The index of the first entry that is not before `time`: within a log times never go back.
+pub fn first_since(log: &dyn LogReader, time: Time) -> Result<u64, ReadError> {
+    let (mut low, mut high) = (0, log.size());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let bytes = log.entry(middle)?;
+        let entry = Entry::parse(&bytes).map_err(|error| ReadError::Damaged {
+            what: format!("entry {middle}"),
+            cause: error.to_string(),
+        })?;
+        if entry.time < time {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
 }
 
 /// Content-addressed bytes.

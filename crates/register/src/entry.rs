@@ -176,7 +176,7 @@ pub struct Key {
 pub struct CallLimits {
     /// Calls in any minute, of all its instances together.
     pub calls_per_minute: Option<u32>,
-    /// Calls of one instance in its life.
+    /// Permitted calls of one instance in its life.
     pub calls_per_instance: Option<u64>,
 }
 

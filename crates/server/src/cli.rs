@@ -207,7 +207,7 @@ pub enum SponsorCommand {
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
     /// Register an agent under an active sponsor and write the key that starts its instances.
-    Add(AgentAdd),
+    Add(Box<AgentAdd>),
     /// List agents.
     List,
     /// Show one agent.
@@ -261,9 +261,13 @@ pub struct AgentAdd {
     /// Allow tokens that are not bound to a key, for clients that cannot prove possession.
     #[arg(long)]
     pub allow_bearer: bool,
-    /// Calls per minute over all its instances.
+    /// Calls per minute over all its instances, counted since the node's start; without it, what
+    /// `[limits]` says.
     #[arg(long, value_name = "N")]
     pub calls_per_minute: Option<u32>,
+    /// Permitted calls of one instance in its life.
+    #[arg(long, value_name = "N")]
+    pub calls_per_instance: Option<u64>,
     /// How long an instance lives at most, in seconds.
     #[arg(long, value_name = "SECONDS")]
     pub max_lifetime_s: Option<u64>,

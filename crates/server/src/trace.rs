@@ -295,7 +295,7 @@ impl Sources<'_> {
         started: Time,
     ) -> Result<(Vec<DecisionTrace>, bool), TraceError> {
         let size = self.calls_log.size();
-        let first = self.first_since(started, size)?;
+        let first = ledger::first_since(self.calls_log, started)?;
         let from = first.max(size.saturating_sub(SCANNED_MAX));
         let mut outcomes: HashMap<u64, u64> = HashMap::new();
         let mut found = Vec::new();
@@ -331,21 +331,6 @@ impl Sources<'_> {
         }
         found.reverse();
         Ok((found, from > first))
-    }
-
-    /// The first entry of `calls` that is not before `time`.
-    fn first_since(&self, time: Time, size: u64) -> Result<u64, TraceError> {
-        let (mut low, mut high) = (0, size);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let bytes = self.calls_log.entry(middle)?;
-            if parse(LogName::Calls, middle, &bytes)?.time < time {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
     }
 
     /// Reads the trace of a record.

@@ -184,7 +184,7 @@ const TABLES: &[Table] = &[
                 "number",
                 Is("0"),
                 "calls_per_minute = 600",
-                "Calls in any minute by one agent, over all its instances; 0 is no limit. An agent registered with a limit of its own has that one.",
+                "Calls in any minute by one agent, over all its instances, counted since the node's start; 0 is no limit. An agent registered with a limit of its own has that one.",
             ),
             key(
                 "same_denials",

@@ -18,7 +18,7 @@ use crate::output::{Lines, Table, at, cell, clean, time, warn};
 pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
     let node = context.node()?;
     match command {
-        AgentCommand::Add(new) => add(context, new).await?,
+        AgentCommand::Add(new) => add(context, *new).await?,
         AgentCommand::RotateKey { id, key_out } => {
             let file = Reserved::new(&key_out)?;
             let key = PrivateKey::generate(&context.rng)?;
@@ -64,7 +64,7 @@ async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
         allow_bearer: new.allow_bearer,
         limits: register::CallLimits {
             calls_per_minute: new.calls_per_minute,
-            calls_per_instance: None,
+            calls_per_instance: new.calls_per_instance,
         },
         max_lifetime_s: new.max_lifetime_s,
         idle_s: new.idle_s,
@@ -217,6 +217,10 @@ fn lines(it: &Value) -> String {
         ),
     );
     lines.line("calls a minute", cell(at(it, "/limits/calls_per_minute")));
+    lines.line(
+        "calls of an instance",
+        cell(at(it, "/limits/calls_per_instance")),
+    );
     lines.line(
         "bearer tokens",
         if it["allow_bearer"] == true {

@@ -102,9 +102,52 @@ async fn the_same_denial_over_and_over_ends_in_a_stop() {
 }
 
 #[tokio::test]
+async fn an_instance_has_so_many_calls_in_its_life() {
+    let mut plane = Plane::start().await;
+    let limits = json!({"limits": {"calls_per_instance": 5}});
+    let agent = plane.register("triage", limits).await;
+    let tokens = [agent.token("files").await, agent.token("files").await];
+    let clients = tokens.map(|token| token.modern());
+    for start in 0..3 {
+        for effect in ["allow", "allow", "deny"].iter().take(5 - 2 * start) {
+            let call = match *effect {
+                "allow" => clients[0].call("anything", ANY).await,
+                _ => clients[0].call("read_text_file", PRIVATE).await,
+            };
+            assert_eq!(call.effect(), *effect, "start {start}: {}", call.json);
+        }
+        // What was refused is not spent, and what was permitted stays spent.
+        match start {
+            0 => plane.restart().await,
+            1 => {
+                plane.kill();
+                plane.boot().await.unwrap();
+            }
+            _ => {}
+        }
+        plane.tools_known().await;
+    }
+    let reached = plane.files().calls();
+    for _ in 0..2 {
+        let reply = clients[0].call("anything", ANY).await;
+        assert_eq!(&*stage(&plane, &reply), "limit", "{}", reply.json);
+        assert!(
+            reply.said().contains("5 calls in its life"),
+            "{}",
+            reply.json
+        );
+    }
+    assert_eq!(plane.files().calls(), reached);
+    assert_eq!(clients[1].call("anything", ANY).await.effect(), "allow");
+    let shown = plane.admin("GET", "/v1/agents/triage", None).await.json();
+    assert_eq!(shown["limits"]["calls_per_instance"], 5);
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn what_is_refused_on_and_on_is_counted_and_not_told_again() {
     let plane = Plane::with(|setup| {
-        setup.limits = "same_denials = 3\ncalls_per_minute = 100".to_owned();
+        setup.limits = "same_denials = 3".to_owned();
     })
     .await;
     let agent = plane.agent("triage").await;
@@ -130,14 +173,17 @@ async fn what_is_refused_on_and_on_is_counted_and_not_told_again() {
         client.call(&format!("no-such-{n}"), "{}").await;
         narrow.call("anything", ANY).await;
     }
-    while client.call("anything", ANY).await.effect() == "allow" {}
-    for _ in 0..20 {
-        let reply = client.call("anything", ANY).await;
-        assert!(
-            reply.said().contains("100 calls a minute"),
-            "{}",
-            reply.json
-        );
+    let slow = json!({"limits": {"calls_per_minute": 1}});
+    let slow = plane
+        .register("slow", slow)
+        .await
+        .token("files")
+        .await
+        .modern();
+    assert_eq!(slow.call("anything", ANY).await.effect(), "allow");
+    for _ in 0..24 {
+        let reply = slow.call("anything", ANY).await;
+        assert!(reply.said().contains("1 calls a minute"), "{}", reply.json);
     }
     let calls = plane.calls();
     let denied = calls.calls.split_at(entries).1.iter();
@@ -146,7 +192,7 @@ async fn what_is_refused_on_and_on_is_counted_and_not_told_again() {
     assert_eq!(plane.files().calls(), calls.of(ledger::Kind::Outcome).len());
     let mut plane = plane;
     plane.stop().await.unwrap();
-    assert_eq!(plane.ledger().refused("repeated-denial"), 20 + 20 + 20 + 17);
+    assert_eq!(plane.ledger().refused("repeated-denial"), 4 * 20);
     plane.end().await;
 }
 
