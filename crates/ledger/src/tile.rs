@@ -39,6 +39,15 @@ pub enum Level {
 }
 
 impl Tile {
+    /// The full bundle that an entry is in, or will be.
+    pub const fn of_entry(index: u64) -> Self {
+        Self {
+            level: Level::Entries,
+            n: index / WIDTH as u64,
+            width: WIDTH,
+        }
+    }
+
     /// Whether it has all it can have, and so never changes again.
     pub const fn is_full(&self) -> bool {
         self.width == WIDTH

@@ -34,6 +34,20 @@ impl FileBlobs {
         self
     }
 
+    /// The digests that there are blobs of, in order, sound or not.
+    pub fn list(&self) -> std::io::Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for folder in disk::names(&self.folder)? {
+            for name in disk::names(&self.folder.join(&folder))? {
+                // Anything else is the rest of an interrupted write, or not the store's.
+                let digest = name.parse::<Digest>().ok();
+                found.extend(digest.filter(|_| name.starts_with(&folder)));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     fn path(&self, digest: &Digest) -> (PathBuf, PathBuf) {
         let name = digest.to_string();
         let folder = self.folder.join(name.get(..2).unwrap_or_default());

@@ -262,12 +262,60 @@ impl Reader {
                     what: tile.to_string(),
                     cause: format!("its bytes are not those of {} entries", tile.width),
                 })?;
+            // A verifier makes every hash again; a node must not take for true what was changed
+            // since it was hashed.
+            if self.prefer == Prefer::Segments && tile.is_full() {
+                self.check_bundle(tile, &entries)?;
+            }
             return Ok(Some(Run {
                 first: tile.n * BUNDLE,
                 entries: entries.into_iter().map(<[u8]>::to_vec).collect(),
             }));
         }
         Ok(None)
+    }
+
+    /// Holds a bundle against the hashes of its entries, if these are in their tile already.
+    fn check_bundle(&self, bundle: Tile, entries: &[&[u8]]) -> Result<(), ReadError> {
+        let hashed = Tile {
+            level: Level::Hashes(0),
+            ..bundle
+        };
+        let hashes = self.stored_tile(hashed)?;
+        let hashes = hashes.as_deref().and_then(tile::hashes).unwrap_or_default();
+        let mut pairs = (bundle.n * BUNDLE..).zip(entries.iter().zip(hashes));
+        match pairs.find(|(_, (entry, leaf))| hash::leaf(entry) != *leaf) {
+            None => Ok(()),
+            Some((index, _)) => Err(ReadError::Damaged {
+                what: format!("entry {index}, in `{bundle}`,"),
+                cause: format!(
+                    "its hash is not the one in `{hashed}`; `tipstaff ledger verify` says which of \
+                     the two was changed"
+                ),
+            }),
+        }
+    }
+
+    /// Whether a file that readers of tiles need is there: a tile, or the full one it became.
+    pub(crate) fn has_file(&self, tile: Tile) -> io::Result<bool> {
+        // The full one twice: it may take the place of the partial one just now.
+        for path in [tile, tile.full(), tile, tile.full()] {
+            match std::fs::metadata(self.folder.tile(path)) {
+                Ok(found) if found.len() > 0 => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Computes a hash tile from what lies below it, whatever its file says.
+    pub(crate) fn remake(&self, tile: Tile) -> Result<Vec<u8>, ReadError> {
+        match tile.level {
+            Level::Hashes(level) => self.compute_tile(level, tile),
+            Level::Entries => Err(absent(tile.to_string())),
+        }
     }
 
     /// A hash tile from its file; none if it is not there or a crash left it without its bytes.

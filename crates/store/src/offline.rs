@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ledger::note::Note;
+use ledger::tile::{self, Tile};
 use ledger::{Checkpoint, LogReader, ReadError};
 use vocab::digest::Digest;
 use vocab::id::LogName;
@@ -59,10 +60,7 @@ impl OfflineLog {
         let tail = Arc::new(Mutex::new(Tail::default()));
         // The checkpoint first: what it covers was in tiles or segments before it was there.
         let note = Reader::new(folder.clone(), tail, Prefer::Segments).checkpoint()?;
-        let claimed: Option<Checkpoint> = note
-            .as_ref()
-            .and_then(|note| Note::parse(note).ok())
-            .and_then(|note| note.text().parse().ok());
+        let claimed = claimed(note.as_deref());
         let owner = claimed
             .as_ref()
             .map(|checkpoint| Digest::of(checkpoint.origin.as_bytes()));
@@ -89,7 +87,31 @@ impl OfflineLog {
     }
 }
 
+/// What a checkpoint says, whoever signed it.
+fn claimed(note: Option<&str>) -> Option<Checkpoint> {
+    let note = Note::parse(note?).ok()?;
+    note.text().parse().ok()
+}
+
 impl OfflineLog {
+    /// The files that whoever reads the log by its tiles needs, up to its checkpoint, and that are
+    /// not there. What can be computed from other files is read as if they were.
+    pub fn missing(&self) -> Result<Vec<Tile>, ReadError> {
+        let signed = claimed(self.checkpoint.as_deref()).map_or(0, |checkpoint| checkpoint.size);
+        let mut missing = Vec::new();
+        for tile in tile::hash_tiles(0, signed).chain(tile::bundles(0, signed)) {
+            let there = self.reader.has_file(tile);
+            let there = there.map_err(|error| ReadError::Unreadable {
+                what: tile.to_string(),
+                cause: error.to_string(),
+            })?;
+            if !there {
+                missing.push(tile);
+            }
+        }
+        Ok(missing)
+    }
+
     /// The time and epoch of the last entry; none if the log is empty. The next start is a later
     /// epoch than both logs' last.
     pub fn last(&self) -> Result<Option<LastEntry>, OpenError> {

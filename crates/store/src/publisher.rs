@@ -21,15 +21,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ledger::note::Signer;
-use ledger::tile::{self, Edge, Tile};
-use ledger::{AppendError, Checkpoint, CheckpointError};
+use ledger::tile::{self, Edge, Level, Tile};
+use ledger::{AppendError, Checkpoint, CheckpointError, ReadError};
 use tokio::sync::oneshot;
 use tracing::warn;
 use vocab::digest::Digest;
 use vocab::time::Clock;
 
 use crate::disk::{Disk, lock};
-use crate::files::{self, BUNDLE, Folder, Tail};
+use crate::files::{self, BUNDLE, Folder, Prefer, Reader, Tail};
 use crate::health::Meter;
 use crate::segment::{self, Frame};
 use crate::spare::Spares;
@@ -55,6 +55,8 @@ pub(crate) enum PublishError {
     Sign(#[from] CheckpointError),
     #[error("entry {0} is in no segment")]
     Lost(u64),
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 #[derive(Debug)]
@@ -75,13 +77,22 @@ pub(crate) struct Publisher {
     pub(crate) bundles: u64,
     /// The size that the checkpoint in place speaks of.
     pub(crate) published: u64,
-    /// Full tiles written and not flushed yet.
-    pub(crate) unsettled: Vec<PathBuf>,
+    /// Full tiles written and not flushed yet, lower ones first.
+    pub(crate) unsettled: Vec<(Made, PathBuf)>,
     /// Partial tiles of tiles that are full now.
     pub(crate) stale: Vec<PathBuf>,
     /// Set when flushing a full tile failed. The system may have dropped its bytes and will not
-    /// say so twice, so segments are kept until the next start makes the tiles again.
+    /// say so twice, so the unsettled ones are made again before their segments are given up.
     pub(crate) spoiled: bool,
+}
+
+/// What a file is, so that it can be made again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Made {
+    /// A full tile or bundle.
+    Tile(Tile),
+    /// What was sealed with the entries of this bundle.
+    Sealed(u64),
 }
 
 impl Publisher {
@@ -201,14 +212,16 @@ impl Publisher {
             let bytes = self.bundle(self.bundles * BUNDLE, (self.bundles + 1) * BUNDLE)?;
             self.put(&path, &bytes)?;
             self.wrote_full(tile, path);
-            self.write_sealed(self.bundles)?;
+            let sealed = self.put_sealed(self.bundles)?;
+            self.unsettled
+                .extend(sealed.map(|path| (Made::Sealed(self.bundles), path)));
             self.bundles += 1;
         }
         Ok(())
     }
 
     fn wrote_full(&mut self, tile: Tile, path: PathBuf) {
-        self.unsettled.push(path);
+        self.unsettled.push((Made::Tile(tile), path));
         let partials = self.folder.partials(tile);
         if partials.is_dir() {
             self.stale.push(partials);
@@ -275,7 +288,7 @@ impl Publisher {
 
     /// Writes what was sealed with the entries of a full bundle, a piece at a time: together they may
     /// be more than should be in memory.
-    fn write_sealed(&mut self, n: u64) -> Result<(), PublishError> {
+    fn put_sealed(&self, n: u64) -> Result<Option<PathBuf>, PublishError> {
         let (from, to) = (n * BUNDLE, (n + 1) * BUNDLE);
         let frames = self.frames(from, to)?;
         let mut lengths = Vec::new();
@@ -285,7 +298,7 @@ impl Publisher {
             lengths.extend(inside.filter(|(index, _)| (from..to).contains(index)));
         }
         if lengths.iter().all(|(_, length)| length.is_none()) {
-            return Ok(());
+            return Ok(None);
         }
         let path = self.folder.sealed(n);
         let mut beside = path.clone().into_os_string();
@@ -307,7 +320,27 @@ impl Publisher {
             })?;
         }
         self.disk.rename(&beside, &path)?;
-        self.unsettled.push(path);
+        Ok(Some(path))
+    }
+
+    /// Makes every unsettled file again from the segments.
+    fn remake(&mut self) -> Result<(), PublishError> {
+        let reader = Reader::new(self.folder.clone(), self.tail.clone(), Prefer::Segments);
+        for (made, path) in &self.unsettled {
+            let tile = match made {
+                Made::Tile(tile) => *tile,
+                Made::Sealed(n) => {
+                    self.put_sealed(*n)?;
+                    continue;
+                }
+            };
+            let bytes = match tile.level {
+                Level::Entries => self.bundle(tile.n * BUNDLE, (tile.n + 1) * BUNDLE)?,
+                Level::Hashes(_) => reader.remake(tile)?,
+            };
+            self.put(path, &bytes)?;
+        }
+        self.spoiled = false;
         Ok(())
     }
 
@@ -320,7 +353,7 @@ impl Publisher {
 
     fn flush_full(&self) -> io::Result<()> {
         let mut folders = BTreeSet::new();
-        for path in &self.unsettled {
+        for (_, path) in &self.unsettled {
             self.disk.sync(&File::open(path)?)?;
             folders.extend(path.parent().map(Path::to_owned));
         }
@@ -331,13 +364,13 @@ impl Publisher {
     }
 
     /// Removes what is no longer needed.
-    fn tidy(&mut self) -> io::Result<()> {
+    fn tidy(&mut self) -> Result<(), PublishError> {
         while let Some(path) = self.stale.last() {
             self.disk.remove_dir(path)?;
             self.stale.pop();
         }
         let in_tiles = self.bundles * BUNDLE;
-        while !self.spoiled {
+        loop {
             let done = {
                 let tail = lock(&self.tail);
                 let mut segments = tail.segments.iter();
@@ -346,6 +379,9 @@ impl Publisher {
                     _ => return Ok(()),
                 }
             };
+            if self.spoiled {
+                self.remake()?;
+            }
             self.settle()?;
             {
                 let mut tail = lock(&self.tail);
@@ -369,6 +405,5 @@ impl Publisher {
                 }
             }
         }
-        Ok(())
     }
 }

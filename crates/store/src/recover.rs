@@ -290,6 +290,7 @@ fn published(path: &Path, error: PublishError) -> OpenError {
             path: path.to_owned(),
             source,
         },
+        PublishError::Read(source) => OpenError::Read(source),
         PublishError::Lost(index) => OpenError::Read(ReadError::Absent {
             what: format!("entry {index}"),
         }),

@@ -312,6 +312,14 @@ fn check_fault(fault: Fault, step: u64) {
     receipts.push(append(&log, "after").unwrap());
     publish(&log).unwrap();
     assert!(log.health().writable && log.health().publishing);
+    // Segments that could not be given up then are given up now.
+    let in_tiles = log.reader().size() / 256 * 256;
+    let old = crate::disk::lock(&log.tail)
+        .segments
+        .iter()
+        .filter(|segment| segment.first <= in_tiles)
+        .count();
+    assert!(old <= 1, "{old} segments: {fault:?} at {step}");
 
     // INVARIANT: what was refused before a commit that succeeded is gone for good.
     let size = receipts.len() as u64;
@@ -608,8 +616,17 @@ fn a_changed_entry_shows_where_it_matters() {
     fill(&log, 0, 600);
     log.close().unwrap();
     drop(log);
-    // In a bundle that only tiles have: the next verification tells.
+    // In a bundle that only tiles have: the next verification tells, and so does whoever reads it.
     flip(&bench.path("tile/entries/000"), 1000);
+    let log = bench.open();
+    let read: Vec<_> = (0..600).map(|index| log.reader().entry(index)).collect();
+    let told = read[0].clone().unwrap_err().to_string();
+    assert!(
+        told.contains("tile/entries/000") && told.contains("ledger verify"),
+        "{told}"
+    );
+    assert!(read[..256].iter().all(Result::is_err) && read[256..].iter().all(Result::is_ok));
+    drop(log);
     let unsound = std::panic::catch_unwind(|| bench.check()).unwrap_err();
     let told = unsound.downcast_ref::<String>().unwrap();
     assert!(told.contains("Root") || told.contains("Syntax"), "{told}");
