@@ -37,4 +37,4 @@ pub use log::{
 pub use mention::{Mention, MentionError};
 pub use record::{Record, RecordError, Recorded, Ruling, record};
 pub use seal::{GroupKey, Sealed};
-pub use verify::{Fault, Report, Unsound, verify};
+pub use verify::{Fault, Known, Report, Unsound, verify};

@@ -14,8 +14,8 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::entry::{Entry, EntryError, Kind};
 use crate::hash;
 use crate::log::{LogReader, ReadError};
-use crate::note::Verifier;
-use crate::tile::{Edge, HASH_BYTES, Level, Tile};
+use crate::note::{Note, NoteError, Verifier};
+use crate::tile::{Edge, HASH_BYTES, Level, Tile, WIDTH};
 
 /// Most faults that are told one by one; all are counted.
 pub const FAULTS_TOLD_MAX: usize = 100;
@@ -27,9 +27,17 @@ pub struct Expected<'a> {
     pub log: LogName,
     /// Its public key.
     pub verifier: &'a Verifier,
-    /// Checkpoints of it that were seen before or elsewhere, in any order: it must be a
-    /// continuation of each.
-    pub known: &'a [Checkpoint],
+    /// What was said of it before or elsewhere, in any order: it must be a continuation of each.
+    pub known: &'a [Known],
+}
+
+/// A checkpoint that was seen before or elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Where: a file, or an entry of the other log.
+    pub by: String,
+    /// The checkpoint. Whoever knows it has checked its signature, if it has one.
+    pub checkpoint: Checkpoint,
 }
 
 /// What was found in a log.
@@ -80,6 +88,14 @@ pub enum Fault {
     /// The checkpoint is not one of this log.
     #[error("the checkpoint is not valid: {0}")]
     CheckpointInvalid(CheckpointError),
+    /// The key that was given is not the one that signs this log, so nothing could be checked.
+    #[error("the key given is `{given}`, but this log is signed by {signed}; give it its own key")]
+    OtherKey {
+        /// The key that was given.
+        given: String,
+        /// The keys that signed the checkpoint.
+        signed: String,
+    },
     /// There are fewer entries than were signed.
     #[error("the log has {size} entries, but {signed} were signed")]
     Truncated {
@@ -89,7 +105,7 @@ pub enum Fault {
         signed: u64,
     },
     /// An entry could not be read; it and what follows it could not be checked.
-    #[error("entry {index} could not be read: {cause}")]
+    #[error("entry {index}, in `{}`, could not be read: {cause}", Tile::of_entry(*index))]
     EntryUnreadable {
         /// The entry.
         index: u64,
@@ -97,7 +113,7 @@ pub enum Fault {
         cause: ReadError,
     },
     /// The bytes are not an entry.
-    #[error("entry {index}: {cause}")]
+    #[error("entry {index}, in `{}`: {cause}", Tile::of_entry(*index))]
     Entry {
         /// The entry.
         index: u64,
@@ -157,7 +173,7 @@ pub enum Fault {
         cause: ReadError,
     },
     /// A hash tile is not that of the entries.
-    #[error("`{tile}` is not that of the entries (hash {at} of it)")]
+    #[error("{}", differs(*tile, *at))]
     Tile {
         /// The tile.
         tile: Tile,
@@ -175,22 +191,28 @@ pub enum Fault {
         signed: Digest,
     },
     /// A known checkpoint is of another log.
-    #[error("a known checkpoint is of `{found}`")]
+    #[error("{by} knows it as `{found}`")]
     KnownOrigin {
+        /// Who knows it.
+        by: String,
         /// The origin that it names.
         found: String,
     },
-    /// A known checkpoint covers more than what is signed now: the log was set back.
-    #[error("a checkpoint over {known} entries is known, but now {signed} are signed")]
+    /// A known checkpoint covers more than there is: the log was set back.
+    #[error("{by} knows of {known} entries, but there are {size}: the log was set back")]
     SetBack {
+        /// Who knows it.
+        by: String,
         /// How many entries the known checkpoint covers.
         known: u64,
-        /// How many are signed now.
-        signed: u64,
+        /// How many there are.
+        size: u64,
     },
     /// The root over the entries is not that of a known checkpoint: history was rewritten.
-    #[error("the root over {size} entries is {found}, but {known} is known")]
+    #[error("the root over {size} entries is {found}, but {by} knows it as {known}")]
     Rewritten {
+        /// Who knows it.
+        by: String,
         /// How many entries.
         size: u64,
         /// The root over them.
@@ -200,13 +222,41 @@ pub enum Fault {
     },
 }
 
+/// A hash at the lowest level that does not fit says that it was changed, or its entry.
+fn differs(tile: Tile, at: usize) -> String {
+    match tile.level {
+        Level::Hashes(0) => {
+            let first = tile.n * u64::from(WIDTH);
+            let index = u64::try_from(at).map_or(first, |at| first + at);
+            format!(
+                "entry {index} is not what was hashed: `{}` or `{tile}` was changed",
+                Tile::of_entry(index)
+            )
+        }
+        Level::Hashes(_) | Level::Entries => {
+            format!("`{tile}` is not that of the entries (hash {at} of it)")
+        }
+    }
+}
+
 /// Verifies a log from its first entry to its last.
 pub fn verify(reader: &dyn LogReader, expected: Expected<'_>) -> Result<Report, Box<Unsound>> {
     let mut faults = Faults::default();
     let signed = match reader.checkpoint() {
-        Ok(Some(note)) => Checkpoint::open(&note, expected.verifier)
-            .map_err(|cause| faults.add(Fault::CheckpointInvalid(cause)))
-            .ok(),
+        Ok(Some(note)) => match Checkpoint::open(&note, expected.verifier) {
+            Ok(checkpoint) => Some(checkpoint),
+            Err(CheckpointError::Note(NoteError::Unsigned { key })) => {
+                faults.add(Fault::OtherKey {
+                    given: key,
+                    signed: signers(&note),
+                });
+                return Err(faults.of(Report::nothing(expected)));
+            }
+            Err(cause) => {
+                faults.add(Fault::CheckpointInvalid(cause));
+                None
+            }
+        },
         Ok(None) => {
             faults.add(Fault::CheckpointAbsent);
             None
@@ -224,7 +274,7 @@ pub fn verify(reader: &dyn LogReader, expected: Expected<'_>) -> Result<Report, 
             signed: signed_size,
         });
     }
-    let mut roots = Roots::new(signed.as_ref(), expected, &mut faults);
+    let mut roots = Roots::new(signed.as_ref(), size, expected, &mut faults);
     let mut walk = Walk::new(expected);
     let mut tree = Edge::new();
     let mut report_root = hash::empty();
@@ -273,11 +323,35 @@ pub fn verify(reader: &dyn LogReader, expected: Expected<'_>) -> Result<Report, 
     if faults.count == 0 {
         Ok(report)
     } else {
-        Err(Box::new(Unsound {
-            report,
-            count: faults.count,
-            faults: faults.told,
-        }))
+        Err(faults.of(report))
+    }
+}
+
+/// Who, it says, signed a note.
+fn signers(note: &str) -> String {
+    let note = Note::parse(note);
+    let names: Vec<String> = note
+        .iter()
+        .flat_map(Note::signatures)
+        .map(|it| format!("`{}+{}`", it.name(), it.id()))
+        .collect();
+    names.join(" and ")
+}
+
+impl Report {
+    /// Of a log that was not looked into.
+    fn nothing(expected: Expected<'_>) -> Self {
+        Self {
+            log: expected.log,
+            origin: expected.verifier.name().to_owned(),
+            signed: 0,
+            root: hash::empty(),
+            tail: 0,
+            first: None,
+            last: None,
+            epoch: 0,
+            kinds: BTreeMap::new(),
+        }
     }
 }
 
@@ -288,6 +362,14 @@ struct Faults {
 }
 
 impl Faults {
+    fn of(self, report: Report) -> Box<Unsound> {
+        Box::new(Unsound {
+            report,
+            count: self.count,
+            faults: self.told,
+        })
+    }
+
     fn add(&mut self, fault: Fault) {
         self.count += 1;
         if self.told.len() < FAULTS_TOLD_MAX {
@@ -297,37 +379,42 @@ impl Faults {
 }
 
 /// The roots that the tree must have on its way, by size, the next one last.
-struct Roots {
-    waiting: Vec<(u64, Digest, Source)>,
+struct Roots<'a> {
+    waiting: Vec<(u64, Digest, Source<'a>)>,
 }
 
 #[derive(Clone, Copy)]
-enum Source {
+enum Source<'a> {
     Signed,
-    Known,
+    Known(&'a str),
 }
 
-impl Roots {
-    fn new(signed: Option<&Checkpoint>, expected: Expected<'_>, faults: &mut Faults) -> Self {
+impl<'a> Roots<'a> {
+    fn new(
+        signed: Option<&Checkpoint>,
+        size: u64,
+        expected: Expected<'a>,
+        faults: &mut Faults,
+    ) -> Self {
         let mut waiting: Vec<_> = signed
             .map(|checkpoint| (checkpoint.size, checkpoint.root, Source::Signed))
             .into_iter()
             .collect();
-        let signed = signed.map_or(0, |checkpoint| checkpoint.size);
-        for known in expected.known {
-            if known.origin != expected.verifier.name() {
+        for Known { by, checkpoint } in expected.known {
+            if checkpoint.origin != expected.verifier.name() {
                 faults.add(Fault::KnownOrigin {
-                    found: known.origin.clone(),
+                    by: by.clone(),
+                    found: checkpoint.origin.clone(),
                 });
-                continue;
-            }
-            if known.size > signed {
+            } else if checkpoint.size > size {
                 faults.add(Fault::SetBack {
-                    known: known.size,
-                    signed,
+                    by: by.clone(),
+                    known: checkpoint.size,
+                    size,
                 });
+            } else {
+                waiting.push((checkpoint.size, checkpoint.root, Source::Known(by)));
             }
-            waiting.push((known.size, known.root, Source::Known));
         }
         waiting.sort_by_key(|(size, ..)| std::cmp::Reverse(*size));
         Self { waiting }
@@ -346,7 +433,8 @@ impl Roots {
                     found,
                     signed: root,
                 },
-                Source::Known => Fault::Rewritten {
+                Source::Known(by) => Fault::Rewritten {
+                    by: by.to_owned(),
                     size,
                     found,
                     known: root,

@@ -352,8 +352,13 @@ pub struct Trace {
 /// `tipstaff ledger …`.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Verify both logs from their files.
+    /// Verify both logs and the blobs that they name, from their files.
     Verify {
+        /// A checkpoint that was kept elsewhere, or a folder that `[ledger] anchor` names: the logs
+        /// must go on from it. Can be given more than once; the configuration's folders and
+        /// `DIR/*.cosigned` are looked at by themselves.
+        #[arg(long, value_name = "PATH")]
+        anchor: Vec<PathBuf>,
         /// The files.
         #[command(flatten)]
         files: LedgerFiles,

@@ -211,7 +211,7 @@ impl Stage {
         let replayed = self.tipstaff_json(&["ledger", "replay"])?;
         let same = replayed["same"].as_u64().unwrap_or(0);
         let all_same = same > 0
-            && ["different", "erased", "sealed"]
+            && ["different", "erased", "sealed", "missing"]
                 .iter()
                 .all(|k| replayed[*k] == 0);
         must(all_same, "a decision came out otherwise", &replayed)?;

@@ -21,11 +21,11 @@ use store::OfflineLog;
 use vocab::{Digest, LogName};
 
 use crate::cli::{Cli, LedgerCommand, LedgerFiles};
-use crate::config::{Config, ConfigError};
+use crate::config::{Anchor, Config, ConfigError};
 use crate::{keys, output};
 
 pub use replay::{Difference, Replayed, replay};
-pub use verify::{Checked, LogCheck, verify};
+pub use verify::{BlobCheck, Checked, LogCheck, verify};
 
 /// Why a command had no result.
 #[derive(Debug, thiserror::Error)]
@@ -134,9 +134,13 @@ impl LedgerError {
 /// Runs `tipstaff ledger …`: success, or failure if something was found wrong.
 pub fn run(command: &LedgerCommand, cli: &Cli) -> Result<ExitCode, LedgerError> {
     match command {
-        LedgerCommand::Verify { files } => {
+        LedgerCommand::Verify { anchor, files } => {
             let data = data_of(files, cli)?;
-            let checked = verify(&data, files.vkeys.as_deref());
+            let mut anchors = anchor.clone();
+            if files.data.is_none() {
+                anchors.extend(configured_anchors(cli));
+            }
+            let checked = verify(&data, files.vkeys.as_deref(), &anchors);
             show(cli, &checked, || checked.text(files.vkeys.is_none()))?;
             Ok(found(checked.verified))
         }
@@ -169,7 +173,7 @@ pub fn run(command: &LedgerCommand, cli: &Cli) -> Result<ExitCode, LedgerError> 
             }
             let replayed = replayed?;
             show(cli, &replayed, || replayed.text(key.is_none()))?;
-            Ok(found(replayed.different == 0))
+            Ok(found(replayed.is_good()))
         }
     }
 }
@@ -196,6 +200,24 @@ fn data_of(files: &LedgerFiles, cli: &Cli) -> Result<PathBuf, LedgerError> {
         Some(data) => Ok(data.clone()),
         None => Ok(Config::read(&cli.config)?.data),
     }
+}
+
+/// The folders that the configuration has its checkpoints anchored in, once something was.
+fn configured_anchors(cli: &Cli) -> Vec<PathBuf> {
+    let anchors = Config::read(&cli.config).map(|config| config.ledger.anchors);
+    let folders = anchors
+        .into_iter()
+        .flatten()
+        .filter_map(|anchor| match anchor {
+            Anchor::Path(path) => Some(path),
+            Anchor::Http(_) | Anchor::Witness { .. } => None,
+        });
+    let used = |path: &PathBuf| {
+        LogName::ALL
+            .iter()
+            .any(|log| path.join(format!("{log}.checkpoint")).exists())
+    };
+    folders.filter(used).collect()
 }
 
 /// The configuration's facts key, if there is a configuration and it has its key.

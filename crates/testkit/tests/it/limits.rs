@@ -249,7 +249,7 @@ async fn denied_calls_do_not_fill_the_disk() {
     let (same, bounded) = (2 + 100 + kept as u64, 100 + 20 - kept as u64);
     assert_eq!(
         json!(replayed),
-        json!({"same": same, "different": 0, "erased": 0, "sealed": 0, "bounded": bounded})
+        json!({"same": same, "different": 0, "erased": 0, "sealed": 0, "bounded": bounded, "missing": 0})
     );
     plane.end().await;
 }

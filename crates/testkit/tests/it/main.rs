@@ -9,6 +9,8 @@ mod common;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod eras;
 #[cfg(test)]
 mod hostile;

@@ -48,12 +48,13 @@ fn facts_key(plane: &Plane) -> PathBuf {
     keys::facts_key(&plane.folder().join("keys"))
 }
 
-fn counts(replayed: &Replayed) -> [u64; 4] {
+fn counts(replayed: &Replayed) -> [u64; 5] {
     [
         replayed.same,
         replayed.different,
         replayed.erased,
         replayed.sealed,
+        replayed.missing,
     ]
 }
 
@@ -64,7 +65,7 @@ async fn a_running_node_and_its_files_say_the_same() {
         if !running {
             plane.stop().await.unwrap();
         }
-        let checked = verify(&plane.data(), None);
+        let checked = verify(&plane.data(), None, &[]);
         assert!(checked.verified, "{}", checked.text(true));
         let permits = checked.calls.permits.unwrap();
         assert_eq!((permits.permits, permits.open), (PERMITS, 0));
@@ -72,9 +73,9 @@ async fn a_running_node_and_its_files_say_the_same() {
         assert_eq!(json["calls"]["kinds"]["decision"], DECISIONS);
         assert_eq!(json["control"].get("error"), None);
         let replayed = replay(&plane.data(), Some(&facts_key(&plane))).unwrap();
-        assert_eq!(counts(&replayed), [DECISIONS, 0, 0, 0], "{replayed:?}");
+        assert_eq!(counts(&replayed), [DECISIONS, 0, 0, 0, 0], "{replayed:?}");
         let sealed = replay(&plane.data(), None).unwrap();
-        assert_eq!(counts(&sealed), [0, 0, 0, DECISIONS]);
+        assert_eq!(counts(&sealed), [0, 0, 0, DECISIONS, 0]);
     }
     plane.end().await;
 }
@@ -85,15 +86,18 @@ async fn keys_from_elsewhere_are_believed_over_those_beside_the_logs() {
     plane.stop().await.unwrap();
     let trusted = plane.folder().join("trusted");
     fs::create_dir(&trusted).unwrap();
-    assert!(!verify(&plane.data(), Some(&trusted)).verified, "no keys");
+    assert!(
+        !verify(&plane.data(), Some(&trusted), &[]).verified,
+        "no keys"
+    );
     for log in LogName::ALL {
         let name = format!("{log}.vkey");
         fs::copy(plane.data().join(&name), trusted.join(&name)).unwrap();
     }
-    assert!(verify(&plane.data(), Some(&trusted)).verified);
+    assert!(verify(&plane.data(), Some(&trusted), &[]).verified);
     let (control, calls) = (trusted.join("control.vkey"), trusted.join("calls.vkey"));
     fs::copy(calls, control).unwrap();
-    let checked = verify(&plane.data(), Some(&trusted));
+    let checked = verify(&plane.data(), Some(&trusted), &[]);
     assert!(!checked.verified && checked.calls.error.is_none());
     assert!(checked.control.error.is_some(), "{}", checked.text(false));
     plane.end().await;
@@ -198,12 +202,12 @@ fn a_decision_that_the_policies_did_not_make_is_found() {
     other["tool"] = json!("refund_all");
     append(&plane, Kind::Decision, &other, sealed, true);
     let replayed = replay(&plane.data(), Some(&facts_key(&plane))).unwrap();
-    assert_eq!(counts(&replayed), [DECISIONS, 2, 0, 0]);
+    assert_eq!(counts(&replayed), [DECISIONS, 2, 0, 0, 0]);
     let told = replayed.text(false);
     assert!(told.contains("recorded allow, now deny at "), "{told}");
     assert!(told.contains("of another call"), "{told}");
     // Signed it is, and sound: a permit whose call is open.
-    let checked = verify(&plane.data(), None);
+    let checked = verify(&plane.data(), None, &[]);
     assert!(checked.verified, "{}", checked.text(true));
     assert_eq!(checked.calls.permits.unwrap().open, 1);
 }
@@ -226,7 +230,7 @@ fn outcomes_that_follow_from_nothing_are_found() {
     append(&plane, Kind::Outcome, &of_denied, None, true);
     ahead["basis"]["control_size"] = json!(1_000_000);
     append(&plane, Kind::Decision, &ahead, None, true);
-    let checked = verify(&plane.data(), None);
+    let checked = verify(&plane.data(), None, &[]);
     assert!(!checked.verified);
     let told = checked.text(true);
     for part in [
@@ -259,14 +263,14 @@ async fn what_was_erased_is_counted_and_not_opened() {
         .unwrap();
     assert!(!kept.exists());
     plane.stop().await.unwrap();
-    let erased = [0, 0, DECISIONS, 0];
+    let erased = [0, 0, DECISIONS, 0, 0];
     let key = facts_key(&plane);
     assert_eq!(counts(&replay(&plane.data(), Some(&key)).unwrap()), erased);
     assert_eq!(counts(&replay(&plane.data(), None).unwrap()), erased);
     // Nor if the key is brought back from a backup.
     fs::write(&kept, copy).unwrap();
     assert_eq!(counts(&replay(&plane.data(), Some(&key)).unwrap()), erased);
-    assert!(verify(&plane.data(), None).verified);
+    assert!(verify(&plane.data(), None, &[]).verified);
 }
 
 #[tokio::test]
@@ -278,7 +282,7 @@ async fn what_is_missing_or_changed_in_a_copy_is_told() {
     let away = plane.folder().join("away");
     fs::rename(&blobs, &away).unwrap();
     let replayed = replay(&plane.data(), Some(&key)).unwrap();
-    assert_eq!(counts(&replayed), [0, DECISIONS, 0, 0]);
+    assert_eq!(counts(&replayed), [0, DECISIONS, 0, 0, 0]);
     assert!(replayed.text(false).contains("is not among the blobs"));
     fs::rename(&away, &blobs).unwrap();
     let keyring = plane.data().join("keyring");
@@ -286,7 +290,7 @@ async fn what_is_missing_or_changed_in_a_copy_is_told() {
     let replayed = replay(&plane.data(), Some(&key)).unwrap();
     assert_eq!(
         counts(&replayed),
-        [0, 0, 0, DECISIONS],
+        [0, 0, 0, DECISIONS, 0],
         "not erased: gone without a record of it"
     );
     fs::rename(&away, &keyring).unwrap();
@@ -301,12 +305,12 @@ async fn what_is_missing_or_changed_in_a_copy_is_told() {
     for log in LogName::ALL {
         fs::remove_dir_all(plane.data().join(log.as_str()).join("segments")).unwrap();
     }
-    assert!(verify(&plane.data(), None).verified);
+    assert!(verify(&plane.data(), None, &[]).verified);
     change(&entries_of(&plane.data()));
-    let checked = verify(&plane.data(), None);
+    let checked = verify(&plane.data(), None, &[]);
     assert!(!checked.verified && checked.control.error.is_none());
     fs::remove_dir_all(plane.data().join("calls")).unwrap();
-    let checked = verify(&plane.data(), None);
+    let checked = verify(&plane.data(), None, &[]);
     assert!(!checked.verified);
     let error = json!(checked)["calls"]["error"].clone();
     assert!(error.as_str().unwrap().contains("no log"), "{error}");

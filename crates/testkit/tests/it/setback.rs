@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ledger::{Actor, Draft, Header, Kind, Log as _, LogReader as _};
 use serde_json::json;
+use server::commands::ledger::verify;
 use server::keys;
 use server::node::StartError;
 use store::{DataDir, Fault, Faults, FilesLog, LogOptions, OfflineLog};
@@ -58,7 +59,11 @@ async fn a_log_put_back_alone_is_not_served() {
         for log in LogName::ALL {
             put_back(&plane, log, kept);
             refused(&mut plane, log, "entries").await;
+            let checked = verify(&plane.data(), None, &[]);
+            let told = checked.text(true);
+            assert!(!checked.verified && told.contains("was set back"), "{told}");
             put_back(&plane, log, "last");
+            assert!(verify(&plane.data(), None, &[]).verified);
         }
     }
     plane.boot().await.unwrap();
@@ -153,6 +158,9 @@ async fn a_log_put_back_and_written_on_is_not_served() {
         put_back(&plane, log, "first");
         lengthen(&plane, log, kind, body, to).await;
         refused(&mut plane, log, "are not those that it had then").await;
+        let checked = verify(&plane.data(), None, &[]);
+        let told = checked.text(true);
+        assert!(!checked.verified && told.contains("knows it as"), "{told}");
     }
 }
 

@@ -35,13 +35,28 @@ pub struct Replayed {
     pub different: u64,
     /// Not run: what they were decided on was erased, on record.
     pub erased: u64,
-    /// Not run: the key that opens their facts, or the sealed part, is not here.
+    /// Not run: their facts are here, and nothing that opens them was given.
     pub sealed: u64,
     /// Not run: denials that rest on arguments of which only length and digest were kept.
     pub bounded: u64,
-    /// The first of the different ones.
+    /// Not run: their facts are gone, and no record says that they were erased.
+    pub missing: u64,
+    /// The first of the different and of the missing ones.
     #[serde(skip)]
     pub differences: Vec<Difference>,
+}
+
+impl Replayed {
+    /// Whether nothing was found that should not be.
+    pub const fn is_good(&self) -> bool {
+        self.different == 0 && self.missing == 0
+    }
+
+    fn differs(&mut self, index: u64, what: String) {
+        if self.differences.len() < DIFFERENCES_TOLD_MAX {
+            self.differences.push(Difference { index, what });
+        }
+    }
 }
 
 /// A decision that did not come out the same.
@@ -109,11 +124,13 @@ pub(super) fn replay_telling(
             Ok(Again::Erased) => replayed.erased += 1,
             Ok(Again::Sealed) => replayed.sealed += 1,
             Ok(Again::Bounded) => replayed.bounded += 1,
+            Ok(Again::Missing) => {
+                replayed.missing += 1;
+                replayed.differs(index, "its sealed facts are missing".to_owned());
+            }
             Err(what) => {
                 replayed.different += 1;
-                if replayed.differences.len() < DIFFERENCES_TOLD_MAX {
-                    replayed.differences.push(Difference { index, what });
-                }
+                replayed.differs(index, what);
             }
         }
     }
@@ -126,6 +143,7 @@ enum Again {
     Erased,
     Sealed,
     Bounded,
+    Missing,
 }
 
 /// Runs one decision again. The error says what differs.
@@ -140,6 +158,7 @@ fn again(
         Unsealed::Plain(seal) => seal,
         Unsealed::Erased => return Ok(Again::Erased),
         Unsealed::Sealed => return Ok(Again::Sealed),
+        Unsealed::Missing => return Ok(Again::Missing),
     };
     if !is_of(&seal.facts, body) {
         return Err("the sealed facts are of another call than the entry".to_owned());
@@ -226,6 +245,7 @@ enum Unsealed {
     Plain(Box<DecisionSeal>),
     Erased,
     Sealed,
+    Missing,
 }
 
 impl Opener<'_> {
@@ -239,17 +259,15 @@ impl Opener<'_> {
         if self.erased.contains(&body.facts.key) {
             return Ok(Unsealed::Erased);
         }
-        let key = match self
-            .keyring
-            .open(&body.facts.key)
-            .map_err(|error| error.to_string())?
-        {
-            Opened::Key(key) => key,
-            Opened::Erased | Opened::Locked => return Ok(Unsealed::Sealed),
-        };
         let sealed = calls.sealed(index).map_err(|error| error.to_string())?;
         let Some(sealed) = sealed else {
-            return Ok(Unsealed::Sealed);
+            return Ok(Unsealed::Missing);
+        };
+        let opened = self.keyring.open(&body.facts.key);
+        let key = match opened.map_err(|error| error.to_string())? {
+            Opened::Key(key) => key,
+            // Whoever runs this may have been given some of the keys only.
+            Opened::Erased | Opened::Locked => return Ok(Unsealed::Sealed),
         };
         let plain = seal::open(&key, &sealed, &body.facts.commit)
             .map_err(|error| format!("the facts cannot be opened: {error}"))?;
@@ -349,6 +367,7 @@ impl Replayed {
             erased,
             sealed,
             bounded,
+            missing,
             differences,
         } = self;
         let mut text = String::new();
@@ -356,17 +375,25 @@ impl Replayed {
             let _infallible = writeln!(text, "calls/{index}: {}", output::clean(what));
         }
         let told = u64::try_from(differences.len()).unwrap_or(u64::MAX);
-        if *different > told {
-            let _infallible = writeln!(text, "… and {} more", different - told);
+        let found = different + missing;
+        if found > told {
+            let _infallible = writeln!(text, "… and {} more", found - told);
         }
-        let all = same + different + erased + sealed + bounded;
+        let all = same + different + erased + sealed + bounded + missing;
         let _infallible = writeln!(
             text,
-            "{all} decisions: {same} the same, {different} different, {erased} erased, {sealed} sealed, {bounded} bounded"
+            "{all} decisions: {same} the same, {different} different, {erased} erased, {sealed} \
+             sealed, {bounded} bounded, {missing} missing"
         );
         if *bounded > 0 {
             text.push_str(
                 "Bounded are denials that rest on arguments of which only length and digest were kept.\n",
+            );
+        }
+        if *missing > 0 {
+            text.push_str(
+                "What is missing was removed without a record: put `calls/sealed/` and \
+                 `calls/segments/`\nback from a backup.\n",
             );
         }
         if locked && *sealed > 0 {

@@ -33,7 +33,7 @@ fn what_was_made_again_is_told() {
         sealed: 1,
         ..Replayed::default()
     };
-    let plain = "4 decisions: 3 the same, 0 different, 0 erased, 1 sealed, 0 bounded\n";
+    let plain = "4 decisions: 3 the same, 0 different, 0 erased, 1 sealed, 0 bounded, 0 missing\n";
     assert_eq!(replayed.text(false), plain);
     assert!(replayed.text(true).starts_with(plain));
     assert!(replayed.text(true).contains("--facts-key"));
@@ -45,10 +45,10 @@ fn what_was_made_again_is_told() {
     assert_eq!(
         replayed.text(false),
         "calls/7: recorded allow by a, now deny\u{fffd}\n… and 1 more\n\
-         6 decisions: 3 the same, 2 different, 0 erased, 1 sealed, 0 bounded\n"
+         6 decisions: 3 the same, 2 different, 0 erased, 1 sealed, 0 bounded, 0 missing\n"
     );
     assert_eq!(
         serde_json::json!(replayed),
-        serde_json::json!({"same": 3, "different": 2, "erased": 0, "sealed": 1, "bounded": 0})
+        serde_json::json!({"same": 3, "different": 2, "erased": 0, "sealed": 1, "bounded": 0, "missing": 0})
     );
 }

@@ -1,15 +1,22 @@
-//! Verifying both logs: each by itself, and what they say of each other.
+//! Verifying both logs: each by itself, what they say of each other, what others know of them,
+//! and the blobs that they name.
 
+mod blobs;
+mod known;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use gateway::record::{BarrierBody, DecisionBody, Effect, OutcomeBody};
-use ledger::verify::{Expected, Fault, Report};
+use gateway::record::{BarrierBody, Basis, DecisionBody, Effect, OutcomeBody};
+use ledger::verify::{Expected, Fault, Known, Report};
 use ledger::{Entry, Kind, LogReader};
 use serde::Serialize;
 use store::OfflineLog;
-use vocab::{LogName, Time};
+use vocab::{Digest, LogName, Time};
 
+pub use self::blobs::BlobCheck;
+use self::known::Kept;
 use super::{LedgerError, open, vkey};
 use crate::output;
 
@@ -23,6 +30,8 @@ pub struct Checked {
     pub control: LogCheck,
     /// The log of calls.
     pub calls: LogCheck,
+    /// What they name by digest.
+    pub blobs: BlobCheck,
     /// Whether nothing was wrong.
     pub verified: bool,
 }
@@ -53,39 +62,56 @@ pub struct Permits {
     pub open: u64,
 }
 
-/// Verifies both logs of a data folder against public keys from `vkeys`, or its own.
-pub fn verify(data: &Path, vkeys: Option<&Path>) -> Checked {
-    // The log of calls first: on a running node the control log may only be further on.
+/// Verifies both logs of a data folder, and its blobs, against public keys from `vkeys`, or its
+/// own, and against the checkpoints that are known from `anchors` (folders, or checkpoints
+/// themselves) and from witnesses.
+pub fn verify(data: &Path, vkeys: Option<&Path>, anchors: &[PathBuf]) -> Checked {
+    // What is known is read before the logs, and the log of calls between two looks at the control
+    // log: on a running node each may only be further on than what is said of it.
+    let keys = LogName::ALL.map(|log| (log, vkey(data, vkeys, log)));
+    let origins: Vec<_> = keys
+        .iter()
+        .filter_map(|(log, key)| Some((*log, key.as_ref().ok()?.name())))
+        .collect();
+    let kept = known::kept(data, anchors, &origins);
+    let [(_, control_key), (_, calls_key)] = keys;
+    let said_size = open(data, LogName::Control).map_or(0, |log| log.size());
     let calls = open(data, LogName::Calls);
     let control = open(data, LogName::Control);
     let control_size = control.as_ref().ok().map(LogReader::size);
-    let control = check(
-        LogName::Control,
-        control,
-        vkey(data, vkeys, LogName::Control),
-        |log| {
-            let folded = register::fold_prefix(log, None, log.size());
-            (
-                None,
-                folded.err().map(|error| told(&error)).into_iter().collect(),
-                0,
-            )
-        },
-    );
+    let said = control
+        .as_ref()
+        .map(|log| known::said(log, said_size))
+        .unwrap_or_default();
+    let mut walk = Calls::new(control_size, said.blobs);
     let calls = check(
         LogName::Calls,
         calls,
-        vkey(data, vkeys, LogName::Calls),
+        calls_key,
+        (&kept, said.calls),
         |log| {
-            let mut walk = Calls::new(control_size);
             walk.walk(log);
-            (Some(walk.count()), walk.faults, walk.wrong)
+            let (faults, wrong) = (std::mem::take(&mut walk.faults), walk.wrong);
+            (Some(walk.count()), faults, wrong)
         },
     );
-    let verified = control.error.is_none() && calls.error.is_none();
+    let control = check(
+        LogName::Control,
+        control,
+        control_key,
+        (&kept, walk.control),
+        |log| {
+            let folded = register::fold_prefix(log, None, log.size());
+            let faults = folded.err().map(|error| told(&error));
+            (None, faults.into_iter().collect(), 0)
+        },
+    );
+    let blobs = blobs::check(data, &walk.blobs);
+    let verified = control.error.is_none() && calls.error.is_none() && blobs.error.is_none();
     Checked {
         control,
         calls,
+        blobs,
         verified,
     }
 }
@@ -94,6 +120,7 @@ fn check(
     name: LogName,
     log: Result<OfflineLog, LedgerError>,
     verifier: Result<ledger::note::Verifier, LedgerError>,
+    (kept, mut known): (&[Kept], Vec<Known>),
     more: impl FnOnce(&OfflineLog) -> (Option<Permits>, Vec<String>, u64),
 ) -> LogCheck {
     let (log, verifier) = match (log, verifier) {
@@ -105,31 +132,62 @@ fn check(
             };
         }
     };
+    let mut faults = Vec::new();
+    for kept in kept.iter().filter(|kept| kept.log == name) {
+        match kept.open(&verifier) {
+            Ok(it) => known.push(it),
+            Err(fault) => faults.push(fault),
+        }
+    }
     let expected = Expected {
         log: name,
         verifier: &verifier,
-        known: &[],
+        known: &known,
     };
-    let (report, mut wrong, mut faults) = match ledger::verify(&log, expected) {
-        Ok(report) => (report, 0, Vec::new()),
-        Err(unsound) => {
-            let told = unsound.faults.iter().map(Fault::to_string).collect();
-            (unsound.report, unsound.count, told)
-        }
+    let (report, unsound, count) = match ledger::verify(&log, expected) {
+        Ok(report) => (report, Vec::new(), 0),
+        Err(unsound) => (unsound.report, unsound.faults, unsound.count),
     };
+    // With another log's key nothing else that is found means anything.
+    if let [fault @ Fault::OtherKey { .. }] = unsound.as_slice() {
+        return LogCheck {
+            error: Some(fault.to_string()),
+            ..LogCheck::default()
+        };
+    }
+    faults.extend(unsound.iter().map(Fault::to_string));
+    let untold = count.saturating_sub(length(&unsound));
+    match log.missing() {
+        Ok(missing) => faults.extend(missing.iter().map(|tile| {
+            format!(
+                "`{tile}` is missing or empty; the next start of the node makes it again if its \
+                 entries are still in a segment"
+            )
+        })),
+        Err(error) => faults.push(error.to_string()),
+    }
     let (permits, more, count) = more(&log);
-    wrong += count.max(u64::try_from(more.len()).unwrap_or(u64::MAX));
+    let untold = untold + count.saturating_sub(length(&more));
     faults.extend(more);
+    let wrong = untold + length(&faults);
     faults.truncate(FAULTS_TOLD_MAX);
-    let error = (wrong > 0).then(|| match wrong {
-        1 => "it is not sound: 1 fault".to_owned(),
-        n => format!("it is not sound: {n} faults"),
-    });
     LogCheck {
         report: Some(report),
         permits,
-        error,
+        error: unsound_by(wrong),
         faults,
+    }
+}
+
+fn length<T>(all: &[T]) -> u64 {
+    u64::try_from(all.len()).unwrap_or(u64::MAX)
+}
+
+fn unsound_by(wrong: u64) -> Option<String> {
+    match wrong {
+        0 => None,
+        1 => Some("it is not sound: 1 fault".to_owned()),
+        n => Some(format!("it is not sound: {n} faults")),
     }
 }
 
@@ -160,16 +218,22 @@ struct Calls {
     control_size: Option<u64>,
     entries: Vec<At>,
     permits: u64,
+    /// What barriers say of the control log.
+    control: Vec<Known>,
+    /// The blobs that either log names, and the first entry that does.
+    blobs: BTreeMap<Digest, String>,
     faults: Vec<String>,
     wrong: u64,
 }
 
 impl Calls {
-    const fn new(control_size: Option<u64>) -> Self {
+    const fn new(control_size: Option<u64>, blobs: BTreeMap<Digest, String>) -> Self {
         Self {
             control_size,
             entries: Vec::new(),
             permits: 0,
+            control: Vec::new(),
+            blobs,
             faults: Vec::new(),
             wrong: 0,
         }
@@ -211,6 +275,7 @@ impl Calls {
             Kind::Decision => match body::<DecisionBody>(entry) {
                 Ok(decision) => {
                     self.rests_on(index, decision.basis.control_size);
+                    self.names(index, &decision.basis);
                     if decision.effect == Effect::Allow {
                         self.permits += 1;
                         return At::Open;
@@ -223,7 +288,14 @@ impl Calls {
                 Err(cause) => self.shape(index, entry.kind, &cause),
             },
             Kind::Barrier => match body::<BarrierBody>(entry) {
-                Ok(barrier) => self.rests_on(index, barrier.control_size),
+                Ok(barrier) => {
+                    self.rests_on(index, barrier.control_size);
+                    self.control.extend(
+                        barrier
+                            .control
+                            .map(|it| known::by(LogName::Calls, index, it)),
+                    );
+                }
                 Err(cause) => self.shape(index, entry.kind, &cause),
             },
             // Of the other kinds nothing follows here.
@@ -255,6 +327,14 @@ impl Calls {
         }
     }
 
+    fn names(&mut self, index: u64, basis: &Basis) {
+        let named = [Some(basis.options), basis.policy_set, basis.tools];
+        for digest in named.into_iter().flatten() {
+            let first = self.blobs.entry(digest);
+            first.or_insert_with(|| known::entry(LogName::Calls, index));
+        }
+    }
+
     fn rests_on(&mut self, index: u64, size: u64) {
         if let Some(control) = self.control_size
             && size > control
@@ -280,10 +360,12 @@ impl Checked {
         ] {
             log.tell(name, &mut text);
         }
+        self.blobs.tell(&mut text);
         text.push_str(if self.verified {
             "Verified: both logs are what was signed.\n"
         } else {
-            "NOT VERIFIED.\n"
+            "NOT VERIFIED. Keep a copy of the data folder as it is; then put back the files that \
+             are named, or the\nwhole folder, from a backup that verifies.\n"
         });
         if own_keys {
             text.push_str(
