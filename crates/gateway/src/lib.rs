@@ -28,5 +28,5 @@ pub use face::router;
 pub use hosts::{HostError, Hosts};
 pub use limits::Bounds;
 pub use metrics::Metrics;
-pub use plane::{Life, Parts, Plane, PlaneError, Served, ServedConfig, Settings};
+pub use plane::{Life, Parts, Plane, PlaneError, Served, ServedConfig, Settings, Trial};
 pub use refusals::Refusals;

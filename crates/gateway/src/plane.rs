@@ -191,7 +191,7 @@ impl Served {
 pub(crate) struct Snapshot {
     pub(crate) engine: Engine,
     pub(crate) set: Option<Digest>,
-    pub(crate) tools: HashMap<UpstreamName, (Digest, Arc<Tools>)>,
+    pub(crate) tools: Known,
 }
 
 /// An upstream's tools, as decisions and headers need them.
@@ -236,6 +236,36 @@ impl Tools {
     /// What headers mirror of a tool's arguments.
     pub(crate) fn param_headers(&self, name: &ToolName) -> Option<&ParamHeaders> {
         self.headers.get(name)
+    }
+}
+
+/// The tools of each upstream, as on record.
+type Known = HashMap<UpstreamName, (Digest, Arc<Tools>)>;
+
+fn same(one: &Known, other: &Known) -> bool {
+    let same = |(name, (digest, _)): (&UpstreamName, &(Digest, _))| {
+        other.get(name).is_some_and(|(known, _)| known == digest)
+    };
+    one.len() == other.len() && one.iter().all(same)
+}
+
+/// A proposed set, and what it came to with the tools that were known.
+#[derive(Debug)]
+pub struct Trial {
+    set: PolicySet,
+    engine: Engine,
+    tools: Known,
+}
+
+impl Trial {
+    /// The set.
+    pub const fn set(&self) -> &PolicySet {
+        &self.set
+    }
+
+    /// The engine on it.
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
     }
 }
 
@@ -343,6 +373,9 @@ pub enum PlaneError {
     /// The policy files are not a valid set.
     #[error("the policies are not valid:\n{0}")]
     Invalid(String),
+    /// Building the engine ended early; what was in force stays.
+    #[error("the policies were not put in force, and what was stays: {0}")]
+    Unfinished(String),
 }
 
 /// The calls on record of those running instances that may make only so many in their life.
@@ -433,7 +466,7 @@ impl Plane {
             group_keys: RwLock::default(),
             activation: Mutex::default(),
         });
-        plane.rebuild();
+        plane.rebuild(None);
         Ok(plane)
     }
 
@@ -515,7 +548,7 @@ impl Plane {
 
     /// Builds the engine anew from what the register says is in force. A set that cannot be read
     /// leaves nothing in force: everything is denied.
-    pub fn rebuild(&self) {
+    fn rebuild(&self, trial: Option<Trial>) {
         let _one = self
             .activation
             .lock()
@@ -553,13 +586,17 @@ impl Plane {
             tools.insert(name, (digest, known));
         }
         // A set that cannot be read is none: that is what decisions rest on, and what is recorded.
-        let (engine, set) = match set.map(|digest| (self.read_set(&digest), digest)) {
-            None => (Engine::none(), None),
-            Some((Ok(set), digest)) => (self.engine_of(&set, &tools), Some(digest)),
-            Some((Err(error), _)) => {
-                tracing::error!("No policy is in force, so everything is denied: {error}");
-                (Engine::none(), None)
-            }
+        let tried = trial.filter(|it| Some(it.set.digest()) == set && same(&it.tools, &tools));
+        let (engine, set) = match (set, tried) {
+            (None, _) => (Engine::none(), None),
+            (Some(digest), Some(trial)) => (trial.engine, Some(digest)),
+            (Some(digest), None) => match self.read_set(&digest) {
+                Ok(set) => (self.engine_of(&set, &tools), Some(digest)),
+                Err(error) => {
+                    tracing::error!("No policy is in force, so everything is denied: {error}");
+                    (Engine::none(), None)
+                }
+            },
         };
         for diagnostic in engine.diagnostics() {
             tracing::warn!("Policy problem: {diagnostic}");
@@ -591,11 +628,15 @@ impl Plane {
         })
     }
 
-    fn engine_of(
-        &self,
-        set: &PolicySet,
-        tools: &HashMap<UpstreamName, (Digest, Arc<Tools>)>,
-    ) -> Engine {
+    /// [`Plane::rebuild`], beside the calls: a large set takes seconds.
+    async fn put_in_force(self: &Arc<Self>, trial: Option<Trial>) -> Result<(), PlaneError> {
+        let plane = Arc::clone(self);
+        tokio::task::spawn_blocking(move || plane.rebuild(trial))
+            .await
+            .map_err(|cause| PlaneError::Unfinished(cause.to_string()))
+    }
+
+    fn engine_of(&self, set: &PolicySet, tools: &Known) -> Engine {
         let inputs: Vec<UpstreamInput<'_>> = self
             .upstreams
             .values()
@@ -614,21 +655,28 @@ impl Plane {
     }
 
     /// An engine on a proposed set, with the tools that are known now: for checks and tests.
-    pub fn trial(&self, set: &PolicySet) -> Engine {
+    pub fn engine(&self, set: &PolicySet) -> Engine {
         self.engine_of(set, &self.active.load().tools)
+    }
+
+    /// A proposed set on trial, with the tools that are known now. A large set takes seconds.
+    pub fn trial(&self, set: PolicySet) -> Trial {
+        let tools = self.active.load().tools.clone();
+        let engine = self.engine_of(&set, &tools);
+        Trial { set, engine, tools }
     }
 
     /// Puts a set into force, on record with its author and what its cases came to. A set with
     /// errors is refused and leaves the one in force as it is.
     pub async fn activate(
-        &self,
+        self: &Arc<Self>,
         actor: Actor,
-        set: &PolicySet,
+        trial: Trial,
         author: AdminId,
         tests: TestResults,
     ) -> Result<Digest, PlaneError> {
-        let errors: Vec<String> = self
-            .trial(set)
+        let errors: Vec<String> = trial
+            .engine
             .diagnostics()
             .iter()
             .filter(|it| it.severity == policy::Severity::Error)
@@ -637,19 +685,23 @@ impl Plane {
         if !errors.is_empty() {
             return Err(PlaneError::Invalid(errors.join("\n")));
         }
-        let digest = self.blobs.put(set.to_blob())?;
+        let digest = self.blobs.put(trial.set.to_blob())?;
         let command = Command::ActivatePolicy {
             set: digest,
             author,
             tests,
         };
         self.control.execute(actor, command).await?;
-        self.rebuild();
+        self.put_in_force(Some(trial)).await?;
         Ok(digest)
     }
 
     /// Keeps what an upstream listed, if it is new, and judges the policies by it.
-    pub async fn tools_listed(&self, served: &Served, list: &[u8]) -> Result<(), PlaneError> {
+    pub async fn tools_listed(
+        self: &Arc<Self>,
+        served: &Served,
+        list: &[u8],
+    ) -> Result<(), PlaneError> {
         let parsed = Tools::read(&served.name, list).map_err(|cause| PlaneError::Damaged {
             what: format!("what `{}` lists as its tools", served.name),
             cause,
@@ -672,14 +724,14 @@ impl Plane {
             .execute(Actor::node(&self.settings.node), command)
             .await?;
         tracing::info!(upstream.name = %served.name, "Upstream {} lists {count} tools", served.name);
-        self.rebuild();
+        self.put_in_force(None).await?;
         self.tools_changed
             .send_modify(|generation| *generation += 1);
         Ok(())
     }
 
     /// Asks an upstream for its tools, one asker at a time.
-    pub async fn refresh_tools(&self, served: &Arc<Served>) -> Result<(), String> {
+    pub async fn refresh_tools(self: &Arc<Self>, served: &Arc<Served>) -> Result<(), String> {
         let _one = served.listing.lock().await;
         served.listing_waits.store(false, Ordering::Release);
         let list = served
@@ -694,7 +746,7 @@ impl Plane {
 
     /// Waits for an upstream's first tool list, if there is none yet. Without one every call is
     /// denied, so whoever asks first asks for it.
-    pub(crate) async fn ensure_tools(&self, served: &Arc<Served>) {
+    pub(crate) async fn ensure_tools(self: &Arc<Self>, served: &Arc<Served>) {
         if self.active.load().tools.contains_key(&served.name) {
             return;
         }

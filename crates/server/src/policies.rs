@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::Trial;
 use ledger::Actor;
 use policy::cases::{self, People};
 use policy::{Diagnostic, Engine, PolicyFile, PolicySet, Severity};
@@ -84,6 +85,9 @@ pub enum ApplyError {
     /// Cases failed.
     #[error("{} failed, so what was in force stays in force:\n{}", count(.0.failed as usize, "test case", "test cases"), failures(.0))]
     Tests(Box<TestReport>),
+    /// Judging them ended early.
+    #[error("the policies were not judged, so what was in force stays in force: {0}")]
+    Unfinished(String),
     /// It could not be put on record.
     #[error(transparent)]
     Plane(#[from] gateway::PlaneError),
@@ -182,7 +186,7 @@ pub trait Ground {
 
 impl Ground for Shared {
     fn engine(&self, set: &PolicySet) -> Engine {
-        self.plane.trial(set)
+        self.plane.engine(set)
     }
 
     fn people(&self) -> People {
@@ -238,13 +242,11 @@ pub fn test(ground: &dyn Ground, folder: &Path) -> Result<TestReport, String> {
             cases: Vec::new(),
             diagnostics,
         }),
-        Ok(set) => Ok(tested(ground, &files, &set)),
+        Ok(set) => Ok(tested(&ground.engine(&set), &ground.people(), &files)),
     }
 }
 
-fn tested(ground: &dyn Ground, files: &Files, set: &PolicySet) -> TestReport {
-    let engine = ground.engine(set);
-    let people = ground.people();
+fn tested(engine: &Engine, people: &People, files: &Files) -> TestReport {
     let mut report = TestReport {
         passed: 0,
         failed: 0,
@@ -255,7 +257,7 @@ fn tested(ground: &dyn Ground, files: &Files, set: &PolicySet) -> TestReport {
         match cases::parse(&file.name, &file.text) {
             Err(diagnostics) => report.diagnostics.extend(diagnostics),
             Ok(cases) => {
-                for result in cases::run(&engine, &people, &cases) {
+                for result in cases::run(engine, people, &cases) {
                     let counter = if result.passed {
                         &mut report.passed
                     } else {
@@ -271,44 +273,73 @@ fn tested(ground: &dyn Ground, files: &Files, set: &PolicySet) -> TestReport {
 }
 
 /// Puts the policy files in force.
-pub async fn apply(shared: &Shared, actor: Actor, author: AdminId) -> Result<Applied, ApplyError> {
-    let files = Files::read(&shared.config.policies).map_err(ApplyError::Unreadable)?;
-    apply_files(shared, &files, actor, author).await
-}
-
-async fn apply_files(
-    shared: &Shared,
-    files: &Files,
+pub async fn apply(
+    shared: &Arc<Shared>,
     actor: Actor,
     author: AdminId,
 ) -> Result<Applied, ApplyError> {
-    let set = parsed(files).map_err(ApplyError::Invalid)?;
-    let report = judged(shared, files);
-    if !report.valid {
-        return Err(ApplyError::Invalid(report.diagnostics));
+    let files = Files::read(&shared.config.policies).map_err(ApplyError::Unreadable)?;
+    let judged = beside(shared, move |shared| {
+        let set = parsed(&files).map_err(ApplyError::Invalid)?;
+        judge(shared, set, &files)
+    });
+    let judged = judged.await?;
+    activate(shared, judged, actor, author).await
+}
+
+/// Runs what a large set makes long beside the calls.
+async fn beside<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Shared) -> Result<T, ApplyError> + Send + 'static,
+) -> Result<T, ApplyError> {
+    let shared = Arc::clone(shared);
+    let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+    done.unwrap_or_else(|cause| Err(ApplyError::Unfinished(cause.to_string())))
+}
+
+/// Judges files that are to be put in force, and runs their cases.
+fn judge(
+    shared: &Shared,
+    set: PolicySet,
+    files: &Files,
+) -> Result<(Trial, TestReport), ApplyError> {
+    let trial = shared.plane.trial(set);
+    let diagnostics = trial.engine().diagnostics();
+    if has_errors(diagnostics) {
+        return Err(ApplyError::Invalid(diagnostics.to_vec()));
     }
-    let tests = tested(shared, files, &set);
+    let tests = tested(trial.engine(), &shared.people(), files);
     if !tests.diagnostics.is_empty() {
         return Err(ApplyError::Invalid(tests.diagnostics));
     }
     if tests.failed > 0 {
         return Err(ApplyError::Tests(Box::new(tests)));
     }
+    Ok((trial, tests))
+}
+
+async fn activate(
+    shared: &Shared,
+    (trial, tests): (Trial, TestReport),
+    actor: Actor,
+    author: AdminId,
+) -> Result<Applied, ApplyError> {
     let results = TestResults {
         passed: tests.passed,
         failed: tests.failed,
     };
-    let digest = shared
-        .plane
-        .activate(actor, &set, author.clone(), results)
+    let policies = trial.set().len();
+    let plane = &shared.plane;
+    let digest = plane
+        .activate(actor, trial, author.clone(), results)
         .await?;
     tracing::info!(
         "Policy set {digest} is in force: {}",
-        count(set.len(), "policy", "policies")
+        count(policies, "policy", "policies")
     );
     Ok(Applied {
         set: digest,
-        policies: set.len(),
+        policies,
         author,
         passed: tests.passed,
         failed: tests.failed,
@@ -332,15 +363,20 @@ pub async fn activate_at_start(shared: &Arc<Shared>) -> Result<(), ApplyError> {
 
 /// Activates `files` if they are something else than what is in force.
 async fn reconsider(shared: &Arc<Shared>, files: &Files) -> Result<(), ApplyError> {
-    let (in_force, _) = shared.plane.policy_status();
-    let set = parsed(files).map_err(ApplyError::Invalid)?;
-    if in_force == Some(set.digest()) {
-        return Ok(());
+    let files = files.clone();
+    let judged = beside(shared, move |shared| {
+        let (in_force, _) = shared.plane.policy_status();
+        let set = parsed(&files).map_err(ApplyError::Invalid)?;
+        if in_force == Some(set.digest()) {
+            return Ok(None);
+        }
+        judge(shared, set, &files).map(Some)
+    });
+    if let Some(judged) = judged.await? {
+        let actor = Actor::node(&shared.config.node);
+        activate(shared, judged, actor, self_author()).await?;
     }
-    let actor = Actor::node(&shared.config.node);
-    apply_files(shared, files, actor, self_author())
-        .await
-        .map(|_| ())
+    Ok(())
 }
 
 /// On a development node: activates edited files within a second.

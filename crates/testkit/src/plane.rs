@@ -351,7 +351,12 @@ impl Plane {
         };
         let activated = self
             .gateway()
-            .activate(actor, &set, "tester".parse().unwrap(), tests)
+            .activate(
+                actor,
+                self.gateway().trial(set),
+                "tester".parse().unwrap(),
+                tests,
+            )
             .await;
         activated.map(drop).map_err(|error| error.to_string())
     }

@@ -27,7 +27,8 @@ use vocab::{AgentId, Handle, InstanceId, RecordRef, SponsorId, ToolName, suggest
 
 use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer};
-use crate::policies;
+use crate::node::Shared;
+use crate::policies::{self, Ground};
 use crate::trace::{Sources, Target, TraceError};
 
 type Answer = Result<Response, Problem>;
@@ -460,12 +461,22 @@ async fn revoke(
 }
 
 async fn check_policies(State(admin): App) -> Answer {
-    let report = policies::check(&*admin.shared, &admin.shared.config.policies);
-    Ok(ok(&report.map_err(|error| unreadable(&error))?))
+    judged(&admin.shared, policies::check).await
 }
 
 async fn test_policies(State(admin): App) -> Answer {
-    let report = policies::test(&*admin.shared, &admin.shared.config.policies);
+    judged(&admin.shared, policies::test).await
+}
+
+/// Judges the policy files beside the calls: a large set takes seconds.
+async fn judged<T: serde::Serialize + Send + 'static>(
+    shared: &Arc<Shared>,
+    judge: fn(&dyn Ground, &std::path::Path) -> Result<T, String>,
+) -> Answer {
+    let shared = Arc::clone(shared);
+    let report =
+        tokio::task::spawn_blocking(move || judge(&*shared, &shared.config.policies)).await;
+    let report = report.map_err(|_| Problem::internal())?;
     Ok(ok(&report.map_err(|error| unreadable(&error))?))
 }
 
