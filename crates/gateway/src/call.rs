@@ -18,6 +18,7 @@ use policy::{Facts, InstanceFacts, Target};
 use register::{Active, Agent, Instance, Sponsor, Why};
 use serde_json::value::RawValue;
 use tokens::Caller;
+use vocab::limits::INPUT_REQUESTS_MAX;
 use vocab::{AgentId, Digest, InstanceId, RecordRef, UpstreamName};
 
 use crate::answer::{Answer, Event, Out};
@@ -820,6 +821,10 @@ async fn answer(
             return fail(plane, call, cleared, failure).await;
         }
     };
+    let asked = match asked_in(plane, call, &response).await {
+        Ok(asked) => asked,
+        Err(failure) => return fail(plane, call, cleared, failure).await,
+    };
     let is_error = response.is_error() || response.is_tool_error();
     let decided = decision.raw();
     let method = cleared.value().request().method();
@@ -834,6 +839,7 @@ async fn answer(
     let delivered = match route.response(&response, back, &edits, method) {
         Ok(delivered) => delivered,
         Err(error) => {
+            withhold(plane, call, asked).await;
             let failure = Failure::unknown("not-carried", error.to_string());
             return fail(plane, call, cleared, failure).await;
         }
@@ -843,18 +849,12 @@ async fn answer(
         delivered: &delivered,
         is_error,
     };
-    if settle(
-        plane,
-        call.origin(),
-        cleared,
-        Came::Completed,
-        None,
-        Some(seen),
-    )
-    .await
-    .is_err()
-    {
-        return withheld(call);
+    for cleared in std::iter::once(cleared).chain(asked) {
+        let came = Came::Completed;
+        let settled = settle(plane, call.origin(), cleared, came, None, Some(seen)).await;
+        if settled.is_err() {
+            return withheld(call);
+        }
     }
     Answer {
         status: route.status(message),
@@ -901,6 +901,7 @@ async fn http_error(
 }
 
 /// What the upstream said, and what of it goes to the client.
+#[derive(Clone, Copy)]
 struct Seen<'a> {
     said: &'a [u8],
     delivered: &'a [u8],
@@ -1056,6 +1057,65 @@ pub(crate) async fn ask_client<F, E>(
         )
         .await;
         refuse("the client is gone", None).await;
+    }
+}
+
+/// Decides on what an answer asks the client, as on requests of a server. It is delivered with all
+/// of it or not at all: without a question the client could not go on.
+async fn asked_in(
+    plane: &Arc<Plane>,
+    call: &Call,
+    response: &Response,
+) -> Result<Vec<Recorded<Permit>>, Failure> {
+    if call.era == Era::Legacy && !response.is_error() {
+        // To its clients the member of a result means nothing.
+        return Ok(Vec::new());
+    }
+    let name = &call.served.name;
+    let malformed = |what: String| {
+        let told = format!("Upstream `{name}` asks for input in a way that is not MCP: {what}.");
+        Failure::unknown("malformed-answer", told)
+    };
+    let requests = response
+        .input_requests()
+        .map_err(|error| malformed(error.to_string()))?;
+    if requests.len() > INPUT_REQUESTS_MAX {
+        return Err(malformed(format!(
+            "more than {INPUT_REQUESTS_MAX} questions in one answer"
+        )));
+    }
+    let mut asked = Vec::new();
+    for request in requests {
+        let method = request.method().clone();
+        match decide(plane, call, &subject(&Arc::new(request))).await {
+            Ok((permit, _flight)) => asked.push(permit),
+            Err(denied) => {
+                withhold(plane, call, asked).await;
+                let told = format!(
+                    "Upstream `{name}` asks for input (`{method}`) before it goes on, and that is \
+                     denied: {} Its answer is withheld.",
+                    denied.reason
+                );
+                return Err(Failure::unknown("input-denied", told));
+            }
+        }
+    }
+    Ok(asked)
+}
+
+/// Settles questions that were permitted and are not put to the client after all.
+async fn withhold(plane: &Arc<Plane>, call: &Call, asked: Vec<Recorded<Permit>>) {
+    for permit in asked {
+        // If it fails the node stops, as whoever answers next will see.
+        let _settled = settle(
+            plane,
+            call.origin(),
+            permit,
+            Came::NotSent,
+            Some("withheld"),
+            None,
+        )
+        .await;
     }
 }
 

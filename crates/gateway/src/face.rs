@@ -16,6 +16,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method as Verb, Request as HttpRequest, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mcp::error::ProtocolError;
+use mcp::frame::ReplyEdit;
 use mcp::headers::{self, Opening as Opens};
 use mcp::{Era, Frame, Json, Method, Notification, ProtocolVersion, Raw, Request, Response};
 use tokens::Caller;
@@ -499,6 +500,12 @@ async fn open_session(
                 .parse::<Raw<'_>>()
                 .map_err(|error| unreachable(&error))?;
             let body = mcp::error::success(&call.request.id(), &result);
+            let Ok(Frame::Response(response)) = Frame::parse(body) else {
+                return Err(format!(
+                    "Upstream `{name}` answered `initialize` with something that is not MCP."
+                ));
+            };
+            let body = response.splice(&[ReplyEdit::StripOwn]);
             return Ok((Some(session), Answer::ok(body)));
         }
         let route = Route::legacy(Arc::clone(&link), stdio);

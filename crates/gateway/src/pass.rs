@@ -183,6 +183,19 @@ async fn answered(
     (id, retry): (Option<String>, Option<u64>),
 ) -> Answer {
     let method = call.request.method();
+    if response
+        .input_requests()
+        .map_or(true, |asked| !asked.is_empty())
+    {
+        // No revision has that here, and nobody would decide on it.
+        return trouble(
+            call,
+            &format!(
+                "Upstream `{}` asks for input where it may not.",
+                call.served.name
+            ),
+        );
+    }
     let mut edits = vec![ReplyEdit::StripOwn];
     if *method == Method::Discover {
         // The versions that a client may speak are those that the gateway speaks.

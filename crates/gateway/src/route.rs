@@ -251,9 +251,7 @@ impl Route {
 
     /// What goes back to the client for a notification; none if it is not carried.
     pub(crate) fn notification(&self, json: &Bytes, back: &Back) -> Option<Bytes> {
-        let Ok(Frame::Notification(notification)) = Frame::parse(json.clone()) else {
-            return None;
-        };
+        let notification = heard(json)?;
         let token = back.progress.as_ref();
         let mut edits = vec![Edit::StripOwn];
         if let (Method::Progress, Some(_), Some(token)) = (notification.method(), &back.ours, token)
@@ -570,7 +568,7 @@ fn notify(
     hub: &Arc<Hub>,
     message: &Message,
 ) {
-    let Ok(Frame::Notification(notification)) = Frame::parse(message.json.clone()) else {
+    let Some(notification) = heard(&message.json) else {
         return;
     };
     if *notification.method() == Method::ToolsChanged {
@@ -598,6 +596,17 @@ fn notify(
         }
         let json = notification.splice(&edits);
         let _gone: Result<(), ClientGone> = sink.side.event(Event::of(json));
+    }
+}
+
+/// A notification of the upstream's that the client may hear. One about a task that asks for input
+/// is not: the client asks for the task, and what it then is asked is decided on.
+fn heard(json: &Bytes) -> Option<Notification> {
+    match Frame::parse(json.clone()) {
+        Ok(Frame::Notification(notification)) if notification.param("inputRequests").is_none() => {
+            Some(notification)
+        }
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -9,7 +9,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::json::{Json, JsonError, Kind, NodeId, Raw, Value};
+use crate::error::code;
+use crate::json::{Json, JsonError, Kind, Member, NodeId, Raw, Value};
 use crate::method::{List, Method};
 
 mod splice;
@@ -47,6 +48,7 @@ const PARAMS: &[&str] = &[
     "cursor",
     "requestState",
     "inputResponses",
+    "inputRequests",
     "ref",
     "argument",
     "context",
@@ -312,12 +314,35 @@ fn ascii_form(name: &str) -> Option<Cow<'_, str>> {
         .map(Cow::Owned)
 }
 
+fn input_request(member: Member<'_>) -> Result<Request, FrameError> {
+    const ASKED: &[&str] = &["method", "params"];
+    let [method, params] = known_members(member.value, "an input request", ASKED)?;
+    question(
+        &Raw::string(&member.name()),
+        method.ok_or(FrameError::Method)?.text(),
+        params.map_or("{}", Value::text),
+    )
+}
+
+fn question(id: &Raw<'_>, method: &str, params: &str) -> Result<Request, FrameError> {
+    let id = id.as_str();
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#);
+    match Frame::parse(text.into())? {
+        Frame::Request(request) => Ok(request),
+        Frame::Notification(_) | Frame::Response(_) => Err(FrameError::Method),
+    }
+}
+
 fn folds_to(name: &str, known: &str) -> bool {
     ascii_form(name).is_some_and(|name| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a `_meta` name is ours, or could be taken for it.
 fn is_own(name: &str) -> bool {
+    // No letter folds into more ASCII than it has bytes.
+    if name.len() < meta::OWN_PREFIX.len() {
+        return false;
+    }
     name.char_indices()
         .map(|(at, c)| at + c.len_utf8())
         .take(meta::OWN_PREFIX.len())
@@ -552,6 +577,29 @@ impl Response {
             Some(kind) => kind.as_str(),
             None => self.result().map(|_| Cow::Borrowed("complete")),
         }
+    }
+
+    /// What it asks the client: `result.inputRequests`, as requests whose ids are the keys, or what
+    /// an error of the legacy era wants opened (`error.data.elicitations`), whose ids are places.
+    pub fn input_requests(&self) -> Result<Vec<Request>, FrameError> {
+        if self.error_code() == Some(code::URL_ELICITATION) {
+            let asked = self
+                .error()
+                .and_then(|it| it.path(&["data", "elicitations"]));
+            let asked = asked.into_iter().flat_map(Value::elements);
+            let method = Raw::string(Method::Elicit.as_str());
+            return (0..)
+                .zip(asked)
+                .map(|(at, params)| question(&Raw::integer(at), method.as_str(), params.text()))
+                .collect();
+        }
+        let Some(asked) = self.member("inputRequests") else {
+            return Ok(Vec::new());
+        };
+        if !asked.is_object() {
+            return Err(FrameError::Result);
+        }
+        asked.members().map(input_request).collect()
     }
 
     /// Whether it is a tool's result that says that the tool failed.

@@ -39,6 +39,8 @@ pub const APPEND_QUEUE_MAX: usize = 4_096;
 pub const REPLAY_CACHE_MAX: usize = 1 << 20;
 /// Longest arguments of a denied call that are kept, in bytes; of longer ones only size and digest.
 pub const DENIED_ARGS_BYTES_MAX: usize = 16 * 1024;
+/// Most questions to the client that one answer may have.
+pub const INPUT_REQUESTS_MAX: usize = 16;
 /// Access tokens whose signature need not be checked again.
 pub const TOKEN_CACHE_MAX: usize = 16_384;
 /// How long an access token is valid, in seconds.

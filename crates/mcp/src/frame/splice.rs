@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Call, Response, folds_to, is_own, meta};
+use super::{Call, Response, is_own, meta};
 use crate::error::code;
-use crate::json::{Kind, Member, Raw, Value};
+use crate::json::{Kind, Raw, Value};
 use crate::method::List;
 
 /// A member of `params` that is the envelope's, not the call's.
@@ -43,7 +43,8 @@ pub enum Edit<'a> {
     Param(Param, Option<Raw<'a>>),
     /// Sets or removes a member of `params._meta`, `progressToken` for example.
     Meta(&'a str, Option<Raw<'a>>),
-    /// Removes every member of `params._meta` that only we may write.
+    /// Removes every member that only we may write, wherever it stands but in a call's arguments
+    /// and in what else is data.
     StripOwn,
     /// Removes every member of `params._meta` that says which era a request is of.
     StripModern,
@@ -64,8 +65,8 @@ pub enum ReplyEdit<'a> {
     Default(&'a str, Raw<'a>),
     /// Keeps those elements of a list whose flag is true; what has no flag goes.
     Keep(List, &'a [bool]),
-    /// Removes what only we may write from every `_meta` of the result or of the error's data, and
-    /// makes an error with our code for a denial an internal one.
+    /// Removes every member that only we may write, wherever it stands but in data, and makes an
+    /// error with our code for a denial an internal one.
     StripOwn,
     /// Replaces `error.code`.
     ErrorCode(i64),
@@ -249,7 +250,11 @@ impl Call {
                     of_params.set(param.name(), value.as_ref().map(text));
                 }
                 Edit::Meta(name, value) => of_meta.set(name, value.as_ref().map(text)),
-                Edit::StripOwn => of_meta.goes.push(is_own),
+                Edit::StripOwn => {
+                    for object in [&mut of_root, &mut of_params, &mut of_meta] {
+                        object.goes.push(is_own);
+                    }
+                }
                 Edit::StripModern => of_meta.goes.push(is_modern),
                 Edit::DropMeta => of_meta.goes.push(|_| true),
             }
@@ -274,6 +279,15 @@ impl Call {
             }
         }
         patches.object(root, &of_root);
+        if edits.iter().any(|edit| matches!(edit, Edit::StripOwn)) {
+            strip_inside(root, &["params"], &mut patches);
+            if let Some(params) = params {
+                strip_inside(params, &["_meta", ARGUMENTS], &mut patches);
+            }
+            if let Some(meta) = meta {
+                strip_inside(meta, &[], &mut patches);
+            }
+        }
         patches.apply()
     }
 }
@@ -316,23 +330,28 @@ pub(super) fn response(response: &Response, edits: &[ReplyEdit<'_>]) -> Bytes {
                     .collect();
                 patches.list(list.span().start + 1, &items, "");
             }
-            ReplyEdit::StripOwn => strip = true,
+            ReplyEdit::StripOwn => {
+                strip = true;
+                for object in [&mut of_root, &mut of_result, &mut of_error] {
+                    object.goes.push(is_own);
+                }
+            }
             ReplyEdit::ErrorCode(code) => {
                 of_error.set("code", Some(Cow::Owned(code.to_string())));
             }
         }
     }
     patches.object(root, &of_root);
-    if strip && of_error.is_empty() && response.error_code() == Some(code::DENIED) {
+    if strip {
+        strip_inside(root, &["result", "error"], &mut patches);
+    }
+    if strip && of_error.set.is_empty() && response.error_code() == Some(code::DENIED) {
         of_error.set("code", Some(Cow::Owned(code::INTERNAL.to_string())));
     }
     if let Some(error) = response.error() {
         patches.object(error, &of_error);
-        if let Some(data) = error.get("data").filter(|_| strip) {
-            let mut of_data = Changes::default();
-            of_data.goes.push(is_own);
-            patches.object(data, &of_data);
-            strip_own(data, &mut patches);
+        if strip {
+            strip_inside(error, &[], &mut patches);
         }
     }
     if let Some(result) = response.result() {
@@ -351,28 +370,46 @@ pub(super) fn response(response: &Response, edits: &[ReplyEdit<'_>]) -> Bytes {
         }
         patches.object(result, &of_result);
         if strip {
-            for member in result.members().filter(|member| member.name() != "_meta") {
-                strip_own_member(member, &mut patches);
+            strip_inside(result, &["_meta"], &mut patches);
+            if let Some(meta) = result.get("_meta") {
+                strip_inside(meta, &[], &mut patches);
             }
         }
     }
     patches.apply()
 }
 
-/// Members that hold a tool's own data or a schema: a `_meta` in there is not the protocol's.
+/// The member of `params` whose bytes are what was decided.
+const ARGUMENTS: &str = "arguments";
+/// Members that hold a tool's own data or a schema: what is in there is not the protocol's.
 const DATA: &[&str] = &[
+    "input",
     "structuredContent",
     "inputSchema",
     "outputSchema",
     "requestedSchema",
 ];
 
+/// Strips what an object's members hold; the object's own members are the caller's.
+fn strip_inside(object: Value<'_>, but: &[&str], patches: &mut Patches<'_>) {
+    for member in object.members() {
+        let name = member.name();
+        if !DATA.contains(&&*name) && !but.contains(&&*name) {
+            strip_own(member.value, patches);
+        }
+    }
+}
+
+/// Costs a look at the names where there is nothing to strip, which is nearly always.
 fn strip_own(value: Value<'_>, patches: &mut Patches<'_>) {
     match value.kind() {
         Kind::Object => {
-            for member in value.members() {
-                strip_own_member(member, patches);
+            if value.members().any(|member| is_own(&member.name())) {
+                let mut changes = Changes::default();
+                changes.goes.push(is_own);
+                patches.object(value, &changes);
             }
+            strip_inside(value, &[], patches);
         }
         Kind::Array => {
             for element in value.elements() {
@@ -380,16 +417,5 @@ fn strip_own(value: Value<'_>, patches: &mut Patches<'_>) {
             }
         }
         Kind::Null | Kind::Bool | Kind::Number | Kind::String => {}
-    }
-}
-
-fn strip_own_member(member: Member<'_>, patches: &mut Patches<'_>) {
-    let name = member.name();
-    if folds_to(&name, "_meta") {
-        let mut changes = Changes::default();
-        changes.goes.push(is_own);
-        patches.object(member.value, &changes);
-    } else if !DATA.contains(&&*name) {
-        strip_own(member.value, patches);
     }
 }

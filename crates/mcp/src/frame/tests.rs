@@ -111,6 +111,10 @@ fn what_could_be_read_in_two_ways_is_refused() {
             folded("the message", "params"),
         ),
         (
+            r#"{"jsonrpc":"2.0","method":"a","params":{"InputRequests":{}}}"#,
+            folded("`params`", "inputRequests"),
+        ),
+        (
             r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"\u004eame":"x"}}"#,
             folded("`params`", "name"),
         ),
@@ -333,6 +337,27 @@ fn nobody_else_says_what_we_decided() {
         r#"{"jsonrpc":"2.0","id":1,"error":{"code":7403,"message":"m","data":{"effect":"deny"}}}"#,
         &[ReplyEdit::StripOwn],
         r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"m","data":{"effect":"deny"}}}"#,
+    );
+    // Not in the envelope, not beside `_meta`, and not in what a schema does not excuse.
+    check_reply(
+        r#"{"dev.tipstaff/a":1,"jsonrpc":"2.0","id":1,"result":{"dev.tipstaff/b":1,"content":[{"DEV.TIPSTAFF/c":1,"x":0}],"_meta":{"y":{"dev.tipstaff/d":1}}},"x":{"dev.tipstaff/e":1}}"#,
+        &[ReplyEdit::StripOwn],
+        r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"x":0}],"_meta":{"y":{}}},"x":{}}"#,
+    );
+    check_reply(
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m","dev.tipstaff/a":1,"data":[{"dev.tipstaff/b":1}]},"dev.tipstaff/c":2}"#,
+        &[ReplyEdit::StripOwn],
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m","data":[{}]}}"#,
+    );
+    check(
+        r#"{"jsonrpc":"2.0","dev.tipstaff/a":1,"id":1,"method":"tools/call","params":{"dev.tipstaff/b":1,"name":"n","arguments":{"dev.tipstaff/c":1,"_meta":{"dev.tipstaff/d":1}},"_meta":{"x":[{"dev.tipstaff/e":1}],"dev.tipstaff/f":1},"inputResponses":{"k":{"_meta":{"dev.tipstaff/g":1}}}}}"#,
+        &[Edit::StripOwn],
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"n","arguments":{"dev.tipstaff/c":1,"_meta":{"dev.tipstaff/d":1}},"_meta":{"x":[{}]},"inputResponses":{"k":{"_meta":{}}}}}"#,
+    );
+    check(
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":{"dev.tipstaff/a":1}},"dev.tipstaff/b":1}"#,
+        &[Edit::StripOwn],
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":{}}}"#,
     );
     // Stripping inside what is removed anyway.
     check_reply(

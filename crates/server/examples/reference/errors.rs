@@ -431,6 +431,14 @@ const FAILURES: &[(&str, &str)] = &[
         "The message cannot be carried into the upstream's era, or its answer back.",
     ),
     (
+        "input-denied",
+        "The upstream's answer asks the client for something that is denied, so it is withheld.",
+    ),
+    (
+        "withheld",
+        "A question of the upstream's was permitted, and not put to the client because the answer that it came in is withheld.",
+    ),
+    (
         "not-sent",
         "The connection failed before anything was written.",
     ),

@@ -324,6 +324,145 @@ async fn a_server_may_ask_what_policy_permits() {
     plane.end().await;
 }
 
+/// What a result of the modern era asks the client is decided on like a server's request.
+#[tokio::test]
+async fn a_result_may_ask_what_policy_permits() {
+    let elicit = r#"{"method":"elicitation/create","params":{"message":"Sure?","_meta":{"dev.tipstaff/x":1}}}"#;
+    let sample = r#"{"method":"sampling/createMessage","params":{"messages":[]}}"#;
+    let asking = |asked: &str| {
+        format!(r#"{{"resultType":"input_required","inputRequests":{asked},"requestState":"s"}}"#)
+    };
+    let only = |methods: &str| {
+        format!(r#"permit (principal, action in [Action::"files/anything", {methods}], resource);"#)
+    };
+    let (plane, token) = plane(Speaks::Modern).await;
+    let client = token.modern();
+    let both = format!(r#"{{"a":{elicit},"b":{sample}}}"#);
+    let methods = || {
+        let decisions = plane.calls();
+        let decisions = decisions.of(ledger::Kind::Decision).into_iter();
+        let asked = decisions.filter(|it| it.body["method"] != "tools/call");
+        asked
+            .map(|it| {
+                format!(
+                    "{} {}",
+                    it.body["method"].as_str().unwrap(),
+                    it.body["effect"].as_str().unwrap()
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    // Denied, the first or the second of them: nothing of the result gets to the client.
+    for (permitted, expected) in [
+        ("", vec!["elicitation/create deny"]),
+        (
+            r#"Action::"files:elicitation/create""#,
+            vec!["elicitation/create allow", "sampling/createMessage deny"],
+        ),
+    ] {
+        plane.activate(&only(permitted)).await.unwrap();
+        plane
+            .files()
+            .script("anything", Script::Result(asking(&both)));
+        let before = methods().len();
+        let reply = client.call("anything", ANY).await;
+        assert!(reply.is_error(), "{}", reply.json);
+        assert!(reply.said().contains("asks for input"), "{}", reply.json);
+        assert!(!reply.json.to_string().contains("Sure?"), "{}", reply.json);
+        assert_eq!(methods().split_off(before), expected);
+        let outcome = plane.calls().outcome(reply.record().unwrap()).unwrap();
+        assert_eq!(
+            (outcome.result, outcome.cause.as_deref()),
+            (Came::Unknown, Some("input-denied"))
+        );
+    }
+    // Permitted, all of them.
+    plane.activate(ALL).await.unwrap();
+    let before = methods().len();
+    let reply = client.call("anything", ANY).await;
+    assert_eq!(reply.effect(), "allow", "{}", reply.json);
+    assert_eq!(
+        reply.result()["inputRequests"]["a"]["params"],
+        json!({"message": "Sure?", "_meta": {}})
+    );
+    assert_eq!(reply.result()["requestState"], "s");
+    assert_eq!(
+        methods().split_off(before),
+        ["elicitation/create allow", "sampling/createMessage allow"]
+    );
+    // What is no question, or too many, or where there is none.
+    let many: Vec<_> = (0..17).map(|n| format!(r#""{n}":{elicit}"#)).collect();
+    for asked in [
+        r#"[{"method":"elicitation/create"}]"#,
+        r#"{"a":{}}"#,
+        r#"{"a":"elicitation/create"}"#,
+        r#"{"a":{"method":"notifications/message"}}"#,
+        r#"{"a":{"method":"elicitation/create","Params":{}}}"#,
+        &format!("{{{}}}", many.join(",")),
+    ] {
+        plane
+            .files()
+            .script("anything", Script::Result(asking(asked)));
+        let reply = client.call("anything", ANY).await;
+        assert!(reply.is_error(), "{asked}: {}", reply.json);
+        let outcome = plane.calls().outcome(reply.record().unwrap()).unwrap();
+        assert_eq!(
+            outcome.cause.as_deref(),
+            Some("malformed-answer"),
+            "{asked}"
+        );
+    }
+    plane.files().script(
+        "anything",
+        Script::Result(asking(r#"{"a":{"method":"files/delete"}}"#)),
+    );
+    let reply = client.call("anything", ANY).await;
+    assert!(reply.said().contains("not known"), "{}", reply.json);
+    plane.end().await;
+}
+
+/// An error of the era before asks the client too.
+#[tokio::test]
+async fn an_error_may_have_opened_what_policy_permits() {
+    let (plane, token) = plane(Speaks::Legacy).await;
+    let client = token.legacy().await;
+    let wants = |elicitations: &str| {
+        let data = format!(r#"{{"elicitations":{elicitations}}}"#);
+        Script::Body(format!(
+            r#"{{"jsonrpc":"2.0","id":7,"error":{{"code":-32042,"message":"m","data":{data}}}}}"#
+        ))
+    };
+    let url =
+        r#"{"mode":"url","elicitationId":"e","url":"https://pay.example/","message":"Sure?"}"#;
+    let asked = || {
+        let calls = plane.calls();
+        let asked = calls.of(ledger::Kind::Decision).into_iter();
+        let asked = asked.filter(|it| it.body["method"] == "elicitation/create");
+        asked
+            .map(|it| it.body["effect"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (policies, effect) in [
+        (
+            r#"permit (principal, action == Action::"files/anything", resource);"#,
+            "deny",
+        ),
+        (ALL, "allow"),
+    ] {
+        plane.activate(policies).await.unwrap();
+        plane.files().script("anything", wants(&format!("[{url}]")));
+        let before = asked().len();
+        let reply = client.call("anything", ANY).await;
+        assert_eq!(asked().split_off(before), [effect]);
+        let shown = reply.json.to_string().contains("pay.example");
+        assert_eq!(shown, effect == "allow", "{}", reply.json);
+    }
+    plane.files().script("anything", wants("[7]"));
+    let reply = client.call("anything", ANY).await;
+    assert!(reply.said().contains("not MCP"), "{}", reply.json);
+    plane.end().await;
+}
+
 #[tokio::test]
 async fn a_servers_own_words_reach_the_clients_stream() {
     let (plane, token) = plane(Speaks::Legacy).await;
