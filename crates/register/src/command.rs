@@ -146,6 +146,8 @@ pub enum Command {
         binding: Binding,
         /// The upstream that its first token is for.
         upstream: UpstreamName,
+        /// The instance that is to go on: if somebody ended it, no other is started.
+        continues: Option<InstanceId>,
     },
     /// Ends an instance.
     EndInstance {

@@ -25,7 +25,7 @@ use crate::entry::{
 use crate::lifecycle::{AgentLife, EndReason, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
 use crate::standing::sponsor_narrowed;
-use crate::state::{Agent, Instance, KeyFault, Sponsor, State, Upstream, WELL};
+use crate::state::{Agent, Instance, Sponsor, State, Upstream, WELL};
 use crate::text::{KeyId, Person};
 
 /// What a command comes to.
@@ -156,7 +156,13 @@ pub(crate) fn decide(
             purpose,
             binding,
             upstream,
-        } => start_instance(state, rng, now, agent, kid, purpose, binding, upstream)?,
+            continues,
+        } => {
+            if let Some(id) = continues {
+                goes_on(state, &agent, id, binding, &purpose)?;
+            }
+            start_instance(state, rng, now, agent, kid, purpose, binding, upstream)?
+        }
         Command::EndInstance { id, reason } => {
             let instance = state
                 .instance(&id)
@@ -397,6 +403,38 @@ fn new_key(settings: &Settings, now: Time, key: NewKey) -> Result<Key, Refusal> 
     })
 }
 
+/// Whether the agent's instance may go on with this key and purpose. If somebody ended it, it may
+/// not; that its time is over is nobody's doing, and another takes its place.
+fn goes_on(
+    state: &State,
+    agent: &AgentId,
+    id: InstanceId,
+    binding: Binding,
+    purpose: &PurposePath,
+) -> Result<(), Refusal> {
+    let Some(instance) = state.instance(&id).filter(|it| it.agent == *agent) else {
+        return Err(Refusal::UnknownInstance { given: id });
+    };
+    if !binding.proven() || instance.binding != binding || instance.purpose != *purpose {
+        return Err(Refusal::OtherInstance { instance: id });
+    }
+    match instance.life {
+        InstanceLife::Ended {
+            since,
+            reason: reason @ (EndReason::Revoked | EndReason::Closed),
+        } => Err(Refusal::InstanceEnded {
+            instance: id,
+            since,
+            reason,
+        }),
+        InstanceLife::Ended {
+            reason: EndReason::Idle | EndReason::Lifetime,
+            ..
+        }
+        | InstanceLife::Running => Ok(()),
+    }
+}
+
 fn start_instance(
     state: &State,
     rng: &dyn Rng,
@@ -426,7 +464,9 @@ fn start_instance(
         }
     }
     sponsored(state, agent)?;
-    key_starts(agent, kid.clone(), now)?;
+    // Here, in the order of writing, and not only where the request was authenticated: a key that
+    // is replaced meanwhile starts nothing.
+    agent.holds(&kid, now)?;
     if !agent.acts_for(&purpose) {
         return Err(Refusal::PurposeNotRegistered {
             agent: agent_id,
@@ -482,28 +522,6 @@ fn start_instance(
         idle_s: agent.idle.as_secs(),
     }));
     Ok(Plan::Write(Subject::Instance(instance), events))
-}
-
-/// Checked here, in the order of writing, and not only where the request was authenticated: a key
-/// that is replaced meanwhile starts nothing.
-fn key_starts(agent: &Agent, kid: KeyId, now: Time) -> Result<(), Refusal> {
-    let id = agent.id.clone();
-    if kid != agent.key.kid {
-        return Err(Refusal::KeyNotCurrent { agent: id, kid });
-    }
-    match agent.key.valid_at(now) {
-        Ok(()) => Ok(()),
-        Err(KeyFault::NotYet) => Err(Refusal::KeyNotYet {
-            agent: id,
-            kid,
-            not_before: agent.key.not_before.unwrap_or(now),
-        }),
-        Err(KeyFault::Expired) => Err(Refusal::KeyExpired {
-            agent: id,
-            kid,
-            expired_at: agent.key.expires_at,
-        }),
-    }
 }
 
 fn erase(state: &State, handle: Handle) -> Result<Plan, Refusal> {

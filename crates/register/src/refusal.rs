@@ -7,6 +7,7 @@ use vocab::digest::Digest;
 use vocab::id::{AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
 use vocab::time::Time;
 
+use crate::lifecycle::EndReason;
 use crate::text::KeyId;
 
 /// Why a command may not be done.
@@ -235,6 +236,32 @@ pub enum Refusal {
         live: u32,
         /// The most.
         max: u32,
+    },
+    /// An instance that was to go on, and was ended.
+    #[error(
+        "instance `{instance}` was {} at {since}, and does not go on; if the agent may act, start \
+         another",
+        match reason {
+            EndReason::Revoked => "revoked by an administrator",
+            _ => "ended by its own client",
+        }
+    )]
+    InstanceEnded {
+        /// The instance.
+        instance: InstanceId,
+        /// Since when.
+        since: Time,
+        /// Why.
+        reason: EndReason,
+    },
+    /// An instance that was to go on, and is another than the request's key and purpose continue.
+    #[error(
+        "instance `{instance}` does not go on with this request: prove the key that it began with, \
+         for the purpose that it began with"
+    )]
+    OtherInstance {
+        /// The instance.
+        instance: InstanceId,
     },
     /// A blob that is not kept.
     #[error("blob {digest} is not kept; put it into the blob store before an entry names it")]

@@ -24,6 +24,7 @@ use crate::lifecycle::{
     AgentEvent, AgentLife, InstanceEvent, InstanceLife, InvalidTransition, KeyEvent, KeyLife,
     SponsorEvent, SponsorLife,
 };
+use crate::refusal::Refusal;
 use crate::text::{KeyId, Label, Person, Word};
 
 /// Who a sponsor is, as far as it can be read.
@@ -171,6 +172,27 @@ impl Agent {
         self.purposes
             .iter()
             .any(|registered| purpose.is_at_or_below(registered))
+    }
+
+    /// Whether a key is the one that speaks for it now.
+    pub fn holds(&self, kid: &KeyId, now: Time) -> Result<(), Refusal> {
+        let (agent, kid) = (self.id.clone(), kid.clone());
+        if kid != self.key.kid {
+            return Err(Refusal::KeyNotCurrent { agent, kid });
+        }
+        match self.key.valid_at(now) {
+            Ok(()) => Ok(()),
+            Err(KeyFault::NotYet) => Err(Refusal::KeyNotYet {
+                agent,
+                kid,
+                not_before: self.key.not_before.unwrap_or(now),
+            }),
+            Err(KeyFault::Expired) => Err(Refusal::KeyExpired {
+                agent,
+                kid,
+                expired_at: self.key.expires_at,
+            }),
+        }
     }
 
     fn add(body: AgentAdded, at: Time, record: u64) -> Self {

@@ -240,6 +240,7 @@ fn start_with(agent: &str, kid: &str, purpose: &str, binding: Binding) -> Comman
         purpose: purpose.parse().unwrap(),
         binding,
         upstream: "files".parse().unwrap(),
+        continues: None,
     }
 }
 

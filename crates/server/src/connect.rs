@@ -1,6 +1,8 @@
 //! `tipstaff connect`: MCP on stdio for a client, carried to the gateway.
 //!
-//! Each start has a DPoP key of its own, in memory only, and so is an instance of its own. Every
+//! Each start has a DPoP key of its own, in memory only, and so is an instance of its own, which
+//! ends with its client. An instance that somebody else ended does not go on as another: whatever
+//! waits is told so, and the bridge ends. Every
 //! message goes to the gateway as it stands. The bridge adds what HTTP needs and stdio has not:
 //! the proof of who asks, the headers of either era, and in the legacy era a session.
 //!
@@ -35,7 +37,7 @@ use vocab::rng::RngError;
 use vocab::{Clock, Rng, ToolName};
 
 use crate::token::{AskError, Asker};
-use gateway::Gateway;
+use gateway::{ENDED, Gateway};
 use legacy::Session;
 use lines::Line;
 
@@ -43,6 +45,8 @@ use lines::Line;
 const END_GRACE: Duration = Duration::from_secs(30);
 /// How long a session gets to be closed, and the last lines to be written.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a client without an instance gets to ask something, so that it can be told why.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the gateway gets to take a notification.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Messages that may wait on their way in or out.
@@ -57,6 +61,9 @@ pub enum ConnectError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RngError),
+    /// Somebody ended the instance.
+    #[error("{ENDED}")]
+    Ended,
     /// No client for HTTP.
     #[error("{0}")]
     Http(String),
@@ -107,11 +114,22 @@ where
     W: AsyncWrite + Unpin + Send + 'static,
 {
     let gateway = Gateway::new(asker, clock, rng)?;
-    // Before anything else, so that a wrong key is told at once and not with the first call.
-    let instance = gateway.begin().await?;
-    tracing::info!(instance.id = %instance, "Instance {instance} speaks for this client");
+    let mut input = BufReader::new(input);
     let (out, lines) = mpsc::channel(WAITING_MAX);
     let writer = tokio::spawn(lines::write(output, lines, stop.clone()));
+    // Before anything else, so that a wrong key is told at once and not with the first call.
+    let instance = match gateway.begin().await {
+        Ok(instance) => instance,
+        Err(error) => {
+            tracing::error!("There is no instance for this client: {error}");
+            let told = tell_first(&mut input, &out, &error);
+            let _late = tokio::time::timeout(TELL_TIMEOUT, stop.run_until_cancelled(told)).await;
+            drop(out);
+            let _late = tokio::time::timeout(CLOSE_TIMEOUT, writer).await;
+            return Err(error);
+        }
+    };
+    tracing::info!(instance.id = %instance, "Instance {instance} speaks for this client");
     let (notices, waiting) = mpsc::channel(WAITING_MAX);
     let bridge = Arc::new(Bridge {
         gateway,
@@ -124,15 +142,41 @@ where
         stop,
     });
     let notifier = tokio::spawn(Arc::clone(&bridge).notify_all(waiting));
-    let read = bridge.read(input, &notices).await;
+    let ended = bridge.gateway.ended.clone();
+    let read = ended
+        .run_until_cancelled(bridge.read(input, &notices))
+        .await
+        .unwrap_or(Ok(()));
     drop(notices);
     bridge.end().await;
     let _late = tokio::time::timeout(CLOSE_TIMEOUT, notifier).await;
     bridge.close_session().await;
+    let _late = tokio::time::timeout(CLOSE_TIMEOUT, bridge.gateway.finish()).await;
     // The last sender goes with the bridge; then the writer writes what waits, and ends.
     drop(bridge);
     let _late = tokio::time::timeout(CLOSE_TIMEOUT, writer).await;
+    if ended.is_cancelled() {
+        return Err(ConnectError::Ended);
+    }
     Ok(read?)
+}
+
+/// Answers the client's first request with why there is no instance: a client that only sees its
+/// server go away cannot tell its user.
+async fn tell_first<R: AsyncRead + Unpin>(
+    input: &mut BufReader<R>,
+    out: &mpsc::Sender<Bytes>,
+    why: &ConnectError,
+) {
+    while let Ok(Line::Message(bytes)) = lines::next(input, BODY_BYTES_MAX).await {
+        if let Ok(Frame::Request(request)) = Frame::parse(bytes) {
+            let text = format!("Tipstaff: {why}.");
+            let (id, code) = (request.id(), error::code::INTERNAL);
+            let told = error::failure(Some(&id), era(&request), code, &text, None);
+            let _client_gone = out.send(told).await;
+            return;
+        }
+    }
 }
 
 /// What all of a bridge's tasks share.
@@ -172,10 +216,9 @@ impl Bridge {
     /// Takes the client's messages, in their order, until it closes its side.
     async fn read<R: AsyncRead + Unpin>(
         self: &Arc<Self>,
-        input: R,
+        mut input: BufReader<R>,
         notices: &mpsc::Sender<Frame>,
     ) -> io::Result<()> {
-        let mut input = BufReader::new(input);
         while let Some(line) = self
             .stop
             .run_until_cancelled(lines::next(&mut input, BODY_BYTES_MAX))

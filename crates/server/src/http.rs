@@ -5,7 +5,7 @@
 //! | `/.well-known/oauth-authorization-server` | anyone |
 //! | `/.well-known/oauth-protected-resource/mcp/{upstream}` | anyone |
 //! | `/oauth/jwks` | anyone |
-//! | `/oauth/token` | agents, by their key |
+//! | `/oauth/token`, `/oauth/revoke` | agents, by their key |
 //! | `/ledger/{log}/checkpoint`, `…/vkey`, `…/tile/{L}/{N}` | anyone |
 //! | `/ledger/{log}/tile/entries/{N}` | auditors, by their token |
 //! | `/healthz`, `/readyz`, `/metrics` | anyone who can reach the listener |
@@ -26,12 +26,13 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use serde_json::json;
-use tokens::{TokenError, TokenRequest};
+use tokens::{RevocationRequest, TokenError, TokenRequest};
 use tokio::sync::Semaphore;
 use vocab::UpstreamName;
 
@@ -88,6 +89,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         )
         .route("/oauth/jwks", get(jwks))
         .route("/oauth/token", post(token))
+        .route("/oauth/revoke", post(revoke))
         .route("/ledger/{*path}", get(tiles::serve))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -136,53 +138,82 @@ async fn jwks(State(routes): Routed) -> Response {
 }
 
 async fn token(State(routes): Routed, request: Request) -> Response {
-    let plane = &routes.shared.plane;
-    let refused = |word, status, body| {
-        plane.refusals().note(word, "token", None);
-        no_store(as_json(status, &body))
+    let (headers, body) = match form(&routes.shared, request).await {
+        Ok(form) => form,
+        Err(refused) => return *refused,
     };
+    let issued = async {
+        let request = TokenRequest::parse(&headers, &body)?;
+        routes.shared.plane.issuer().token(&request).await
+    };
+    match issued.await {
+        Ok(response) => no_store(as_json(StatusCode::OK, &response)),
+        Err(error) => refused(&routes.shared, &error),
+    }
+}
+
+/// Ends the instance of a token (RFC 7009).
+async fn revoke(State(routes): Routed, request: Request) -> Response {
+    let (headers, body) = match form(&routes.shared, request).await {
+        Ok(form) => form,
+        Err(refused) => return *refused,
+    };
+    // Carried out to its end even if whoever asked goes away.
+    let shared = Arc::clone(&routes.shared);
+    let revoked = tokio::spawn(async move {
+        let plane = &shared.plane;
+        let request = RevocationRequest::parse(&headers, &body)?;
+        let Some((actor, command)) = plane.issuer().revocation(&request)? else {
+            return Ok(());
+        };
+        let done = plane.control().execute(actor, command).await;
+        // Also if it ended before: whoever asks again may not have been told that it is proven.
+        let barrier = plane.narrowed("instance-ended").await;
+        done?;
+        barrier.map_err(|error| {
+            tracing::error!(error = %error, "An instance was ended, and no barrier says so");
+            TokenError::Unproven
+        })
+    });
+    match revoked.await {
+        Ok(Ok(())) => no_store(text(StatusCode::OK, "")),
+        Ok(Err(error)) => refused(&routes.shared, &error),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, ""),
+    }
+}
+
+/// A request of an agent's, its body read; or the answer that it gets.
+async fn form(shared: &Shared, request: Request) -> Result<(HeaderMap, Bytes), Box<Response>> {
     let plain = |word, status, code: &str, description: &str| {
-        refused(
-            word,
-            status,
-            json!({"error": code, "error_description": description}),
-        )
+        shared.plane.refusals().note(word, "token", None);
+        let body = json!({"error": code, "error_description": description});
+        Err(Box::new(no_store(as_json(status, &body))))
     };
-    if let Err(why) = plane.life().check() {
+    if let Err(why) = shared.plane.life().check() {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return plain("not-serving", status, "temporarily_unavailable", why);
     }
     let (parts, body) = request.into_parts();
-    let body = match read_body(body).await {
-        Ok(body) => body,
+    match read_body(body).await {
+        Ok(body) => Ok((parts.headers, body)),
         Err(status) => {
             let text = "the body is too long, too slow or cut short";
-            return plain("bad-token-request", status, "invalid_request", text);
-        }
-    };
-    match issue(&routes.shared, &parts.headers, &body).await {
-        Ok(response) => no_store(as_json(StatusCode::OK, &response)),
-        Err(error) => {
-            if error.status().is_server_error() {
-                tracing::error!(error = %error, "A token could not be issued");
-            } else {
-                tracing::debug!(error = %error, "A token was refused");
-            }
-            refused(error.word(), error.status(), error.body())
+            plain("bad-token-request", status, "invalid_request", text)
         }
     }
 }
 
-async fn issue(
-    shared: &Shared,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<tokens::TokenResponse, TokenError> {
-    let request = TokenRequest::parse(headers, body)?;
-    shared.plane.issuer().token(&request).await
+fn refused(shared: &Shared, error: &TokenError) -> Response {
+    if error.status().is_server_error() {
+        tracing::error!(error = %error, "A request of an agent could not be answered");
+    } else {
+        tracing::debug!(error = %error, "A request of an agent was refused");
+    }
+    shared.plane.refusals().note(error.word(), "token", None);
+    no_store(as_json(error.status(), &error.body()))
 }
 
-async fn read_body(body: Body) -> Result<bytes::Bytes, StatusCode> {
+async fn read_body(body: Body) -> Result<Bytes, StatusCode> {
     let read = Limited::new(body, TOKEN_BODY_BYTES_MAX).collect();
     match tokio::time::timeout(TOKEN_BODY_TIMEOUT, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -72,6 +72,8 @@ pub enum AskError {
     Refused {
         /// The status.
         status: StatusCode,
+        /// The `error` of RFC 6749 §5.2.
+        code: String,
         /// What the gateway said.
         description: String,
         /// Its answer, as it came.
@@ -170,58 +172,83 @@ impl Asker {
         &self.key.issuer
     }
 
-    /// Asks for a token: bound to `dpop`, or, without one, a bearer token.
+    /// Asks for a token: bound to `dpop`, or, without one, a bearer token. The next one of an
+    /// instance that goes on is refused if somebody ended that.
     pub async fn ask(
         &self,
         dpop: Option<&DpopKey>,
+        instance: Option<&InstanceId>,
         clock: &dyn Clock,
         rng: &dyn Rng,
     ) -> Result<Granted, AskError> {
         let url = self.key.issuer.token_endpoint();
         let now = clock.now();
-        let form = self
-            .key
-            .token_form(&self.purpose, &self.resource, now, rng)?;
-        let mut request = Request::post(&url)
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(ACCEPT, "application/json");
-        if let Some(dpop) = dpop {
-            request = request.header(tokens::DPOP, dpop.proof("POST", &url, None, now, rng)?);
-        }
-        let unreachable = |cause| AskError::Unreachable {
-            url: url.clone(),
-            cause,
+        let (key, purpose, resource) = (&self.key, &self.purpose, &self.resource);
+        let form = match instance {
+            None => key.token_form(purpose, resource, now, rng)?,
+            Some(instance) => key.renewal_form(purpose, resource, instance, now, rng)?,
         };
-        let request = request
-            .body(Full::new(Bytes::from(form)))
-            .map_err(|error| unreachable(error.to_string()))?;
-        let response = outbound::send(request, ANSWER_BYTES_MAX)
-            .await
-            .map_err(unreachable)?;
-        let (parts, body) = response.into_parts();
-        if parts.status == StatusCode::OK {
-            let answer: Answer =
-                serde_json::from_slice(&body).map_err(|_| AskError::Answer { url: url.clone() })?;
-            return Ok(Granted {
-                token: Secret::new(answer.access_token),
-                expires_in: answer.expires_in,
-                instance: answer.instance,
-                body,
-            });
-        }
-        let Ok(refusal) = serde_json::from_slice::<Refusal>(&body) else {
-            return Err(AskError::Answer { url });
-        };
-        let description = match refusal.error_description {
-            Some(description) => format!("{}: {description}", refusal.error),
-            None => refusal.error,
-        };
-        Err(AskError::Refused {
-            status: parts.status,
-            description,
+        let proof = dpop.map(|dpop| dpop.proof("POST", &url, None, now, rng));
+        let body = post(&url, form, proof.transpose()?).await?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|_| AskError::Answer { url })?;
+        Ok(Granted {
+            token: Secret::new(answer.access_token),
+            expires_in: answer.expires_in,
+            instance: answer.instance,
             body,
         })
     }
+
+    /// Ends the instance of a token.
+    pub async fn revoke(
+        &self,
+        token: &Secret<String>,
+        clock: &dyn Clock,
+        rng: &dyn Rng,
+    ) -> Result<(), AskError> {
+        let url = self.key.issuer.revocation_endpoint();
+        let form = self.key.revocation_form(token.expose(), clock.now(), rng)?;
+        post(&url, form.expose().clone(), None).await.map(drop)
+    }
+}
+
+/// Sends a form, and gives the answer's body.
+async fn post(url: &str, form: String, proof: Option<String>) -> Result<Bytes, AskError> {
+    let mut request = Request::post(url)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(ACCEPT, "application/json");
+    if let Some(proof) = proof {
+        request = request.header(tokens::DPOP, proof);
+    }
+    let unreachable = |cause| AskError::Unreachable {
+        url: url.to_owned(),
+        cause,
+    };
+    let request = request
+        .body(Full::new(Bytes::from(form)))
+        .map_err(|error| unreachable(error.to_string()))?;
+    let response = outbound::send(request, ANSWER_BYTES_MAX)
+        .await
+        .map_err(unreachable)?;
+    let (parts, body) = response.into_parts();
+    if parts.status == StatusCode::OK {
+        return Ok(body);
+    }
+    let Ok(refusal) = serde_json::from_slice::<Refusal>(&body) else {
+        return Err(AskError::Answer {
+            url: url.to_owned(),
+        });
+    };
+    let description = match refusal.error_description {
+        Some(description) => format!("{}: {description}", refusal.error),
+        None => refusal.error.clone(),
+    };
+    Err(AskError::Refused {
+        status: parts.status,
+        code: refusal.error,
+        description,
+        body,
+    })
 }
 
 /// The DPoP key file that goes with an agent's key file: `FILE.dpop` beside it.

@@ -176,7 +176,7 @@ impl<'a> Assertion<'a> {
     }
 }
 
-/// `aud` is the issuer (RFC 7523bis), or the token endpoint as before it; one value, alone or in
+/// `aud` is the issuer (RFC 7523bis), or the endpoint as before it; one value, alone or in
 /// an array.
 fn check_audience(claims: &Object, audiences: [&str; 2]) -> Result<(), AssertionError> {
     let audience = match claims.get("aud").ok_or(JsonError::Missing("aud"))? {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use vocab::rng::{self, RngError};
-use vocab::{AgentId, PurposePath, Rng, Secret, Time};
+use vocab::{AgentId, InstanceId, PurposePath, Rng, Secret, Time};
 
 use crate::form;
 use crate::json::{JsonError, Object};
@@ -12,6 +12,11 @@ use crate::uri::{PublicUrl, PublicUrlError, Resource};
 
 /// How long an assertion made here is valid, in seconds.
 const ASSERTION_SECONDS: u64 = 60;
+
+const ASSERTION_TYPE: (&str, &str) = (
+    "client_assertion_type",
+    "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+);
 
 /// Why a text is not an agent's key file.
 #[derive(Debug, thiserror::Error)]
@@ -102,14 +107,40 @@ impl AgentKey {
     ) -> Result<String, RngError> {
         Ok(form::encode(&[
             ("grant_type", "client_credentials"),
-            (
-                "client_assertion_type",
-                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            ),
+            ASSERTION_TYPE,
             ("client_assertion", &self.assertion(now, rng)?),
             ("purpose", purpose.as_str()),
             ("resource", resource.uri()),
         ]))
+    }
+
+    /// Likewise, for the next token of an instance that is to go on.
+    pub fn renewal_form(
+        &self,
+        purpose: &PurposePath,
+        resource: &Resource,
+        instance: &InstanceId,
+        now: Time,
+        rng: &dyn Rng,
+    ) -> Result<String, RngError> {
+        let form = self.token_form(purpose, resource, now, rng)?;
+        let instance = form::encode(&[("instance", instance.as_str())]);
+        Ok(format!("{form}&{instance}"))
+    }
+
+    /// The body of a request to end the instance of a token: `POST` it to
+    /// [`PublicUrl::revocation_endpoint`] as `application/x-www-form-urlencoded`.
+    pub fn revocation_form(
+        &self,
+        token: &str,
+        now: Time,
+        rng: &dyn Rng,
+    ) -> Result<Secret<String>, RngError> {
+        Ok(Secret::new(form::encode(&[
+            ASSERTION_TYPE,
+            ("client_assertion", &self.assertion(now, rng)?),
+            ("token", token),
+        ])))
     }
 }
 

@@ -1,15 +1,18 @@
 //! The authorization server: from a request to an access token of a started instance.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ledger::{Actor, ActorKind};
-use register::{Binding, Command, CommandError, Control, Done, Instance, Refusal};
+use register::{Binding, Command, CommandError, Control, Done, EndReason, Instance, Refusal};
 use serde::Serialize;
 use serde_json::json;
-use vocab::limits::{ACCESS_TOKEN_SECONDS, REPLAY_CACHE_MAX, TOKEN_CACHE_MAX};
+use vocab::limits::{
+    ACCESS_TOKEN_SECONDS, REPLAY_CACHE_MAX, REVOCATIONS_PER_MINUTE_MIN, TOKEN_CACHE_MAX,
+};
 use vocab::rng::{self, RngError};
-use vocab::{Clock, IdError, InstanceId, PurposePath, Rng, Time, UpstreamName};
+use vocab::{AgentId, Clock, IdError, InstanceId, PurposePath, Rng, Time, UpstreamName};
 
 use crate::access::Claims;
 use crate::assertion::{Assertion, AssertionError, Client};
@@ -19,7 +22,7 @@ use crate::fresh::Moment;
 use crate::jwk::{PrivateKey, PublicKey, b64};
 use crate::jws;
 use crate::replay::ReplayCache;
-use crate::request::{RequestError, TokenRequest};
+use crate::request::{ClaimedClient, RequestError, RevocationRequest, TokenRequest};
 use crate::uri::{PublicUrl, Resource};
 
 /// Asks whether the node has an upstream of that name.
@@ -60,10 +63,12 @@ impl fmt::Debug for IssuerConfig {
 pub struct Issuer {
     config: IssuerConfig,
     token_endpoint: String,
+    revocation_endpoint: String,
     token_header: String,
     /// Keys that may have signed tokens that are still valid: the present one, and those before.
     keys: Vec<VerifyingKey>,
     used: ReplayCache,
+    revocations: PerMinute,
     pub(crate) known: TokenCache,
 }
 
@@ -110,9 +115,11 @@ impl Issuer {
         }));
         Ok(Self {
             token_endpoint: config.public_url.token_endpoint(),
+            revocation_endpoint: config.public_url.revocation_endpoint(),
             token_header,
             keys,
             used: ReplayCache::new(REPLAY_CACHE_MAX),
+            revocations: PerMinute::default(),
             known: TokenCache::new(TOKEN_CACHE_MAX),
             config,
         })
@@ -158,7 +165,7 @@ impl Issuer {
     /// signs a token for it. The server adds `Cache-Control: no-store`.
     pub async fn token(&self, request: &TokenRequest) -> Result<TokenResponse, TokenError> {
         let moment = self.moment();
-        let client = self.authenticate(request, moment)?;
+        let client = self.authenticate(&request.client, &self.token_endpoint, moment)?;
         let upstream = self.upstream(request)?;
         let key = self.possession(request, moment)?;
         let binding = match &key {
@@ -170,19 +177,14 @@ impl Issuer {
             },
             None => Binding::Bearer,
         };
-        let actor = Actor {
-            // Whoever holds the agent's key acts for what is about to run.
-            kind: ActorKind::Instance,
-            id: client.agent.to_string(),
-            credential: client.kid.to_string(),
-            verified: true,
-        };
+        let actor = actor(&client);
         let command = Command::StartInstance {
             agent: client.agent,
             kid: client.kid,
             purpose: request.purpose.clone(),
             binding,
             upstream: upstream.clone(),
+            continues: request.instance.clone(),
         };
         let instance = match self.config.control.execute(actor, command).await? {
             Done::Started { instance, .. } | Done::Continued { instance } => instance,
@@ -201,14 +203,60 @@ impl Issuer {
         })
     }
 
-    fn authenticate(&self, request: &TokenRequest, moment: Moment) -> Result<Client, TokenError> {
-        let assertion = Assertion::parse(&request.assertion, request.client_id.as_deref())?;
-        let claimed = assertion.claimed_agent();
+    /// What `POST /oauth/revoke` (RFC 7009) comes to: authenticates the agent, and gives the command
+    /// that ends the instance of its token, expired or not. None if the token is none of this node's,
+    /// which is no error. Whoever carries it out sees to it that the instance does nothing more.
+    pub fn revocation(
+        &self,
+        request: &RevocationRequest,
+    ) -> Result<Option<(Actor, Command)>, TokenError> {
+        let moment = self.moment();
+        let client = self.authenticate(&request.client, &self.revocation_endpoint, moment)?;
+        let Ok(claims) = self.signed(request.token.expose(), moment.now) else {
+            return Ok(None);
+        };
+        //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
+        //# The authorization server first validates the client credentials (in
+        //# case of a confidential client) and then verifies whether the token
+        //# was issued to the client making the revocation request.
+        // Who holds the token can read whose it is, so this tells nothing.
+        if claims.agent != client.agent {
+            return Err(TokenError::NotYours);
+        }
+        let agent = self.config.control.view(|state| {
+            let _known = state.instance(&claims.instance)?;
+            state.agent(&client.agent).cloned()
+        });
+        let Some(agent) = agent else {
+            return Ok(None);
+        };
+        agent
+            .holds(&client.kid, moment.now)
+            .map_err(CommandError::Refused)?;
+        let most = agent.max_instances.max(REVOCATIONS_PER_MINUTE_MIN);
+        if !self.revocations.take(&agent.id, most, moment.now) {
+            return Err(TokenError::TooMany { most });
+        }
+        let command = Command::EndInstance {
+            id: claims.instance,
+            reason: EndReason::Closed,
+        };
+        Ok(Some((actor(&client), command)))
+    }
+
+    fn authenticate(
+        &self,
+        claimed: &ClaimedClient,
+        endpoint: &str,
+        moment: Moment,
+    ) -> Result<Client, TokenError> {
+        let assertion = Assertion::parse(&claimed.assertion, claimed.client_id.as_deref())?;
+        let agent = assertion.claimed_agent();
         let agent = self
             .config
             .control
-            .view(|state| state.agent(claimed).cloned());
-        let audiences = [self.config.public_url.as_str(), &*self.token_endpoint];
+            .view(|state| state.agent(agent).cloned());
+        let audiences = [self.config.public_url.as_str(), endpoint];
         Ok(assertion.accept(agent.as_deref(), audiences, moment, &self.used)?)
     }
 
@@ -264,6 +312,34 @@ impl Issuer {
             &self.token_header,
             &claims,
         ))
+    }
+}
+
+/// How often something happened for each agent in the present minute.
+#[derive(Default)]
+struct PerMinute(Mutex<(u64, HashMap<AgentId, u32>)>);
+
+impl PerMinute {
+    fn take(&self, agent: &AgentId, most: u32, now: Time) -> bool {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = now.as_secs() / 60;
+        if counted.0 != minute {
+            *counted = (minute, HashMap::new());
+        }
+        let count = counted.1.entry(agent.clone()).or_default();
+        let may = *count < most;
+        *count += u32::from(may);
+        may
+    }
+}
+
+/// Whoever holds the agent's key acts for its instances.
+fn actor(client: &Client) -> Actor {
+    Actor {
+        kind: ActorKind::Instance,
+        id: client.agent.to_string(),
+        credential: client.kid.to_string(),
+        verified: true,
     }
 }
 
@@ -332,6 +408,21 @@ pub enum TokenError {
     /// `resource` does not name an upstream.
     #[error("`resource` is not the URI of one of this node's upstreams")]
     Resource,
+    /// The token to revoke is another agent's.
+    #[error("the token was not issued to this agent")]
+    NotYours,
+    /// Each is an entry in both logs.
+    #[error(
+        "the agent ended {most} instances in this minute, which is the most; others end by themselves \
+         when they are idle"
+    )]
+    TooMany {
+        /// The most.
+        most: u32,
+    },
+    /// The instance ended, and no barrier could be put on record.
+    #[error("the instance has ended, but that could not be proven: no barrier is on record")]
+    Unproven,
     /// The register refused or could not record it.
     #[error(transparent)]
     Register(#[from] CommandError),
@@ -377,8 +468,12 @@ impl TokenError {
             Self::Proof(ProofError::Replayed) => "replayed-proof",
             Self::Proof(_) => "bad-proof",
             Self::Resource => "unknown-resource",
+            Self::NotYours => "another-agents-token",
+            Self::TooMany { .. } => "too-many-revocations",
             Self::Register(CommandError::Refused(_)) => "refused-instance",
-            Self::Register(_) | Self::Impossible(_) | Self::Random(_) => "cannot-issue",
+            Self::Unproven | Self::Register(_) | Self::Impossible(_) | Self::Random(_) => {
+                "cannot-issue"
+            }
         }
     }
 
@@ -404,13 +499,16 @@ impl TokenError {
                 "the client assertion is not by the current key of a registered agent".to_owned()
             }
             Self::Register(error) if !matches!(error, CommandError::Refused(_)) => {
-                "the node cannot record the start of an instance now".to_owned()
+                "the node cannot record the start or end of an instance now".to_owned()
             }
             Self::Impossible(_) | Self::Random(_) => "the node cannot issue tokens now".to_owned(),
             Self::Request(_)
             | Self::Client(_)
             | Self::Proof(_)
             | Self::Resource
+            | Self::NotYours
+            | Self::TooMany { .. }
+            | Self::Unproven
             | Self::Register(_) => quotable(&self.to_string()),
         };
         Answer {
@@ -433,14 +531,19 @@ impl TokenError {
                 | RequestError::Form(_)
                 | RequestError::Missing(_)
                 | RequestError::SecondAuthentication
-                | RequestError::Purpose(_),
+                | RequestError::Purpose(_)
+                | RequestError::Instance(_),
             ) => ("invalid_request", BAD),
-            Self::Client(AssertionError::Full) | Self::Proof(ProofError::Full) => UNAVAILABLE,
+            Self::Client(AssertionError::Full)
+            | Self::Proof(ProofError::Full)
+            | Self::TooMany { .. }
+            | Self::Unproven => UNAVAILABLE,
             Self::Request(RequestError::NoAssertion) | Self::Client(_) => CLIENT,
             Self::Request(RequestError::ProofHeader) | Self::Proof(_) => {
                 ("invalid_dpop_proof", BAD)
             }
             Self::Resource => ("invalid_target", BAD),
+            Self::NotYours => ("invalid_grant", BAD),
             Self::Register(CommandError::Refused(refusal)) => match refusal {
                 // The key is the credential, and it is no good.
                 Refusal::KeyNotCurrent { .. }
@@ -448,6 +551,9 @@ impl TokenError {
                 | Refusal::KeyExpired { .. } => CLIENT,
                 Refusal::BearerNotAllowed { .. } => ("invalid_dpop_proof", BAD),
                 Refusal::UnknownUpstream { .. } => ("invalid_target", BAD),
+                Refusal::InstanceEnded { .. }
+                | Refusal::OtherInstance { .. }
+                | Refusal::UnknownInstance { .. } => ("invalid_grant", BAD),
                 Refusal::PurposeNotRegistered { .. } | Refusal::InstancesReached { .. } => {
                     ("access_denied", BAD)
                 }

@@ -50,7 +50,7 @@ pub use jwk::{Algorithm, JwkError, PrivateKey, PublicKey};
 pub use jws::JwsError;
 #[doc(hidden)]
 pub use jws::read_anything;
-pub use request::{DPOP, RequestError, TokenRequest};
+pub use request::{DPOP, RequestError, RevocationRequest, TokenRequest};
 pub use uri::{PublicUrl, PublicUrlError, Resource};
 pub use verify::{Caller, Challenge, VerifyError};
 

@@ -15,6 +15,9 @@ impl Issuer {
         json!({
             "issuer": url.as_str(),
             "token_endpoint": url.token_endpoint(),
+            "revocation_endpoint": url.revocation_endpoint(),
+            "revocation_endpoint_auth_methods_supported": ["private_key_jwt"],
+            "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": url.join("/oauth/jwks"),
             "grant_types_supported": ["client_credentials"],
             // Required (RFC 8414 §2), and empty, since there is no authorization endpoint.

@@ -1,8 +1,8 @@
-//! A token request (RFC 6749 §4.4.2 with RFC 7523 §2.2), parsed.
+//! A token request (RFC 6749 §4.4.2 with RFC 7523 §2.2) and a revocation (RFC 7009), parsed.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use vocab::{IdError, PurposePath};
+use vocab::{IdError, InstanceId, PurposePath, Secret};
 
 use crate::form::{Form, FormError};
 
@@ -37,6 +37,9 @@ pub enum RequestError {
     /// `purpose` is not an id path.
     #[error("`purpose`: {0}")]
     Purpose(IdError),
+    /// `instance` is not an instance's id.
+    #[error("`instance`: {0}")]
+    Instance(IdError),
     /// More than one DPoP proof, or one that is not text.
     #[error("there is not exactly one readable `DPoP` header")]
     ProofHeader,
@@ -44,8 +47,9 @@ pub enum RequestError {
 
 /// A request of the right form. Nothing in it is verified.
 pub struct TokenRequest {
-    pub(crate) assertion: String,
-    pub(crate) client_id: Option<String>,
+    pub(crate) client: ClaimedClient,
+    /// The instance that is to go on.
+    pub(crate) instance: Option<InstanceId>,
     pub(crate) purpose: PurposePath,
     pub(crate) resource: Option<String>,
     pub(crate) proof: Option<String>,
@@ -57,37 +61,24 @@ impl TokenRequest {
     /// Parameters that are not known are ignored (RFC 6749 §3.2), `scope` among them: what an
     /// instance may do does not come from the token.
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, RequestError> {
-        let media_type = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split(';').next())
-            .unwrap_or_default();
-        if !media_type
-            .trim()
-            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        {
-            return Err(RequestError::ContentType);
-        }
-        let form = Form::parse(body)?;
+        let form = form(headers, body)?;
         let grant_type = form
             .get("grant_type")
             .ok_or(RequestError::Missing("grant_type"))?;
         if grant_type != "client_credentials" {
             return Err(RequestError::GrantType);
         }
-        if headers.contains_key(AUTHORIZATION) || form.get("client_secret").is_some() {
-            return Err(RequestError::SecondAuthentication);
-        }
-        let assertion = form
-            .get("client_assertion")
-            .filter(|_| form.get("client_assertion_type") == Some(ASSERTION_TYPE))
-            .ok_or(RequestError::NoAssertion)?;
+        let client = client(headers, &form)?;
         let purpose = form
             .get("purpose")
             .ok_or(RequestError::Missing("purpose"))?;
         Ok(Self {
-            assertion: assertion.to_owned(),
-            client_id: form.get("client_id").map(str::to_owned),
+            client,
+            instance: form
+                .get("instance")
+                .map(str::parse)
+                .transpose()
+                .map_err(RequestError::Instance)?,
             purpose: purpose.parse().map_err(RequestError::Purpose)?,
             resource: form.get("resource").map(str::to_owned),
             proof: proof(headers)
@@ -104,6 +95,68 @@ impl std::fmt::Debug for TokenRequest {
             .field("resource", &self.resource)
             .finish_non_exhaustive()
     }
+}
+
+/// A request of the right form to end the instance of a token (RFC 7009 §2.1). Nothing in it is
+/// verified.
+pub struct RevocationRequest {
+    pub(crate) client: ClaimedClient,
+    pub(crate) token: Secret<String>,
+}
+
+impl RevocationRequest {
+    /// Reads the headers and the body of `POST /oauth/revoke`. `token_type_hint` is ignored: there
+    /// are access tokens only.
+    pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, RequestError> {
+        let form = form(headers, body)?;
+        let client = client(headers, &form)?;
+        let token = form.get("token").ok_or(RequestError::Missing("token"))?;
+        Ok(Self {
+            client,
+            token: Secret::new(token.to_owned()),
+        })
+    }
+}
+
+impl std::fmt::Debug for RevocationRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RevocationRequest").finish_non_exhaustive()
+    }
+}
+
+/// Who a request says that it comes from, and its proof.
+pub(crate) struct ClaimedClient {
+    pub(crate) assertion: String,
+    pub(crate) client_id: Option<String>,
+}
+
+fn form<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Form<'a>, RequestError> {
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
+    if !media_type
+        .trim()
+        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    {
+        return Err(RequestError::ContentType);
+    }
+    Ok(Form::parse(body)?)
+}
+
+fn client(headers: &HeaderMap, form: &Form<'_>) -> Result<ClaimedClient, RequestError> {
+    if headers.contains_key(AUTHORIZATION) || form.get("client_secret").is_some() {
+        return Err(RequestError::SecondAuthentication);
+    }
+    let assertion = form
+        .get("client_assertion")
+        .filter(|_| form.get("client_assertion_type") == Some(ASSERTION_TYPE))
+        .ok_or(RequestError::NoAssertion)?;
+    Ok(ClaimedClient {
+        assertion: assertion.to_owned(),
+        client_id: form.get("client_id").map(str::to_owned),
+    })
 }
 
 /// More than one header where one is allowed, or one that is not visible ASCII.

@@ -36,6 +36,11 @@ impl PublicUrl {
         self.join("/oauth/token")
     }
 
+    /// The revocation endpoint's URI.
+    pub fn revocation_endpoint(&self) -> String {
+        self.join("/oauth/revoke")
+    }
+
     /// The upstream that a resource indicator (RFC 8707) names, if it has the form of one of this
     /// node's.
     pub(crate) fn upstream_of(&self, resource: &str) -> Option<UpstreamName> {

@@ -54,6 +54,9 @@ pub const PROOF_SECONDS_MAX: u64 = 60;
 /// It is small on purpose: a proof dated ahead of the node's clock outlives the rule that refuses
 /// what was made before the node started by as much as it is ahead.
 pub const CLOCK_LEEWAY_SECONDS: u64 = 5;
+/// How many instances an agent may end in a minute, if it may not have more at once. What starts and
+/// ends without end would fill the logs.
+pub const REVOCATIONS_PER_MINUTE_MIN: u32 = 60;
 /// Longest body of a token request, in bytes.
 pub const FORM_BYTES_MAX: usize = 32 * 1024;
 /// Most parameters in a token request.

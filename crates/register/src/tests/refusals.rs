@@ -30,7 +30,7 @@ async fn refusals_say_what_why_and_what_to_do() {
         ..new_agent("few", "maja")
     })))
     .await;
-    node.start("few", 0).await;
+    let over = node.start("few", 0).await;
     let dpop = Binding::Dpop { jkt: jkt(0) };
     let later = node.now().plus(minutes(60));
     let handle = node
@@ -78,6 +78,7 @@ async fn refusals_say_what_why_and_what_to_do() {
             purpose: "triage".parse().unwrap(),
             binding: dpop,
             upstream: "fiels".parse().unwrap(),
+            continues: None,
         },
         Command::RecordTools {
             upstream: "files".parse().unwrap(),
@@ -105,6 +106,18 @@ async fn refusals_say_what_why_and_what_to_do() {
     assert_eq!(node.log.len(), before, "what is refused is not written");
 
     // Those that need another moment.
+    node.ok(end(&over, EndReason::Revoked)).await;
+    for binding in [dpop, Binding::Bearer] {
+        let go_on = Command::StartInstance {
+            agent: "few".parse().unwrap(),
+            kid: "k1".parse().unwrap(),
+            purpose: "triage".parse().unwrap(),
+            binding,
+            upstream: "files".parse().unwrap(),
+            continues: Some(over.clone()),
+        };
+        found += &refusal(&node, go_on).await.replace(over.as_str(), "i-…");
+    }
     node.ok(Command::AddTokenKey {
         kid: "t1".parse().unwrap(),
         jwk: jwk(),

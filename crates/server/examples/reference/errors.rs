@@ -161,7 +161,7 @@ fn protocol(page: &mut String, sources: &Sources) -> Result<()> {
 }
 
 fn token_endpoint(page: &mut String) -> Result<()> {
-    page.push_str("\n## `POST /oauth/token`\n\nThe answer is `{error, error_description}` (RFC 6749 §5.2). The cause is counted and put on record as\nthe word in the third column. Whether an agent does not exist or has another key, the answer is one.\n\n");
+    page.push_str("\n## `POST /oauth/token` and `POST /oauth/revoke`\n\nA token that is none, and an instance that has ended, can be revoked without an error (RFC 7009 §2.2).\nThe answer to what is refused is `{error, error_description}` (RFC 6749 §5.2). The cause is counted and put on record as\nthe word in the third column. Whether an agent does not exist or has another key, the answer is one.\n\n");
     page.push_str(&head(&[
         "status",
         "`error`",
@@ -179,6 +179,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         RequestError::NoAssertion => RequestError::NoAssertion, "Authenticate with `private_key_jwt`.";
         RequestError::SecondAuthentication => RequestError::SecondAuthentication, "Authenticate in one way.";
         RequestError::Purpose(_) => RequestError::Purpose(vocab::IdError::Empty { what: "purpose" }), "Give an id path, `triage/refunds` for example.";
+        RequestError::Instance(_) => RequestError::Instance(vocab::IdError::Empty { what: "instance" }), "Give the instance's id, as the answer with its last token did, or leave it out to start one.";
         RequestError::ProofHeader => RequestError::ProofHeader, "Send one `DPoP` header.";
     };
     let clients = every! { AssertionError:
@@ -234,6 +235,20 @@ fn token_endpoint(page: &mut String) -> Result<()> {
             "Register another agent.",
         ),
         (
+            refused(Refusal::InstanceEnded {
+                instance: "i-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse()?,
+                since: Time::from_secs(1_795_254_662),
+                reason: register::EndReason::Revoked,
+            }),
+            "`instance` names one that was ended. Leave it out to start another.",
+        ),
+        (
+            refused(Refusal::OtherInstance {
+                instance: "i-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse()?,
+            }),
+            "`instance` goes on with its own key and purpose. Leave it out to start another.",
+        ),
+        (
             refused(Refusal::AgentWithoutSponsor { agent }),
             "`tipstaff sponsor resume`.",
         ),
@@ -247,6 +262,9 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         TokenError::Client(_) => AssertionError::Kid.into(), "";
         TokenError::Proof(_) => ProofError::Method.into(), "";
         TokenError::Resource => TokenError::Resource, "`resource` is `{public_url}/mcp/NAME`, with a name that the configuration has.";
+        TokenError::NotYours => TokenError::NotYours, "Revoke tokens of this agent's only.";
+        TokenError::TooMany { .. } => TokenError::TooMany { most: 60 }, "Let instances end by themselves, or end fewer.";
+        TokenError::Unproven => TokenError::Unproven, "It holds; `tipstaff doctor`, then ask again.";
         TokenError::Register(_) => CommandError::Ledger(AppendError::Busy).into(), "";
         TokenError::Impossible(_) => TokenError::Impossible("…"), "Our fault: the node's log has the cause.";
         TokenError::Random(_) => TokenError::Random(vocab::rng::RngError("…".to_owned())), "The system gives no randomness: try again.";
@@ -364,7 +382,7 @@ const PLACES: &[(&str, &str)] = &[
     ("mcp", "`/mcp/{upstream}`"),
     ("call", "`/mcp/{upstream}`, by a known instance"),
     ("http", "another route"),
-    ("token", "`/oauth/token`"),
+    ("token", "`/oauth/token`, `/oauth/revoke`"),
     ("ledger", "`/ledger/…`"),
     ("admin", "the administration socket"),
 ];

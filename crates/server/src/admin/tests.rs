@@ -285,6 +285,7 @@ async fn an_instance_is_shown_traced_and_revoked() {
         purpose: "triage/refunds".parse().unwrap(),
         binding: register::Binding::Bearer,
         upstream: "desk".parse().unwrap(),
+        continues: None,
     };
     // The agent may not have bearer tokens, so it is not this way that an instance is had.
     assert!(
@@ -311,6 +312,7 @@ async fn an_instance_is_shown_traced_and_revoked() {
         purpose,
         binding,
         upstream,
+        continues: None,
     };
     control.execute(Actor::node("n"), start).await.unwrap();
 

@@ -35,7 +35,10 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
     } else {
         Some(token::dpop_key(&file, &context.rng)?)
     };
-    match asker.ask(dpop.as_ref(), &context.clock, &context.rng).await {
+    match asker
+        .ask(dpop.as_ref(), None, &context.clock, &context.rng)
+        .await
+    {
         Ok(granted) => {
             output::print(&String::from_utf8_lossy(&granted.body))?;
             if dpop.is_some() && !chosen {
@@ -48,6 +51,7 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
         }
         Err(AskError::Refused {
             status,
+            code,
             description,
             body,
         }) => {
@@ -60,6 +64,7 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
             }
             let told = AskError::Refused {
                 status,
+                code,
                 description,
                 body,
             };

@@ -1,6 +1,6 @@
 //! Requests to the gateway, each with a token and a proof of the key that the token is bound to.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use register::Why;
 use tokens::DpopKey;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 use vocab::limits::RESPONSE_BYTES_MAX;
 use vocab::rng::RngError;
 use vocab::{Clock, InstanceId, Rng, Secret, Time};
@@ -27,6 +28,11 @@ const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// A token with less time left than this is replaced before it is used.
 const RENEW_BEFORE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is said of an instance that was ended, and so of its bridge.
+pub(super) const ENDED: &str = "this instance was ended by an administrator, so nothing is sent \
+                                for it any more; starting the client again starts another, if \
+                                that is allowed";
 
 /// Why the gateway did not answer a request. `Display` is for the client's user.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +47,7 @@ pub(super) enum Trouble {
     )]
     NotLetIn(String),
     /// The instance was ended.
-    #[error(
-        "this instance was ended by an administrator, so nothing is sent for it any more; \
-         starting the client again starts another, if that is allowed"
-    )]
+    #[error("{ENDED}")]
     Ended,
     /// It cannot be reached.
     #[error("the gateway at {url} cannot be reached ({what}), so nothing was sent; is it up?")]
@@ -94,7 +97,8 @@ pub(super) struct Gateway {
     dpop: DpopKey,
     http: Http,
     held: Mutex<Option<Arc<Held>>>,
-    ended: OnceLock<()>,
+    /// Cancelled when the instance was ended by somebody else.
+    pub(super) ended: CancellationToken,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
@@ -120,7 +124,7 @@ impl Gateway {
             asker,
             http,
             held: Mutex::default(),
-            ended: OnceLock::new(),
+            ended: CancellationToken::new(),
             clock,
             rng,
         })
@@ -145,11 +149,17 @@ impl Gateway {
         {
             return Ok(Arc::clone(it));
         }
-        let granted = self
+        let before = held.as_ref().map(|it| &it.instance);
+        let asked = self
             .asker
-            .ask(Some(&self.dpop), &*self.clock, &*self.rng)
-            .await
-            .map_err(Trouble::Token)?;
+            .ask(Some(&self.dpop), before, &*self.clock, &*self.rng);
+        let granted = asked.await.map_err(|error| match error {
+            AskError::Refused { code, .. } if before.is_some() && code == "invalid_grant" => {
+                self.ended.cancel();
+                Trouble::Ended
+            }
+            error => Trouble::Token(error),
+        })?;
         let lasts = Duration::from_secs(granted.expires_in);
         let fresh = Arc::new(Held {
             token: granted.token,
@@ -164,6 +174,21 @@ impl Gateway {
             tracing::warn!(instance.id = %new, "Instance {old} is over by time; {new} goes on");
         }
         Ok(fresh)
+    }
+
+    /// Ends the instance, whose client is gone.
+    pub(super) async fn finish(&self) {
+        let held = self.held.lock().await.take();
+        if let Some(held) = held
+            && !self.ended.is_cancelled()
+            && let Err(error) = self
+                .asker
+                .revoke(&held.token, &*self.clock, &*self.rng)
+                .await
+        {
+            let instance = &held.instance;
+            tracing::warn!(instance.id = %instance, "Instance {instance} could not be ended: {error}");
+        }
     }
 
     /// Sends a message.
@@ -192,7 +217,7 @@ impl Gateway {
         body: Bytes,
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, Trouble> {
-        if self.ended.get().is_some() {
+        if self.ended.is_cancelled() {
             return Err(Trouble::Ended);
         }
         let held = self.token(None).await?;
@@ -202,7 +227,7 @@ impl Gateway {
         }
         let why = challenge(answer.headers());
         if why.contains(&Why::InstanceEnded.to_string()) {
-            let _again = self.ended.set(());
+            self.ended.cancel();
             return Err(Trouble::Ended);
         }
         tracing::debug!("The token was refused: {why}");

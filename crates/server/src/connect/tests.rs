@@ -49,6 +49,7 @@ struct Fake {
     seen: Mutex<Vec<Seen>>,
     tokens: Mutex<VecDeque<(StatusCode, Value)>>,
     tokens_given: Mutex<usize>,
+    revoked: Mutex<Vec<String>>,
 }
 
 async fn mcp(State(fake): State<Arc<Fake>>, request: HttpRequest) -> HttpResponse {
@@ -78,6 +79,12 @@ async fn token(State(fake): State<Arc<Fake>>) -> HttpResponse {
         (StatusCode::OK, body)
     });
     response(status, &body)
+}
+
+async fn revoke(State(fake): State<Arc<Fake>>, body: String) -> HttpResponse {
+    let token = body.split('&').find_map(|it| it.strip_prefix("token="));
+    fake.revoked.lock().unwrap().push(token.unwrap().to_owned());
+    status(200)
 }
 
 fn response(status: StatusCode, body: &Value) -> HttpResponse {
@@ -159,10 +166,12 @@ impl Rig {
             seen: Mutex::default(),
             tokens: Mutex::new(tokens.into()),
             tokens_given: Mutex::default(),
+            revoked: Mutex::default(),
         });
         let app = Router::new()
             .route("/mcp/files", any(mcp))
             .route("/oauth/token", post(token))
+            .route("/oauth/revoke", post(revoke))
             .with_state(Arc::clone(&fake));
         tokio::spawn(async move { axum::serve(listener, app).await });
         let dir = tempfile::tempdir().unwrap();
@@ -223,12 +232,21 @@ impl Rig {
         hello
     }
 
-    /// Closes stdin and waits for the end.
+    /// Closes stdin and waits for the end, with which the instance ends too.
     async fn end(mut self) -> Vec<Seen> {
         drop(self.input.take());
+        let fake = Arc::clone(&self.fake);
+        self.ended().await.unwrap();
+        let given = *fake.tokens_given.lock().unwrap();
+        assert_eq!(fake.revoked.lock().unwrap().len(), given.min(1));
+        let seen = fake.seen.lock().unwrap();
+        seen.clone()
+    }
+
+    /// Waits for the bridge to end by itself.
+    async fn ended(self) -> Result<(), ConnectError> {
         let ended = tokio::time::timeout(Duration::from_secs(10), self.bridge).await;
-        ended.expect("an end in time").unwrap().unwrap();
-        self.fake.seen.lock().unwrap().clone()
+        ended.expect("an end in time").unwrap()
     }
 
     fn tokens_given(&self) -> usize {
@@ -517,14 +535,39 @@ async fn a_refused_token_is_replaced_once() {
 
 #[tokio::test]
 async fn an_instance_that_was_ended_is_not_brought_back() {
-    let mut rig = Rig::new(|_| unauthorized("the instance was ended")).await;
-    for id in 1..3 {
-        let answer = rig.ask(id, "tools/list", modern(json!({}))).await;
+    let refused = json!({"error": "invalid_grant", "error_description": "it was revoked"});
+    let short = json!({"access_token": "a", "token_type": "DPoP", "expires_in": 0,
+                       "instance": "i-aaaaaaaaaaaaaaaaaaaaaaaaaa", "purpose": "triage"});
+    // Its token is refused; or it is over, and there is no other.
+    for tokens in [
+        vec![],
+        vec![
+            (StatusCode::OK, short),
+            (StatusCode::BAD_REQUEST, refused.clone()),
+        ],
+    ] {
+        let mut rig = Rig::with_tokens(tokens, |_| unauthorized("the instance was ended")).await;
+        let fake = Arc::clone(&rig.fake);
+        let answer = rig.ask(1, "tools/list", modern(json!({}))).await;
         let text = answer["error"]["message"].as_str().unwrap();
         assert!(text.contains("ended by an administrator"), "{text}");
+        let ended = rig.ended().await;
+        assert!(matches!(ended, Err(ConnectError::Ended)), "{ended:?}");
+        assert!(fake.revoked.lock().unwrap().is_empty());
     }
-    assert_eq!(rig.tokens_given(), 1);
-    assert_eq!(rig.end().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_without_an_instance_is_told_why() {
+    let refused = json!({"error": "unauthorized_client", "error_description": "it is suspended"});
+    let tokens = vec![(StatusCode::BAD_REQUEST, refused)];
+    let mut rig = Rig::with_tokens(tokens, |_| status(500)).await;
+    let answer = rig.ask(1, "initialize", json!({})).await;
+    assert_eq!(answer["id"], 1);
+    let text = answer["error"]["message"].as_str().unwrap();
+    assert!(text.contains("it is suspended"), "{text}");
+    let ended = rig.ended().await;
+    assert!(matches!(ended, Err(ConnectError::Ask(_))), "{ended:?}");
 }
 
 #[tokio::test]

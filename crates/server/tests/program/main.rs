@@ -5,6 +5,8 @@ mod children;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod connect;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod trouble;

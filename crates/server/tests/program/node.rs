@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// The longest that a test waits for something that must happen.
@@ -187,7 +187,7 @@ impl Node {
         Client {
             input: process.stdin.take(),
             lines: BufReader::new(process.stdout.take().unwrap()).lines(),
-            _process: process,
+            process,
             asked: 0,
         }
     }
@@ -202,7 +202,7 @@ impl Node {
 
 /// A client whose `command` is `tipstaff connect`.
 pub(crate) struct Client {
-    _process: Child,
+    process: Child,
     input: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
     asked: u64,
@@ -240,5 +240,23 @@ impl Client {
         let params = json!({"name": tool, "arguments": arguments});
         let answer = self.ask("tools/call", params).await;
         answer.expect("an answer")
+    }
+
+    /// Closes the client's side, and waits for the end: its status, and what it said to people.
+    pub(crate) async fn close(mut self) -> (Option<i32>, String) {
+        drop(self.input.take());
+        self.end().await
+    }
+
+    /// Waits for the bridge's end.
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        let mut errors = self.process.stderr.take().unwrap();
+        let status = within("its end", async {
+            errors.read_to_string(&mut said).await.unwrap();
+            self.process.wait().await.unwrap()
+        })
+        .await;
+        (status.code(), said)
     }
 }

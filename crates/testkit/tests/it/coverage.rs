@@ -46,6 +46,7 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ),
     ("/oauth/jwks", "GET", "/oauth/jwks", Anyone),
     ("/oauth/token", "POST", "/oauth/token", Agents),
+    ("/oauth/revoke", "POST", "/oauth/revoke", Agents),
     (
         "/ledger/{*path}",
         "GET",

@@ -1,13 +1,17 @@
 //! The token endpoint.
 
-use register::{Command, EndReason, PublicJwk};
+use register::{Command, Done, EndReason, PublicJwk, Standing, Why};
 use serde_json::{Value, json};
+use vocab::InstanceId;
+use vocab::limits::REVOCATIONS_PER_MINUTE_MIN;
 
-use super::bench::{Bench, NOW, URL, headers, key, new_key};
+use super::bench::{Bench, NOW, URL, headers, key, new_key, wait};
 use super::forge::{Sign, b64, es256_jwk, forge, with};
 use crate::form;
 use crate::jwk::unb64;
-use crate::{AgentKey, DpopKey, PublicKey, TokenError, TokenRequest, TokenResponse};
+use crate::{
+    AgentKey, DpopKey, PublicKey, RevocationRequest, TokenError, TokenRequest, TokenResponse,
+};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -669,7 +673,7 @@ fn no_token_without_a_record() {
         .unwrap_err();
     assert_eq!(
         shown(&error),
-        "503 temporarily_unavailable: the node cannot record the start of an instance now"
+        "503 temporarily_unavailable: the node cannot record the start or end of an instance now"
     );
     bench.faults.set(store::Fault::None);
     bench.token();
@@ -730,4 +734,140 @@ fn registered_keys_are_the_same_keys() {
         let registered: PublicJwk = public.to_registered().unwrap();
         assert_eq!(PublicKey::from_registered(&registered), Ok(public));
     }
+}
+
+#[test]
+fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
+    let bench = Bench::new();
+    let (own, bearer) = (bench.token(), bench.bearer());
+    let revoke = |token: &str| {
+        let form = bench.agent.revocation_form(token, bench.now(), &*bench.rng);
+        let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
+        let form = form.unwrap();
+        let request = RevocationRequest::parse(&headers, form.expose().as_bytes())?;
+        let revocation = bench.issuer.revocation(&request)?;
+        Ok(revocation.is_some_and(|(actor, command)| {
+            let done = wait(bench.control.execute(actor, command)).unwrap();
+            matches!(done, Done::Changed { .. })
+        }))
+    };
+    assert!(!revoke("nonsense").unwrap());
+    let error = revoke(&bearer.access_token).unwrap_err();
+    assert_eq!(
+        shown(&error),
+        "400 invalid_grant: the token was not issued to this agent"
+    );
+    let forged = format!("{}A", own.access_token);
+    assert!(!revoke(&forged).unwrap());
+    let ended = |instance: &InstanceId| match bench.control.standing(instance, bench.now()) {
+        Standing::Active(_) => None,
+        Standing::Narrowed(why) => Some(why),
+    };
+    assert_eq!(ended(&own.instance), None);
+    // Also when the token has expired, and only once.
+    bench.advance(400);
+    assert!(revoke(&own.access_token).unwrap());
+    assert_eq!(ended(&own.instance), Some(Why::InstanceEnded));
+    assert!(!revoke(&own.access_token).unwrap());
+    assert_eq!(ended(&bearer.instance), None);
+    // The same assertion is not taken twice.
+    let form = bench
+        .agent
+        .revocation_form("x", bench.now(), &*bench.rng)
+        .unwrap();
+    let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
+    let request = RevocationRequest::parse(&headers, form.expose().as_bytes()).unwrap();
+    assert!(bench.issuer.revocation(&request).unwrap().is_none());
+    let error = bench.issuer.revocation(&request).unwrap_err();
+    assert_eq!(error.word(), "replayed-assertion");
+}
+
+#[test]
+fn revocations_are_counted_and_need_a_key_that_holds() {
+    let bench = Bench::new();
+    let token = bench.token().access_token;
+    let ask = || {
+        let form = bench
+            .agent
+            .revocation_form(&token, bench.now(), &*bench.rng);
+        let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
+        let form = form.unwrap();
+        let request = RevocationRequest::parse(&headers, form.expose().as_bytes()).unwrap();
+        bench.issuer.revocation(&request).map(|it| it.is_some())
+    };
+    for _ in 0..REVOCATIONS_PER_MINUTE_MIN {
+        assert!(ask().unwrap());
+    }
+    let error = ask().unwrap_err();
+    assert_eq!(
+        (error.status().as_u16(), error.word()),
+        (503, "too-many-revocations")
+    );
+    bench.advance(60);
+    assert!(ask().unwrap());
+    bench.advance(400 * 24 * 60 * 60);
+    let error = ask().unwrap_err();
+    assert_eq!(error.oauth_code(), "invalid_client");
+    assert!(error.to_string().contains("expired"), "{error}");
+}
+
+#[test]
+fn an_assertion_is_for_the_endpoint_that_it_names() {
+    let bench = Bench::new();
+    let check = |audience: &str, expected: &str| {
+        let claims = json!({ "iss": "triage", "sub": "triage", "aud": audience,
+            "jti": audience, "iat": NOW, "exp": NOW + 60 });
+        let assertion = forge(
+            r#"{"alg":"EdDSA"}"#,
+            &claims.to_string(),
+            Sign::EdDsa(&key(1)),
+        );
+        let form = form::encode(&[
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", &assertion),
+            ("token", "x"),
+        ]);
+        let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
+        let request = RevocationRequest::parse(&headers, form.as_bytes()).unwrap();
+        let answer = match bench.issuer.revocation(&request) {
+            Ok(_) => "ok",
+            Err(error) => error.word(),
+        };
+        assert_eq!(answer, expected, "{audience}");
+    };
+    check(&format!("{URL}/oauth/revoke"), "ok");
+    check(&format!("{URL}/oauth/token"), "bad-assertion");
+}
+
+#[test]
+fn an_instance_that_was_ended_gets_no_other_token() {
+    let bench = Bench::new();
+    let renew = |instance: &InstanceId| {
+        let purpose = "triage/refunds".parse().unwrap();
+        let resource = bench.resource("files");
+        let form =
+            bench
+                .agent
+                .renewal_form(&purpose, &resource, instance, bench.now(), &*bench.rng);
+        bench.ask(&form.unwrap(), Some(&bench.endpoint_proof()))
+    };
+    let first = bench.token().instance;
+    assert_eq!(renew(&first).unwrap().instance, first);
+    bench.execute(Command::EndInstance {
+        id: first.clone(),
+        reason: EndReason::Revoked,
+    });
+    let error = renew(&first).unwrap_err();
+    assert_eq!(error.oauth_code(), "invalid_grant");
+    assert!(
+        error
+            .description()
+            .contains("was revoked by an administrator"),
+        "{error}"
+    );
+    let theirs = bench.bearer().instance;
+    for strange in [theirs, "i-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap()] {
+        assert_eq!(renew(&strange).unwrap_err().oauth_code(), "invalid_grant");
+    }
+    assert_ne!(bench.token().instance, first);
 }
