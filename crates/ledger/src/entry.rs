@@ -69,6 +69,10 @@ kinds! {
     NodeStopped "node-stopped" Control,
     /// A node serves less than it should, or stopped because it had to.
     NodeDegraded "node-degraded" Control,
+    /// A named administrator got a credential.
+    AdminAdded "admin-added" Control,
+    /// A named administrator's credential was taken away.
+    AdminRemoved "admin-removed" Control,
     /// A sponsor became known.
     SponsorAdded "sponsor-added" Control,
     /// A sponsor, and everything they sponsor, was stopped.

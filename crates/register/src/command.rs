@@ -17,7 +17,7 @@ use crate::jwk::PublicJwk;
 use crate::lifecycle::EndReason;
 use crate::refusal::Refusal;
 use crate::state::Instance;
-use crate::text::{Email, KeyId, Label, PersonName, Word};
+use crate::text::{AdminKey, Email, KeyId, Label, PersonName, Word};
 
 /// What an agent gets where its registration says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,16 @@ pub struct NewAgent {
 /// Something that is to change.
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// Gives a named administrator a credential.
+    AddAdmin {
+        /// Its public half, which has their name.
+        key: AdminKey,
+    },
+    /// Takes a named administrator's credential away.
+    RemoveAdmin {
+        /// The administrator.
+        id: AdminId,
+    },
     /// Makes a person known who may answer for agents.
     AddSponsor {
         /// What administrators and policies call them.
@@ -233,7 +243,9 @@ impl Command {
             | Self::RetireAgent { .. }
             | Self::EndInstance { .. }
             | Self::Erase { .. } => true,
-            Self::AddSponsor { .. }
+            Self::AddAdmin { .. }
+            | Self::RemoveAdmin { .. }
+            | Self::AddSponsor { .. }
             | Self::ResumeSponsor { .. }
             | Self::AddAgent(_)
             | Self::ResumeAgent { .. }
@@ -253,6 +265,8 @@ impl Command {
 /// What a command was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
+    /// A named administrator.
+    Admin(AdminId),
     /// A sponsor.
     Sponsor(Handle),
     /// An agent.

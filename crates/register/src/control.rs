@@ -188,6 +188,10 @@ impl Control {
         if let Some(failure) = self.failure.get() {
             return Err(CommandError::Failed(Arc::clone(failure)));
         }
+        // Asked again here, where commands stand in line: none of theirs follows a removal.
+        if !self.view(|state| state.commands(&actor)) {
+            return Err(Refusal::AdminGone { id: actor.id }.into());
+        }
         self.look(&command).await?;
         let now = self.clock.now();
         let plan = self.view(|state| {
@@ -269,7 +273,9 @@ impl Control {
                     Opened::Erased => Err(Refusal::NothingSealed { handle }.into()),
                 }
             }
-            Command::AddSponsor { .. }
+            Command::AddAdmin { .. }
+            | Command::RemoveAdmin { .. }
+            | Command::AddSponsor { .. }
             | Command::SuspendSponsor { .. }
             | Command::ResumeSponsor { .. }
             | Command::AddAgent(_)

@@ -17,10 +17,10 @@ use vocab::time::Time;
 
 use crate::command::{Command, NewAgent, NewKey, Settings, Subject};
 use crate::entry::{
-    AgentAdded, AgentKeyRotated, AgentResumed, AgentRetired, AgentSuspended, Binding, Erased,
-    Event, InstanceEnded, InstanceStarted, Key, NodeDegraded, NodeStarted, NodeStopped,
-    PolicyActivated, SponsorResumed, SponsorSuspended, Sponsorship, TokenKeyAdded, ToolsListed,
-    UpstreamConfigured,
+    AdminAdded, AdminRemoved, AgentAdded, AgentKeyRotated, AgentResumed, AgentRetired,
+    AgentSuspended, Binding, Erased, Event, InstanceEnded, InstanceStarted, Key, NodeDegraded,
+    NodeStarted, NodeStopped, PolicyActivated, SponsorResumed, SponsorSuspended, Sponsorship,
+    TokenKeyAdded, ToolsListed, UpstreamConfigured,
 };
 use crate::lifecycle::{AgentLife, EndReason, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -59,6 +59,29 @@ pub(crate) fn decide(
     command: Command,
 ) -> Result<Plan, NoPlan> {
     Ok(match command {
+        Command::AddAdmin { key } => {
+            let id = key.admin().clone();
+            let known = state.admin(&id);
+            if known.is_some_and(|admin| admin.key != key) {
+                return Err(Refusal::AdminExists { id }.into());
+            }
+            unless(
+                known.is_some(),
+                Subject::Admin(id.clone()),
+                Event::AdminAdded(AdminAdded { admin: id, key }),
+            )
+        }
+        Command::RemoveAdmin { id } => {
+            if state.admin(&id).is_none() {
+                let known = state.admins().map(|admin| admin.id.as_str());
+                let nearest = nearest(id.as_str(), known).map(str::to_owned);
+                return Err(Refusal::UnknownAdmin { given: id, nearest }.into());
+            }
+            Plan::Write(
+                Subject::Admin(id.clone()),
+                vec![Event::AdminRemoved(AdminRemoved { admin: id })],
+            )
+        }
         Command::AddSponsor { id, name, email } => {
             if state.sponsor_by_id(&id).is_some() {
                 return Err(Refusal::SponsorExists { id }.into());

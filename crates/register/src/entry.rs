@@ -12,7 +12,7 @@ use vocab::time::Time;
 use crate::allow::Allow;
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::EndReason;
-use crate::text::{KeyId, Label, Word};
+use crate::text::{AdminKey, KeyId, Label, Word};
 
 macro_rules! events {
     ($($kind:ident)*) => {
@@ -59,6 +59,7 @@ macro_rules! events {
 
 events! {
     NodeStarted NodeStopped NodeDegraded
+    AdminAdded AdminRemoved
     SponsorAdded SponsorSuspended SponsorResumed
     AgentAdded AgentSuspended AgentResumed AgentRetired AgentKeyRotated
     InstanceStarted InstanceEnded
@@ -116,6 +117,24 @@ pub struct NodeDegraded {
     pub subsystem: Word,
     /// What is wrong with it: `full`, `behind`, …; `none` when it is well again.
     pub cause: Word,
+}
+
+/// A named administrator got a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminAdded {
+    /// The administrator.
+    pub admin: AdminId,
+    /// The public key of the credential; its name is the administrator's.
+    pub key: AdminKey,
+}
+
+/// A named administrator's credential was taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminRemoved {
+    /// The administrator.
+    pub admin: AdminId,
 }
 
 /// How it is known that a person sponsors what the entry says.

@@ -31,9 +31,9 @@ pub use jwk::{PublicJwk, Thumbprint};
 pub use lifecycle::EndReason;
 pub use refusal::Refusal;
 pub use standing::{Active, Standing, Why};
-pub use state::{Agent, Identity, Instance, Sponsor, State};
-pub use text::{Email, KeyId, Label, Person, PersonName, Word};
-pub use view::{AgentView, InstanceView, SponsorView, Status};
+pub use state::{Admin, Agent, Identity, Instance, Sponsor, State};
+pub use text::{AdminKey, AdminKeyError, Email, KeyId, Label, Person, PersonName, Word};
+pub use view::{AdminView, AgentView, InstanceView, SponsorView, Status};
 
 #[cfg(test)]
 mod tests;

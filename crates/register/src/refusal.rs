@@ -4,7 +4,7 @@
 //! names the agent and what belongs to it, never its sponsor.
 
 use vocab::digest::Digest;
-use vocab::id::{AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
+use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
 use vocab::time::Time;
 
 use crate::lifecycle::EndReason;
@@ -13,6 +13,29 @@ use crate::text::KeyId;
 /// Why a command may not be done.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
+    /// No such administrator.
+    #[error("there is no administrator `{given}`; {}", hint(nearest.as_deref(), "tipstaff admin list"))]
+    UnknownAdmin {
+        /// The name that was given.
+        given: AdminId,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The name is taken.
+    #[error(
+        "there is an administrator `{id}` already, with another key; remove it first with \
+         `tipstaff admin remove {id}`"
+    )]
+    AdminExists {
+        /// The name that is taken.
+        id: AdminId,
+    },
+    /// The administrator's credential was taken away before the command's turn came.
+    #[error("the credential of administrator `{id}` was removed, so the command was not done")]
+    AdminGone {
+        /// The administrator.
+        id: String,
+    },
     /// No such sponsor.
     #[error("there is no sponsor `{given}`; {}", hint(nearest.as_deref(), "tipstaff sponsor list"))]
     UnknownSponsor {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ledger::Mention;
+use ledger::{Actor, Mention};
 use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, ToolName, UpstreamName,
@@ -25,7 +25,7 @@ use crate::lifecycle::{
     SponsorEvent, SponsorLife,
 };
 use crate::refusal::Refusal;
-use crate::text::{KeyId, Label, Person, Word};
+use crate::text::{AdminKey, KeyId, Label, Person, Word};
 
 /// Who a sponsor is, as far as it can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,19 @@ pub enum Identity {
     /// The key is there but locked, or the sealed bytes are not with the entries. Only a reader
     /// without the node's keys sees this; a node does not start with it.
     Sealed,
+}
+
+/// A named administrator: whoever holds the private half of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Their name.
+    pub id: AdminId,
+    /// The public half of their credential.
+    pub key: AdminKey,
+    /// When it was added.
+    pub added_at: Time,
+    /// The index of the entry that added it.
+    pub record: u64,
 }
 
 /// A person who answers for agents.
@@ -461,6 +474,7 @@ pub struct State {
     size: u64,
     last_time: Option<Time>,
     generation: u64,
+    admins: BTreeMap<AdminId, Admin>,
     sponsors: HashMap<Handle, Arc<Sponsor>>,
     /// Ids in lower case, so that no two differ only in case.
     sponsor_ids: BTreeMap<String, Handle>,
@@ -585,6 +599,25 @@ impl State {
             .get(self.continues.get(&(agent.clone(), jkt, purpose.clone()))?)
     }
 
+    /// A named administrator.
+    pub fn admin(&self, id: &AdminId) -> Option<&Admin> {
+        self.admins.get(id)
+    }
+
+    /// Every named administrator, by name.
+    pub fn admins(&self) -> impl Iterator<Item = &Admin> {
+        self.admins.values()
+    }
+
+    /// Whether who acts may still give commands: a named administrator with the credential that
+    /// they have now.
+    pub(crate) fn commands(&self, actor: &Actor) -> bool {
+        !AdminKey::is_credential(&actor.credential)
+            || self
+                .admins()
+                .any(|admin| admin.key.credential() == actor.credential)
+    }
+
     /// An upstream that was configured.
     pub fn upstream(&self, name: &UpstreamName) -> Option<&Arc<Upstream>> {
         self.upstreams.get(name)
@@ -659,6 +692,26 @@ impl State {
                     self.node.degraded.remove(&body.subsystem);
                 } else {
                     self.node.degraded.insert(body.subsystem, body.cause);
+                }
+            }
+            Event::AdminAdded(body) => {
+                if body.key.admin() != &body.admin {
+                    return Err(unknown("the key of administrator", &body.key.admin()));
+                }
+                if self.admins.contains_key(&body.admin) {
+                    return Err(twice("administrator", &body.admin));
+                }
+                let admin = Admin {
+                    id: body.admin.clone(),
+                    key: body.key,
+                    added_at: time,
+                    record,
+                };
+                self.admins.insert(body.admin, admin);
+            }
+            Event::AdminRemoved(body) => {
+                if self.admins.remove(&body.admin).is_none() {
+                    return Err(unknown("administrator", &body.admin));
                 }
             }
             Event::SponsorAdded(body) => {
@@ -903,6 +956,8 @@ const fn narrows(event: &Event) -> bool {
         Event::NodeStarted(_)
         | Event::NodeStopped(_)
         | Event::NodeDegraded(_)
+        | Event::AdminAdded(_)
+        | Event::AdminRemoved(_)
         | Event::SponsorAdded(_)
         | Event::SponsorResumed(_)
         | Event::AgentAdded(_)

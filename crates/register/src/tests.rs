@@ -23,7 +23,7 @@ use crate::entry::{Binding, CallLimits};
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::EndReason;
 use crate::standing::Why;
-use crate::text::Label;
+use crate::text::{AdminKey, Label};
 use memory::{MemoryBlobs, MemoryKeyring, MemoryLog, Seeded, Still};
 
 const START: &str = "2026-11-21T09:00:00.000000Z";
@@ -129,6 +129,12 @@ fn admin() -> Actor {
         credential: "peer-uid".to_owned(),
         verified: true,
     }
+}
+
+/// The key of a credential of `ops`.
+fn admin_key(seed: u8) -> AdminKey {
+    let signer = ledger::note::Signer::from_seed("ops", &[seed; 32]).unwrap();
+    signer.verifier().clone().try_into().unwrap()
 }
 
 fn jwk() -> PublicJwk {

@@ -4,8 +4,93 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ledger::note::{Algorithm, KeyError, Verifier};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use vocab::id::{IdError, SponsorId, invisible};
+use vocab::id::{AdminId, IdError, SponsorId, invisible};
+
+/// The public key of an administrator's credential, in signed-note form. Its name is theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminKey {
+    admin: AdminId,
+    verifier: Verifier,
+}
+
+/// Why a text is not an administrator's key.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AdminKeyError {
+    /// Not a public key in signed-note form.
+    #[error("it is not a public key in signed-note form: {0}")]
+    Key(#[from] KeyError),
+    /// Named as no administrator can be, or as only local users are.
+    #[error(
+        "`{0}` cannot be an administrator's name: letters, digits, `-`, `_`, `.` and `@` are \
+         allowed, the first a letter or digit"
+    )]
+    Name(String),
+    /// A key of a sort that does not sign requests.
+    #[error("it is a witness's key; an administrator's signs notes")]
+    Algorithm,
+}
+
+impl AdminKey {
+    /// What the credential of every administrator's key begins with in records.
+    const CREDENTIAL: &str = "admin-key:";
+
+    /// The administrator.
+    pub const fn admin(&self) -> &AdminId {
+        &self.admin
+    }
+
+    /// What checks their signatures.
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// How records name the credential: `admin-key:NAME+HASH`.
+    pub fn credential(&self) -> String {
+        format!("{}{}", Self::CREDENTIAL, self.verifier.key_name())
+    }
+
+    /// Whether records name an administrator's key so.
+    pub(crate) fn is_credential(credential: &str) -> bool {
+        credential.starts_with(Self::CREDENTIAL)
+    }
+}
+
+impl TryFrom<Verifier> for AdminKey {
+    type Error = AdminKeyError;
+
+    fn try_from(verifier: Verifier) -> Result<Self, AdminKeyError> {
+        if verifier.algorithm() != Algorithm::Ed25519 {
+            return Err(AdminKeyError::Algorithm);
+        }
+        let name = verifier.name();
+        let admin = name.parse().ok().filter(|_| !name.contains(':'));
+        let admin = admin.ok_or_else(|| AdminKeyError::Name(name.to_owned()))?;
+        Ok(Self { admin, verifier })
+    }
+}
+
+impl FromStr for AdminKey {
+    type Err = AdminKeyError;
+
+    fn from_str(text: &str) -> Result<Self, AdminKeyError> {
+        text.parse::<Verifier>()?.try_into()
+    }
+}
+
+impl Serialize for AdminKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.verifier)
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
 
 fn check(
     what: &'static str,

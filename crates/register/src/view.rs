@@ -1,7 +1,7 @@
 //! What people and scripts see of the register: the shapes behind `--json`.
 
 use serde::Serialize;
-use vocab::id::{AgentId, Handle, InstanceId, PurposePath, UpstreamName};
+use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, UpstreamName};
 use vocab::time::Time;
 
 use crate::allow::Allow;
@@ -9,7 +9,7 @@ use crate::entry::CallLimits;
 use crate::lifecycle::{AgentLife, EndReason, InstanceLife, SponsorLife};
 use crate::standing::{Why, agent_narrowed, narrowed};
 use crate::state::{Agent, Identity, Instance, KeyFault, Sponsor, State};
-use crate::text::{KeyId, Label};
+use crate::text::{AdminKey, KeyId, Label};
 
 /// A status as it is shown. It folds in what stands above: an agent of a suspended sponsor is
 /// shown as suspended, and so are its instances.
@@ -22,7 +22,7 @@ pub enum Status {
     Suspended,
     /// An agent that was ended, or an instance of one, or of an erased sponsor.
     Retired,
-    /// An instance that was ended by an administrator or a sponsor.
+    /// An instance that was ended by an administrator or a sponsor; a credential that was removed.
     Revoked,
     /// An instance that outlived its time or was idle too long; or a key.
     Expired,
@@ -60,6 +60,19 @@ impl Status {
             Some(Why::InstanceEnded | Why::Unknown) => Self::Ended,
         }
     }
+}
+
+/// A named administrator.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdminView {
+    /// Their name.
+    pub id: AdminId,
+    /// `active`, or `revoked` in the answer to whoever took the credential away.
+    pub status: Status,
+    /// The public half of their credential.
+    pub key: AdminKey,
+    /// When it was added.
+    pub added_at: Time,
 }
 
 /// A sponsor.
@@ -281,6 +294,18 @@ impl State {
             key: instance.key.clone(),
             record: format!("control/{}", instance.record),
         }
+    }
+
+    /// Every named administrator, by name.
+    pub fn admin_views(&self) -> Vec<AdminView> {
+        self.admins()
+            .map(|admin| AdminView {
+                id: admin.id.clone(),
+                status: Status::Active,
+                key: admin.key.clone(),
+                added_at: admin.added_at,
+            })
+            .collect()
     }
 
     /// Every sponsor, in the order they were added.

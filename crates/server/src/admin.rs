@@ -110,11 +110,7 @@ pub fn listen(
     // Members of the group may connect, for they may have named credentials.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
     let admin = Arc::new(Admin {
-        gate: Gate::new(
-            &shared.config.keys,
-            shared.control_log.origin(),
-            shared.clock.now(),
-        ),
+        gate: Gate::new(shared.control_log.origin(), shared.clock.now()),
         shared: Arc::clone(shared),
         cookie: Secret::new(cookie),
         uid,
@@ -175,11 +171,14 @@ impl Admin {
                 .map_or("/", |target| target.as_str());
             let header = header.to_str().ok().filter(|_| signed.next().is_none());
             let now = self.shared.clock.now();
-            let id = header
+            let control = self.shared.plane.control();
+            let key = header
                 .ok_or(credential::Untrusted::Form)
                 .and_then(|it| {
-                    self.gate
-                        .check(it, parts.method.as_str(), target, body, now)
+                    let request = (parts.method.as_str(), target, body);
+                    self.gate.check(it, request, now, |id| {
+                        control.view(|state| state.admin(id).map(|admin| admin.key.clone()))
+                    })
                 })
                 .map_err(|error| {
                     self.shared
@@ -188,8 +187,7 @@ impl Admin {
                         .note("admin-credential", "admin", None);
                     Problem::new(StatusCode::UNAUTHORIZED, "untrusted", &error)
                 })?;
-            let credential = format!("admin-key:{id}");
-            return Ok(Caller::new(id, credential));
+            return Ok(Caller::new(key.admin().clone(), key.credential()));
         }
         let Some(uid) = peer.0.filter(|uid| *uid == 0 || *uid == self.uid) else {
             self.shared

@@ -406,7 +406,11 @@ pub struct LedgerFiles {
 /// `tipstaff admin …`.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
-    /// Make a named administrator credential and write its key.
+    /// Make a named administrator's key, and have the node put its public half on record.
+    ///
+    /// They give commands with `--admin-key FILE`, on this machine, and every record of what they do
+    /// names them and the key. They need not be the node's user, but must reach its socket: make
+    /// them a member of the node user's group.
     Add {
         /// The administrator's name.
         name: vocab::AdminId,
@@ -414,9 +418,9 @@ pub enum AdminCommand {
         #[arg(long, value_name = "FILE")]
         key_out: PathBuf,
     },
-    /// List named credentials.
+    /// List named administrators and their public keys.
     List,
-    /// Remove one.
+    /// Remove one. Nothing that they ask for after that is done.
     Remove {
         /// The administrator's name.
         name: vocab::AdminId,

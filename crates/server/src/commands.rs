@@ -42,9 +42,6 @@ pub enum Failure {
     /// A key file cannot be written or read.
     #[error(transparent)]
     Key(#[from] crate::keys::KeyError),
-    /// An administrator's credential was not made or removed.
-    #[error(transparent)]
-    Credential(#[from] crate::admin::credential::CredentialError),
     /// A folder was not made.
     #[error(transparent)]
     Init(#[from] crate::init::InitError),
@@ -221,7 +218,6 @@ pub fn run(cli: Cli) -> ExitCode {
             .map_err(Failure::Write),
         Command::Demo(demo) => demo::run(&context, &demo),
         Command::Init(init) => init::run(&context, &init),
-        Command::Admin(command) => admin::run(&context, command),
         command => in_runtime(&context, command),
     };
     match outcome {
@@ -281,6 +277,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Up(up) => Box::pin(up::run(context, up)).await,
             Command::Connect(connect) => Box::pin(token::connect(context, connect)).await,
             Command::Token(token) => token::run(context, token).await,
+            Command::Admin(command) => admin::run(context, command).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
             Command::Agent(command) => agent::run(context, command).await,
             Command::Instance(command) => instance::run(context, command).await,
@@ -289,7 +286,6 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Doctor => doctor::run(context).await,
             Command::Demo(_)
             | Command::Init(_)
-            | Command::Admin(_)
             | Command::Ledger(_)
             | Command::Confine { .. }
             | Command::Keep { .. }
@@ -305,18 +301,22 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
 fn changed(value: &Value, what: &str) -> String {
     let id = output::cell(&value["id"]);
     let status = output::cell(&value["status"]);
-    let records: Vec<String> = value["records"]
-        .as_array()
-        .map(|records| records.iter().map(output::record).collect())
-        .unwrap_or_default();
     let told = if value["changed"] == true {
         "is now"
     } else {
         "was already"
     };
-    let on_record = match records.as_slice() {
+    output::clean(&format!("{what} {id} {told} {status}{}", on_record(value)))
+}
+
+/// The records of a command's answer, in brackets.
+fn on_record(value: &Value) -> String {
+    let records: Vec<String> = value["records"]
+        .as_array()
+        .map(|records| records.iter().map(output::record).collect())
+        .unwrap_or_default();
+    match records.as_slice() {
         [] => String::new(),
         records => format!(" (on record as {})", records.join(", ")),
-    };
-    output::clean(&format!("{what} {id} {told} {status}{on_record}"))
+    }
 }

@@ -4,6 +4,7 @@
 //! the running node knows ([`of_node`]).
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use store::OfflineLog;
 use vocab::{Clock, LogName, Time};
 
-use crate::admin::credential;
 use crate::config::{Anchor, Config, Confine, Transport};
 use crate::keys;
 use crate::node::Shared;
@@ -89,10 +89,23 @@ impl Finding {
 /// What the files say, whether or not a node runs.
 pub fn of_files(config: &Config, clock: &dyn Clock) -> Vec<Finding> {
     let mut found = vec![configuration(config)];
-    found.extend(all_keys(config));
-    found.extend(logs(config, clock.now()));
+    if is_closed(&config.keys) {
+        found.push(Finding::warn(
+            "keys",
+            "keys and logs are closed to this user, as they should be; they were not looked at",
+            "run the command as the user that the node runs as, to look at them too",
+        ));
+    } else {
+        found.extend(all_keys(config));
+        found.extend(logs(config, clock.now()));
+    }
     found.push(disk(config));
     found
+}
+
+/// Whether a folder is there for another user than this one.
+fn is_closed(folder: &Path) -> bool {
+    fs::read_dir(folder).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// What can be said of the rest while no node runs.
@@ -182,15 +195,11 @@ fn all_keys(config: &Config) -> Vec<Finding> {
         found.extend(exposed(&path));
     }
     found.extend(exposed(folder));
-    let admins = credential::list(folder).map_or(0, |names| names.len());
     found.insert(
         0,
         Finding::ok(
             "keys",
-            format!(
-                "{count} of 4 keys in `{}` can be used; {admins} named administrators",
-                folder.display()
-            ),
+            format!("{count} of 4 keys in `{}` can be used", folder.display()),
         ),
     );
     found
@@ -338,8 +347,24 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(upstreams(shared).await);
     found.extend(policy(shared));
     found.extend(anchors(shared));
+    found.push(admins(shared));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
+}
+
+fn admins(shared: &Shared) -> Finding {
+    let view = |state: &register::State| {
+        let names = state.admins().map(|admin| format!("`{}`", admin.id));
+        names.collect::<Vec<_>>()
+    };
+    let names = shared.plane.control().view(view);
+    let told = if names.is_empty() {
+        "root and the node's own user; none by name".to_owned()
+    } else {
+        let names = names.join(", ");
+        format!("root, the node's own user, and by name {names}")
+    };
+    Finding::ok("admins", told)
 }
 
 fn life(shared: &Shared) -> Finding {

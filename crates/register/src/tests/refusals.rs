@@ -19,6 +19,7 @@ fn agent_with(change: impl FnOnce(&mut NewAgent)) -> Command {
 #[tokio::test]
 async fn refusals_say_what_why_and_what_to_do() {
     let node = Node::ready().await;
+    node.ok(Command::AddAdmin { key: admin_key(7) }).await;
     node.ok(add_sponsor("noor")).await;
     node.ok(suspend_sponsor("noor")).await;
     node.ok(add_agent("held", "maja")).await;
@@ -38,6 +39,10 @@ async fn refusals_say_what_why_and_what_to_do() {
         .view(|state| state.sponsors()[0].handle.clone());
     let stranger = "i-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
     let commands = vec![
+        Command::RemoveAdmin {
+            id: "opps".parse().unwrap(),
+        },
+        Command::AddAdmin { key: admin_key(8) },
         suspend_sponsor("maya"),
         suspend_sponsor("zachary"),
         add_sponsor("Maja"),

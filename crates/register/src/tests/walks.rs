@@ -226,6 +226,34 @@ async fn a_replaced_key_stops_at_once_and_what_it_started_goes_on() {
 }
 
 #[tokio::test]
+async fn no_command_of_an_administrator_follows_their_removal() {
+    let node = Node::ready().await;
+    let as_ops = |seed| Actor {
+        id: "ops".to_owned(),
+        credential: admin_key(seed).credential(),
+        ..admin()
+    };
+    let commands = |seed| {
+        let command = node.control.execute(as_ops(seed), configure("other"));
+        async { command.await.map_err(|error| error.to_string()).err() }
+    };
+    let gone =
+        Some("the credential of administrator `ops` was removed, so the command was not done");
+    assert_eq!(commands(7).await.as_deref(), gone, "not yet there");
+    node.ok(Command::AddAdmin { key: admin_key(7) }).await;
+    assert_eq!(commands(7).await, None);
+    assert_eq!(commands(8).await.as_deref(), gone, "another key");
+    let id = "ops".parse().unwrap();
+    node.ok(Command::RemoveAdmin { id }).await;
+    let size = node.control.view(State::size);
+    assert_eq!(commands(7).await.as_deref(), gone);
+    assert_eq!(node.control.view(State::size), size);
+    node.ok(Command::AddAdmin { key: admin_key(8) }).await;
+    assert_eq!(commands(7).await.as_deref(), gone, "the key of before");
+    assert_eq!(commands(8).await, None);
+}
+
+#[tokio::test]
 async fn what_the_ledger_refuses_did_not_happen() {
     let node = Node::ready().await;
     let id = node.start("triage", 0).await;

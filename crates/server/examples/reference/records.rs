@@ -41,6 +41,7 @@ const WORDS: &[(&str, &str)] = &[
     ("PublicJwk", "JWK, public"),
     ("AgentId", "agent"),
     ("AdminId", "administrator"),
+    ("AdminKey", "public key in signed-note form"),
     ("InstanceId", "instance"),
     ("UpstreamName", "upstream"),
     ("ToolName", "tool"),

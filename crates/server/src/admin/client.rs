@@ -38,8 +38,8 @@ pub enum AdminError {
     },
     /// Files of the node cannot be read by this user.
     #[error(
-        "`{path}` cannot be read: {cause}; administration is for root and the user that the node \
-         runs as"
+        "`{path}` cannot be read: {cause}; administration is for root, the user that the node runs \
+         as, and with `--admin-key` the members of that user's group"
     )]
     NotReadable {
         /// The file.
@@ -83,6 +83,23 @@ pub enum AdminError {
     /// The node refused.
     #[error("{message}", message = .0.message)]
     Refused(Problem),
+}
+
+impl AdminError {
+    /// Whether it is certain that the node did nothing of what it was asked.
+    pub fn is_undone(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Answer => false,
+            Self::Refused(problem) => problem.status.is_client_error(),
+            Self::Config(_)
+            | Self::NoNode { .. }
+            | Self::NotReadable { .. }
+            | Self::State { .. }
+            | Self::Impostor { .. }
+            | Self::Key(_)
+            | Self::Sign(_) => true,
+        }
+    }
 }
 
 /// What a running node writes into `data/node.json`.

@@ -1,5 +1,5 @@
-//! Named administrator credentials: an Ed25519 key in signed-note form, whose public half lies in
-//! `keys/admins/NAME`, and requests that are signed with it.
+//! Named administrator credentials: an Ed25519 key in signed-note form, whose public half is in the
+//! register, and requests that are signed with it.
 //!
 //! A request's signature is a signed note in a header. Its text binds the request to this node
 //! (the control log's origin), to its method, target and body, to a moment, and to a nonce:
@@ -16,19 +16,17 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ledger::note::{Note, NoteError, Signer, Verifier};
+use ledger::note::{Note, NoteError, Signer};
+use register::AdminKey;
 use vocab::rng::RngError;
 use vocab::{AdminId, Digest, Rng, Time};
 
-use crate::keys::{self, KeyError};
+use crate::keys;
 
 /// The header that carries the signed note, in base 64.
 pub const HEADER: http::HeaderName = http::HeaderName::from_static("tipstaff-admin");
@@ -38,100 +36,6 @@ const FORM: &str = "tipstaff-admin/v1";
 const WINDOW: Duration = Duration::from_secs(30);
 /// Nonces remembered at once; each for as long as its request could be sent again.
 const NONCES_MAX: usize = 10_000;
-
-/// Where the public halves lie.
-pub fn folder(keys: &Path) -> PathBuf {
-    keys.join("admins")
-}
-
-/// Why a credential was not made or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum CredentialError {
-    /// A name that a file or a key cannot have, or that looks like a local user.
-    #[error("`{0}` cannot be a credential's name; `:` and `+` are not allowed in it")]
-    Name(AdminId),
-    /// The name is taken.
-    #[error(
-        "there is an administrator `{0}` already; remove it first with `tipstaff admin remove`"
-    )]
-    Exists(AdminId),
-    /// There is none of that name.
-    #[error("there is no administrator `{0}`; `tipstaff admin list` shows those there are")]
-    Unknown(AdminId),
-    /// A key file could not be written or read.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// No key could be made.
-    #[error(transparent)]
-    Generate(#[from] ledger::note::GenerateError),
-    /// The folder could not be read or changed.
-    #[error("`{path}`: {cause}")]
-    Folder {
-        /// The path.
-        path: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-fn folder_error(path: &Path) -> impl FnOnce(io::Error) -> CredentialError {
-    let path = path.display().to_string();
-    move |cause| CredentialError::Folder { path, cause }
-}
-
-/// Makes a credential: the secret half goes to `key_out`, the public half into the keys folder.
-pub fn add(
-    keys: &Path,
-    name: &AdminId,
-    key_out: &Path,
-    rng: &dyn Rng,
-) -> Result<String, CredentialError> {
-    if name.as_str().contains([':', '+']) {
-        return Err(CredentialError::Name(name.clone()));
-    }
-    let folder = folder(keys);
-    let public = folder.join(name.as_str());
-    if public.exists() {
-        return Err(CredentialError::Exists(name.clone()));
-    }
-    let signer = Signer::generate(name.as_str(), rng)?;
-    keys::make_folder(&folder)?;
-    keys::write_secret(key_out, signer.to_text().expose())?;
-    let vkey = signer.verifier().to_string();
-    // Last: a secret half without a public one opens nothing.
-    if let Err(error) = keys::write_secret(&public, &vkey) {
-        let _gone = fs::remove_file(key_out);
-        return Err(error.into());
-    }
-    Ok(vkey)
-}
-
-/// The names of the credentials, sorted.
-pub fn list(keys: &Path) -> Result<Vec<AdminId>, CredentialError> {
-    let folder = folder(keys);
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(folder_error(&folder))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(folder_error(&folder))?.file_name();
-        names.extend(name.to_str().and_then(|name| name.parse().ok()));
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Removes a credential; it opens nothing from the next request on.
-pub fn remove(keys: &Path, name: &AdminId) -> Result<(), CredentialError> {
-    let path = folder(keys).join(name.as_str());
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(CredentialError::Unknown(name.clone()))
-        }
-        done => done.map_err(folder_error(&path)),
-    }
-}
 
 /// What a signature is about.
 #[derive(Debug, Clone, Copy)]
@@ -210,7 +114,6 @@ pub enum Untrusted {
 /// Checks signed requests, each once.
 #[derive(Debug)]
 pub struct Gate {
-    folder: PathBuf,
     audience: String,
     /// Signatures from before this are refused: which were used is not known any more.
     started: Time,
@@ -219,24 +122,22 @@ pub struct Gate {
 
 impl Gate {
     /// A gate that remembers nothing yet.
-    pub fn new(keys: &Path, audience: &str, started: Time) -> Self {
+    pub fn new(audience: &str, started: Time) -> Self {
         Self {
-            folder: folder(keys),
             audience: audience.to_owned(),
             started,
             used: Mutex::default(),
         }
     }
 
-    /// Who signed the request.
+    /// Who signed the request, and with which key. `known` gives the key that an administrator has.
     pub fn check(
         &self,
         header: &str,
-        method: &str,
-        target: &str,
-        body: &[u8],
+        (method, target, body): (&str, &str, &[u8]),
         now: Time,
-    ) -> Result<AdminId, Untrusted> {
+        known: impl FnOnce(&AdminId) -> Option<AdminKey>,
+    ) -> Result<AdminKey, Untrusted> {
         let note = BASE64
             .decode(header)
             .ok()
@@ -244,14 +145,9 @@ impl Gate {
         let note = Note::parse(&note.ok_or(Untrusted::Form)?).map_err(|_| Untrusted::Form)?;
         let name = note.signatures().first().ok_or(Untrusted::Form)?.name();
         let name: AdminId = name.parse().map_err(|_| Untrusted::Form)?;
-        let key = fs::read_to_string(self.folder.join(name.as_str()));
-        let key = key
-            .ok()
-            .and_then(|text| text.trim_end().parse::<Verifier>().ok());
-        let key = key
-            .filter(|key| key.name() == name.as_str())
-            .ok_or(Untrusted::Signature)?;
-        note.verify(&key).map_err(|_| Untrusted::Signature)?;
+        let key = known(&name).ok_or(Untrusted::Signature)?;
+        note.verify(key.verifier())
+            .map_err(|_| Untrusted::Signature)?;
         let request = Request {
             audience: &self.audience,
             method,
@@ -275,7 +171,7 @@ impl Gate {
             return Err(Untrusted::Busy);
         }
         match used.insert(format!("{name} {nonce}"), time) {
-            None => Ok(name),
+            None => Ok(key),
             Some(_) => Err(Untrusted::Replayed),
         }
     }

@@ -17,13 +17,13 @@ use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use ledger::Log as _;
 use register::{
-    AgentView, Allow, Command, CommandError, Done, EndReason, InstanceView, PublicJwk, Refusal,
-    SponsorView,
+    AdminKey, AdminView, AgentView, Allow, Command, CommandError, Done, EndReason, InstanceView,
+    PublicJwk, Refusal, SponsorView, Status,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokens::PublicKey;
-use vocab::{AgentId, Handle, InstanceId, RecordRef, SponsorId, ToolName, suggest};
+use vocab::{AdminId, AgentId, Handle, InstanceId, RecordRef, SponsorId, ToolName, suggest};
 
 use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer};
@@ -38,6 +38,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/doctor", get(doctor))
+        .route("/v1/admins", get(admins).post(add_admin))
+        .route("/v1/admins/{id}/remove", post(remove_admin))
         .route("/v1/sponsors", get(sponsors).post(add_sponsor))
         .route("/v1/sponsors/{id}", get(sponsor))
         .route("/v1/sponsors/{id}/{verb}", post(change_sponsor))
@@ -151,6 +153,12 @@ impl Admin {
         task.await.unwrap_or_else(|_| Err(Problem::internal()))
     }
 
+    fn admin_view(&self, id: &AdminId) -> Result<AdminView, Problem> {
+        let views = self.control().view(register::State::admin_views);
+        let view = views.into_iter().find(|view| view.id == *id);
+        view.ok_or_else(Problem::internal)
+    }
+
     fn sponsor_view(&self, id: &SponsorId) -> Result<SponsorView, Problem> {
         self.control().view(|state| {
             if let Some(sponsor) = state.sponsor_by_id(id) {
@@ -245,6 +253,41 @@ async fn status(State(admin): App) -> Answer {
 
 async fn doctor(State(admin): App) -> Answer {
     Ok(ok(&crate::doctor::of_node(&admin.shared).await))
+}
+
+async fn admins(State(admin): App) -> Answer {
+    Ok(ok(&admin.control().view(register::State::admin_views)))
+}
+
+async fn add_admin(State(admin): App, Extension(caller): Extension<Caller>, body: Bytes) -> Answer {
+    let new: wire::NewAdmin = read(&body)?;
+    let key: AdminKey = parsed(&new.key)?;
+    let id = key.admin().clone();
+    let (is_new, records) = admin.execute(caller, Command::AddAdmin { key }).await?;
+    Ok(ok(&Changed {
+        view: admin.admin_view(&id)?,
+        is_new,
+        records,
+    }))
+}
+
+async fn remove_admin(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    let id: AdminId = parsed(&id)?;
+    // As it was; none if there is none, and then the register says so.
+    let view = admin.admin_view(&id);
+    let (is_new, records) = admin.execute(caller, Command::RemoveAdmin { id }).await?;
+    Ok(ok(&Changed {
+        view: AdminView {
+            status: Status::Revoked,
+            ..view?
+        },
+        is_new,
+        records,
+    }))
 }
 
 async fn sponsors(State(admin): App) -> Answer {

@@ -1,6 +1,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
+use ledger::note::Signer;
 use serde_json::{Value, json};
 use store::{Fault, Faults};
 use tempfile::TempDir;
@@ -34,6 +35,10 @@ impl Place {
         config
             .write_all(b"[upstream.desk]\nurl = \"http://127.0.0.1:9/mcp\"\n")
             .unwrap();
+        Self::on(dir).await
+    }
+
+    async fn on(dir: TempDir) -> Self {
         let faults = Faults::default();
         let deps = Deps {
             clock: Arc::new(SystemClock::new()) as Arc<dyn Clock>,
@@ -50,6 +55,11 @@ impl Place {
             faults,
             clock: SystemClock::new(),
         }
+    }
+
+    async fn restarted(self) -> Self {
+        self.node.stop().await.unwrap();
+        Self::on(self.dir).await
     }
 
     fn config(&self) -> Config {
@@ -190,9 +200,36 @@ async fn the_socket_knows_who_is_calling() {
         "{answer}"
     );
 
-    let keys = place.config().keys;
+    place.node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn named_administrators_are_on_record_and_nowhere_else() {
+    let mut place = Place::new().await;
     let key = place.dir.path().join("ops.key");
-    credential::add(&keys, &"ops".parse().unwrap(), &key, &SystemRng).unwrap();
+    let signer = Signer::generate("ops", &SystemRng).unwrap();
+    keys::write_secret(&key, signer.to_text().expose()).unwrap();
+    let refused_as_ops = refused(place.client(Some(&key)).unwrap().get("/v1/sponsors").await);
+    assert_eq!(refused_as_ops, "untrusted");
+    let vkey = signer.verifier().to_string();
+    let added = place
+        .post("/v1/admins", &json!({"key": vkey}))
+        .await
+        .unwrap();
+    assert_eq!(added["key"], vkey);
+    let trace = |record: &Value| format!("/v1/trace/control/{}", record["index"]);
+    let entry = place.get(&trace(&added["records"][0])).await;
+    assert_eq!(entry["kind"], "admin-added");
+    assert_eq!(entry["actor"]["credential"], "peer-uid");
+    assert!(!entry.to_string().contains("PRIVATE"), "{entry}");
+    // The same key once more is no news; another key of that name is refused.
+    let again = place.post("/v1/admins", &json!({"key": vkey})).await;
+    assert_eq!(again.unwrap()["changed"], false);
+    for (name, expected) in [("ops", "exists"), ("uid:0", "bad-request")] {
+        let other = Signer::generate(name, &SystemRng).unwrap();
+        let other = json!({"key": other.verifier().to_string()});
+        assert_eq!(refused(place.post("/v1/admins", &other).await), expected);
+    }
     let ops = place.client(Some(&key)).unwrap();
     let maya = json!({"id": "maya", "name": "Maya", "email": "maya@example.com"});
     let added = ops.post_json("/v1/sponsors", &maya).await.unwrap();
@@ -205,10 +242,24 @@ async fn the_socket_knows_who_is_calling() {
     let entry = entry.unwrap();
     assert_eq!(
         entry["actor"],
-        json!({"type": "person", "id": "ops", "credential": "admin-key:ops", "verified": true})
+        json!({
+            "type": "person", "id": "ops", "verified": true,
+            "credential": format!("admin-key:{}", signer.verifier().key_name()),
+        })
     );
-    credential::remove(&keys, &"ops".parse().unwrap()).unwrap();
+    // The register is what says who they are, also after a restart.
+    place = place.restarted().await;
+    let ops = place.client(Some(&key)).unwrap();
+    assert_eq!(ops.get("/v1/admins").await.unwrap()[0]["id"], "ops");
+    let removed = ops.post("/v1/admins/ops/remove").await.unwrap();
+    assert_eq!(removed["status"], "revoked");
     assert_eq!(refused(ops.get("/v1/sponsors").await), "untrusted");
+    let entry = place.get(&trace(&removed["records"][0])).await;
+    assert_eq!(entry["kind"], "admin-removed");
+    assert_eq!(entry["actor"]["id"], "ops", "by themselves");
+    let gone = place.post("/v1/admins/ops/remove", &json!({})).await;
+    assert_eq!(refused(gone), "unknown");
+    assert_eq!(place.get("/v1/admins").await, json!([]));
     place.node.stop().await.unwrap();
 }
 

@@ -11,6 +11,14 @@ use vocab::{AgentId, Digest, InstanceId, PurposePath, RecordRef, SponsorId, Time
 /// Longest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
+/// `POST /v1/admins`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAdmin {
+    /// The public half of the credential, in signed-note form; its name is the administrator's.
+    pub key: String,
+}
+
 /// `POST /v1/sponsors`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,12 +242,15 @@ impl From<CommandError> for Problem {
 
 fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
-        Refusal::UnknownSponsor { .. }
+        Refusal::UnknownAdmin { .. }
+        | Refusal::UnknownSponsor { .. }
         | Refusal::UnknownAgent { .. }
         | Refusal::UnknownInstance { .. }
         | Refusal::UnknownUpstream { .. }
         | Refusal::NothingSealed { .. } => (StatusCode::NOT_FOUND, "unknown"),
-        Refusal::SponsorExists { .. }
+        Refusal::AdminGone { .. } => (StatusCode::UNAUTHORIZED, "untrusted"),
+        Refusal::AdminExists { .. }
+        | Refusal::SponsorExists { .. }
         | Refusal::AgentExists { .. }
         | Refusal::KeyReused { .. }
         | Refusal::TokenKeyTaken { .. } => (StatusCode::CONFLICT, "exists"),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokens::{AgentKey, PrivateKey};
 use vocab::AgentId;
 
-use super::{Context, Failure, Outcome, Verdict, changed};
+use super::{Context, Failure, Outcome, Verdict, changed, on_record};
 use crate::admin::wire;
 use crate::cli::{AgentAdd, AgentCommand};
 use crate::keys::KeyError;
@@ -27,7 +27,8 @@ pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
             file.write(&id, key, &done)?;
             context.show(&done, |it| {
                 format!(
-                    "agent {id} has a new key, and the old one starts nothing any more\n{}",
+                    "agent {id} has a new key{}, and the old one starts nothing any more\n{}",
+                    on_record(it),
                     written(it, &key_out)
                 )
             })?;

@@ -166,3 +166,53 @@ async fn a_trace_shows_the_arguments_until_they_are_erased() {
     assert!(!text.contains("/public/a"), "{text}");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_named_administrator_comes_and_goes_on_record() {
+    let node = Node::start(&help_desk()).await;
+    let folder = &node.folder;
+    let (key, other) = (folder.beside("noor.key"), folder.beside("other.key"));
+    let (key, other) = (key.to_str().unwrap(), other.to_str().unwrap());
+    let told = folder
+        .run(&["admin", "add", "noor", "--key-out", key])
+        .await;
+    assert!(told.contains("(on record as control/"), "{told}");
+    // What is refused leaves no key behind, and a file that is there is kept.
+    let secret = fs::read_to_string(key).unwrap();
+    for (name, out, why) in [
+        ("noor", other, "remove it first"),
+        ("uid:0", other, "cannot be an administrator's name"),
+        ("other", key, "cannot write the key file"),
+    ] {
+        fails(folder, &["admin", "add", name, "--key-out", out], 1, why).await;
+    }
+    assert!(!fs::exists(other).unwrap());
+    assert_eq!(fs::read_to_string(key).unwrap(), secret);
+    assert_eq!(folder.json(&["admin", "list"]).await[0]["id"], "noor");
+    let findings = folder.output(&["doctor"]).await.stdout;
+    let findings = String::from_utf8(findings).unwrap();
+    assert!(findings.contains("and by name `noor`"), "{findings}");
+    let suspend = ["agent", "suspend", "triage", "--admin-key", key];
+    let told = folder.run(&suspend).await;
+    assert!(told.contains("is now suspended (on record as"), "{told}");
+    let told = folder.run(&["admin", "remove", "noor"]).await;
+    assert!(
+        told.contains("noor is now revoked (on record as control/"),
+        "{told}"
+    );
+    fails(
+        folder,
+        &suspend,
+        1,
+        "not signed by an administrator's key that this node knows",
+    )
+    .await;
+    fails(
+        folder,
+        &["admin", "remove", "noor"],
+        1,
+        "no administrator `noor`",
+    )
+    .await;
+    node.stop().await;
+}

@@ -58,6 +58,13 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ("/metrics", "GET", "/metrics", Anyone),
     ("/v1/status", "GET", "/v1/status", Administrators),
     ("/v1/doctor", "GET", "/v1/doctor", Administrators),
+    ("/v1/admins", "POST", "/v1/admins", Administrators),
+    (
+        "/v1/admins/{id}/remove",
+        "POST",
+        "/v1/admins/ops/remove",
+        Administrators,
+    ),
     ("/v1/sponsors", "POST", "/v1/sponsors", Administrators),
     (
         "/v1/sponsors/{id}",
@@ -506,7 +513,9 @@ async fn no_request_passes_for_a_notification() {
 /// Who stands behind an entry of each kind.
 const fn actor_of(kind: Kind) -> ActorKind {
     match kind {
-        Kind::SponsorAdded
+        Kind::AdminAdded
+        | Kind::AdminRemoved
+        | Kind::SponsorAdded
         | Kind::SponsorSuspended
         | Kind::SponsorResumed
         | Kind::AgentAdded
@@ -545,6 +554,11 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     let key = tokens::PrivateKey::generate(&testkit::SeededRng::new(77)).unwrap();
     let erased = json!({"what": "otto"});
     let commands: Vec<(String, Option<Value>)> = vec![
+        (
+            "/v1/admins".to_owned(),
+            Some(json!({"key": "ops+2e8951b4+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea"})),
+        ),
+        ("/v1/admins/ops/remove".to_owned(), None),
         ("/v1/agents/second/suspend".to_owned(), None),
         ("/v1/agents/second/resume".to_owned(), None),
         (
