@@ -95,7 +95,7 @@ async fn serve(
     request: HttpRequest<Body>,
 ) -> Result<HttpResponse, Turned> {
     let (parts, body) = request.into_parts();
-    if let Err(error) = plane.hosts.check(&parts.headers) {
+    if let Err(error) = plane.hosts.check(&parts.uri, &parts.headers) {
         plane.refusals.note("host-or-origin", "mcp", None);
         return Err(Turned::text(StatusCode::FORBIDDEN, &error.to_string()));
     }

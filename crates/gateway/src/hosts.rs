@@ -1,4 +1,4 @@
-//! Which `Host` and `Origin` a request may carry. A page in a browser on the same machine can
+//! Which host and `Origin` a request may name. A page in a browser on the same machine can
 //! send requests to a loopback listener under a name it controls; these two headers are what
 //! gives it away (DNS rebinding).
 
@@ -73,8 +73,12 @@ impl Hosts {
         Self { hosts, origins }
     }
 
-    /// Checks a request's headers.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), HostError> {
+    /// Checks a request's target, if that names a host, and its headers.
+    pub fn check(&self, target: &Uri, headers: &HeaderMap) -> Result<(), HostError> {
+        // In absolute form it stands above `Host` (RFC 9112 §3.2.2). Both must be ours.
+        if let Some(authority) = target.authority() {
+            self.known(authority.as_str())?;
+        }
         let mut named = headers.get_all(HOST).iter();
         let host = named
             .next()
@@ -83,9 +87,7 @@ impl Hosts {
         if named.next().is_some() {
             return Err(HostError::Host);
         }
-        if !self.hosts.contains(&host.to_ascii_lowercase()) {
-            return Err(HostError::Stranger(shown(host)));
-        }
+        self.known(host)?;
         for origin in headers.get_all(ORIGIN) {
             let origin = origin.to_str().unwrap_or("(not text)");
             if !self.origins.contains(&origin.to_ascii_lowercase()) {
@@ -93,6 +95,13 @@ impl Hosts {
             }
         }
         Ok(())
+    }
+
+    fn known(&self, host: &str) -> Result<(), HostError> {
+        if self.hosts.contains(&host.to_ascii_lowercase()) {
+            return Ok(());
+        }
+        Err(HostError::Stranger(shown(host)))
     }
 }
 
@@ -105,6 +114,10 @@ mod tests {
     use super::*;
 
     fn check(headers: &[(&str, &str)], allowed: bool) {
+        check_target("/mcp/files", headers, allowed);
+    }
+
+    fn check_target(target: &str, headers: &[(&str, &str)], allowed: bool) {
         let hosts = Hosts::new(
             "127.0.0.1:7420".parse().unwrap(),
             "https://gate.example",
@@ -118,7 +131,12 @@ mod tests {
                 value.parse().unwrap(),
             );
         }
-        assert_eq!(hosts.check(&map).is_ok(), allowed, "{headers:?}");
+        let target = target.parse().unwrap();
+        assert_eq!(
+            hosts.check(&target, &map).is_ok(),
+            allowed,
+            "{target} {headers:?}"
+        );
     }
 
     #[test]
@@ -156,5 +174,15 @@ mod tests {
             false,
         );
         check(&[("host", "localhost:7420"), ("origin", "null")], false);
+        let ours = [("host", "localhost:7420")];
+        check_target("http://LOCALHOST:7420/mcp/files", &ours, true);
+        check_target("https://gate.example/mcp/files", &ours, true);
+        check_target("http://evil.example/mcp/files", &ours, false);
+        check_target("http://x@localhost:7420/mcp/files", &ours, false);
+        check_target(
+            "http://localhost:7420/mcp/files",
+            &[("host", "evil.example")],
+            false,
+        );
     }
 }

@@ -90,8 +90,11 @@ pub enum ProtocolError {
     #[error("`Accept` must list both application/json and text/event-stream")]
     NotAcceptable,
     /// The body is not declared as JSON.
-    #[error("`Content-Type` must be application/json")]
+    #[error("`Content-Type` must be application/json, and its `charset`, if any, utf-8")]
     UnsupportedMediaType,
+    /// The body is compressed or otherwise encoded.
+    #[error("`Content-Encoding` is not taken: send the body as it is, without that header")]
+    UnsupportedEncoding,
     /// An unknown or ended session (legacy): the client starts a new one.
     #[error("no such session")]
     UnknownSession,
@@ -169,7 +172,9 @@ impl ProtocolError {
             Self::MethodNotFound { .. } => (in_band(S::NOT_FOUND), code::METHOD_NOT_FOUND, None),
             Self::InvalidParams { .. } => (in_band(S::OK), code::INVALID_PARAMS, None),
             Self::NotAcceptable => (S::NOT_ACCEPTABLE, code::INVALID_REQUEST, None),
-            Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, code::INVALID_REQUEST, None),
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => {
+                (S::UNSUPPORTED_MEDIA_TYPE, code::INVALID_REQUEST, None)
+            }
             Self::UnknownSession => (S::NOT_FOUND, code::INVALID_REQUEST, None),
             Self::Unavailable { .. } | Self::Internal => (S::OK, code::INTERNAL, None),
         };

@@ -6,7 +6,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::ProtocolError;
@@ -306,16 +306,30 @@ pub fn accepts(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
         })
 }
 
+/// Whether a media type is JSON, in the one encoding that JSON has (RFC 8259 §8.1).
+fn is_json(media_type: &str) -> bool {
+    let mut parts = media_type.split(';').map(str::trim);
+    parts
+        .next()
+        .is_some_and(|it| it.eq_ignore_ascii_case("application/json"))
+        && parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .filter(|(name, _)| name.trim_end().eq_ignore_ascii_case("charset"))
+            .all(|(_, value)| value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
+}
+
 /// What holds for every POST in both eras: JSON comes, JSON or a stream may go back.
 pub fn check_post(headers: &HeaderMap) -> Result<(), ProtocolError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let is_json = types
         .next()
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
+        .is_some_and(is_json);
     if !is_json || types.next().is_some() {
         return Err(ProtocolError::UnsupportedMediaType);
+    }
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err(ProtocolError::UnsupportedEncoding);
     }
     if accepts(headers, "application", "json") && accepts(headers, "text", "event-stream") {
         Ok(())

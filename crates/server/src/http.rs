@@ -102,7 +102,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
 /// Refuses requests that call the node by another name, before anything else is looked at.
 async fn guard(State(routes): Routed, request: Request, next: Next) -> Response {
     let plane = &routes.shared.plane;
-    let mut response = match plane.hosts().check(request.headers()) {
+    let mut response = match plane.hosts().check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
             plane.refusals().note("host-or-origin", "http", None);

@@ -41,6 +41,7 @@ fn each_error_has_its_status_and_code() {
         ),
         (E::NotAcceptable, (406, -32600), (406, -32600)),
         (E::UnsupportedMediaType, (415, -32600), (415, -32600)),
+        (E::UnsupportedEncoding, (415, -32600), (415, -32600)),
         (E::UnknownSession, (404, -32600), (404, -32600)),
         (E::MissingSession, (400, -32600), (400, -32600)),
         (

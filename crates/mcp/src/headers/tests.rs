@@ -449,10 +449,25 @@ fn a_post_is_json_and_takes_both_answers() {
             "{accept}"
         );
     }
-    for content in ["text/plain", "application/jsonp", ""] {
+    for content in [
+        "text/plain",
+        "application/jsonp",
+        "",
+        "application/json; charset=utf-16",
+        "application/json;x=y;Charset=\"latin1\"",
+    ] {
         assert_eq!(
             run(&[("content-type", content), ("accept", "*/*")]),
-            Err(ProtocolError::UnsupportedMediaType)
+            Err(ProtocolError::UnsupportedMediaType),
+            "{content}"
+        );
+    }
+    for content in ["application/json", "Application/JSON;Charset=\"UTF-8\""] {
+        let content = ("content-type", content);
+        assert_eq!(run(&[content, ("accept", "*/*")]), Ok(()));
+        assert_eq!(
+            run(&[content, ("accept", "*/*"), ("content-encoding", "gzip")]),
+            Err(ProtocolError::UnsupportedEncoding)
         );
     }
     assert_eq!(

@@ -142,7 +142,8 @@ fn protocol(page: &mut String, sources: &Sources) -> Result<()> {
         ProtocolError::MethodNotFound { .. } => ProtocolError::MethodNotFound { method: "METHOD".to_owned() }, "The revision has no such method, or not from a client.";
         ProtocolError::InvalidParams { .. } => ProtocolError::InvalidParams { message: "…".to_owned() }, "The text says what is wrong with the parameters.";
         ProtocolError::NotAcceptable => ProtocolError::NotAcceptable, "Accept both.";
-        ProtocolError::UnsupportedMediaType => ProtocolError::UnsupportedMediaType, "Say that it is JSON.";
+        ProtocolError::UnsupportedMediaType => ProtocolError::UnsupportedMediaType, "Say that it is JSON, and send it in UTF-8.";
+        ProtocolError::UnsupportedEncoding => ProtocolError::UnsupportedEncoding, "Do not compress requests.";
         ProtocolError::UnknownSession => ProtocolError::UnknownSession, "Initialize a new session.";
         ProtocolError::MissingSession => ProtocolError::MissingSession, "Send the session's id, or initialize.";
         ProtocolError::Unavailable { .. } => ProtocolError::Unavailable { message: "…" }, "The upstream does not answer, or the node cannot record. Try again later; `tipstaff doctor` says which.";
