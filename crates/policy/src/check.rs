@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use vocab::{UpstreamName, suggest};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::set::{CONTEXT, Policy, ResourceScope, id_of, listed};
+use crate::set::{CONTEXT, Policy, ResourceScope, id_of, listed, type_of};
 use crate::target::{METHODS, Target, Targets};
 
 /// Most pairs of policy and tool that are judged one by one; what is beyond counts as not fitting.
@@ -98,7 +98,7 @@ pub(crate) fn schema<'a>(
 pub(crate) fn mentioned(policy: &Policy) -> impl Iterator<Item = String> {
     let actions = policy.literals.iter();
     actions
-        .filter(|uid| uid.type_name().basename() == "Action")
+        .filter(|uid| type_of(uid.type_name()) == "Action")
         .map(id_of)
 }
 
@@ -281,7 +281,7 @@ fn mentions_upstreams(policy: &Policy) -> BTreeSet<String> {
     policy
         .literals
         .iter()
-        .filter(|uid| matches!(uid.type_name().basename(), "Action" | "Tool" | "Upstream"))
+        .filter(|uid| matches!(type_of(uid.type_name()), "Action" | "Tool" | "Upstream"))
         .map(|uid| upstream_of(&id_of(uid)).to_owned())
         .collect()
 }
@@ -343,7 +343,7 @@ fn check_context(policy: &Policy, out: &mut Vec<Diagnostic>) -> bool {
 fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
     let mut seen = HashSet::new();
     for uid in &policy.literals {
-        let ty = uid.type_name().basename();
+        let ty = type_of(uid.type_name());
         if !matches!(ty, "Action" | "Tool" | "Upstream") || !seen.insert(uid) {
             continue;
         }

@@ -101,8 +101,8 @@ struct SliceKey {
     instance: Option<InstanceId>,
 }
 
-/// The policies whose scope covers a caller and a target. All others cannot apply, so leaving them
-/// out changes no answer.
+/// The policies whose scope covers a caller and a target, without that scope. All others cannot
+/// apply, so leaving them out changes no answer.
 #[derive(Debug)]
 pub(crate) struct Slice {
     pub(crate) set: cedar_policy::PolicySet,
@@ -511,9 +511,10 @@ impl Engine {
                 (true, true) => {}
                 (true, false) => slice.broken.push(Arc::clone(policy)),
                 (false, _) => {
-                    // Ids are unique in a set, so this cannot fail; a policy that is not added is
-                    // counted as broken, which denies.
-                    if slice.set.add(policy.cedar.clone()).is_err() {
+                    // The key has all that the scope asks for, and it covers them. Ids are unique
+                    // in a set, so this cannot fail; a policy that is not added is counted as
+                    // broken, which denies.
+                    if slice.set.add(policy.unscoped().clone()).is_err() {
                         slice.broken.push(Arc::clone(policy));
                     }
                     slice.policies.insert(policy.id.clone(), Arc::clone(policy));

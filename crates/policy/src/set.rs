@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{
-    ActionConstraint, Effect, EntityUid, PolicyId, PrincipalConstraint, ResourceConstraint,
+    ActionConstraint, Effect, EntityTypeName, EntityUid, PolicyId, PrincipalConstraint,
+    ResourceConstraint,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -73,6 +74,7 @@ pub(crate) struct Policy {
     file: Arc<Source>,
     offset: usize,
     conditions: OnceLock<Vec<Condition>>,
+    unscoped: OnceLock<cedar_policy::Policy>,
 }
 
 /// One of the conditions that must all hold. Its text is Cedar's: `a > b` is `!(a <= b)`.
@@ -82,7 +84,9 @@ pub(crate) struct Condition {
     pub(crate) alone: cedar_policy::PolicySet,
 }
 
-/// Which calls a policy may apply to.
+/// Which calls a policy's scope covers. INVARIANT: exactly those that Cedar says it covers, for
+/// policies are chosen by it and then evaluated without their scope; replay chooses the same way, so
+/// it would not show a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scope {
     pub(crate) principal: PrincipalScope,
@@ -290,6 +294,7 @@ fn read_policy(
             file: Arc::clone(file),
             offset,
             conditions: OnceLock::new(),
+            unscoped: OnceLock::new(),
             id,
         }),
         _ => Err(problems),
@@ -331,6 +336,7 @@ type ScopeError = (String, &'static str);
 const PRINCIPAL: &str = "a principal is an `Instance`, in its `Agent` and its `Purpose`s: write \
     `principal in Agent::\"NAME\"`";
 const ACTION: &str = "it is the group of an upstream's actions: write `action in`";
+const ACTIONS: &str = "an action is `Action::\"UPSTREAM/TOOL\"` or `Action::\"UPSTREAM:METHOD\"`";
 const RESOURCE: &str = "a resource is a `Tool::\"UPSTREAM/TOOL\"`, in its `Upstream::\"UPSTREAM\"`";
 
 fn read_scope(
@@ -351,17 +357,17 @@ fn read_scope(
 fn read_principal(constraint: PrincipalConstraint) -> Result<PrincipalScope, ScopeError> {
     match constraint {
         PrincipalConstraint::Any => Ok(PrincipalScope::Any),
-        PrincipalConstraint::Is(ty) if ty.basename() == "Instance" => Ok(PrincipalScope::Any),
+        PrincipalConstraint::Is(ty) if type_of(&ty) == "Instance" => Ok(PrincipalScope::Any),
         PrincipalConstraint::Is(ty) => Err((format!("no principal is a `{ty}`"), PRINCIPAL)),
-        PrincipalConstraint::IsIn(ty, _) if ty.basename() != "Instance" => {
+        PrincipalConstraint::IsIn(ty, _) if type_of(&ty) != "Instance" => {
             Err((format!("no principal is a `{ty}`"), PRINCIPAL))
         }
-        PrincipalConstraint::Eq(uid) if uid.type_name().basename() == "Instance" => {
+        PrincipalConstraint::Eq(uid) if type_of(uid.type_name()) == "Instance" => {
             Ok(PrincipalScope::Instance(id_of(&uid)))
         }
         PrincipalConstraint::Eq(uid) => Err((format!("no principal is `{uid}` itself"), PRINCIPAL)),
         PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => {
-            match uid.type_name().basename() {
+            match type_of(uid.type_name()) {
                 "Agent" => Ok(PrincipalScope::Agent(id_of(&uid))),
                 "Purpose" => Ok(PrincipalScope::Purpose(id_of(&uid))),
                 "Instance" => Ok(PrincipalScope::Instance(id_of(&uid))),
@@ -372,6 +378,15 @@ fn read_principal(constraint: PrincipalConstraint) -> Result<PrincipalScope, Sco
 }
 
 fn read_actions(constraint: ActionConstraint) -> Result<Option<Vec<String>>, ScopeError> {
+    let foreign = |uid: &EntityUid| type_of(uid.type_name()) != "Action";
+    let named = match &constraint {
+        ActionConstraint::Any => &[][..],
+        ActionConstraint::Eq(uid) => std::slice::from_ref(uid),
+        ActionConstraint::In(uids) => uids,
+    };
+    if let Some(uid) = named.iter().find(|uid| foreign(uid)) {
+        return Err((format!("no call is the action `{uid}`"), ACTIONS));
+    }
     match constraint {
         ActionConstraint::Any => Ok(None),
         ActionConstraint::Eq(uid) if id_of(&uid).contains(['/', ':']) => {
@@ -385,27 +400,35 @@ fn read_actions(constraint: ActionConstraint) -> Result<Option<Vec<String>>, Sco
 fn read_resource(constraint: ResourceConstraint) -> Result<ResourceScope, ScopeError> {
     match constraint {
         ResourceConstraint::Any => Ok(ResourceScope::Any),
-        ResourceConstraint::Is(ty) => match ty.basename() {
+        ResourceConstraint::Is(ty) => match type_of(&ty) {
             "Tool" => Ok(ResourceScope::Tools(None)),
             "Upstream" => Ok(ResourceScope::Methods(None)),
             _ => Err((format!("no resource is a `{ty}`"), RESOURCE)),
         },
-        ResourceConstraint::Eq(uid) => match uid.type_name().basename() {
+        ResourceConstraint::Eq(uid) => match type_of(uid.type_name()) {
             "Tool" => Ok(ResourceScope::Tool(id_of(&uid))),
             "Upstream" => Ok(ResourceScope::Methods(Some(id_of(&uid)))),
             _ => Err((format!("no resource is `{uid}`"), RESOURCE)),
         },
-        ResourceConstraint::In(uid) => match uid.type_name().basename() {
+        ResourceConstraint::In(uid) => match type_of(uid.type_name()) {
             "Tool" => Ok(ResourceScope::Tool(id_of(&uid))),
             "Upstream" => Ok(ResourceScope::Upstream(id_of(&uid))),
             _ => Err((format!("no resource is in `{uid}`"), RESOURCE)),
         },
-        ResourceConstraint::IsIn(ty, uid) => match (ty.basename(), uid.type_name().basename()) {
+        ResourceConstraint::IsIn(ty, uid) => match (type_of(&ty), type_of(uid.type_name())) {
             ("Tool", "Tool") => Ok(ResourceScope::Tool(id_of(&uid))),
             ("Tool", "Upstream") => Ok(ResourceScope::Tools(Some(id_of(&uid)))),
             ("Upstream", "Upstream") => Ok(ResourceScope::Methods(Some(id_of(&uid)))),
             _ => Err((format!("no resource is a `{ty}` in `{uid}`"), RESOURCE)),
         },
+    }
+}
+
+/// Its name. What is in a namespace is none of ours, whatever it is called there.
+pub(crate) fn type_of(ty: &EntityTypeName) -> &str {
+    match ty.namespace_components().next() {
+        None => ty.basename(),
+        Some(_) => "",
     }
 }
 
@@ -550,6 +573,22 @@ impl Policy {
         diagnostic
     }
 
+    /// The policy without its scope, for calls that [`Scope`] covers: Cedar puts scope and conditions
+    /// together anew, and copies every place in the text, each time it evaluates. Its conditions are
+    /// those of the policy, or it is the policy.
+    pub(crate) fn unscoped(&self) -> &cedar_policy::Policy {
+        self.unscoped.get_or_init(|| {
+            let bare = self.cedar.to_json().ok().and_then(|json| {
+                let all = json!({"op": "All"});
+                let json = json!({"effect": json.get("effect")?, "principal": all, "action": all,
+                    "resource": all, "conditions": json.get("conditions")?});
+                cedar_policy::Policy::from_json(Some(PolicyId::new(&self.id)), json).ok()
+            });
+            bare.filter(|bare| same_conditions(bare, &self.cedar))
+                .unwrap_or_else(|| self.cedar.clone())
+        })
+    }
+
     /// Its conditions one by one, in order: each `when`, taken apart at `&&`, and each `unless`.
     pub(crate) fn conditions(&self) -> &[Condition] {
         self.conditions.get_or_init(|| {
@@ -570,6 +609,16 @@ impl Policy {
             out.iter().filter_map(condition).collect()
         })
     }
+}
+
+fn same_conditions(left: &cedar_policy::Policy, right: &cedar_policy::Policy) -> bool {
+    let conditions = [left, right].map(|policy| policy.as_ref().non_scope_constraints());
+    left.effect() == right.effect()
+        && match conditions {
+            [None, None] => true,
+            [Some(left), Some(right)] => left.eq_shape(right),
+            [None, Some(_)] | [Some(_), None] => false,
+        }
 }
 
 fn conjuncts(body: &Value, out: &mut Vec<Value>) {

@@ -10,7 +10,7 @@ use super::Case;
 use crate::decision::{Effect, Stage};
 use crate::engine::Engine;
 use crate::facts::Target;
-use crate::set::id_of;
+use crate::set::{id_of, type_of};
 use crate::target::{Callable, METHODS};
 
 /// Who is registered, as far as that is known.
@@ -110,7 +110,7 @@ fn who(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
     let named = |ty: &str| -> Vec<String> {
         let literals = engine.policies().iter().flat_map(|policy| &policy.literals);
         literals
-            .filter(|uid| uid.type_name().basename() == ty)
+            .filter(|uid| type_of(uid.type_name()) == ty)
             .map(id_of)
             .collect()
     };

@@ -514,78 +514,190 @@ fn a_duplicate_key_is_refused() {
     assert_eq!(verdict.stage, Some(Stage::Schema));
 }
 
-fn policy_text() -> impl Strategy<Value = String> {
-    let principal = prop::sample::select(vec![
-        "principal",
-        "principal is Instance",
-        "principal in Agent::\"triage\"",
-        "principal in Agent::\"other\"",
-        "principal in Purpose::\"triage\"",
-        "principal in Purpose::\"triage/refunds\"",
-        "principal in Purpose::\"ops\"",
-        "principal == Instance::\"i-aaaaaaaaaaaaaaaaaaaaaaaaab\"",
-        "principal == Instance::\"i-aaaaaaaaaaaaaaaaaaaaaaaaac\"",
-        "principal is Instance in Agent::\"triage\"",
-    ]);
-    let action = prop::sample::select(vec![
-        "action",
-        "action == Action::\"files/read\"",
-        "action in Action::\"files\"",
-        "action in Action::\"web\"",
-        "action in [Action::\"files/list_dir\", Action::\"web/fetch\"]",
-        "action == Action::\"files/write-file\"",
-    ]);
-    let resource = prop::sample::select(vec![
-        "resource",
-        "resource is Tool",
-        "resource is Upstream",
-        "resource in Upstream::\"files\"",
-        "resource == Tool::\"files/read\"",
-        "resource in Upstream::\"web\"",
-        "resource is Tool in Upstream::\"files\"",
-        "resource == Upstream::\"files\"",
-    ]);
+const AGENTS: [&str; 2] = ["triage", "other"];
+const PURPOSES: [&str; 4] = ["triage", "triage/refunds", "triage/refunds/eu", "ops"];
+const INSTANCES: [&str; 2] = [
+    "i-aaaaaaaaaaaaaaaaaaaaaaaaab",
+    "i-aaaaaaaaaaaaaaaaaaaaaaaaac",
+];
+const ACTIONS: [&str; 9] = [
+    "files",
+    "web",
+    "files/read",
+    "files/list_dir",
+    "files/write-file",
+    "files/rea",
+    "files:resources/read",
+    "files:prompts/get",
+    "web/fetch",
+];
+
+/// Every form of scope that Cedar has, but for slots, which are refused.
+fn principal_scope() -> impl Strategy<Value = String> {
+    let of = |ty: &'static str, ids: &'static [&'static str]| {
+        prop::sample::select(ids).prop_map(move |id| format!("{ty}::{id:?}"))
+    };
+    let instance = || of("Instance", &INSTANCES);
+    let group = prop_oneof![
+        of("Agent", &AGENTS),
+        of("Purpose", &PURPOSES),
+        of("Purpose", &["tri", "triage/refund"]),
+        Just("Agent::\"tri\\u{61}ge\"".to_owned()),
+        instance(),
+    ];
+    prop_oneof![
+        2 => Just("principal".to_owned()),
+        1 => Just("principal is Instance".to_owned()),
+        2 => instance().prop_map(|id| format!("principal == {id}")),
+        4 => (group, any::<bool>()).prop_map(|(group, is)| {
+            let is = if is { "is Instance " } else { "" };
+            format!("principal {is}in {group}")
+        }),
+    ]
+}
+
+fn action_scope() -> impl Strategy<Value = String> {
+    let action = prop::sample::select(&ACTIONS).prop_map(|id| format!("Action::{id:?}"));
+    let exact = prop::sample::select(&ACTIONS[2..]).prop_map(|id| format!("Action::{id:?}"));
+    prop_oneof![
+        Just("action".to_owned()),
+        exact.prop_map(|id| format!("action == {id}")),
+        action.clone().prop_map(|id| format!("action in {id}")),
+        proptest::collection::vec(action, 0..4)
+            .prop_map(|ids| format!("action in [{}]", ids.join(", "))),
+    ]
+}
+
+fn resource_scope() -> impl Strategy<Value = String> {
+    let tool = || {
+        prop::sample::select(vec!["files/read", "files/write-file", "web/fetch"])
+            .prop_map(|id| format!("Tool::{id:?}"))
+    };
+    let upstream =
+        || prop::sample::select(vec!["files", "web"]).prop_map(|id| format!("Upstream::{id:?}"));
+    prop_oneof![
+        Just("resource".to_owned()),
+        Just("resource is Tool".to_owned()),
+        Just("resource is Upstream".to_owned()),
+        tool().prop_map(|id| format!("resource == {id}")),
+        tool().prop_map(|id| format!("resource in {id}")),
+        tool().prop_map(|id| format!("resource is Tool in {id}")),
+        upstream().prop_map(|id| format!("resource == {id}")),
+        upstream().prop_map(|id| format!("resource in {id}")),
+        upstream().prop_map(|id| format!("resource is Tool in {id}")),
+        upstream().prop_map(|id| format!("resource is Upstream in {id}")),
+    ]
+}
+
+fn conditions() -> impl Strategy<Value = String> {
     let condition = prop::sample::select(vec![
         "true",
         "context.proven",
         "principal.depth > 1",
         "principal.depth + 9223372036854775807 > 1",
+        "principal.depth * 2 - 9223372036854775807 < 0 || principal.depth > 1",
         "principal.sponsor.groups.contains(\"oncall\")",
+        "principal in Agent::\"triage\" && action in [Action::\"files\", Action::\"web/fetch\"]",
+        "if resource is Tool then context.proven else principal.depth == 0",
+        "[1, -2, principal.depth].containsAny([2]) || {\"a b\": \"\\\"\\u{e9}\\0\"}[\"a b\"] == \"\"",
         "context.args has path && context.args.path like \"/p*\"",
+        "context.args has path && context.args.path like \"*\\*x\\u{2a}*\"",
+        "decimal(\"0.5\").lessThan(decimal(\"0.25\")) || principal.ancestors.isEmpty()",
         "context.now < datetime(\"2026-11-22\")",
         "context has now && principal.depth < 2",
         "context == context",
     ]);
+    let kind = prop::sample::select(vec!["when", "when", "unless"]);
+    let clause = (kind, condition).prop_map(|(kind, text)| format!("{kind} {{ {text} }} "));
+    proptest::collection::vec(clause, 0..3).prop_map(|clauses| clauses.concat())
+}
+
+fn policy_text() -> impl Strategy<Value = String> {
     let effect = prop::sample::select(vec!["permit", "permit", "permit", "forbid"]);
-    (effect, principal, action, resource, condition).prop_map(
-        |(effect, principal, action, resource, condition)| {
-            format!("{effect} ({principal}, {action}, {resource}) when {{ {condition} }};\n")
-        },
-    )
+    let parts = (
+        effect,
+        principal_scope(),
+        action_scope(),
+        resource_scope(),
+        conditions(),
+    );
+    parts.prop_map(|(effect, principal, action, resource, conditions)| {
+        format!("{effect} ({principal}, {action}, {resource}) {conditions};\n")
+    })
+}
+
+/// A call of a tool, or of a method.
+fn call() -> impl Strategy<Value = Facts> {
+    let calls = prop::sample::select(vec![
+        ("files/read", json!({"path": "/public"})),
+        ("files/list_dir", json!({})),
+        ("files/write-file", json!({"path": "/p*x*", "text": ""})),
+        ("web/fetch", json!({"url": "https://example.com/"})),
+        ("files:resources/read", json!("file:///p")),
+        ("web:resources/read", json!("file:///p")),
+        ("files:prompts/get", json!("greet")),
+    ]);
+    calls.prop_map(|(call, args)| {
+        let mut facts = facts(&call.replace(':', "/"), &args);
+        if let Some((_, method)) = call.split_once(':') {
+            facts.target = Called::Method {
+                method: method.to_owned(),
+                name_or_uri: args.as_str().map(ToOwned::to_owned),
+            };
+            facts.args = serde_json::value::RawValue::NULL.to_owned();
+        }
+        facts
+    })
+}
+
+/// One of a few instances.
+fn caller() -> impl Strategy<Value = InstanceFacts> {
+    let agent = prop::sample::select(&AGENTS);
+    let purpose = prop::sample::select(&PURPOSES);
+    let instance = prop::sample::select(&INSTANCES);
+    let parts = (agent, purpose, instance, 0_u32..3, any::<bool>());
+    parts.prop_map(|(agent, purpose, id, depth, proven)| InstanceFacts {
+        agent: agent.parse().unwrap(),
+        purpose: purpose.parse().unwrap(),
+        id: id.parse().unwrap(),
+        depth,
+        proven,
+        ..facts("files/read", &json!({})).instance
+    })
+}
+
+/// What Cedar makes of a call by `set`: its decision, the policies that determine it, its errors.
+fn ask(asked: &Asked, set: &cedar_policy::PolicySet) -> (bool, Vec<String>, Vec<String>) {
+    let response = Authorizer::new().is_authorized(&asked.request, set, &asked.caller.1);
+    let diagnostics = response.diagnostics();
+    let mut reasons: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
+    let mut errors: Vec<String> = diagnostics.errors().map(ToString::to_string).collect();
+    reasons.sort_unstable();
+    errors.sort_unstable();
+    let allowed = response.decision() == cedar_policy::Decision::Allow;
+    (allowed, reasons, errors)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
-    /// Selecting candidates by scope, and showing them what they read alone, never changes an
-    /// answer.
+    /// Selecting policies by scope, evaluating them without it, and showing them what they read
+    /// alone, never changes an answer.
     #[test]
     fn a_slice_answers_as_the_whole_set(
         policies in proptest::collection::vec(policy_text(), 0..12),
-        calls in proptest::collection::vec((0_usize..4, 0_usize..2, 0_usize..2, 0_u32..3, any::<bool>()), 1..8),
+        calls in proptest::collection::vec(call(), 1..3),
+        callers in proptest::collection::vec(caller(), 1..8),
     ) {
         let world = World::new(&policies.concat());
-        for (call, agent, instance, depth, proven) in calls {
-            let (call, args) = [
-                ("files/read", json!({"path": "/public"})), ("files/list_dir", json!({})),
-                ("files/write-file", json!({"path": "/etc", "text": ""})), ("web/fetch", json!({"url": "https://example.com/"})),
-            ][call].clone();
-            let mut facts = facts(call, &args);
-            facts.instance.agent = ["triage", "other"][agent].parse().unwrap();
-            facts.instance.id = ["i-aaaaaaaaaaaaaaaaaaaaaaaaab", "i-aaaaaaaaaaaaaaaaaaaaaaaaac"][instance].parse().unwrap();
-            facts.instance.depth = depth;
-            facts.instance.proven = proven;
-            let reached = [Shown::All, Shown::Read].map(|shown| world.engine.reach(&facts, shown));
+        let engine = &world.engine;
+        for (mut facts, caller) in calls.iter().flat_map(|call| callers.iter().map(|caller| (call.clone(), caller))) {
+            facts.instance = caller.clone();
+            let (index, _) = match &facts.target {
+                Called::Tool { name } => engine.target_of(&facts.upstream, name).unwrap(),
+                Called::Method { method, .. } => engine.method_target(&facts.upstream, method).unwrap(),
+            };
+            let reached = [Shown::All, Shown::Read].map(|shown| engine.reach(&facts, shown));
             let [asked, lean] = match reached {
                 [Reached::Policy(asked), Reached::Policy(lean)] => [asked, lean],
                 [Reached::Refused(denial), _] | [_, Reached::Refused(denial)] => {
@@ -593,31 +705,33 @@ proptest! {
                     continue;
                 }
             };
-            let target = world.engine.target_of(&facts.upstream, &call.split_once('/').unwrap().1.parse().unwrap()).unwrap().0;
-            let fits = |at: &usize| !world.engine.broken.get(at).is_some_and(|broken| broken.is_on(target));
-            let whole = (0..world.engine.policies.len()).filter(fits);
-            let whole = whole.map(|at| world.engine.policies[at].cedar.clone());
+            let fits = |at: &usize| !engine.broken.get(at).is_some_and(|broken| broken.is_on(index));
+            let whole = (0..engine.policies.len()).filter(fits);
+            let whole = whole.map(|at| engine.policies[at].cedar.clone());
             let whole = cedar_policy::PolicySet::from_policies(whole).unwrap();
-            let ask = |asked: &Asked, set: &cedar_policy::PolicySet| {
-                let response = Authorizer::new().is_authorized(&asked.request, set, &asked.caller.1);
-                let mut reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
-                let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
-                reasons.sort_unstable();
-                errors.sort_unstable();
-                (response.decision(), reasons, errors)
-            };
-            prop_assert_eq!(ask(&lean, &lean.slice.set), ask(&asked, &whole));
+            let (allowed, reasons, errors) = ask(&asked, &whole);
+            prop_assert_eq!(ask(&lean, &lean.slice.set), (allowed, reasons.clone(), errors.clone()));
+            let verdict = engine.decide(&facts).verdict();
+            prop_assert_eq!(verdict.effect == Effect::Allow, allowed && errors.is_empty());
+            if errors.is_empty() {
+                prop_assert_eq!(&verdict.policies, &reasons);
+            } else {
+                prop_assert_eq!(verdict.stage, Some(Stage::Error));
+            }
             // What the context holds is what the schema says it holds.
             let (principal, action, resource) = (asked.request.principal(), asked.request.action(), asked.request.resource());
             let checked = Request::new(
                 principal.unwrap().clone(), action.unwrap().clone(), resource.unwrap().clone(),
-                asked.request.context().unwrap().clone(), world.engine.schema(),
+                asked.request.context().unwrap().clone(), engine.schema(),
             );
             prop_assert!(checked.is_ok(), "{checked:?}");
             // What is permitted is visible.
-            if ask(&asked, &whole).0 == cedar_policy::Decision::Allow && let Called::Tool { name } = &facts.target {
-                prop_assert!(world.engine.visible(&facts.instance, &facts.upstream, name));
-            }
+            let (instance, upstream) = (&facts.instance, &facts.upstream);
+            let visible = match &facts.target {
+                Called::Tool { name } => engine.visible(instance, upstream, name),
+                Called::Method { method, .. } => engine.visible_method(instance, upstream, method),
+            };
+            prop_assert!(visible || verdict.effect == Effect::Deny);
         }
     }
 }

@@ -239,6 +239,77 @@ fn what_does_not_parse_is_said_with_its_place() {
 }
 
 #[test]
+fn no_scope_names_what_is_in_a_namespace() {
+    for (scope, what) in [
+        (
+            "principal is My::Instance, action, resource",
+            "no principal is a `My::Instance`",
+        ),
+        (
+            "principal is My::Instance in Agent::\"a\", action, resource",
+            "no principal is a `My::Instance`",
+        ),
+        (
+            "principal == My::Instance::\"i\", action, resource",
+            "no principal is `My::Instance",
+        ),
+        (
+            "principal in My::Agent::\"a\", action, resource",
+            "no principal is in `My::Agent",
+        ),
+        (
+            "principal in My::Purpose::\"a\", action, resource",
+            "no principal is in `My::Purpose",
+        ),
+        (
+            "principal is Instance in My::Agent::\"a\", action, resource",
+            "no principal is in `My::Agent",
+        ),
+        (
+            "principal, action == My::Action::\"f/r\", resource",
+            "no call is the action `My::Action",
+        ),
+        (
+            "principal, action in My::Action::\"f\", resource",
+            "no call is the action `My::Action",
+        ),
+        (
+            "principal, action in [Action::\"f\", My::Action::\"g\"], resource",
+            "no call is the action `My::Action::\\\"g",
+        ),
+        (
+            "principal, action, resource is My::Tool",
+            "no resource is a `My::Tool`",
+        ),
+        (
+            "principal, action, resource == My::Tool::\"f/r\"",
+            "no resource is `My::Tool",
+        ),
+        (
+            "principal, action, resource in My::Upstream::\"f\"",
+            "no resource is in `My::Upstream",
+        ),
+        (
+            "principal, action, resource is My::Tool in Upstream::\"f\"",
+            "no resource is a `My::Tool` in",
+        ),
+        (
+            "principal, action, resource is Tool in My::Upstream::\"f\"",
+            "no resource is a `Tool` in `My::Upstream",
+        ),
+    ] {
+        let problems = PolicySet::parse(files(&format!("permit ({scope});"))).unwrap_err();
+        let [only] = &problems[..] else {
+            panic!("{scope}: {problems:?}");
+        };
+        assert!(
+            only.message.contains(&what.replace("\\\"", "\"")),
+            "{scope}: {only}"
+        );
+    }
+}
+
+#[test]
 fn what_does_not_fit_the_tools_is_said_with_its_place() {
     for (text, expected) in GOLDEN {
         check_fit(text, expected);
@@ -286,4 +357,23 @@ fn what_cannot_be_checked_is_listed_by_upstream() {
     };
     assert_eq!(upstream.as_str(), "down");
     assert_eq!(*policies, ["tool", "argument"]);
+}
+
+#[test]
+fn without_its_scope_a_policy_has_its_conditions() {
+    let text = r#"@id("a") @reason("r") permit (principal in Agent::"x", action in [Action::"files/read"],
+        resource == Tool::"files/read")
+        when { context.args.path like "/a\*b*" && principal.depth < 3 }
+        unless { context.now > datetime("2026-01-01") };"#;
+    let set = PolicySet::parse(files(text)).unwrap();
+    let policy = &set.policies()[0];
+    let bare = policy.unscoped();
+    assert_eq!(bare.id(), policy.cedar.id());
+    assert_eq!(bare.effect(), Effect::Permit);
+    assert_eq!(bare.principal_constraint(), PrincipalConstraint::Any);
+    assert_eq!(bare.action_constraint(), ActionConstraint::Any);
+    assert_eq!(bare.resource_constraint(), ResourceConstraint::Any);
+    let conditions =
+        |policy: &cedar_policy::Policy| policy.to_json().unwrap()["conditions"].clone();
+    assert_eq!(conditions(bare), conditions(&policy.cedar));
 }
