@@ -235,6 +235,8 @@ impl Plane {
     pub async fn stop(&mut self) -> Result<(), String> {
         let Running { node, runtime } = self.running.take().expect("it is running");
         let stopped = within("the node to stop", runtime.spawn(node.stop())).await;
+        // Its port may be somebody else's from now on.
+        self.wire.clear_address();
         runtime.shutdown_background();
         stopped.unwrap()
     }

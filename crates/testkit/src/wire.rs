@@ -48,6 +48,10 @@ impl Wire {
         *self.address.lock().unwrap() = Some(address);
     }
 
+    pub(crate) fn clear_address(&self) {
+        *self.address.lock().unwrap() = None;
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.lock().unwrap().expect("the node was started")
     }
@@ -143,19 +147,34 @@ impl Ask {
         within(&what, async { self.open().await.rest().await }).await
     }
 
+    /// Sends it and reads the whole answer; none if the node is away or goes.
+    pub async fn try_send(self) -> Option<Answer> {
+        let there = self.wire.address.lock().unwrap().is_some();
+        let opened = if there {
+            self.try_open().await.ok()
+        } else {
+            None
+        };
+        within("an answer", opened?.try_rest()).await
+    }
+
     /// Sends it and reads the head of the answer.
     pub async fn open(self) -> Stream {
+        self.try_open().await.expect("an answer")
+    }
+
+    async fn try_open(self) -> Result<Stream, hyper_util::client::legacy::Error> {
         let what = format!("the answer to {} {}", self.method, self.path);
         let (wire, request) = self.request();
         let response = within(&what, wire.client.request(request)).await;
-        let (parts, body) = response.expect("an answer").into_parts();
-        Stream {
+        let (parts, body) = response?.into_parts();
+        Ok(Stream {
             status: parts.status,
             headers: parts.headers,
             body,
             parser: SseParser::new(EVENT_BYTES_MAX),
             events: VecDeque::new(),
-        }
+        })
     }
 
     /// The request as it goes over the wire, without its body.
@@ -268,12 +287,16 @@ impl Stream {
     }
 
     async fn rest(self) -> Answer {
-        let body = self.body.collect().await.expect("a whole body").to_bytes();
-        Answer {
+        self.try_rest().await.expect("a whole body")
+    }
+
+    async fn try_rest(self) -> Option<Answer> {
+        let body = self.body.collect().await.ok()?.to_bytes();
+        Some(Answer {
             status: self.status,
             headers: self.headers,
             body,
-        }
+        })
     }
 }
 

@@ -19,6 +19,8 @@ mod limits;
 #[cfg(test)]
 mod listing;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod offline;
 #[cfg(test)]
 mod routes;
