@@ -23,6 +23,8 @@ mod load;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod setback;
