@@ -1,6 +1,6 @@
 //! Requests that are not HTTP, or that another server would read otherwise.
 
-use testkit::{Legacy, Modern, Plane, Speaks};
+use testkit::{Legacy, Modern, Plane};
 
 use crate::common::ANY;
 use crate::hostile::{check, counted};
