@@ -381,6 +381,9 @@ pub enum LedgerCommand {
         files: LedgerFiles,
     },
     /// Run every decision again, from the files alone.
+    ///
+    /// Anything that comes out different, or that is missing without a record of erasure, is told,
+    /// and makes the exit code 1. Whether the files are what was signed is for `verify` to say.
     Replay {
         /// The files.
         #[command(flatten)]

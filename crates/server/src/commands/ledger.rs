@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use ledger::note::Verifier;
 use ledger::proof::ProveError;
 use ledger::tlog_proof::{MakeError, TlogProof};
-use ledger::{Entry, LogReader, ReadError, hash};
+use ledger::{Checkpoint, CheckpointError, Entry, LogReader, ReadError, hash};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -45,6 +45,19 @@ pub enum LedgerError {
         path: String,
         /// Why.
         cause: String,
+    },
+    /// The key does not vouch for the log's checkpoint.
+    #[error(
+        "`{path}` does not vouch for `{log}`: {cause}; `--vkeys DIR` names a folder with the keys \
+         of these logs"
+    )]
+    NotSigned {
+        /// The log.
+        log: LogName,
+        /// The key's file.
+        path: String,
+        /// Why.
+        cause: CheckpointError,
     },
     /// A log cannot be opened.
     #[error("the log `{log}` cannot be opened: {cause}")]
@@ -152,8 +165,10 @@ pub fn run(command: &LedgerCommand, cli: &Cli) -> Result<ExitCode, LedgerError> 
         }
         LedgerCommand::Export { log, files } => {
             let logs = log.map_or(LogName::ALL.to_vec(), |log| vec![log]);
+            let data = data_of(files, cli)?;
+            signed(&data, files.vkeys.as_deref(), &logs)?;
             let mut out = BufWriter::new(io::stdout().lock());
-            match export(&data_of(files, cli)?, &logs, &mut out) {
+            match export(&data, &logs, &mut out) {
                 Err(LedgerError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
                 exported => exported?,
             }
@@ -161,6 +176,7 @@ pub fn run(command: &LedgerCommand, cli: &Cli) -> Result<ExitCode, LedgerError> 
         }
         LedgerCommand::Replay { files, facts_key } => {
             let data = data_of(files, cli)?;
+            signed(&data, files.vkeys.as_deref(), &LogName::ALL)?;
             let key = facts_key.clone().or_else(|| configured_facts_key(cli));
             let shown = !cli.json && io::stderr().is_terminal();
             let replayed = replay::replay_telling(&data, key.as_deref(), &mut |done, of| {
@@ -245,9 +261,31 @@ fn open(data: &Path, log: LogName) -> Result<OfflineLog, LedgerError> {
     })
 }
 
+/// Whether the checkpoints of these logs are signed with the keys that were given, or lie beside
+/// them. Whether the entries are what was signed is for [`verify`] to say.
+fn signed(data: &Path, vkeys: Option<&Path>, logs: &[LogName]) -> Result<(), LedgerError> {
+    for &log in logs {
+        let verifier = vkey(data, vkeys, log)?;
+        let checkpoint = open(data, log)?.checkpoint();
+        let checkpoint = checkpoint.map_err(|cause| LedgerError::Read { log, cause })?;
+        if let Some(note) = checkpoint {
+            Checkpoint::open(&note, &verifier).map_err(|cause| LedgerError::NotSigned {
+                log,
+                path: vkey_path(data, vkeys, log).display().to_string(),
+                cause,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn vkey_path(data: &Path, vkeys: Option<&Path>, log: LogName) -> PathBuf {
+    vkeys.unwrap_or(data).join(format!("{log}.vkey"))
+}
+
 /// A log's public key: one that was given, or the one that lies beside the log.
 fn vkey(data: &Path, vkeys: Option<&Path>, log: LogName) -> Result<Verifier, LedgerError> {
-    let path = vkeys.unwrap_or(data).join(format!("{log}.vkey"));
+    let path = vkey_path(data, vkeys, log);
     let bad = |cause: String| LedgerError::Vkey {
         log,
         path: path.display().to_string(),

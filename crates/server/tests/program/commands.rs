@@ -216,3 +216,64 @@ async fn a_named_administrator_comes_and_goes_on_record() {
     .await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_run_again_is_signed_with_the_keys_given() {
+    let node = Node::start(&help_desk()).await;
+    let mut client = node.connect("desk");
+    client.call("read-article", json!({"path": "/a"})).await;
+    drop(client);
+    let folder = node.stop().await;
+    let trusted = folder.beside("trusted");
+    let named = ["--vkeys", trusted.to_str().unwrap()];
+    fs::create_dir(&trusted).unwrap();
+    for log in ["control", "calls"] {
+        let name = format!("{log}.vkey");
+        fs::copy(folder.node("data").join(&name), trusted.join(&name)).unwrap();
+    }
+    let replayed = folder
+        .json(&[&["ledger", "replay"], &named[..]].concat())
+        .await;
+    for (class, count) in [("same", 1), ("different", 0), ("erased", 0), ("sealed", 0)] {
+        assert_eq!(replayed[class], count, "{replayed}");
+    }
+    // Another's keys, no keys, and what is no key.
+    let other = Folder::new("").await;
+    for log in ["control", "calls"] {
+        let name = format!("{log}.vkey");
+        fs::copy(other.node("data").join(&name), trusted.join(&name)).unwrap();
+    }
+    let why = [
+        "does not vouch for `",
+        "the public key of `",
+        "the public key of `",
+    ];
+    for (nth, why) in why.into_iter().enumerate() {
+        for log in ["control", "calls"] {
+            let path = trusted.join(format!("{log}.vkey"));
+            match nth {
+                0 => {}
+                1 => fs::write(path, "no key").unwrap(),
+                _ => fs::remove_file(path).unwrap(),
+            }
+        }
+        for command in ["replay", "export"] {
+            fails(
+                &folder,
+                &[&["ledger", command], &named[..]].concat(),
+                1,
+                why,
+            )
+            .await;
+        }
+    }
+    // A policy set that is gone is neither the same nor a crash.
+    fs::remove_dir_all(folder.node("data/blobs")).unwrap();
+    let output = folder.output(&["ledger", "replay", "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let replayed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&replayed["same"], &replayed["missing"]),
+        (&json!(0), &json!(1))
+    );
+}

@@ -302,3 +302,40 @@ async fn facts_that_are_gone_without_a_record_are_missing() {
     let replayed = replay(&plane.data(), Some(&key)).unwrap();
     assert!(replayed.is_good() && replayed.erased == 150, "{replayed:?}");
 }
+
+#[tokio::test]
+async fn entries_that_are_gone_or_changed_are_told_and_the_others_are_run_again() {
+    let mut plane = left().await;
+    // A start leaves entries that fill a tile in that tile only.
+    plane.boot().await.unwrap();
+    plane.stop().await.unwrap();
+    let key = keys::facts_key(&plane.folder().join("keys"));
+    let decisions = |from: u64| {
+        let ledger = plane.ledger();
+        let of_it = ledger.of(Kind::Decision).into_iter();
+        of_it.filter(|line| line.index >= from).count() as u64
+    };
+    let (all, after) = (decisions(0), decisions(256));
+    assert!(0 < after && after < all);
+    let tile = plane.data().join("calls/tile/entries/000");
+    let own = fs::read(&tile).unwrap();
+    flip(&tile, 2);
+    let replayed = replay(&plane.data(), Some(&key)).unwrap();
+    assert!(!replayed.is_good());
+    assert_eq!((replayed.different, replayed.missing), (1, 0));
+    assert!(replayed.same >= all - 1, "{replayed:?}");
+    let told = replayed.text(false);
+    assert!(told.starts_with("calls/0: not an entry"), "{told}");
+    fs::remove_file(&tile).unwrap();
+    let replayed = replay(&plane.data(), Some(&key)).unwrap();
+    assert!(!replayed.is_good());
+    assert_eq!((replayed.same, replayed.missing), (after, 256));
+    assert!(
+        replayed
+            .text(false)
+            .contains("calls/0: entry 0 is not there")
+    );
+    fs::write(&tile, own).unwrap();
+    let replayed = replay(&plane.data(), Some(&key)).unwrap();
+    assert!(replayed.is_good() && replayed.same == all, "{replayed:?}");
+}

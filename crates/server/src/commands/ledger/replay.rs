@@ -7,7 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use gateway::record::{Basis, DecisionBody, DecisionSeal, Effect};
-use ledger::{Blobs, Entry, Keyring, Kind, LogReader, Opened, seal};
+use ledger::{Blobs, Entry, Keyring, Kind, LogReader, Opened, ReadError, seal};
 use policy::{
     Engine, Facts, PolicySet, Replay, Stage, Target, ToolList, UpstreamInput, UpstreamOptions,
     Verdict,
@@ -39,7 +39,8 @@ pub struct Replayed {
     pub sealed: u64,
     /// Not run: denials that rest on arguments of which only length and digest were kept.
     pub bounded: u64,
-    /// Not run: their facts are gone, and no record says that they were erased.
+    /// Not run: they, their facts, or what they rest on are gone, and no record says that anything
+    /// was erased. An entry that is gone counts, since it may have been a decision.
     pub missing: u64,
     /// The first of the different and of the missing ones.
     #[serde(skip)]
@@ -52,7 +53,17 @@ impl Replayed {
         self.different == 0 && self.missing == 0
     }
 
-    fn differs(&mut self, index: u64, what: String) {
+    fn wrong(&mut self, index: u64, wrong: Wrong) {
+        let what = match wrong {
+            Wrong::Different(what) => {
+                self.different += 1;
+                what
+            }
+            Wrong::Missing(what) => {
+                self.missing += 1;
+                what
+            }
+        };
         if self.differences.len() < DIFFERENCES_TOLD_MAX {
             self.differences.push(Difference { index, what });
         }
@@ -108,62 +119,82 @@ pub(super) fn replay_telling(
         if index % TELL_EVERY == 0 {
             tell(index, size);
         }
-        let log = LogName::Calls;
-        let bytes = calls
-            .entry(index)
-            .map_err(|cause| LedgerError::Read { log, cause })?;
-        let bad = |cause: String| LedgerError::Entry { log, index, cause };
-        let entry = Entry::parse(&bytes).map_err(|error| bad(error.to_string()))?;
-        if entry.kind != Kind::Decision {
-            continue;
-        }
-        let body: DecisionBody =
-            serde_json::from_str(entry.body.get()).map_err(|error| bad(error.to_string()))?;
-        match again(&body, index, &calls, &opener, &mut bases) {
+        let bytes = match calls.entry(index) {
+            Ok(bytes) => bytes,
+            Err(gone @ ReadError::Absent { .. }) => {
+                replayed.wrong(index, Wrong::Missing(gone.to_string()));
+                continue;
+            }
+            Err(damaged @ ReadError::Damaged { .. }) => {
+                replayed.wrong(index, Wrong::Different(damaged.to_string()));
+                continue;
+            }
+            Err(cause @ ReadError::Unreadable { .. }) => {
+                let log = LogName::Calls;
+                return Err(LedgerError::Read { log, cause });
+            }
+        };
+        match again(&bytes, index, &calls, &opener, &mut bases) {
+            Ok(Again::Other) => {}
             Ok(Again::Same) => replayed.same += 1,
             Ok(Again::Erased) => replayed.erased += 1,
             Ok(Again::Sealed) => replayed.sealed += 1,
             Ok(Again::Bounded) => replayed.bounded += 1,
-            Ok(Again::Missing) => {
-                replayed.missing += 1;
-                replayed.differs(index, "its sealed facts are missing".to_owned());
-            }
-            Err(what) => {
-                replayed.different += 1;
-                replayed.differs(index, what);
-            }
+            Err(wrong) => replayed.wrong(index, wrong),
         }
     }
     Ok(replayed)
 }
 
-/// What came of one decision that is not different.
+/// What came of one entry with which nothing is wrong.
 enum Again {
+    /// It is no decision.
+    Other,
     Same,
     Erased,
     Sealed,
     Bounded,
-    Missing,
 }
 
-/// Runs one decision again. The error says what differs.
+/// Why a decision cannot be said to be the same, in words.
+enum Wrong {
+    Different(String),
+    Missing(String),
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Self {
+        Self::Different(what)
+    }
+}
+
+/// Runs the decision of an entry again.
 fn again(
-    body: &DecisionBody,
+    bytes: &[u8],
     index: u64,
     calls: &dyn LogReader,
     opener: &Opener<'_>,
     bases: &mut Bases<'_>,
-) -> Result<Again, String> {
-    let seal = match opener.open(body, index, calls)? {
+) -> Result<Again, Wrong> {
+    let entry = Entry::parse(bytes).map_err(|error| error.to_string())?;
+    if entry.kind != Kind::Decision {
+        return Ok(Again::Other);
+    }
+    let body: DecisionBody = serde_json::from_str(entry.body.get())
+        .map_err(|error| format!("the body is not of a decision's shape: {error}"))?;
+    let seal = match opener.open(&body, index, calls)? {
         Unsealed::Plain(seal) => seal,
         Unsealed::Erased => return Ok(Again::Erased),
         Unsealed::Sealed => return Ok(Again::Sealed),
-        Unsealed::Missing => return Ok(Again::Missing),
+        Unsealed::Missing => {
+            return Err(Wrong::Missing("its sealed facts are missing".to_owned()));
+        }
     };
-    if !is_of(&seal.facts, body) {
-        return Err("the sealed facts are of another call than the entry".to_owned());
+    if !is_of(&seal.facts, &body) {
+        let what = "the sealed facts are of another call than the entry";
+        return Err(Wrong::Different(what.to_owned()));
     }
-    let recorded = recorded(body, seal.reason)?;
+    let recorded = recorded(&body, seal.reason)?;
     let engine = bases.engine(&body.basis, &body.upstream)?;
     let replayed = match seal.left_out {
         None => policy::replay(&seal.facts, &engine, &recorded),
@@ -172,7 +203,10 @@ fn again(
     match replayed {
         Replay::Same => Ok(Again::Same),
         Replay::Bounded => Ok(Again::Bounded),
-        Replay::Different(now) => Err(difference(&recorded, &now, &body.basis.versions)),
+        Replay::Different(now) => {
+            let what = difference(&recorded, &now, &body.basis.versions);
+            Err(Wrong::Different(what))
+        }
     }
 }
 
@@ -290,7 +324,7 @@ struct Bases<'a> {
 impl Bases<'_> {
     /// The engine of a basis. A policy is judged tool by tool, so that of one upstream decides
     /// about it like the engine of all.
-    fn engine(&mut self, basis: &Basis, upstream: &UpstreamName) -> Result<Rc<Engine>, String> {
+    fn engine(&mut self, basis: &Basis, upstream: &UpstreamName) -> Result<Rc<Engine>, Wrong> {
         let key = (
             basis.policy_set,
             basis.tools,
@@ -334,7 +368,7 @@ impl Bases<'_> {
         Ok(engine)
     }
 
-    fn set(&mut self, digest: Digest) -> Result<Rc<PolicySet>, String> {
+    fn set(&mut self, digest: Digest) -> Result<Rc<PolicySet>, Wrong> {
         if let Some(set) = self.sets.get(&digest) {
             return Ok(Rc::clone(set));
         }
@@ -349,12 +383,13 @@ impl Bases<'_> {
         Ok(set)
     }
 
-    fn blob(&self, what: &str, digest: Digest) -> Result<Vec<u8>, String> {
+    fn blob(&self, what: &str, digest: Digest) -> Result<Vec<u8>, Wrong> {
         let blob = self
             .blobs
             .get(&digest)
             .map_err(|error| format!("{what}: {error}"))?;
-        blob.ok_or_else(|| format!("{what} ({digest}) is not among the blobs"))
+        let gone = || Wrong::Missing(format!("{what} ({digest}) is not among the blobs"));
+        blob.ok_or_else(gone)
     }
 }
 
@@ -392,8 +427,7 @@ impl Replayed {
         }
         if *missing > 0 {
             text.push_str(
-                "What is missing was removed without a record: put `calls/sealed/` and \
-                 `calls/segments/`\nback from a backup.\n",
+                "What is missing was removed without a record: put it back from a backup.\n",
             );
         }
         if locked && *sealed > 0 {
