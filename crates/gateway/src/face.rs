@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -21,7 +22,7 @@ use mcp::headers::{self, Opening as Opens};
 use mcp::{Era, Frame, Json, Method, Notification, ProtocolVersion, Raw, Request, Response};
 use tokens::Caller;
 use vocab::UpstreamName;
-use vocab::limits::BODY_BYTES_MAX;
+use vocab::limits::{BODY_BYTES_MAX, BODY_SECONDS_MAX};
 
 use crate::answer::{self, Answer, Event, Out};
 use crate::call::{self, Call};
@@ -149,6 +150,23 @@ fn not_allowed() -> Turned {
     turned
 }
 
+/// Why there is no body.
+#[derive(Debug, PartialEq, Eq)]
+enum Unread {
+    TooLong,
+    Broken,
+}
+
+/// A whole body, if it comes in time.
+async fn read(body: Body, within: Duration) -> Result<Bytes, Unread> {
+    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(within, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLong),
+        Ok(Err(_)) | Err(_) => Err(Unread::Broken),
+    }
+}
+
 /// A request whose sender is known.
 struct From<'a> {
     plane: &'a Arc<Plane>,
@@ -173,18 +191,18 @@ impl From<'_> {
             .is_some_and(|it| it.as_bytes() == ProtocolVersion::LATEST.as_str().as_bytes());
         let era = if modern { Era::Modern } else { Era::Legacy };
         headers::check_post(self.headers).map_err(|error| self.turned(&error, era, None))?;
-        let bytes = match Limited::new(body, BODY_BYTES_MAX).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
+        let bytes = match read(body, Duration::from_secs(BODY_SECONDS_MAX)).await {
+            Ok(bytes) => bytes,
+            Err(Unread::TooLong) => {
                 let error = ProtocolError::BodyTooLong {
                     max: BODY_BYTES_MAX,
                 };
                 return Err(self.turned(&error, era, None));
             }
-            Err(_) => {
+            Err(Unread::Broken) => {
                 return Err(Turned::text(
                     StatusCode::BAD_REQUEST,
-                    "the body could not be read",
+                    "the body is too slow or cut short",
                 ));
             }
         };
@@ -651,4 +669,22 @@ fn accepted() -> HttpResponse {
 
 fn empty(status: StatusCode) -> HttpResponse {
     answer::whole(Answer::bare(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let begun = http_body_util::StreamBody::new(futures_util::stream::pending::<
+            Result<http_body::Frame<Bytes>, Infallible>,
+        >());
+        let never = read(Body::new(begun), Duration::ZERO).await;
+        assert_eq!(never, Err(Unread::Broken));
+        let there = read(Body::from("{}"), Duration::ZERO).await;
+        assert_eq!(there.as_deref(), Ok(&b"{}"[..]));
+    }
 }

@@ -2,6 +2,8 @@
 
 /// Longest request body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a client may take to send it, in seconds.
+pub const BODY_SECONDS_MAX: u64 = 30;
 /// Longest response body or single event taken from an upstream, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Deepest nesting of arrays and objects in a JSON document.

@@ -446,6 +446,16 @@ async fn at_the_limit_and_one_past_it() {
     );
     let past = filled(BODY_BYTES_MAX + 1);
     check(&plane, "a byte too many", past, 413, "bad-message").await;
+    // Nor where its length is not told.
+    let past = [
+        format!("{:x}\r\n", BODY_BYTES_MAX + 1).into_bytes(),
+        vec![b' '; BODY_BYTES_MAX + 1],
+    ];
+    let head = modern
+        .ask("tools/list", None, "")
+        .send_raw("Transfer-Encoding: chunked\r\n", &past.concat())
+        .await;
+    assert!(head.starts_with("HTTP/1.1 413"), "{head}");
     let ask = |body: String| modern.ask_call("anything", "{}").body(body);
     // The document, its parameters and its arguments are three levels of it.
     let deep = ask(nested(vocab::limits::JSON_DEPTH_MAX - 3));
@@ -457,12 +467,31 @@ async fn at_the_limit_and_one_past_it() {
 
 #[tokio::test]
 async fn a_body_is_not_read_before_its_sender_is_known() {
-    let plane = Plane::start().await;
+    let notes = Upstream::start(Speaks::Both).await;
+    let plane = Plane::with(|setup| setup.upstream("notes", &notes, "")).await;
     let agent = plane.agent("triage").await;
     let token = agent.token("files").await;
     let good = token.modern().ask_call("anything", ANY);
+    let used = token.modern().ask_call("anything", ANY);
+    assert_eq!(used.clone().send().await.status, 200);
+    let elsewhere = agent.token("notes").await.modern();
+    let revoked = agent.token("files").await;
+    let revoke = format!("/v1/instances/{}/revoke", revoked.instance);
+    plane.command(&revoke).await;
     for (name, ask, status) in [
         ("nobody", good.clone().without("authorization"), "401"),
+        ("no proof", good.clone().without("dpop"), "401"),
+        ("a proof used before", used, "401"),
+        (
+            "another audience",
+            elsewhere.ask_call("anything", ANY).path("/mcp/files"),
+            "401",
+        ),
+        (
+            "a revoked instance",
+            revoked.modern().ask_call("anything", ANY),
+            "401",
+        ),
         (
             "a bad token",
             good.clone().header("authorization", "DPoP x"),
@@ -493,7 +522,7 @@ async fn a_body_is_not_read_before_its_sender_is_known() {
             );
         }
     }
-    assert_eq!(plane.files().calls(), 0);
+    assert_eq!(plane.files().calls(), 1);
     plane.end().await;
 }
 
@@ -1137,9 +1166,12 @@ async fn administration_is_for_administrators() {
         json!("x"),
     ] {
         let agent = json!({"id": "new", "sponsor": "maya", "purposes": ["a"], "key": {"jwk": jwk}});
-        let answer = plane.admin("POST", "/v1/agents", Some(agent)).await;
-        assert_eq!(answer.status, 400, "{jwk}: {}", answer.text());
-        assert!(!answer.text().contains(&x), "{}", answer.text());
+        let key = json!({"jwk": jwk});
+        for (path, body) in [("/v1/agents", agent), ("/v1/agents/triage/rotate-key", key)] {
+            let answer = plane.admin("POST", path, Some(body)).await;
+            assert_eq!(answer.status, 400, "{path} {jwk}: {}", answer.text());
+            assert!(!answer.text().contains(&x), "{path} {}", answer.text());
+        }
     }
     let long = json!({"id": "x".repeat(300_000)});
     assert_eq!(
