@@ -20,7 +20,8 @@ use tokens::{Issuer, IssuerConfig, PrivateKey, PublicUrl};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vocab::{Clock, LogName, Rng};
+use vocab::limits::CLOCK_LEEWAY_SECONDS;
+use vocab::{Clock, LogName, Rng, Time};
 
 use crate::config::{Config, Confine, Environment, Transport};
 use crate::{admin, anchor, http, keys, listen, policies};
@@ -31,6 +32,10 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often upstreams are asked for their tools.
 const TOOLS_EVERY: Duration = Duration::from_mins(1);
+/// The longest that a stop waits for proofs that are dated ahead; the clock may have been set back.
+const SETTLE_MAX: Duration = Duration::from_secs(2 * CLOCK_LEEWAY_SECONDS);
+/// How often the clock is looked at while waiting for a time of day.
+const CLOCK_POLL: Duration = Duration::from_millis(100);
 /// The part of the version that records name.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -161,8 +166,8 @@ impl Node {
             confiner,
         } = deps;
         let dir = DataDir::open(&config.data)?;
-        let boot = clock.now();
-        let epoch = next_epoch(&config.data)?;
+        let last = Last::read(&config.data)?;
+        let epoch = last.epoch + 1;
         let open = |name: LogName, publish_every| -> Result<Arc<FilesLog>, StartError> {
             let text = keys::read_secret(&keys::log_key(&config.keys, name))?;
             let signer: Signer = text.expose().parse().map_err(|_| keys::KeyError::Form {
@@ -217,6 +222,14 @@ impl Node {
             Arc::clone(&rng),
             register::Settings::default(),
         )?;
+        // Proofs made in this second or before are refused, since a process that ran until now may
+        // have taken them. One that was killed may have taken some that are dated ahead.
+        let killed = control.view(|state| {
+            let node = state.node();
+            node.started.is_some() && node.stopped_at.is_none()
+        });
+        let ahead = Duration::from_secs(if killed { CLOCK_LEEWAY_SECONDS } else { 0 });
+        let boot = clock.now().max(last.time).plus(ahead);
         let node_actor = Actor::node(&config.node);
         let closed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if closed > 0 {
@@ -308,10 +321,13 @@ impl Node {
         if let Err(error) = policies::activate_at_start(&shared).await {
             tracing::error!("The policy files are not in force: {error}");
         }
-        // Proofs made in this second or before are refused, since a process that ran until now may
-        // have taken them; so nobody is served before the next.
-        let next_second = vocab::Time::from_secs(boot.as_secs() + 1);
-        tokio::time::sleep(next_second.since(clock.now())).await;
+        if killed {
+            tracing::warn!(
+                "The node did not stop by itself; it serves in {CLOCK_LEEWAY_SECONDS} s, when what \
+                 it may have taken before is refused"
+            );
+        }
+        wait_until(Time::from_secs(boot.as_secs() + 1), &*clock).await;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let app = Router::new()
@@ -357,6 +373,9 @@ impl Node {
         self.plane.stop(STOP_GRACE).await;
         self.tasks.close();
         let _late = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
+        // Before it is on record that the node stopped: whoever starts it again relies on that.
+        let settled = wait_until(self.plane.issuer().settled(), &*self.shared.clock);
+        let _late = tokio::time::timeout(SETTLE_MAX, settled).await;
         let actor = Actor::node(self.plane.node_name());
         let (control, calls) = (&self.shared.control_log, &self.shared.calls_log);
         // Each log ends by naming the other, so that neither can be set back alone.
@@ -386,6 +405,17 @@ impl Node {
         });
         closed.await.map_err(|error| error.to_string())??;
         stopped.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Waits for a time of day, also if the clock is set meanwhile.
+async fn wait_until(time: Time, clock: &dyn Clock) {
+    loop {
+        let left = time.since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(CLOCK_POLL)).await;
     }
 }
 
@@ -434,25 +464,35 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The number of this start: one more than the last entry's.
-fn next_epoch(data: &Path) -> Result<u64, StartError> {
-    let mut last = 0;
-    for name in LogName::ALL {
-        let Ok(log) = OfflineLog::open(data, name) else {
-            continue;
+/// What both logs end with.
+struct Last {
+    epoch: u64,
+    time: Time,
+}
+
+impl Last {
+    fn read(data: &Path) -> Result<Self, StartError> {
+        let mut last = Self {
+            epoch: 0,
+            time: Time::from_secs(0),
         };
-        let Some(index) = log.size().checked_sub(1) else {
-            continue;
-        };
-        let bytes = log.entry(index).map_err(|error| {
-            StartError::Unusable(format!("the last entry of `{name}`: {error}"))
-        })?;
-        let entry = Entry::parse(&bytes).map_err(|error| {
-            StartError::Unusable(format!("the last entry of `{name}`: {error}"))
-        })?;
-        last = last.max(entry.epoch);
+        for name in LogName::ALL {
+            let Ok(log) = OfflineLog::open(data, name) else {
+                continue;
+            };
+            let Some(index) = log.size().checked_sub(1) else {
+                continue;
+            };
+            let unusable = |error: &dyn std::fmt::Display| {
+                StartError::Unusable(format!("the last entry of `{name}`: {error}"))
+            };
+            let bytes = log.entry(index).map_err(|error| unusable(&error))?;
+            let entry = Entry::parse(&bytes).map_err(|error| unusable(&error))?;
+            last.epoch = last.epoch.max(entry.epoch);
+            last.time = last.time.max(entry.time);
+        }
+        Ok(last)
     }
-    Ok(last + 1)
 }
 
 /// Whether an agent on this machine may well run as the node's own user: it does unless the node

@@ -11,18 +11,19 @@ use bytes::Bytes;
 use gateway::Served;
 use http::Request;
 use http_body_util::Full;
-use ledger::{Actor, ActorKind};
+use ledger::{Actor, ActorKind, LogReader as _};
 use policy::{PolicyFile, PolicySet};
 use register::TestResults;
 use serde_json::{Value, json};
 use server::config::Config;
 use server::node::{Deps, Node, StartError};
-use store::{Faults, OpenError};
+use store::{Faults, OfflineLog, OpenError};
 use tempfile::TempDir;
 use tokens::{AgentKey, PrivateKey};
 use tokio::runtime::{Builder, Runtime};
+use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::time::SystemClock;
-use vocab::{Clock as _, Time};
+use vocab::{Clock as _, LogName, Time};
 
 use crate::ledger::Verified;
 use crate::wire::{self, Ask, Wire};
@@ -116,6 +117,8 @@ pub struct Plane {
     folder: TempDir,
     setup: Setup,
     running: Option<Running>,
+    /// Whether the node stopped by itself, if it ever ran.
+    stopped: bool,
     wire: Arc<Wire>,
     /// The node's clock.
     pub clock: Arc<MockClock>,
@@ -160,6 +163,7 @@ impl Plane {
             folder,
             setup,
             running: None,
+            stopped: true,
             clock,
             faults: Faults::default(),
         };
@@ -204,14 +208,20 @@ impl Plane {
             .unwrap();
         self.clock.advance_to_end_of_second();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let started = runtime
-            .spawn(Node::start(config, Some(listen), deps))
-            .await
-            .unwrap();
-        match started {
+        let before = self.control_size();
+        let starting = runtime.spawn(Node::start(config, Some(listen), deps));
+        if !self.stopped {
+            let written = async || starting.is_finished() || self.control_size() > before;
+            until("the start is on record", written).await;
+            // Now it waits for as long as clocks may differ; nobody needs to wait for that here.
+            self.clock
+                .advance(Duration::from_secs(CLOCK_LEEWAY_SECONDS + 1));
+        }
+        match starting.await.unwrap() {
             Ok(node) => {
                 self.wire.set_address(node.address);
                 self.running = Some(Running { node, runtime });
+                self.stopped = false;
                 Ok(())
             }
             Err(error) => {
@@ -219,6 +229,10 @@ impl Plane {
                 Err(error)
             }
         }
+    }
+
+    fn control_size(&self) -> u64 {
+        OfflineLog::open(&self.data(), LogName::Control).map_or(0, |it| it.size())
     }
 
     /// Changes the configuration; the next start reads it.
@@ -238,6 +252,7 @@ impl Plane {
         // Its port may be somebody else's from now on.
         self.wire.clear_address();
         runtime.shutdown_background();
+        self.stopped = matches!(stopped, Ok(Ok(())));
         stopped.unwrap()
     }
 

@@ -138,13 +138,14 @@ impl<'a> Assertion<'a> {
         {
             return Err(AssertionError::Lifetime);
         }
-        moment.check(claims.required_seconds("iat")?, ASSERTION_SECONDS_MAX)?;
+        let made = claims.required_seconds("iat")?;
+        moment.check(made, ASSERTION_SECONDS_MAX)?;
         let jti = claims.required_text("jti")?;
         if jti.is_empty() || jti.len() > JTI_BYTES_MAX {
             return Err(AssertionError::Jti);
         }
-        let until = expires + CLOCK_LEEWAY_SECONDS;
-        match used.claim(&("assertion", agent.as_str(), jti), until, moment.now) {
+        let life = made..=expires + CLOCK_LEEWAY_SECONDS;
+        match used.claim(&("assertion", agent.as_str(), jti), life, moment.now) {
             Claim::First => Ok(Client { agent, kid }),
             Claim::Again => Err(AssertionError::Replayed),
             Claim::Full => Err(AssertionError::Full),

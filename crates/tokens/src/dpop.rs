@@ -129,7 +129,8 @@ pub(crate) fn accept(
         }
     }
     let now: Time = expected.moment.now;
-    match used.claim(&("proof", key.jkt(), jti), iat + PROOF_SECONDS_MAX, now) {
+    let life = iat..=iat + PROOF_SECONDS_MAX;
+    match used.claim(&("proof", key.jkt(), jti), life, now) {
         Claim::First => Ok(new),
         Claim::Again => Err(ProofError::Replayed),
         Claim::Full => Err(ProofError::Full),

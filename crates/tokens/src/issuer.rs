@@ -44,7 +44,8 @@ pub struct IssuerConfig {
     pub control: Arc<Control>,
     /// When this node started. Proofs and assertions made in or before that second are refused,
     /// since the memory of which were used is gone with the process before: take the time once
-    /// the data folder is locked, and do not serve within the same second.
+    /// the data folder is locked, and do not serve within the same second. If that process did not
+    /// stop by itself ([`Issuer::settled`]), it is later by the leeway for clocks.
     pub boot: Time,
     /// Which upstreams there are.
     pub upstreams: UpstreamExists,
@@ -145,6 +146,12 @@ impl Issuer {
 
     pub(crate) const fn used(&self) -> &ReplayCache {
         &self.used
+    }
+
+    /// When nothing that was used is dated ahead any more. A process that follows refuses all that
+    /// this one took if it starts at that time or later: so wait for it before stopping.
+    pub fn settled(&self) -> Time {
+        self.used.latest()
     }
 
     pub(crate) fn moment(&self) -> Moment {

@@ -2,9 +2,13 @@
 //!
 //! The memory is short: an entry is kept for as long as the thing it stands for would still be
 //! accepted, and the node accepts nothing made before it started. So nothing needs to be on disk.
+//! What is dated ahead of the node's clock would outlive that rule: a node that stops waits until
+//! the [`ReplayCache::latest`] has come, and one that was killed is followed by one that refuses
+//! all that it could have taken.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 
 use vocab::Time;
@@ -43,6 +47,8 @@ struct Sets {
     count: usize,
     /// Spans before this one were dropped: what would stand in them can no longer be judged.
     first: u64,
+    /// When the youngest thing that was used was made, in seconds, by its own account.
+    latest: u64,
 }
 
 impl ReplayCache {
@@ -54,8 +60,20 @@ impl ReplayCache {
         }
     }
 
-    /// Claims the single use of `what`, which nobody accepts after `until` (in seconds).
-    pub(crate) fn claim(&self, what: &(&str, &str, &str), until: u64, now: Time) -> Claim {
+    /// When the youngest thing that was used was made, by its own account.
+    pub(crate) fn latest(&self) -> Time {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        Time::from_secs(sets.latest)
+    }
+
+    /// Claims the single use of `what`, by when it was made and the last second in which anybody
+    /// accepts it.
+    pub(crate) fn claim(
+        &self,
+        what: &(&str, &str, &str),
+        life: RangeInclusive<u64>,
+        now: Time,
+    ) -> Claim {
         let fingerprint = self.hasher.hash_one(what);
         // A panic cannot leave the sets half changed: each change is one call.
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +83,7 @@ impl ReplayCache {
             let gone = oldest.remove().len();
             sets.count -= gone;
         }
-        let span = until / SPAN_SECONDS;
+        let span = life.end() / SPAN_SECONDS;
         // Only when the clock went back: it may have been used, and been forgotten since.
         if span < first {
             return Claim::Again;
@@ -78,6 +96,7 @@ impl ReplayCache {
         }
         sets.spans.entry(span).or_default().insert(fingerprint);
         sets.count += 1;
+        sets.latest = sets.latest.max(*life.start());
         Claim::First
     }
 }
@@ -87,7 +106,11 @@ mod tests {
     use super::*;
 
     fn check(cache: &ReplayCache, what: &str, until: u64, now: u64, expected: Claim) {
-        let claim = cache.claim(&("proof", "key", what), until, Time::from_secs(now));
+        let claim = cache.claim(
+            &("proof", "key", what),
+            until - 60..=until,
+            Time::from_secs(now),
+        );
         assert_eq!(claim, expected, "{what} until {until} at {now}");
     }
 
@@ -100,8 +123,13 @@ mod tests {
         check(&cache, "a", 1_060, 1_060, Claim::Again);
         check(&cache, "b", 1_060, 1_060, Claim::First);
         check(&cache, "a", 1_200, 1_060 + SPAN_SECONDS, Claim::First);
-        let other = cache.claim(&("proof", "other key", "a"), 1_200, Time::from_secs(1_100));
+        let other = cache.claim(
+            &("proof", "other key", "a"),
+            1_140..=1_200,
+            Time::from_secs(1_100),
+        );
         assert_eq!(other, Claim::First);
+        assert_eq!(cache.latest(), Time::from_secs(1_140));
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub const ASSERTION_SECONDS_MAX: u64 = 300;
 pub const PROOF_SECONDS_MAX: u64 = 60;
 /// How far the clocks of a node and its callers may differ, in seconds.
 ///
-/// It is small on purpose: a proof dated ahead of the node's clock outlives the rule that refuses
-/// what was made before the node started by as much as it is ahead.
+/// It is small on purpose: a node that was killed is followed by one that serves nobody for so long,
+/// since proofs dated ahead of the clock may have been taken before.
 pub const CLOCK_LEEWAY_SECONDS: u64 = 5;
 /// How many instances an agent may end in a minute, if it may not have more at once. What starts and
 /// ends without end would fill the logs.

@@ -888,47 +888,6 @@ fn key_x(token: &Token) -> String {
 }
 
 #[tokio::test]
-async fn what_was_proven_to_the_node_before_does_not_count() {
-    let mut plane = Plane::start().await;
-    let agent = plane.agent("triage").await;
-    let token = agent.token("files").await;
-    let (used, unused) = (
-        token.modern().ask_call("anything", ANY),
-        token.modern().ask_call("anything", ANY),
-    );
-    assert_eq!(used.clone().send().await.status, 200);
-    let (form, fresh) = (
-        agent.token_request("files", None),
-        agent.token_request("files", None),
-    );
-    assert_eq!(form.clone().send().await.status, 200);
-    plane.restart().await;
-    let listings = || plane.files().seen_of("tools/list").len();
-    testkit::until("its tools were listed again", async || listings() >= 2).await;
-    for ask in [used, unused] {
-        let answer = check(&plane, "a proof of before", ask, 401, "bad-proof").await;
-        let said = answer.header("www-authenticate").unwrap().to_owned();
-        let all = answer.headers.get_all("www-authenticate").iter();
-        let all: Vec<_> = all.map(|it| it.to_str().unwrap()).collect();
-        assert!(
-            all.iter().any(|it| it.contains("before this node started")),
-            "{said} {all:?}"
-        );
-    }
-    for ask in [form, fresh] {
-        let answer = check(&plane, "an assertion of before", ask, 401, "bad-assertion").await;
-        assert!(
-            answer.text().contains("before this node started"),
-            "{}",
-            answer.text()
-        );
-    }
-    // The token itself is as good as before, with a proof of now; and the instance goes on.
-    assert_eq!(token.modern().call("anything", ANY).await.effect(), "allow");
-    plane.end().await;
-}
-
-#[tokio::test]
 async fn a_token_of_another_node() {
     let (plane, strange) = (Plane::start().await, Plane::start().await);
     let agent = plane.agent("triage").await;

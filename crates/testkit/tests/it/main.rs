@@ -25,6 +25,8 @@ mod load;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod replays;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod routes;
