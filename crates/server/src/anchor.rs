@@ -1,9 +1,11 @@
 //! Anchors: checkpoints pushed out of reach of whoever could replace the data folder.
 
+mod cosigned;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ledger::note::{Note, Verifier};
+use ledger::note::{Note, Signature, Verifier};
 use ledger::{Checkpoint, proof, witness};
 use serde::Serialize;
 use store::anchor::PathAnchor;
@@ -154,33 +156,17 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// Pushes to every anchor the checkpoints that it does not have.
 pub async fn push_all(shared: &Arc<Shared>) {
-    for (index, anchor) in shared.anchors.anchors.iter().enumerate() {
-        let mut failure = None;
-        // One log after the other: that a witness does not know one is no reason to leave out
-        // the other.
-        for (nth, name) in LogName::ALL.into_iter().enumerate() {
-            let known = shared
-                .anchors
-                .with(index, |state| state.sizes.get(nth).copied());
-            let known = known.flatten().flatten();
-            let pushed = tokio::time::timeout(PUSH_TIMEOUT, push(shared, anchor, name, known));
-            match pushed
-                .await
-                .unwrap_or_else(|_| Err("it took too long".to_owned()))
-            {
-                Ok(size) if size == known => {}
-                Ok(size) => {
-                    let now = shared.clock.now();
-                    shared.anchors.with(index, |state| {
-                        state.pushed_at = Some(now);
-                        if let Some(slot) = state.sizes.get_mut(nth) {
-                            *slot = size;
-                        }
-                    });
-                }
-                Err(error) => failure = Some(format!("{name}: {error}")),
+    let mut failures = vec![None; shared.anchors.anchors.len()];
+    // One log after the other: that a witness does not know one is no reason to leave out the
+    // other.
+    for (nth, name) in LogName::ALL.into_iter().enumerate() {
+        for (failure, error) in failures.iter_mut().zip(push_log(shared, nth, name).await) {
+            if let Some(error) = error {
+                *failure = Some(format!("{name}: {error}"));
             }
         }
+    }
+    for (index, failure) in failures.into_iter().enumerate() {
         shared.anchors.with(index, |state| {
             if let Some(error) = &failure
                 && state.failure != failure
@@ -193,44 +179,116 @@ pub async fn push_all(shared: &Arc<Shared>) {
     }
 }
 
-/// Pushes the checkpoint of a log, unless the anchor has it. Says what size the anchor has then.
+/// The last checkpoint of a log.
+struct Signed {
+    log: LogName,
+    text: String,
+    size: u64,
+    verifier: Verifier,
+}
+
+impl Signed {
+    async fn last(shared: &Arc<Shared>, log: LogName) -> Result<Option<Self>, String> {
+        let files = Arc::clone(shared.log(log));
+        let read = tokio::task::spawn_blocking(move || ledger::Log::reader(&*files).checkpoint());
+        let text = read.await.map_err(|error| error.to_string())?;
+        let Some(text) = text.map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
+        let verifier = verifier(&shared.config, log)?;
+        let checkpoint = Checkpoint::open(&text, &verifier).map_err(|error| error.to_string())?;
+        Ok(Some(Self {
+            log,
+            text,
+            size: checkpoint.size,
+            verifier,
+        }))
+    }
+}
+
+/// What an anchor did with a checkpoint.
+enum Pushed {
+    /// It has it already.
+    Had,
+    Taken,
+    Cosigned(Signature),
+}
+
+/// Pushes the checkpoint of a log, the same one to every anchor, and keeps what witnesses say to
+/// it. Gives what failed at each anchor.
+async fn push_log(shared: &Arc<Shared>, nth: usize, name: LogName) -> Vec<Option<String>> {
+    let anchors = &shared.anchors.anchors;
+    let signed = match Signed::last(shared, name).await {
+        Ok(Some(signed)) => signed,
+        Ok(None) => return vec![None; anchors.len()],
+        Err(error) => return vec![Some(error); anchors.len()],
+    };
+    // At once: one that hangs does not keep the others waiting.
+    let pushes = anchors.iter().enumerate().map(async |(index, anchor)| {
+        let known = shared.anchors.with(index, |it| it.sizes.get(nth).copied());
+        let known = known.flatten().flatten();
+        if known == Some(signed.size) {
+            return Ok(Pushed::Had);
+        }
+        let pushed = tokio::time::timeout(PUSH_TIMEOUT, push(shared, anchor, &signed, known));
+        let late = |_| Err("it took too long".to_owned());
+        pushed.await.unwrap_or_else(late)
+    });
+    let pushed = futures_util::future::join_all(pushes).await;
+    let cosignatures = pushed.iter().filter_map(|pushed| match pushed {
+        Ok(Pushed::Cosigned(cosignature)) => Some(cosignature.clone()),
+        Ok(Pushed::Had | Pushed::Taken) | Err(_) => None,
+    });
+    let kept = keep(shared, &signed, cosignatures.collect()).await;
+    let results = pushed.into_iter().enumerate();
+    let failed = results.map(|(index, pushed)| match (pushed, &kept) {
+        (Ok(Pushed::Had), _) => None,
+        (Err(error), _) => Some(error),
+        // It is asked for again.
+        (Ok(Pushed::Cosigned(_)), Err(error)) => {
+            Some(format!("its cosignature cannot be kept: {error}"))
+        }
+        (Ok(Pushed::Taken | Pushed::Cosigned(_)), _) => {
+            let now = shared.clock.now();
+            shared.anchors.with(index, |state| {
+                state.pushed_at = Some(now);
+                if let Some(slot) = state.sizes.get_mut(nth) {
+                    *slot = Some(signed.size);
+                }
+            });
+            None
+        }
+    });
+    failed.collect()
+}
+
+/// Pushes a checkpoint to an anchor that has it not, and had `known` entries before.
 async fn push(
     shared: &Arc<Shared>,
     anchor: &Anchor,
-    name: LogName,
+    signed: &Signed,
     known: Option<u64>,
-) -> Result<Option<u64>, String> {
-    let log = Arc::clone(shared.log(name));
-    let read = tokio::task::spawn_blocking(move || ledger::Log::reader(&*log).checkpoint());
-    let text = read.await.map_err(|error| error.to_string())?;
-    let Some(text) = text.map_err(|error| error.to_string())? else {
-        return Ok(known);
-    };
-    let verifier = verifier(&shared.config, name)?;
-    let checkpoint = Checkpoint::open(&text, &verifier).map_err(|error| error.to_string())?;
-    if known == Some(checkpoint.size) {
-        return Ok(known);
-    }
+) -> Result<Pushed, String> {
     match anchor {
         Anchor::Path(folder) => {
-            let folder = folder.clone();
+            let (folder, name, text) = (folder.clone(), signed.log, signed.text.clone());
             let write =
                 tokio::task::spawn_blocking(move || PathAnchor::new(folder).push(name, &text));
             let written = write.await.map_err(|error| error.to_string())?;
             written.map_err(|error| error.to_string())?;
         }
         Anchor::Http(url) => {
-            let (status, answer) = post(url, text).await?;
+            let (status, answer) = post(url, signed.text.clone()).await?;
             if !status.is_success() {
                 return Err(answered(status, &answer));
             }
         }
-        Anchor::Witness { url, vkey } => {
-            let seen = (checkpoint.size, &verifier);
-            cosign(shared, name, (url, vkey), known, &text, seen).await?;
+        Anchor::Witness { url, key } => {
+            let cosignature = cosign(shared, (url, key), known, signed).await?;
+            return Ok(Pushed::Cosigned(cosignature));
         }
     }
-    Ok(Some(checkpoint.size))
+    Ok(Pushed::Taken)
 }
 
 fn answered(status: http::StatusCode, answer: &str) -> String {
@@ -238,47 +296,42 @@ fn answered(status: http::StatusCode, answer: &str) -> String {
     format!("it answered {status}: {answer}")
 }
 
-/// Has a witness cosign a checkpoint, and keeps it with that cosignature beside the log.
+/// Has a witness cosign a checkpoint.
 async fn cosign(
     shared: &Arc<Shared>,
-    name: LogName,
-    (url, vkey): (&str, &str),
+    (url, key): (&str, &Verifier),
     last: Option<u64>,
-    text: &str,
-    (size, verifier): (u64, &Verifier),
-) -> Result<(), String> {
-    let key: Verifier = vkey
-        .parse()
-        .map_err(|error| format!("the witness's verifier key: {error}"))?;
+    signed: &Signed,
+) -> Result<Signature, String> {
     let endpoint = format!("{}/add-checkpoint", url.trim_end_matches('/'));
     let mut old = last.unwrap_or(0);
     // Twice at most: the first answer may be the size that the witness has really seen.
     for _ in 0..2 {
-        let (log, verifier, text_sent) = (
-            Arc::clone(shared.log(name)),
-            verifier.clone(),
-            text.to_owned(),
+        let (log, verifier, text) = (
+            Arc::clone(shared.log(signed.log)),
+            signed.verifier.clone(),
+            signed.text.clone(),
         );
         let made = tokio::task::spawn_blocking(move || {
-            witness::request(ledger::Log::reader(&*log), &verifier, old, &text_sent)
+            witness::request(ledger::Log::reader(&*log), &verifier, old, &text)
         });
         let body = made.await.map_err(|error| error.to_string())?;
         let body = body.map_err(|error| error.to_string())?;
         let (status, answer) = post(&endpoint, body).await?;
         match status.as_u16() {
             200 => {
-                let mut note = Note::parse(text).map_err(|error| error.to_string())?;
-                let (cosignature, _) = witness::answer(&note, &key, &answer)
+                let note = Note::parse(&signed.text).map_err(|error| error.to_string())?;
+                let (cosignature, _) = witness::answer(&note, key, &answer)
                     .map_err(|error| format!("its cosignature does not verify: {error}"))?;
-                note.push(cosignature);
-                return keep(shared, name, note.to_string()).await;
+                return Ok(cosignature);
             }
             409 => {
                 old = witness::conflict(&answer)
                     .ok_or_else(|| "it answered 409 without a size".to_owned())?;
-                if old > size {
+                if old > signed.size {
                     return Err(format!(
-                        "it has seen {old} entries of `{name}`, more than the {size} there are"
+                        "it has seen {old} entries of `{}`, more than the {} there are",
+                        signed.log, signed.size
                     ));
                 }
             }
@@ -289,18 +342,20 @@ async fn cosign(
     Err("it kept saying that the size is stale".to_owned())
 }
 
-/// Keeps a cosigned checkpoint as `<log>.cosigned`; a crash leaves the old or the new one whole.
-async fn keep(shared: &Arc<Shared>, name: LogName, note: String) -> Result<(), String> {
-    let path = shared.config.data.join(format!("{name}.cosigned"));
-    let write = tokio::task::spawn_blocking(move || {
-        let beside = path.with_extension("cosigned.tmp");
-        std::fs::write(&beside, note)?;
-        std::fs::rename(&beside, &path)
-    });
-    write
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())
+async fn keep(
+    shared: &Arc<Shared>,
+    signed: &Signed,
+    cosignatures: Vec<Signature>,
+) -> Result<(), String> {
+    if cosignatures.is_empty() {
+        return Ok(());
+    }
+    let note = Note::parse(&signed.text).map_err(|error| error.to_string())?;
+    let (data, log) = (shared.config.data.clone(), signed.log);
+    let write =
+        tokio::task::spawn_blocking(move || cosigned::keep(&data, log, &note, cosignatures));
+    let written = write.await.map_err(|error| error.to_string())?;
+    written.map_err(|error| error.to_string())
 }
 
 async fn post(url: &str, body: String) -> Result<(http::StatusCode, String), String> {

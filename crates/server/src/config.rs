@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ledger::note::{Algorithm, Verifier};
 use policy::UpstreamOptions;
 use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
 use vocab::{Secret, Time, TrustDomain, UpstreamName, suggest};
 
 /// The name of the configuration file.
@@ -38,10 +40,13 @@ pub enum ConfigError {
         message: String,
     },
     /// A value that parses but cannot be used.
-    #[error("`{path}`: `{key}`: {message}")]
+    #[error("`{path}`: {place}`{key}`: {message}")]
     Value {
         /// The file.
         path: String,
+        /// Line and column of the value, with what divides them from the rest; empty if there is
+        /// no such key.
+        place: String,
         /// The key.
         key: String,
         /// What is wrong and what would be right.
@@ -117,8 +122,8 @@ pub enum Anchor {
     Witness {
         /// The witness's prefix URL.
         url: String,
-        /// Its verifier key in signed-note form.
-        vkey: String,
+        /// Its verifier key.
+        key: Box<Verifier>,
     },
 }
 
@@ -389,6 +394,7 @@ impl Config {
         let shown = path.display().to_string();
         let bad = |key: &str, message: String| ConfigError::Value {
             path: shown.clone(),
+            place: place_of(key, text),
             key: key.to_owned(),
             message,
         };
@@ -476,17 +482,43 @@ fn anchor(text: &str, base: &Path) -> Result<Anchor, String> {
         let (url, vkey) = rest.split_once(' ').ok_or(
             "a witness is written `witness:URL VKEY`, its URL, a space and its verifier key",
         )?;
+        let vkey = vkey.trim();
+        let key: Verifier = vkey.parse().map_err(|error| {
+            format!(
+                "`{vkey}` is not a witness's verifier key: {error}; it is what the witness \
+                 publishes, `NAME+HASH+KEY`"
+            )
+        })?;
+        if key.algorithm() != Algorithm::CosignatureV1 {
+            return Err(format!(
+                "`{vkey}` is a key that signs notes and cosigns nothing; name the witness's \
+                 cosignature key"
+            ));
+        }
         return Ok(Anchor::Witness {
             url: public_url(url)?,
-            vkey: vkey.trim().to_owned(),
+            key: Box::new(key),
         });
     }
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Ok(Anchor::Http(text.to_owned()));
+    if let Some(path) = text.strip_prefix("path:") {
+        return Ok(Anchor::Path(base.join(path)));
     }
-    Ok(Anchor::Path(
-        base.join(text.strip_prefix("path:").unwrap_or(text)),
-    ))
+    if text.contains("://") {
+        let url = text.parse::<http::Uri>().ok();
+        let url = url.filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
+        return url.map(|_| Anchor::Http(text.to_owned())).ok_or_else(|| {
+            format!(
+                "checkpoints cannot be sent to `{text}`; an anchor is a folder's path, an endpoint \
+                 `http://…` or `https://…`, or `witness:URL VKEY`"
+            )
+        });
+    }
+    if text.is_empty() {
+        return Err(
+            "is empty; name a folder, an endpoint or a witness, or leave it out".to_owned(),
+        );
+    }
+    Ok(Anchor::Path(base.join(text)))
 }
 
 fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, String)> {
@@ -563,15 +595,34 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
     })
 }
 
+fn place(at: usize, text: &str) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: ")
+}
+
+/// The place of the value of a key, or of the last table on the way to it.
+fn place_of(key: &str, text: &str) -> String {
+    let Ok(document) = DeTable::parse(text) else {
+        return String::new();
+    };
+    let document = DeValue::Table(document.into_inner());
+    let (mut value, mut found) = (&document, None);
+    for part in key.split('.') {
+        let Some(inner) = value.get(part) else { break };
+        found = Some(inner.span().start);
+        value = inner.get_ref();
+    }
+    found.map(|at| place(at, text)).unwrap_or_default()
+}
+
 /// The TOML error in words, with line and column, and the nearest key for an unknown one.
 fn explain(error: &toml::de::Error, text: &str) -> String {
-    let mut out = String::new();
-    if let Some(span) = error.span() {
-        let before = text.get(..span.start).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        let _infallible = write!(out, "line {line}, column {column}: ");
-    }
+    let mut out = error
+        .span()
+        .map(|span| place(span.start, text))
+        .unwrap_or_default();
     let message = error.message();
     out.push_str(message);
     if let Some(rest) = message.strip_prefix("unknown field `") {

@@ -155,7 +155,7 @@ const TABLES: &[Table] = &[
                 "text, or list of texts",
                 Is("[]"),
                 "anchor = [\"/mnt/elsewhere\", \"https://anchor.acme.example/log\"]",
-                "Places outside the data folder that keep our checkpoints: a folder on another mount, an HTTP endpoint that takes a checkpoint by `POST`, or a C2SP witness, written `witness:URL VKEY`, whose cosignature is kept. Without one, whoever can replace the whole folder can replace its history.",
+                "Places outside the data folder that keep our checkpoints: a folder on another mount, an HTTP endpoint that takes a checkpoint by `POST`, or a C2SP witness, written `witness:URL VKEY`. What witnesses say is kept: `data/LOG.cosigned` is the newest checkpoint that one cosigned, with all their cosignatures on it; the last word of a witness that did not cosign that one stays in `data/LOG.KEYID.cosigned`. Without an anchor, whoever can replace the whole folder can replace its history.",
             ),
             key(
                 "warn_free_mib",

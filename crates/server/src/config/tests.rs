@@ -33,11 +33,15 @@ fn upstreams_are_stdio_or_http() {
     assert_eq!(web.observe_until, Some("2026-12-31".parse().unwrap()));
 }
 
+const WITNESS: &str = "w.example+3e6d1c1c+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs";
+
 #[test]
 fn anchors_are_paths_endpoints_or_witnesses() {
     let config = read(
         "trust_domain = \"a\"\n[ledger]\nanchor = [\"../elsewhere\", \"http://127.0.0.1:9/cp\", \
-         \"witness:http://127.0.0.1:9 w+1+k\"]",
+         \"witness:http://127.0.0.1:9 WITNESS\", \"path:a://b\"]"
+            .replace("WITNESS", WITNESS)
+            .as_str(),
     )
     .unwrap();
     assert_eq!(
@@ -47,10 +51,41 @@ fn anchors_are_paths_endpoints_or_witnesses() {
             Anchor::Http("http://127.0.0.1:9/cp".into()),
             Anchor::Witness {
                 url: "http://127.0.0.1:9".into(),
-                vkey: "w+1+k".into()
+                key: Box::new(WITNESS.parse().unwrap()),
             },
+            Anchor::Path("/srv/a://b".into()),
         ]
     );
+}
+
+#[test]
+fn an_anchor_that_takes_no_checkpoints_is_refused_where_it_stands() {
+    let check = |anchor: &str, why: &str| {
+        let text = format!("\n[ledger]\nanchor = \"{anchor}\"");
+        refused(&text, "line 4, column 10: `ledger.anchor`: ");
+        refused(&text, why);
+        let text = format!("[ledger]\nanchor = [\"kept\", \"{anchor}\"]");
+        refused(&text, why);
+    };
+    check("ftp://x", "`ftp://x`; an anchor is a folder's path");
+    check("http://", "an anchor is a folder's path");
+    check("https://a b", "an anchor is a folder's path");
+    check("", "is empty");
+    check(
+        "witness:http://x",
+        "a witness is written `witness:URL VKEY`",
+    );
+    let to = |url: &str, key: &str| format!("witness:{url} {key}");
+    check(&to("ftp://x", WITNESS), "does not start with https://");
+    check(
+        &to("http://x", "w+1+k"),
+        "`w+1+k` is not a witness's verifier key",
+    );
+    let wrong = WITNESS.replace("w.example", "v.example");
+    check(&to("http://x", &wrong), "the key's hash is");
+    let signs = ledger::note::Signer::from_seed("w", &[1; 32]).unwrap();
+    let signs = signs.verifier().to_string();
+    check(&to("http://x", &signs), "signs notes and cosigns nothing");
 }
 
 #[test]

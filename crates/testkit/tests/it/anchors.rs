@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use ledger::cosignature::{self, Cosigner};
 use ledger::note::{Note, Verifier};
 use ledger::{Checkpoint, proof};
+use server::commands::ledger::verify;
 use server::node::StartError;
 use testkit::{Plane, until};
 use vocab::{Clock as _, Digest, LogName};
@@ -139,18 +140,21 @@ async fn add_checkpoint(
     (StatusCode::OK, format!("{signature}\n"))
 }
 
-#[tokio::test]
-async fn a_witness_cosigns_what_continues_what_it_saw() {
-    let slot: Arc<Mutex<Option<Witness>>> = Arc::default();
+type Slot = Arc<Mutex<Option<Witness>>>;
+
+/// A witness that is not there yet, and how it is configured.
+async fn absent_witness(cosigner: &Cosigner) -> (Slot, String) {
+    let slot = Slot::default();
     let app = Router::new()
         .route("/add-checkpoint", post(add_checkpoint))
         .with_state(Arc::clone(&slot));
     let url = serve(app).await;
-    let cosigner = Cosigner::from_seed("witness.example/w", &[7; 32]).unwrap();
-    let key = cosigner.verifier().clone();
-    let anchor = anchored_at(&format!("witness:{url} {key}"));
-    let plane = Plane::with(|setup| setup.top = anchor).await;
-    let log = verifier(&plane, LogName::Control);
+    (slot, format!("witness:{url} {}", cosigner.verifier()))
+}
+
+/// From now on the witness is there.
+fn appear(slot: &Slot, cosigner: Cosigner, plane: &Plane) {
+    let log = verifier(plane, LogName::Control);
     let first = plane.ledger().control.first().unwrap().text.clone();
     *slot.lock().unwrap() = Some(Witness {
         cosigner,
@@ -159,14 +163,33 @@ async fn a_witness_cosigns_what_continues_what_it_saw() {
             size: 1,
             root: ledger::hash::leaf(first.as_bytes()),
         }]),
-        log: log.clone(),
+        log,
         conflicts: Mutex::default(),
         clock: vocab::time::SystemClock::new(),
     });
-    let cosigned = plane.data().join("control.cosigned");
-    until("the control log is cosigned", async || cosigned.exists()).await;
-    let note = Note::parse(&fs::read_to_string(cosigned).unwrap()).unwrap();
-    cosignature::verify(&note, &key).unwrap();
+}
+
+/// Waits for a cosignature of the control log.
+async fn cosigned_by(plane: &Plane, key: &Verifier) -> Note {
+    let path = plane.data().join("control.cosigned");
+    let read = || Note::parse(&fs::read_to_string(&path).ok()?).ok();
+    let told = format!("the control log is cosigned by {key}");
+    until(&told, async || {
+        read().is_some_and(|note| cosignature::verify(&note, key).is_ok())
+    })
+    .await;
+    read().unwrap()
+}
+
+#[tokio::test]
+async fn a_witness_cosigns_what_continues_what_it_saw() {
+    let cosigner = Cosigner::from_seed("witness.example/w", &[7; 32]).unwrap();
+    let key = cosigner.verifier().clone();
+    let (slot, anchor) = absent_witness(&cosigner).await;
+    let plane = Plane::with(|setup| setup.top = anchored_at(&anchor)).await;
+    appear(&slot, cosigner, &plane);
+    let note = cosigned_by(&plane, &key).await;
+    let log = verifier(&plane, LogName::Control);
     assert!(Checkpoint::of_note(&note, &log).unwrap().size > 1);
     let conflicts = *slot
         .lock()
@@ -179,5 +202,42 @@ async fn a_witness_cosigns_what_continues_what_it_saw() {
     assert_eq!(conflicts, 1, "asked once from nothing, and then from there");
     // It does not know the other log, and that is all that is wrong with it.
     assert!(!plane.data().join("calls.cosigned").exists());
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn every_witness_is_kept_on_the_checkpoint_that_it_cosigned() {
+    let cosigner = |nth: u8| Cosigner::from_seed(&format!("w{nth}.example"), &[nth; 32]).unwrap();
+    let (first, second) = (cosigner(1), cosigner(2));
+    let keys = [first.verifier().clone(), second.verifier().clone()];
+    let (first_slot, first_anchor) = absent_witness(&first).await;
+    let (second_slot, second_anchor) = absent_witness(&second).await;
+    let top = format!("ledger = {{ anchor = [\"{first_anchor}\", \"{second_anchor}\"] }}");
+    let mut plane = Plane::with(|setup| setup.top = top).await;
+    // One comes later than the other, to a log that has not grown; then both see it grow.
+    appear(&first_slot, first, &plane);
+    cosigned_by(&plane, &keys[0]).await;
+    appear(&second_slot, second, &plane);
+    let note = cosigned_by(&plane, &keys[1]).await;
+    cosignature::verify(&note, &keys[0]).unwrap();
+    plane.agent("triage").await;
+    let log = verifier(&plane, LogName::Control);
+    let before = Checkpoint::of_note(&note, &log).unwrap().size;
+    until("both cosigned what is new", async || {
+        let text = fs::read_to_string(plane.data().join("control.cosigned")).unwrap();
+        let note = Note::parse(&text).unwrap();
+        let both = keys
+            .iter()
+            .all(|key| cosignature::verify(&note, key).is_ok());
+        both && Checkpoint::of_note(&note, &log).unwrap().size > before
+    })
+    .await;
+    // What was cosigned is held against the log.
+    plane.stop().await.unwrap();
+    let verified = |plane: &Plane| verify(&plane.data(), None, &[]).verified;
+    assert!(verified(&plane));
+    let left = plane.data().join("control.01020304.cosigned");
+    fs::write(&left, "nonsense").unwrap();
+    assert!(!verified(&plane));
     plane.end().await;
 }

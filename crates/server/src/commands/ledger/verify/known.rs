@@ -40,11 +40,9 @@ impl Kept {
 pub(super) fn kept(data: &Path, anchors: &[PathBuf], origins: &[(LogName, &str)]) -> Vec<Kept> {
     let mut kept = Vec::new();
     for log in LogName::ALL {
-        let cosigned = Kept::read(log, data.join(format!("{log}.cosigned")));
         // Not every node has a witness, and a witness may know one log only.
-        let absent =
-            matches!(&cosigned.text, Err(error) if error.kind() == io::ErrorKind::NotFound);
-        kept.extend((!absent).then_some(cosigned));
+        let cosigned = cosigned(data, log).into_iter();
+        kept.extend(cosigned.map(|path| Kept::read(log, path)));
     }
     for anchor in anchors {
         if anchor.is_dir() {
@@ -56,6 +54,22 @@ pub(super) fn kept(data: &Path, anchors: &[PathBuf], origins: &[(LogName, &str)]
         }
     }
     kept
+}
+
+/// The files of what witnesses cosigned of a log, the newest checkpoint and older ones.
+fn cosigned(data: &Path, log: LogName) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(data)
+        .into_iter()
+        .flatten()
+        .filter_map(|file| Some(file.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name = name.and_then(|name| name.strip_suffix(".cosigned"));
+            name.and_then(|name| name.split('.').next()) == Some(log.as_str())
+        })
+        .collect();
+    paths.sort();
+    paths
 }
 
 impl Kept {

@@ -1,0 +1,86 @@
+//! What witnesses said of a log, kept beside it.
+//!
+//! `<log>.cosigned` is the newest checkpoint that a witness cosigned, with the cosignatures of all
+//! who did. Of a witness that did not (it was down, or is configured no more), the last checkpoint
+//! that it did cosign stays as `<log>.<key id>.cosigned`: nothing that a witness said is lost to
+//! what another one says.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use ledger::note::{KeyId, Note, Signature};
+use vocab::LogName;
+
+/// Adds cosignatures on a checkpoint, which has no signature yet but the log's.
+pub(super) fn keep(
+    data: &Path,
+    log: LogName,
+    checkpoint: &Note,
+    cosignatures: Vec<Signature>,
+) -> io::Result<()> {
+    let path = data.join(format!("{log}.cosigned"));
+    let own: Vec<_> = checkpoint.signatures().iter().map(key).collect();
+    let mut note = checkpoint.clone();
+    for cosignature in cosignatures {
+        note.push(cosignature);
+    }
+    if let Some(old) = read(&path)? {
+        let (signed, cosigned): (Vec<_>, Vec<_>) = old
+            .signatures()
+            .iter()
+            .partition(|signature| own.contains(&key(signature)));
+        for cosignature in cosigned {
+            if note
+                .signatures()
+                .iter()
+                .any(|it| key(it) == key(cosignature))
+            {
+                continue;
+            }
+            if old.text() == note.text() {
+                note.push(cosignature.clone());
+            } else if let [signed] = signed.as_slice() {
+                let left = format!("{}\n{signed}\n{cosignature}\n", old.text());
+                write(&left_by(data, log, cosignature), &left)?;
+            }
+        }
+    }
+    write(&path, &note.to_string())?;
+    for cosignature in note.signatures() {
+        match fs::remove_file(left_by(data, log, cosignature)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+fn key(signature: &Signature) -> (&str, KeyId) {
+    (signature.name(), signature.id())
+}
+
+fn left_by(data: &Path, log: LogName, cosignature: &Signature) -> PathBuf {
+    data.join(format!("{log}.{}.cosigned", cosignature.id()))
+}
+
+/// What was kept before; none if there is nothing, or nothing that can be read.
+fn read(path: &Path) -> io::Result<Option<Note>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Note::parse(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A crash leaves the old or the new file whole.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let beside = path.with_extension("cosigned.tmp");
+    let mut file = File::create(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests;
