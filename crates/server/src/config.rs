@@ -12,8 +12,9 @@ use std::time::Duration;
 use ledger::note::{Algorithm, Verifier};
 use policy::UpstreamOptions;
 use serde::Deserialize;
+use tokens::PublicUrl;
 use toml::de::{DeTable, DeValue};
-use vocab::{Secret, Time, TrustDomain, UpstreamName, suggest};
+use vocab::{Digest, Secret, Time, TrustDomain, UpstreamName, suggest};
 
 /// The name of the configuration file.
 pub const FILE_NAME: &str = "tipstaff.toml";
@@ -59,6 +60,8 @@ pub enum ConfigError {
 pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
+    /// The digest of its text.
+    pub digest: Digest,
     /// The realm that all names belong to.
     pub trust_domain: TrustDomain,
     /// This node's name in records.
@@ -73,7 +76,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The URL that clients use; fixes issuer, audience and DPoP `htu`. Derived from the listener
     /// when absent.
-    pub public_url: Option<String>,
+    pub public_url: Option<PublicUrl>,
     /// Whether edited policy files are activated by themselves.
     pub environment: Environment,
     /// Browser origins that may call, beside none.
@@ -402,7 +405,7 @@ impl Config {
         let listen = listen
             .parse()
             .map_err(|_| bad("listen", format!("`{listen}` is not ADDRESS:PORT")))?;
-        let public_url = raw.public_url.map(|url| public_url(&url)).transpose();
+        let public_url = raw.public_url.as_deref().map(public_url).transpose();
         let public_url = public_url.map_err(|message| bad("public_url", message))?;
         let node = raw.node.unwrap_or_else(|| "node-1".to_owned());
         if node.is_empty() || node.len() > 64 || !node.bytes().all(|b| b.is_ascii_graphic()) {
@@ -459,11 +462,21 @@ impl Config {
             limits: raw.limits,
             upstreams,
             path,
+            digest: Digest::of(text.as_bytes()),
         })
     }
 }
 
-fn public_url(url: &str) -> Result<String, String> {
+fn public_url(url: &str) -> Result<PublicUrl, String> {
+    url.parse().map_err(|error| {
+        format!(
+            "`{url}`: {error}; write it like `https://tipstaff.acme.example`, and let a proxy that \
+             serves other things too give the node a name or a port of its own"
+        )
+    })
+}
+
+fn witness_url(url: &str) -> Result<String, String> {
     let trimmed = url.trim_end_matches('/');
     let rest = trimmed
         .strip_prefix("https://")
@@ -496,7 +509,7 @@ fn anchor(text: &str, base: &Path) -> Result<Anchor, String> {
             ));
         }
         return Ok(Anchor::Witness {
-            url: public_url(url)?,
+            url: witness_url(url)?,
             key: Box::new(key),
         });
     }

@@ -16,7 +16,7 @@ use ledger::{Entry, Log as _, LogReader};
 use policy::Severity;
 use serde::{Deserialize, Serialize};
 use store::OfflineLog;
-use vocab::{Clock, LogName, Time};
+use vocab::{Clock, Digest, LogName, Time};
 
 use crate::config::{Anchor, Config, Confine, Transport};
 use crate::keys;
@@ -152,8 +152,8 @@ fn configuration(config: &Config) -> Finding {
     let path = config.path.display();
     let encrypted = config
         .public_url
-        .as_deref()
-        .is_some_and(|url| url.starts_with("https://"));
+        .as_ref()
+        .is_some_and(|url| url.as_str().starts_with("https://"));
     if !config.listen.ip().is_loopback() && !encrypted {
         return Finding::warn(
             "config",
@@ -341,6 +341,7 @@ fn disk(config: &Config) -> Finding {
 /// What only the running node knows.
 pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     let mut found = vec![life(shared)];
+    found.extend(edited(&shared.config));
     for log in [&shared.control_log, &shared.calls_log] {
         found.push(health(log.name(), &log.health()));
     }
@@ -350,6 +351,18 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.push(admins(shared));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
+}
+
+/// What the node read is not what the file says now.
+fn edited(config: &Config) -> Option<Finding> {
+    let path = config.path.display();
+    let told = match fs::read(&config.path) {
+        Ok(text) if Digest::of(&text) == config.digest => return None,
+        Ok(_) => format!("`{path}` was changed since the node read it, and is not in force so"),
+        Err(error) => format!("the node cannot read `{path}` any more: {error}"),
+    };
+    let advice = "start the node again to put it in force; until then it goes on with what it read";
+    Some(Finding::warn("config", told, advice))
 }
 
 fn admins(shared: &Shared) -> Finding {
@@ -449,16 +462,11 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
                 Some(Ok(_)) => found.push(kept(&name, served.upstream())),
                 None => {}
             }
-            if let Some(until) = served.observe_until() {
-                let now = shared.clock.now();
-                if now < until {
-                    found.push(Finding::warn(
-                        "upstreams",
-                        format!("`{name}` is only observed until {until}: policy denials PASS"),
-                        "set mode = \"enforce\" as soon as the records show that the policies fit",
-                    ));
-                }
-            }
+            found.extend(
+                served
+                    .observe_until()
+                    .map(|until| observed(&name, until, shared.clock.now())),
+            );
             found
         }
     });
@@ -475,6 +483,23 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
         )];
     }
     found
+}
+
+fn observed(name: &vocab::UpstreamName, until: Time, now: Time) -> Finding {
+    if now < until {
+        return Finding::warn(
+            "upstreams",
+            format!("`{name}` is only observed until {until}: policy denials PASS"),
+            "set mode = \"enforce\" as soon as the records show that the policies fit",
+        );
+    }
+    Finding::warn(
+        "upstreams",
+        format!(
+            "`{name}` was observed until {until}, which is over: what policy denies is refused"
+        ),
+        format!("set mode = \"enforce\" in [upstream.{name}], or a later observe_until"),
+    )
 }
 
 /// How surely what its children start ends with them.

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use axum::Router;
 use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig};
-use gateway::{Bounds, Hosts, Parts, Plane, ServedConfig, Settings};
+use gateway::{Bounds, Hosts, Parts, Plane, Served, ServedConfig, Settings};
 use ledger::note::Signer;
 use ledger::{Actor, Entry, Header, Log, LogReader};
 use register::{Command, Control, Label};
 use store::{
     DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog, WrappingKey,
 };
-use tokens::{Issuer, IssuerConfig, PrivateKey, PublicUrl};
+use tokens::{Issuer, IssuerConfig, PrivateKey, PublicUrlError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -257,13 +257,13 @@ impl Node {
             address: address.to_string(),
             cause,
         })?;
-        let url = config
-            .public_url
-            .clone()
-            .unwrap_or_else(|| format!("http://{}", reachable(address)));
-        let public_url: PublicUrl = url
-            .parse()
-            .map_err(|error: tokens::PublicUrlError| StartError::Unusable(error.to_string()))?;
+        let public_url = match &config.public_url {
+            Some(url) => url.clone(),
+            None => format!("http://{}", reachable(address))
+                .parse()
+                .map_err(|error: PublicUrlError| StartError::Unusable(error.to_string()))?,
+        };
+        let url = public_url.to_string();
         let seed = keys::read_seed(&keys::token_key(&config.keys))?;
         let known: std::collections::BTreeSet<_> = config.upstreams.keys().cloned().collect();
         let issuer = Issuer::new(IssuerConfig {
@@ -342,6 +342,7 @@ impl Node {
         tasks.spawn(http::watch_disk(Arc::clone(&shared), stop.clone()));
         tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
+        tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
         for upstream in plane.upstreams() {
             tasks.spawn(list_tools(
                 Arc::clone(&plane),
@@ -429,8 +430,35 @@ async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {
     }
 }
 
+/// Says of upstreams that are observed that they are, and when that is over.
+async fn watch_observed(shared: Arc<Shared>, stop: CancellationToken) {
+    let until = |served: &Served| served.observe_until();
+    let all = shared.plane.upstreams();
+    let mut observed: Vec<_> = all.filter(|it| until(it).is_some()).cloned().collect();
+    for served in &observed {
+        if let Some(until) = until(served).filter(|until| shared.clock.now() < *until) {
+            let name = served.name();
+            tracing::warn!(upstream.name = %name, "Upstream {name} is only observed until {until}: what policy denies passes, and is recorded");
+        }
+    }
+    while !observed.is_empty() {
+        observed.retain(|served| {
+            let over = until(served).filter(|until| *until <= shared.clock.now());
+            if let Some(until) = over {
+                let name = served.name();
+                tracing::warn!(upstream.name = %name, "Upstream {name} was observed until {until}, which is over: what policy denies is refused");
+            }
+            over.is_none()
+        });
+        let pause = tokio::time::sleep(SWEEP_EVERY);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+    }
+}
+
 /// Reads an upstream's tools at the start and from time to time.
-async fn list_tools(plane: Arc<Plane>, served: Arc<gateway::Served>, stop: CancellationToken) {
+async fn list_tools(plane: Arc<Plane>, served: Arc<Served>, stop: CancellationToken) {
     loop {
         let name = served.name();
         match stop.run_until_cancelled(plane.refresh_tools(&served)).await {

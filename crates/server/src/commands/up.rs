@@ -82,10 +82,14 @@ fn notes(config: &Config, clock: &dyn Clock) -> Vec<String> {
             Transport::Http { url } => url.clone(),
         };
         notes.push(format!("/mcp/{name} → {how}"));
-        if let Some(until) = upstream.observe_until.filter(|until| clock.now() < *until) {
-            notes.push(format!(
+        match upstream.observe_until {
+            Some(until) if clock.now() < until => notes.push(format!(
                 "OBSERVED: what policy denies at `{name}` PASSES until {until}, and is recorded"
-            ));
+            )),
+            Some(until) => notes.push(format!(
+                "`{name}` was observed until {until}, which is over: what policy denies is refused"
+            )),
+            None => {}
         }
     }
     if config.upstreams.is_empty() {

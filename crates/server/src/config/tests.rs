@@ -111,7 +111,20 @@ fn mistakes_are_named() {
         "[upstream.a]\ncommand = [\"x\"]\nenv = { K = \"hunter2\" }",
         "never written here",
     );
-    refused("public_url = \"ftp://x\"", "does not start with https://");
+    for wrong in [
+        "ftp://x",
+        "https://",
+        "https://x/gate",
+        "https://x/gate/",
+        "https://x?y",
+        "https://x#y",
+        "https://y@x",
+        "x",
+    ] {
+        let told = format!("`public_url`: `{wrong}`: a public URL is");
+        refused(&format!("public_url = \"{wrong}\""), &told);
+    }
+    refused("public_url = \"https://x/y\"", "write it like `https://");
     refused(
         "[upstream.a]\nurl = \"http://x\"\ntimeout_s = 0",
         "must be at least 1",

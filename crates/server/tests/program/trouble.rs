@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::node::{Node, within};
+use crate::node::{Node, until, within};
 
 /// Whatever is wrong with one upstream, the node starts, and each says what it is.
 #[tokio::test]
@@ -81,4 +81,29 @@ command = ["python3", "-c", "import json, sys\nfor line in sys.stdin:\n    it = 
     for text in [words, "Upstream unset is NOT available"] {
         assert!(log.contains(text), "{log}");
     }
+}
+
+#[tokio::test]
+async fn what_is_out_of_date_is_said() {
+    let upstream = "[upstream.desk]\nurl = \"http://127.0.0.1:9/mcp\"\nmode = \"observe\"\n\
+                    observe_until = \"2026-01-31\"\n";
+    let node = Node::start(upstream).await;
+    let warned = async |part: &str| {
+        let found = node.folder.output(&["doctor"]).await.stdout;
+        let found = String::from_utf8(found).unwrap();
+        let of_part: Vec<_> = found.lines().filter(|it| it.contains(part)).collect();
+        assert!(of_part.iter().all(|it| it.starts_with("warn")), "{found}");
+        !of_part.is_empty()
+    };
+    assert!(warned("`desk` was observed until 2026-01-31T00:00:00.000000Z, which is over").await);
+    until("the log says so", || {
+        let said = "Upstream desk was observed until 2026-01-31";
+        node.log().contains(said).then_some(())
+    })
+    .await;
+    assert!(!warned("was changed since the node read it").await);
+    let config = node.folder.config();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}# edited\n")).unwrap();
+    assert!(warned("was changed since the node read it").await);
 }
