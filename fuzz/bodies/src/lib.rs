@@ -10,6 +10,7 @@
 //! with everything else; libFuzzer, its licence and its nightly flags stay outside. Nothing here is
 //! part of the product, and nothing here does IO.
 
+mod events;
 mod ledger_files;
 mod messages;
 mod names;
@@ -19,8 +20,9 @@ mod settings;
 mod smoke;
 mod tokens_read;
 
+pub use events::event;
 pub use ledger_files::{checkpoint, cosignature, entry, note, proof, tile, tlog_proof, witness};
-pub use messages::{frame, headers, json, sse};
+pub use messages::{frame, headers, hosts, json, sse, translate, upstream};
 pub use names::names;
 pub use policies::{cases, decide, policy_set, tool_list};
 pub use settings::config;
@@ -35,7 +37,11 @@ pub const BODIES: &[(&str, Body)] = &[
     ("frame", frame),
     ("sse", sse),
     ("headers", headers),
+    ("hosts", hosts),
+    ("translate", translate),
+    ("upstream", upstream),
     ("entry", entry),
+    ("event", event),
     ("note", note),
     ("checkpoint", checkpoint),
     ("cosignature", cosignature),

@@ -1,11 +1,18 @@
 //! What clients and upstreams send: JSON, JSON-RPC messages, HTTP headers, server-sent events.
 
+use std::net::SocketAddr;
+
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use gateway::Hosts;
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use mcp::headers::{self as rules, ParamHeaders};
 use mcp::json::Kind;
 use mcp::sse::{Event, SseError, SseParser};
-use mcp::{Edit, Frame, Json, Opening, Raw, ReplyEdit, Request, Value, meta};
+use mcp::{
+    Edit, Era, Frame, Json, Method, Opening, ProtocolVersion, Raw, ReplyEdit, Request, Response,
+    Value, meta, translate as eras,
+};
 
 use crate::two_parts;
 
@@ -162,17 +169,15 @@ fn wrong(why: &str) -> bool {
     false
 }
 
-/// The input: lines of headers, an empty line, a line with a tool's schema, the body.
-///
-/// What we write to an upstream for a request, we would take ourselves.
-pub fn headers(data: &[u8]) -> bool {
+/// Lines of headers up to an empty one, and what is behind it.
+fn header_lines(data: &[u8]) -> (HeaderMap, &[u8]) {
     let mut map = HeaderMap::new();
     let mut rest = data;
     loop {
         let (line, behind) = two_parts(rest);
         rest = behind;
         if line.is_empty() {
-            break;
+            return (map, rest);
         }
         let mut halves = line.splitn(2, |byte| *byte == b':');
         let (Some(name), Some(value)) = (halves.next(), halves.next()) else {
@@ -185,6 +190,13 @@ pub fn headers(data: &[u8]) -> bool {
             map.append(name, value);
         }
     }
+}
+
+/// The input: lines of headers, an empty line, a line with a tool's schema, the body.
+///
+/// What we write to an upstream for a request, we would take ourselves.
+pub fn headers(data: &[u8]) -> bool {
+    let (map, rest) = header_lines(data);
     let _either = rules::check_post(&map);
     let (schema, body) = two_parts(rest);
     let Ok(frame) = Frame::parse(Bytes::copy_from_slice(body)) else {
@@ -208,6 +220,103 @@ pub fn headers(data: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// The input: a target, then lines of headers. Who is let in called us by one of our names, once.
+pub fn hosts(data: &[u8]) -> bool {
+    let (target, rest) = two_parts(data);
+    let Ok(target) = Uri::try_from(target) else {
+        return false;
+    };
+    let (map, _) = header_lines(rest);
+    let listener = SocketAddr::from(([127, 0, 0, 1], 7420));
+    let ours = Hosts::new(listener, "https://agents.example", &[], &[]);
+    if ours.check(&target, &map).is_err() {
+        return false;
+    }
+    let names = [
+        "localhost:7420",
+        "127.0.0.1:7420",
+        "[::1]:7420",
+        "agents.example",
+    ];
+    let is_ours = |name: &str| names.contains(&&*name.to_ascii_lowercase());
+    let hosts: Vec<_> = map.get_all(HOST).iter().collect();
+    assert!(matches!(hosts[..], [host] if host.to_str().is_ok_and(is_ours)));
+    assert!(target.authority().is_none_or(|it| is_ours(it.as_str())));
+    for origin in map.get_all(ORIGIN) {
+        let name = origin.to_str().ok().and_then(|it| it.split_once("://"));
+        assert!(name.is_some_and(|(_, name)| is_ours(name)));
+    }
+    true
+}
+
+/// What is carried to the other era is a message of it, with the same arguments.
+pub fn translate(data: &[u8]) -> bool {
+    match Frame::parse(Bytes::copy_from_slice(data)) {
+        Ok(Frame::Request(request)) => request_in_other_era(&request),
+        Ok(Frame::Response(response)) => response_in_other_era(&response),
+        Ok(Frame::Notification(_)) | Err(_) => false,
+    }
+}
+
+fn request_in_other_era(request: &Request) -> bool {
+    let mut is_carried = false;
+    for (from, to) in [
+        (Era::Modern, ProtocolVersion::LATEST_LEGACY),
+        (Era::Legacy, ProtocolVersion::LATEST),
+    ] {
+        let Ok(edits) = eras::request(request, from, to) else {
+            continue;
+        };
+        is_carried = true;
+        let Ok(Frame::Request(again)) = Frame::parse(request.splice(&edits)) else {
+            return wrong("a carried request is none");
+        };
+        assert_eq!(again.method(), request.method());
+        assert_eq!(again.arguments_text(), request.arguments_text());
+        let version = again.protocol_version();
+        assert_eq!(version.is_some(), to.era() == Era::Modern);
+    }
+    is_carried
+}
+
+fn response_in_other_era(response: &Response) -> bool {
+    for (to, method) in [
+        (Era::Modern, Method::ToolsList),
+        (Era::Legacy, Method::ToolsCall),
+    ] {
+        let Ok(edits) = eras::reply(response, to, &method) else {
+            continue;
+        };
+        let Ok(Frame::Response(again)) = Frame::parse(response.splice(&edits)) else {
+            return wrong("a carried response is none");
+        };
+        assert_eq!(again.is_error(), response.is_error());
+        let says_kind = again.member("resultType").is_some();
+        assert_eq!(says_kind, to == Era::Modern && !response.is_error());
+    }
+    if let Some(result) = response.result() {
+        let (_, hello) = eras::initialize_result(result, None);
+        for ours in [hello, eras::discover_result(result)] {
+            assert!(ours.as_str().parse::<Raw<'_>>().is_ok());
+        }
+    }
+    true
+}
+
+/// An upstream's message goes to whoever waits for the id that a strict reader finds in it.
+pub fn upstream(data: &[u8]) -> bool {
+    let routed = gateway::upstream::routed(data);
+    if let Ok(frame) = Frame::parse(Bytes::copy_from_slice(data)) {
+        let id = match &frame {
+            Frame::Request(request) => Some(request.id_text()),
+            Frame::Response(response) => response.id_text(),
+            Frame::Notification(_) => None,
+        };
+        assert_eq!(routed.as_deref(), Some(id.unwrap_or("null")));
+    }
+    routed.is_some()
 }
 
 /// Longest event that the body asks for.

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use register::{AdminKey, Allow, Email, KeyId, Label, PersonName, Thumbprint, Word};
 use vocab::{
     AdminId, AgentId, Digest, Handle, InstanceId, LogName, PurposePath, SponsorId, Time, ToolName,
     TrustDomain, UpstreamName,
@@ -28,7 +29,21 @@ pub fn names(data: &[u8]) -> bool {
         exact::<UpstreamName>(text),
         again::<Digest>(text),
         again::<Time>(text),
+        exact::<Allow>(text),
+        exact::<KeyId>(text),
+        exact::<Thumbprint>(text),
+        exact::<Word>(text),
+        text.parse::<AdminKey>().is_ok(),
+        text.parse::<Email>().is_ok_and(|it| it.as_str() == text),
+        text.parse::<PersonName>()
+            .is_ok_and(|it| it.as_str() == text),
     ];
+    // Nearly any text is one of these.
+    let free = [
+        text.parse::<Label>().map(|it| it.as_str() == text),
+        text.parse::<PersonName>().map(|it| it.as_str() == text),
+    ];
+    assert!(free.iter().flatten().all(|same| *same));
     taken.contains(&true)
 }
 

@@ -2,7 +2,7 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use tokens::{AgentKey, DPOP, PrivateKey, PublicKey, PublicUrl, TokenRequest};
+use tokens::{AgentKey, DPOP, PrivateKey, PublicKey, PublicUrl, RevocationRequest, TokenRequest};
 
 use crate::{text, two_parts};
 
@@ -24,7 +24,8 @@ pub fn token_request(data: &[u8]) -> bool {
     {
         headers.insert(DPOP, proof);
     }
-    TokenRequest::parse(&headers, body).is_ok()
+    let revokes = RevocationRequest::parse(&headers, body).is_ok();
+    TokenRequest::parse(&headers, body).is_ok() || revokes
 }
 
 /// A key that was taken is written as one that is taken, with the same name; a private one is never

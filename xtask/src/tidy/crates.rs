@@ -33,7 +33,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("testkit", &[]),
     ("bench", &[]),
     ("bodies", &[]),
-    ("gateway", &["server", "testkit"]),
+    ("gateway", &["server", "testkit", "bodies"]),
     ("server", &["testkit", "bench", "bodies"]),
     ("anyhow", &["server", "testkit", "bench", "xtask"]),
 ];

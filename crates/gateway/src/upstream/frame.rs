@@ -83,6 +83,13 @@ impl Frame {
     }
 }
 
+/// The id under which an upstream's message is routed, `null` if it has none, if it is a message.
+/// For fuzz targets.
+#[doc(hidden)]
+pub fn routed(json: &[u8]) -> Option<String> {
+    Frame::read(json).map(|frame| frame.id.unwrap_or_else(|| "null".to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

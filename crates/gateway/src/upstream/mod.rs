@@ -43,6 +43,8 @@ use vocab::{Secret, UpstreamName};
 
 pub use crate::outgoing::{Outgoing, Passing};
 pub use era::{AskError, ListError, Probed};
+#[doc(hidden)]
+pub use frame::routed;
 pub use keep::Keeper;
 pub use pool::{Opening, Upstream};
 pub use sandbox::SandboxMode;
