@@ -15,7 +15,7 @@ use vocab::{Digest, ToolName};
 use crate::answer::{Answer, Event, Out};
 use crate::call::{self, Call};
 use crate::ending::{Ended, Ending};
-use crate::plane::{Life, Plane};
+use crate::plane::{Life, Plane, schema_of};
 use crate::record::{Listing, ListingBody};
 use crate::route::{Back, Route, refresh};
 use crate::upstream::{ExchangeError, MessageKind};
@@ -260,8 +260,9 @@ fn visible(
                     return false;
                 };
                 let keep = observing || snapshot.engine.visible(facts, upstream, &name);
-                if known.is_none_or(|(_, tools)| !tools.contains(&name)) {
-                    strange.insert(name);
+                let schema = schema_of(tool);
+                if known.is_none_or(|(_, tools)| !tools.declares(&name, schema)) {
+                    strange.insert((name, schema));
                 }
                 keep
             })
@@ -283,8 +284,8 @@ fn visible(
     response.listed(list).map(|_| may).collect()
 }
 
-/// Tools that a caller's list had and the known list had not, and when the upstream was last asked
-/// because of them.
+/// Tools that a caller's list had and the known list had not, or had with another schema, and when
+/// the upstream was last asked because of them.
 #[derive(Debug, Default)]
 pub(crate) struct Strange(Mutex<Option<(Digest, Duration)>>);
 
@@ -294,9 +295,11 @@ const STRANGE_EVERY: Duration = Duration::from_mins(1);
 impl Strange {
     /// Whether the upstream is to be asked because of these. Not twice in a row for the same ones,
     /// which it does not show to us, and not often, since it may have others each time.
-    fn is_worth_asking(&self, names: &BTreeSet<ToolName>, now: Duration) -> bool {
-        let names: Vec<&str> = names.iter().map(ToolName::as_str).collect();
-        let digest = Digest::of(names.join("\n").as_bytes());
+    fn is_worth_asking(&self, tools: &BTreeSet<(ToolName, Digest)>, now: Duration) -> bool {
+        let tools = tools
+            .iter()
+            .map(|(name, schema)| format!("{name} {schema}"));
+        let digest = Digest::of(tools.collect::<Vec<_>>().join("\n").as_bytes());
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|(it, at)| it == digest || now.saturating_sub(at) < STRANGE_EVERY) {
             return false;
@@ -321,9 +324,10 @@ mod tests {
     fn an_upstream_is_not_asked_for_ever_about_what_it_does_not_show() {
         let strange = Strange::default();
         let check = |seconds, names: &[&str], expected| {
-            let names = names.iter().map(|name| name.parse().unwrap()).collect();
+            let tool = |name: &&str| (name.parse().unwrap(), Digest::of(b"{}"));
+            let tools = names.iter().map(tool).collect();
             let now = Duration::from_secs(seconds);
-            let asked = strange.is_worth_asking(&names, now);
+            let asked = strange.is_worth_asking(&tools, now);
             assert_eq!(asked, expected, "{names:?} at {seconds}");
         };
         check(0, &["a"], true);

@@ -198,7 +198,8 @@ pub(crate) struct Snapshot {
 #[derive(Debug)]
 pub struct Tools {
     list: ToolList,
-    names: HashSet<ToolName>,
+    /// Of each, a digest of its schema as the upstream wrote it.
+    schemas: HashMap<ToolName, Digest>,
     /// What of a tool's arguments headers mirror.
     headers: HashMap<ToolName, ParamHeaders>,
 }
@@ -206,19 +207,21 @@ pub struct Tools {
 impl Tools {
     fn read(upstream: &UpstreamName, text: &[u8]) -> Result<Self, String> {
         let list = ToolList::parse(upstream, text).map_err(|error| error.to_string())?;
-        let names = list.names().cloned().collect();
         let json = Json::parse(Bytes::copy_from_slice(text)).map_err(|error| error.to_string())?;
-        let mut headers = HashMap::new();
+        let (mut schemas, mut headers) = (HashMap::new(), HashMap::new());
         for tool in json.root().elements() {
             let name = tool.get("name").and_then(mcp::Value::as_str);
-            let name = name.and_then(|name| name.parse::<ToolName>().ok());
-            if let (Some(name), Ok(annotations)) = (name, ParamHeaders::of_tool(tool)) {
+            let Some(name) = name.and_then(|name| name.parse::<ToolName>().ok()) else {
+                continue;
+            };
+            schemas.insert(name.clone(), schema_of(tool));
+            if let Ok(annotations) = ParamHeaders::of_tool(tool) {
                 headers.insert(name, annotations);
             }
         }
         Ok(Self {
             list,
-            names,
+            schemas,
             headers,
         })
     }
@@ -228,15 +231,21 @@ impl Tools {
         &self.list
     }
 
-    /// Whether there is a tool of that name.
-    pub fn contains(&self, name: &ToolName) -> bool {
-        self.names.contains(name)
+    /// Whether there is a tool of that name with that schema.
+    pub(crate) fn declares(&self, name: &ToolName, schema: Digest) -> bool {
+        self.schemas.get(name) == Some(&schema)
     }
 
     /// What headers mirror of a tool's arguments.
     pub(crate) fn param_headers(&self, name: &ToolName) -> Option<&ParamHeaders> {
         self.headers.get(name)
     }
+}
+
+/// A digest of a tool's schema, as it is written.
+pub(crate) fn schema_of(tool: mcp::Value<'_>) -> Digest {
+    let schema = tool.get("inputSchema").map_or("", mcp::Value::text);
+    Digest::of(schema.as_bytes())
 }
 
 /// The tools of each upstream, as on record.
@@ -723,7 +732,7 @@ impl Plane {
         self.control
             .execute(Actor::node(&self.settings.node), command)
             .await?;
-        tracing::info!(upstream.name = %served.name, "Upstream {} lists {count} tools", served.name);
+        tracing::info!(upstream.name = %served.name, "The tools of upstream {} are listed: {count}", served.name);
         self.put_in_force(None).await?;
         self.tools_changed
             .send_modify(|generation| *generation += 1);
