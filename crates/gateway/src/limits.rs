@@ -124,8 +124,8 @@ impl Limiter {
         let wait = Bucket::take(&self.agents, agent, (1.0, f64::from(limit)), now).err()?;
         let wait = wait.as_secs_f64().ceil();
         Some(format!(
-            "Agent `{agent}` may make {limit} calls a minute and has made them. Wait {wait} s \
-             before the next call."
+            "Agent `{agent}` has made every call that it may make in a minute, {limit} in all. \
+             Wait {wait} s before the next call."
         ))
     }
 
@@ -141,8 +141,8 @@ impl Limiter {
             let count = spent.entry(instance.clone()).or_insert(0);
             if *count >= most {
                 return Err(format!(
-                    "this instance may make {most} calls in its life and has made them; stop, and \
-                     tell the person you work for"
+                    "This instance has made every call that it may make in its life, {most} in \
+                     all. Stop, and tell the person you work for."
                 ));
             }
             *count += 1;
@@ -352,7 +352,7 @@ mod tests {
             limiter
                 .admit(&agent, None, at(10))
                 .unwrap()
-                .contains("60 calls a minute")
+                .contains("in a minute, 60 in all. Wait 1 s")
         );
         assert!(limiter.admit(&agent, None, at(11)).is_none());
         assert!(limiter.admit(&agent, None, at(11)).is_some());
@@ -406,7 +406,7 @@ mod tests {
         drop(limiter.spend(&one, Some(2)).unwrap());
         limiter.spend(&one, Some(2)).unwrap().spent();
         let refused = limiter.spend(&one, Some(2)).unwrap_err();
-        assert!(refused.contains("2 calls in its life"), "{refused}");
+        assert!(refused.contains("in its life, 2 in all. Stop"), "{refused}");
         assert!(limiter.spend(&one, None).is_ok());
         assert!(limiter.spend(&instance('b'), Some(1)).is_ok());
         assert!(limiter.spend(&instance('b'), Some(0)).is_err());

@@ -48,5 +48,5 @@ pub use explain::{AskedRequest, Explanation, Outcome, PolicyOutcome};
 pub use facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
 pub use replay::{Replay, replay, replay_without_arguments};
 pub use set::{BlobError, PolicyFile, PolicySet};
-pub use target::UpstreamOptions;
+pub use target::{UpstreamOptions, methods};
 pub use tools::{ToolList, ToolListError};

@@ -115,6 +115,12 @@ pub(crate) struct Names {
     action: EntityTypeName,
 }
 
+/// The methods that policies decide: every one, other than calling a tool, that asks something of
+/// an upstream.
+pub fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|method| method.name)
+}
+
 impl Names {
     #[expect(
         clippy::expect_used,

@@ -294,9 +294,8 @@ pub enum Refusal {
     },
     /// A policy set whose own cases failed.
     #[error(
-        "the policy set was not activated: {failed} of its {} cases failed; \
-         `tipstaff policy test` shows them",
-        passed.saturating_add(*failed)
+        "the policy set was not activated: of its cases {failed} failed and {passed} passed; \
+         `tipstaff policy test` shows them"
     )]
     TestsFailed {
         /// Cases that passed.

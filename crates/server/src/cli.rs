@@ -20,7 +20,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE", default_value = crate::config::FILE_NAME,
           help_heading = EVERYWHERE)]
     pub config: PathBuf,
-    /// Print one JSON value instead of text for people.
+    /// Print one JSON value instead of text for people; `{"error": …}` where a command fails.
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// Administer by this named credential instead of as the local user.

@@ -21,6 +21,7 @@ use vocab::{Clock, Digest, LogName, Time};
 use crate::config::{Anchor, Config, Confine, Transport};
 use crate::keys;
 use crate::node::Shared;
+use crate::output::count;
 use crate::policies;
 
 /// How long an upstream gets to list its tools.
@@ -410,7 +411,8 @@ fn health(name: LogName, health: &store::Health) -> Finding {
         let told = format!("`{name}` cannot be written: {why}");
         Finding::fail("ledger", told, advice)
     } else if health.publishing {
-        Finding::ok("ledger", format!("`{name}` has {} entries", health.entries))
+        let entries = count(health.entries, "entry", "entries");
+        Finding::ok("ledger", format!("`{name}` has {entries}"))
     } else {
         let told = format!("`{name}` cannot be published: {why}");
         Finding::warn("ledger", told, advice)
@@ -433,7 +435,10 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
                         .map_or(0, |(_, tools)| tools.list().len());
                     Finding::ok(
                         "upstreams",
-                        format!("`{name}` answers and lists {tools} tools"),
+                        format!(
+                            "`{name}` answers and lists {}",
+                            count(tools, "tool", "tools")
+                        ),
                     )
                 }
                 Ok(Err(error)) => unreachable_upstream(shared, &name, &error),
@@ -575,8 +580,8 @@ fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
             found.push(Finding::ok("policy", format!("set {short}… is in force")));
         }
     }
-    for diagnostic in diagnostics {
-        let advice = diagnostic.help.clone();
+    for mut diagnostic in diagnostics {
+        let advice = diagnostic.help.take();
         let advice = advice.unwrap_or_else(|| "mend the policy and apply it again".to_owned());
         found.push(match diagnostic.severity {
             Severity::Error => Finding::fail("policy", diagnostic.to_string(), advice),

@@ -24,6 +24,7 @@ use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::{Clock, LogName, Rng, Time};
 
 use crate::config::{Config, Confine, Environment, Transport};
+use crate::output::count;
 use crate::{admin, anchor, http, keys, listen, policies};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -234,7 +235,8 @@ impl Node {
         let closed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if closed > 0 {
             tracing::warn!(
-                "{closed} calls were in flight when the node last ended; their outcome is unknown"
+                "{} in flight when the node last ended; what came of that is unknown",
+                count(closed, "call was", "calls were")
             );
         }
         let shared_user = is_shared_user();

@@ -1,6 +1,6 @@
 //! What goes to standard output: tables and texts for people, or one JSON value.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 
 use serde_json::Value;
@@ -106,8 +106,9 @@ impl Lines {
 }
 
 /// `1 policy`, `2 policies`.
-pub fn count(number: usize, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
+pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let word = if number == N::from(1) { one } else { many };
+    format!("{number} {word}")
 }
 
 /// A text that cannot move the cursor or forge a line.

@@ -83,7 +83,7 @@ pub enum ApplyError {
     #[error("the policies are not valid, so what was in force stays in force:\n{}", lines(.0))]
     Invalid(Vec<Diagnostic>),
     /// Cases failed.
-    #[error("{} failed, so what was in force stays in force:\n{}", count(.0.failed as usize, "test case", "test cases"), failures(.0))]
+    #[error("{} failed, so what was in force stays in force:\n{}", count(.0.failed, "test case", "test cases"), failures(.0))]
     Tests(Box<TestReport>),
     /// Judging them ended early.
     #[error("the policies were not judged, so what was in force stays in force: {0}")]

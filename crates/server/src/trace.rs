@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use vocab::{AgentId, InstanceId, LogName, PurposePath, RecordRef, Time, ToolName, UpstreamName};
 
+use crate::output::count;
+
 /// Decisions shown of one instance.
 const DECISIONS_MAX: usize = 50;
 /// Entries looked at for the outcome of one decision, or for the decisions of one instance.
@@ -42,7 +44,7 @@ pub enum TraceError {
     #[error("there is no instance `{0}`; `tipstaff instance list` shows those there are")]
     NoInstance(InstanceId),
     /// Past the end.
-    #[error("there is no record {log}/{index}; that log has {size} entries")]
+    #[error("there is no record {log}/{index}; that log has {}", count(*size, "entry", "entries"))]
     NoRecord {
         /// The log.
         log: LogName,

@@ -422,8 +422,17 @@ impl Admin {
                 "`{line}` allows nothing yet: there is no upstream `{upstream}`{near}"
             ));
         }
-        let Allow::Tool { tool, .. } = line else {
-            return None;
+        let tool = match line {
+            Allow::Tool { tool, .. } => tool,
+            Allow::Method { method, .. } => {
+                if policy::methods().any(|known| known == &**method) {
+                    return None;
+                }
+                let near = or_near(method, policy::methods().collect());
+                return Some(format!(
+                    "`{line}` allows nothing: no method `{method}` is decided by policy{near}"
+                ));
+            }
         };
         let (_, tools) = plane.known_tools(upstream)?;
         if tools.list().names().any(|name| line.tool(upstream, name)) {

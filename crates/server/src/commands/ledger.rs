@@ -22,6 +22,7 @@ use vocab::{Digest, LogName};
 
 use crate::cli::{Cli, LedgerCommand, LedgerFiles};
 use crate::config::{Anchor, Config, ConfigError};
+use crate::output::count;
 use crate::{keys, output};
 
 pub use replay::{Difference, Replayed, replay};
@@ -76,7 +77,7 @@ pub enum LedgerError {
         cause: ReadError,
     },
     /// Past the end.
-    #[error("there is no entry {log}/{index}; that log has {size} entries")]
+    #[error("there is no entry {log}/{index}; that log has {}", count(*size, "entry", "entries"))]
     Absent {
         /// The log.
         log: LogName,
@@ -87,8 +88,9 @@ pub enum LedgerError {
     },
     /// Durable, and nothing signed vouches for it yet.
     #[error(
-        "{log}/{index} is on record, but the checkpoint covers {signed} entries so far; a running \
-         node signs the next within a second, and a stopped one when it starts"
+        "{log}/{index} is on record, but the checkpoint covers {} so far; a running node signs the \
+         next within a second, and a stopped one when it starts",
+        count(*signed, "entry", "entries")
     )]
     Unsigned {
         /// The log.

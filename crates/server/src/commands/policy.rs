@@ -34,10 +34,7 @@ pub(super) async fn run(context: &Context, command: PolicyCommand) -> Outcome {
             context.show(&applied, |it| {
                 format!(
                     "{} in force as set {}, by {}; {} passed",
-                    match number(&it["policies"]) {
-                        1 => "1 policy is".to_owned(),
-                        many => format!("{many} policies are"),
-                    },
+                    are(number(&it["policies"])),
                     cell(&it["set"]),
                     cell(&it["author"]),
                     count(number(&it["passed"]), "case", "cases")
@@ -107,8 +104,8 @@ fn checked(report: &Value) -> String {
     }
     if report["valid"] == true {
         let policies = match number(&report["policies"]) {
-            1 => "1 policy is".to_owned(),
-            many => format!("{many} policies are"),
+            0 => return format!("{told}There is no policy, so every call is denied."),
+            some => are(some),
         };
         let unchecked = report["unchecked"].as_object();
         let rest = if unchecked.is_none_or(serde_json::Map::is_empty) {
@@ -122,8 +119,17 @@ fn checked(report: &Value) -> String {
     }
 }
 
+fn are(policies: usize) -> String {
+    count(policies, "policy is", "policies are")
+}
+
 fn tested(report: &Value) -> String {
     let mut out = diagnostics(report);
+    let none = |list: &str| report[list].as_array().is_none_or(Vec::is_empty);
+    if none("cases") && none("diagnostics") {
+        return "There is no test case; they lie beside the policies, in `NAME.test.yaml`."
+            .to_owned();
+    }
     for case in report["cases"].as_array().into_iter().flatten() {
         if case["passed"] == true {
             let _infallible = writeln!(out, "ok    {}", clean(&cell(&case["name"])));

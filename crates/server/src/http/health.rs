@@ -12,6 +12,7 @@ use store::Health;
 use vocab::LogName;
 
 use super::{Routed, Routes, as_json, no_store};
+use crate::output::count;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -136,7 +137,7 @@ fn log(name: &'static str, health: &Health) -> Part {
         Health {
             publishing: false, ..
         } => "its last checkpoint could not be published".to_owned(),
-        Health { entries, .. } => format!("{entries} entries"),
+        Health { entries, .. } => count(*entries, "entry", "entries"),
     };
     Part {
         name,

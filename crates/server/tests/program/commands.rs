@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::node::{Folder, Node};
+use crate::node::{Folder, Node, until};
 
 const NO_NODE: i32 = 1;
 
@@ -94,6 +94,12 @@ async fn names_that_nobody_has_are_told_with_those_there_are() {
             .ends_with(&node.pid().to_string()),
         "{said}"
     );
+    until("the list", || {
+        node.log()
+            .contains("upstream desk are listed")
+            .then_some(())
+    })
+    .await;
     let (sponsor, key) = (
         ["--sponsor", "maya", "--purpose", "triage"],
         folder.beside("key"),
@@ -110,6 +116,8 @@ async fn names_that_nobody_has_are_told_with_those_there_are() {
         "desk/re*",
         "--allow",
         "desk:resources/read",
+        "--allow",
+        "desk:resource/read",
         "--key-out",
         key.to_str().unwrap(),
     ];
@@ -119,6 +127,8 @@ async fn names_that_nobody_has_are_told_with_those_there_are() {
         json!([
             "`dsk/refund` allows nothing yet: there is no upstream `dsk`; did you mean `desk`?",
             "`desk/refnd` allows nothing yet: `desk` has no tool `refnd`; did you mean `refund`?",
+            "`desk:resource/read` allows nothing: no method `resource/read` is decided by policy; \
+             did you mean `resources/read`?",
         ])
     );
     let key = folder.key();

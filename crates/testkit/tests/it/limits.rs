@@ -42,7 +42,11 @@ async fn an_agent_has_so_many_calls_a_minute() {
     for client in &clients {
         let reply = client.call("anything", ANY).await;
         assert_eq!(&*stage(&plane, &reply), "limit", "{}", reply.json);
-        assert!(reply.said().contains("6 calls a minute"), "{}", reply.json);
+        assert!(
+            reply.said().contains("in a minute, 6 in all. Wait 10 s"),
+            "{}",
+            reply.json
+        );
     }
     assert_eq!(plane.files().calls(), reached);
     assert_eq!(
@@ -132,7 +136,7 @@ async fn an_instance_has_so_many_calls_in_its_life() {
         let reply = clients[0].call("anything", ANY).await;
         assert_eq!(&*stage(&plane, &reply), "limit", "{}", reply.json);
         assert!(
-            reply.said().contains("5 calls in its life"),
+            reply.said().contains("in its life, 5 in all. Stop"),
             "{}",
             reply.json
         );
@@ -183,7 +187,11 @@ async fn what_is_refused_on_and_on_is_counted_and_not_told_again() {
     assert_eq!(slow.call("anything", ANY).await.effect(), "allow");
     for _ in 0..24 {
         let reply = slow.call("anything", ANY).await;
-        assert!(reply.said().contains("1 calls a minute"), "{}", reply.json);
+        assert!(
+            reply.said().contains("in a minute, 1 in all. Wait 60 s"),
+            "{}",
+            reply.json
+        );
     }
     let calls = plane.calls();
     let denied = calls.calls.split_at(entries).1.iter();

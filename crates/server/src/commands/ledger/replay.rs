@@ -417,8 +417,9 @@ impl Replayed {
         let all = same + different + erased + sealed + bounded + missing;
         let _infallible = writeln!(
             text,
-            "{all} decisions: {same} the same, {different} different, {erased} erased, {sealed} \
-             sealed, {bounded} bounded, {missing} missing"
+            "{}: {same} the same, {different} different, {erased} erased, {sealed} \
+             sealed, {bounded} bounded, {missing} missing",
+            output::count(all, "decision", "decisions")
         );
         if *bounded > 0 {
             text.push_str(

@@ -387,7 +387,8 @@ impl LogCheck {
                 0 => String::new(),
                 n => format!(", and {n} after them that no checkpoint covers yet"),
             };
-            lines.line("  signed", format!("{} entries{tail}", report.signed));
+            let signed = output::count(report.signed, "entry", "entries");
+            lines.line("  signed", format!("{signed}{tail}"));
             lines.line("  root", report.root.to_string());
             lines.line("  origin", report.origin.clone());
             if let (Some(first), Some(last)) = (report.first, report.last) {
