@@ -320,9 +320,7 @@ impl Node {
             anchors,
             shared_user,
         });
-        if let Err(error) = policies::activate_at_start(&shared).await {
-            tracing::error!("The policy files are not in force: {error}");
-        }
+        let seen = policies::activate_at_start(&shared).await;
         if killed {
             tracing::warn!(
                 "The node did not stop by itself; it serves in {CLOCK_LEEWAY_SECONDS} s, when what \
@@ -340,7 +338,9 @@ impl Node {
             address: admin::socket_path(&config.data).display().to_string(),
             cause,
         })?;
-        tasks.spawn(policies::watch(Arc::clone(&shared), stop.clone()));
+        if let Some(seen) = seen {
+            tasks.spawn(policies::watch(Arc::clone(&shared), seen, stop.clone()));
+        }
         tasks.spawn(http::watch_disk(Arc::clone(&shared), stop.clone()));
         tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));

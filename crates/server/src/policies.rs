@@ -352,15 +352,6 @@ fn self_author() -> AdminId {
     "file-edit".parse().expect("a valid name")
 }
 
-/// At the start: what was in force stays; a development node takes the files as they are.
-pub async fn activate_at_start(shared: &Arc<Shared>) -> Result<(), ApplyError> {
-    if shared.config.environment == Environment::Production {
-        return Ok(());
-    }
-    let files = Files::read(&shared.config.policies).map_err(ApplyError::Unreadable)?;
-    reconsider(shared, &files).await
-}
-
 /// Activates `files` if they are something else than what is in force.
 async fn reconsider(shared: &Arc<Shared>, files: &Files) -> Result<(), ApplyError> {
     let files = files.clone();
@@ -379,43 +370,57 @@ async fn reconsider(shared: &Arc<Shared>, files: &Files) -> Result<(), ApplyErro
     Ok(())
 }
 
-/// On a development node: activates edited files within a second.
-pub async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
-    if shared.config.environment == Environment::Production {
-        return;
+/// The policy files as a development node last saw them.
+#[derive(Debug)]
+pub struct Seen {
+    files: Option<Files>,
+    /// If they are not in force, the tool lists by which they were judged. A file can fail for a
+    /// reason outside of it (a tool that was not listed yet), so it is judged again by others.
+    refused_at: Option<u64>,
+}
+
+/// At the start: what was in force stays; a development node takes the files as they are.
+pub async fn activate_at_start(shared: &Arc<Shared>) -> Option<Seen> {
+    match shared.config.environment {
+        Environment::Production => None,
+        Environment::Development => {
+            let files = Files::read(&shared.config.policies);
+            Some(take(shared, files).await)
+        }
     }
-    let read = || Files::read(&shared.config.policies);
-    let mut seen = read().ok();
-    let mut last = seen.clone();
-    // What failed for a reason outside the files (a tool list that was not there yet) is tried
-    // again when the engine may see it otherwise.
-    let mut refused_at = None;
+}
+
+async fn take(shared: &Arc<Shared>, files: Result<Files, String>) -> Seen {
+    let tools = shared.plane.tools_generation();
+    let outcome = match &files {
+        Ok(files) => reconsider(shared, files).await,
+        Err(error) => Err(ApplyError::Unreadable(error.clone())),
+    };
+    if let Err(error) = &outcome {
+        tracing::error!("The policy files are not in force: {error}");
+    }
+    Seen {
+        files: files.ok(),
+        refused_at: outcome.is_err().then_some(tools),
+    }
+}
+
+/// On a development node: activates edited files within a second.
+pub async fn watch(shared: Arc<Shared>, mut seen: Seen, stop: CancellationToken) {
+    let mut last = seen.files.clone();
     while stop
         .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
         .await
         .is_some()
     {
-        let now = read();
-        let tools = shared.plane.tools_generation();
+        let now = Files::read(&shared.config.policies);
         // A file that is being written is not judged: two looks must see the same.
         let settled = now.as_ref().ok() == last.as_ref();
         last = now.as_ref().ok().cloned();
-        if !settled {
-            continue;
-        }
-        let edited = now.as_ref().ok() != seen.as_ref();
-        if !edited && refused_at.is_none_or(|generation| generation == tools) {
-            continue;
-        }
-        let outcome = match &now {
-            Ok(files) => reconsider(&shared, files).await,
-            Err(error) => Err(ApplyError::Unreadable(error.clone())),
-        };
-        seen = now.ok();
-        refused_at = None;
-        if let Err(error) = outcome {
-            tracing::error!("The edited policy files are not in force: {error}");
-            refused_at = Some(tools);
+        let tools = shared.plane.tools_generation();
+        let edited = now.as_ref().ok() != seen.files.as_ref();
+        if settled && (edited || seen.refused_at.is_some_and(|refused| refused != tools)) {
+            seen = take(&shared, now).await;
         }
     }
 }

@@ -8,5 +8,6 @@ mod commands;
 mod connect;
 #[cfg(test)]
 mod node;
+mod policies;
 #[cfg(test)]
 mod trouble;
