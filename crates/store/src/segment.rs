@@ -296,10 +296,11 @@ impl Segment {
                 return Err(damaged("the frame's index does not follow"));
             }
             let count = frame.entries.len() as u64;
-            next += count;
-            if next > limit {
-                return Err(damaged("the frame reaches into the next segment"));
-            }
+            // The digests are nobody's signature: a forger may have begun at the last index there is.
+            next = next
+                .checked_add(count)
+                .filter(|next| *next <= limit)
+                .ok_or_else(|| damaged("the frame reaches into the next segment"))?;
             frames.push(Frame {
                 segment: Arc::clone(self),
                 at: at as u64,

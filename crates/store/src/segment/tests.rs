@@ -304,3 +304,84 @@ fn a_later_segment_takes_over() {
     // A frame is never divided.
     assert!(matches!(scan(7), Err(SegmentError::Damaged { .. })));
 }
+
+/// A frame that says what it likes, with digests that are right: whoever can write the file can
+/// write those too.
+fn forge(segment: &Segment, fields: (u64, u64, u32, u32), body: &[u8]) -> Vec<u8> {
+    let (first, length, count, version) = fields;
+    let parts = [
+        first.to_le_bytes().as_slice(),
+        &length.to_le_bytes(),
+        &count.to_le_bytes(),
+        &version.to_le_bytes(),
+    ]
+    .concat();
+    let fields: [u8; 24] = parts.try_into().unwrap();
+    let digest = Digest::of_parts(&[&segment.id, &fields, body]);
+    let check = segment.check(digest.as_bytes(), &fields);
+    let header = [digest.as_bytes().as_slice(), &fields, &check, FRAME_MAGIC];
+    let mut frame = [&header.concat(), body].concat();
+    frame.resize(frame.len().next_multiple_of(SECTOR), 0);
+    frame
+}
+
+/// A number as a forger would choose it.
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 0..40_u32, 1 => Just(65_536), 1 => Just(u32::MAX - 1), 3 => Just(u32::MAX)]
+}
+
+proptest! {
+    #[test]
+    fn forged_frames_are_answered(
+        first in prop_oneof![Just(5), Just(u64::MAX - 1), Just(u64::MAX), any::<u64>()],
+        frames in prop::collection::vec(
+            (
+                prop::collection::vec((number(), number()), 0..4),
+                prop::collection::vec(any::<u8>(), 0..100),
+                prop_oneof![4 => Just(None), 1 => number().prop_map(Some)],
+                prop_oneof![6 => Just(None), 1 => any::<u64>().prop_map(Some)],
+                prop_oneof![9 => Just(FRAME_VERSION), 1 => any::<u32>()],
+            ),
+            1..3,
+        ),
+    ) {
+        let folder = TempDir::new().unwrap();
+        let disk = Disk::default();
+        let blank = Blank::make(&disk, folder.path().join("next"), BYTES).unwrap();
+        let (segment, _, mut at) =
+            Segment::begin(&disk, folder.path(), blank, owner(), 9, first, []).unwrap();
+        let mut next = first;
+        for (rows, rest, count, length, version) in frames {
+            let table = rows.iter().flat_map(|(entry, sealed)| {
+                [entry.to_le_bytes(), sealed.to_le_bytes()].concat()
+            });
+            // As long as the table says, where that is not long, so that it is taken.
+            let held = rows.iter().map(|(entry, sealed)| {
+                let sealed = if *sealed == NOT_SEALED { 0 } else { *sealed as usize };
+                *entry as usize + sealed
+            });
+            let held: usize = held.sum();
+            let mut body: Vec<u8> = table.collect();
+            if held < 1_000 {
+                body.resize(body.len() + held, b'x');
+                body.push(TRAILER);
+            } else {
+                body.extend(rest);
+            }
+            let count = count.unwrap_or(u32::try_from(rows.len()).unwrap());
+            let length = length.unwrap_or(body.len() as u64);
+            let frame = forge(&segment, (next, length, count, version), &body);
+            disk.write_at(&segment.file, &frame, at).unwrap();
+            at += frame.len() as u64;
+            next = next.wrapping_add(u64::from(count));
+        }
+        let segment = Arc::new(Segment::open(&segment.path, Some(owner())).unwrap());
+        if let Ok(scan) = segment.scan(u64::MAX, |_| ()) {
+            for frame in scan.frames {
+                prop_assert!(frame.end() <= scan.next);
+                let _either = (frame.entries(), frame.items(), frame.extent());
+                let _either = (frame.sealed(frame.first), frame.sealed_lengths());
+            }
+        }
+    }
+}
