@@ -582,7 +582,12 @@ fn policy(shared: &Arc<Shared>) -> Vec<Finding> {
     }
     for mut diagnostic in diagnostics {
         let advice = diagnostic.help.take();
-        let advice = advice.unwrap_or_else(|| "mend the policy and apply it again".to_owned());
+        let advice = advice.unwrap_or_else(|| match diagnostic.severity {
+            Severity::Error => "mend the policy and apply it again".to_owned(),
+            Severity::Warning => "see whether it is meant so; tools that are not known are \
+                                  listed as soon as their upstream answers"
+                .to_owned(),
+        });
         found.push(match diagnostic.severity {
             Severity::Error => Finding::fail("policy", diagnostic.to_string(), advice),
             Severity::Warning => Finding::warn("policy", diagnostic.to_string(), advice),

@@ -156,6 +156,8 @@ async fn a_trace_shows_the_arguments_until_they_are_erased() {
     let mut client = node.connect("desk");
     let arguments = json!({"path": "/public/a", "more": "é"});
     client.call("read-article", arguments.clone()).await;
+    let long = format!("/public/{}", "é".repeat(400));
+    client.call("read-article", json!({"path": long})).await;
     let instance = node.instance().await;
     let folder = &node.folder;
     let trace = async || folder.json(&["trace", &instance]).await["decisions"][0].clone();
@@ -166,6 +168,10 @@ async fn a_trace_shows_the_arguments_until_they_are_erased() {
         text.contains(r#"with {"path":"/public/a","more":"é"}"#),
         "{text}"
     );
+    // A long one is cut for people, and whole for programs.
+    assert!(text.contains("éé…\n") && !text.contains(&long), "{text}");
+    let whole = folder.json(&["trace", &instance]).await["decisions"][1]["arguments"].clone();
+    assert_eq!(whole, json!({"path": long}));
     let index = trace().await["record"]["index"].to_string();
     let record = folder.json(&["trace", &format!("calls/{index}")]).await;
     let handle = record["body"]["facts"]["key"].as_str().unwrap();
