@@ -284,6 +284,9 @@ struct Written<'a> {
     body: &'a RawValue,
 }
 
+/// Room for what is around the body of most entries.
+const FRAME_BYTES: usize = 640;
+
 /// Writes the bytes of an entry. They are what is hashed, kept and proved; nothing encodes them
 /// again.
 pub fn write_entry(header: &Header, time: Time, draft: &Draft) -> Result<Vec<u8>, EntryError> {
@@ -298,7 +301,7 @@ pub fn write_entry(header: &Header, time: Time, draft: &Draft) -> Result<Vec<u8>
             max: SEALED_BYTES_MAX,
         });
     }
-    let bytes = serde_json::to_vec(&Written {
+    let written = Written {
         v: VERSION,
         kind: draft.kind,
         trust_domain: &header.trust_domain,
@@ -310,8 +313,10 @@ pub fn write_entry(header: &Header, time: Time, draft: &Draft) -> Result<Vec<u8>
         trace: draft.trace.as_deref().unwrap_or_default(),
         retention: "",
         body: &draft.body,
-    })
-    .map_err(|error| EntryError::Syntax(error.to_string()))?;
+    };
+    let mut bytes = Vec::with_capacity(draft.body.get().len() + FRAME_BYTES);
+    serde_json::to_writer(&mut bytes, &written)
+        .map_err(|error| EntryError::Syntax(error.to_string()))?;
     if bytes.len() > ENTRY_BYTES_MAX {
         return Err(EntryError::TooLarge {
             what: "entry",

@@ -9,17 +9,18 @@
 
 use std::fmt;
 
-use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::aead::{Aead, AeadInPlace as _, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use vocab::digest::Digest;
 use vocab::rng::{self, Rng, RngError};
 use vocab::secret::{Secret, same_bytes};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 const FORMAT: u8 = 1;
 const SALT_BYTES: usize = 32;
+const TAG_BYTES: usize = 16;
 const SEAL_DOMAIN: &[u8] = b"tipstaff/v1/seal";
 const COMMIT_DOMAIN: &[u8] = b"tipstaff/v1/commit";
 
@@ -103,30 +104,28 @@ pub enum OpenError {
 pub fn seal(key: &GroupKey, rng: &dyn Rng, plain: &[u8]) -> Result<Sealed, SealError> {
     let salts = Zeroizing::new(rng::bytes::<{ 2 * SALT_BYTES }>(rng)?);
     let (salt, commit_salt) = salts.split_at(SALT_BYTES);
-    let message = Zeroizing::new([commit_salt, plain].concat());
-    let refused = SealError::Cipher {
-        length: plain.len(),
-    };
-    let Some((cipher, nonce)) = key.record(salt) else {
-        return Err(refused);
-    };
-    let Ok(sealed) = cipher.encrypt(
-        &nonce,
-        Payload {
-            msg: &message,
-            aad: &[FORMAT],
-        },
-    ) else {
-        return Err(refused);
-    };
-    let mut bytes = Vec::with_capacity(1 + SALT_BYTES + sealed.len());
+    let commit = Digest::of_parts(&[COMMIT_DOMAIN, commit_salt, plain]);
+    // One buffer of the final length, encrypted where it stands: no copy of the plain text is left.
+    let head = 1 + SALT_BYTES;
+    let mut bytes = Vec::with_capacity(head + SALT_BYTES + plain.len() + TAG_BYTES);
     bytes.push(FORMAT);
     bytes.extend_from_slice(salt);
-    bytes.extend_from_slice(&sealed);
-    Ok(Sealed {
-        commit: Digest::of_parts(&[COMMIT_DOMAIN, &message]),
-        bytes,
-    })
+    bytes.extend_from_slice(commit_salt);
+    bytes.extend_from_slice(plain);
+    let tag = key.record(salt).and_then(|(cipher, nonce)| {
+        let (_, message) = bytes.split_at_mut_checked(head)?;
+        cipher
+            .encrypt_in_place_detached(&nonce, &[FORMAT], message)
+            .ok()
+    });
+    let Some(tag) = tag else {
+        bytes.zeroize();
+        return Err(SealError::Cipher {
+            length: plain.len(),
+        });
+    };
+    bytes.extend_from_slice(&tag);
+    Ok(Sealed { commit, bytes })
 }
 
 /// Opens sealed bytes, and refuses them if they are not what `commit` commits to.
