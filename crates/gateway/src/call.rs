@@ -6,6 +6,7 @@
 //! no; [`send`] takes nothing else. Every way out of [`send`] goes through [`settle`], which puts
 //! the outcome on record before the client sees anything of it.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -619,7 +620,8 @@ async fn send(
         let failure = Failure::ended(Came::NotSent, ended);
         return Some(fail(plane, call, cleared, failure).await);
     }
-    let mut exchange = match ending.or(route.link.request(outgoing)).await {
+    let sent = ending.or(pin!(route.link.request(outgoing))).await;
+    let mut exchange = match sent {
         Ok(Ok(exchange)) => exchange,
         Ok(Err(error)) => return Some(unsent(plane, call, cleared, &route, &error).await),
         Err(ended) => {
@@ -630,7 +632,8 @@ async fn send(
     let _hub = route.attach(call, &back, out);
     let mut resumable = false;
     let failure = loop {
-        let message = match ending.or(exchange.next()).await {
+        let next = ending.or(pin!(exchange.next())).await;
+        let message = match next {
             Ok(message) => message,
             Err(ended) => break Failure::ended(Came::Unknown, ended),
         };
@@ -667,7 +670,7 @@ async fn send(
                 MessageKind::Request => {
                     resumable |= message.event_id.is_some();
                     let sink = |event| out.event(event);
-                    ask_client(plane, call, &route, message, sink).await;
+                    Box::pin(ask_client(plane, call, &route, message, sink)).await;
                 }
             },
             Some(Err(ExchangeError::Ended)) | None if resumable && route.keeps() => {
@@ -760,15 +763,9 @@ async fn fail(
 ) -> Answer {
     let record = RecordRef::from(cleared.receipt());
     let said = cleared.value().policy().verdict();
-    let settled = settle(
-        plane,
-        call.origin(),
-        cleared,
-        failure.came,
-        Some(failure.cause),
-        None,
-    )
-    .await;
+    let origin = call.origin();
+    let (came, cause) = (failure.came, Some(failure.cause));
+    let settled = Box::pin(settle(plane, origin, cleared, came, cause, None)).await;
     if settled.is_err() {
         return withheld(call);
     }
@@ -821,7 +818,12 @@ async fn answer(
             return fail(plane, call, cleared, failure).await;
         }
     };
-    let asked = match asked_in(plane, call, &response).await {
+    let asked = match questions(call, &response) {
+        Ok(questions) if questions.is_empty() => Ok(Vec::new()),
+        Ok(questions) => Box::pin(asked_in(plane, call, questions)).await,
+        Err(failure) => Err(failure),
+    };
+    let asked = match asked {
         Ok(asked) => asked,
         Err(failure) => return fail(plane, call, cleared, failure).await,
     };
@@ -839,7 +841,7 @@ async fn answer(
     let delivered = match route.response(&response, back, &edits, method) {
         Ok(delivered) => delivered,
         Err(error) => {
-            withhold(plane, call, asked).await;
+            Box::pin(withhold(plane, call, asked)).await;
             let failure = Failure::unknown("not-carried", error.to_string());
             return fail(plane, call, cleared, failure).await;
         }
@@ -887,7 +889,7 @@ async fn http_error(
             kind: MessageKind::Response,
             http_status: Some(status),
         };
-        return answer(plane, call, cleared, route, back, &message).await;
+        return Box::pin(answer(plane, call, cleared, route, back, &message)).await;
     }
     let name = &call.served.name;
     let failure = Failure::unknown(
@@ -1065,8 +1067,29 @@ pub(crate) async fn ask_client<F, E>(
 async fn asked_in(
     plane: &Arc<Plane>,
     call: &Call,
-    response: &Response,
+    questions: Vec<Request>,
 ) -> Result<Vec<Recorded<Permit>>, Failure> {
+    let mut asked = Vec::new();
+    for request in questions {
+        let method = request.method().clone();
+        match decide(plane, call, &subject(&Arc::new(request))).await {
+            Ok((permit, _flight)) => asked.push(permit),
+            Err(denied) => {
+                withhold(plane, call, asked).await;
+                let told = format!(
+                    "Upstream `{}` asks for input (`{method}`) before it goes on, and that is \
+                     denied: {} Its answer is withheld.",
+                    call.served.name, denied.reason
+                );
+                return Err(Failure::unknown("input-denied", told));
+            }
+        }
+    }
+    Ok(asked)
+}
+
+/// What an answer asks the client.
+fn questions(call: &Call, response: &Response) -> Result<Vec<Request>, Failure> {
     if call.era == Era::Legacy && !response.is_error() {
         // To its clients the member of a result means nothing.
         return Ok(Vec::new());
@@ -1084,23 +1107,7 @@ async fn asked_in(
             "more than {INPUT_REQUESTS_MAX} questions in one answer"
         )));
     }
-    let mut asked = Vec::new();
-    for request in requests {
-        let method = request.method().clone();
-        match decide(plane, call, &subject(&Arc::new(request))).await {
-            Ok((permit, _flight)) => asked.push(permit),
-            Err(denied) => {
-                withhold(plane, call, asked).await;
-                let told = format!(
-                    "Upstream `{name}` asks for input (`{method}`) before it goes on, and that is \
-                     denied: {} Its answer is withheld.",
-                    denied.reason
-                );
-                return Err(Failure::unknown("input-denied", told));
-            }
-        }
-    }
-    Ok(asked)
+    Ok(requests)
 }
 
 /// Settles questions that were permitted and are not put to the client after all.

@@ -126,8 +126,8 @@ async fn serve(
     };
     match parts.method {
         Verb::POST => from.post(body).await,
-        Verb::GET => from.get().await,
-        Verb::DELETE => from.delete().await,
+        Verb::GET => Box::pin(from.get()).await,
+        Verb::DELETE => Box::pin(from.delete()).await,
         _ => Err(not_allowed()),
     }
 }
@@ -219,7 +219,9 @@ impl From<'_> {
             (Opens::Modern(_), Frame::Response(_)) => {
                 Err(self.turned(&ProtocolError::UnexpectedResponse, Era::Modern, None))
             }
-            (Opens::Initialize, Frame::Request(request)) => self.initialize(request).await,
+            (Opens::Initialize, Frame::Request(request)) => {
+                Box::pin(self.initialize(request)).await
+            }
             (Opens::Initialize | Opens::Legacy(_), frame) => self.legacy(frame).await,
         }
     }
@@ -275,8 +277,10 @@ impl From<'_> {
             .map_err(|error| self.turned(&error, Era::Legacy, id.as_ref()))?;
         match frame {
             Frame::Request(request) => self.legacy_request(request, session).await,
-            Frame::Notification(notification) => self.notified(&notification, &session).await,
-            Frame::Response(response) => self.answered(&response, &session).await,
+            Frame::Notification(notification) => {
+                Box::pin(self.notified(&notification, &session)).await
+            }
+            Frame::Response(response) => Box::pin(self.answered(&response, &session)).await,
         }
     }
 
@@ -328,7 +332,7 @@ impl From<'_> {
         let (out, back) = answer::channel();
         self.plane.tasks.spawn(async move {
             match call.request.method().free() {
-                Some(_) => pass::pass(&plane, &call, out).await,
+                Some(_) => Box::pin(pass::pass(&plane, &call, out)).await,
                 None => call::walk(&plane, &call, out).await,
             }
         });

@@ -763,13 +763,13 @@ impl Plane {
         if self.active.load().tools.contains_key(&served.name) {
             return;
         }
-        let listed = match served.upstream.list_tools().await {
-            Ok(list) => self
-                .tools_listed(served, &list)
-                .await
-                .map_err(|error| chain(&error)),
-            Err(error) => Err(chain(&error)),
+        let listed = async {
+            let list = served.upstream.list_tools().await;
+            let list = list.map_err(|error| chain(&error))?;
+            let kept = self.tools_listed(served, &list).await;
+            kept.map_err(|error| chain(&error))
         };
+        let listed = Box::pin(listed).await;
         if let Err(error) = listed {
             let name = &served.name;
             tracing::warn!(upstream.name = %name, error, "The tools of upstream {name} are not known");

@@ -155,7 +155,7 @@ impl Upstream {
             self.link("", Opening::Handshake).await?;
             return self.known().ok_or(OpenError::Closed);
         }
-        Ok(self.ready().await?.1)
+        Ok(Box::pin(self.ready()).await?.1)
     }
 
     /// What is known without asking.

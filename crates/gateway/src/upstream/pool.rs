@@ -181,12 +181,19 @@ impl Upstream {
         if let Some(link) = alive(&slot) {
             return Ok(link);
         }
+        // Boxed, as all that calls rarely wait for: what a call's task is large by is moved and
+        // allocated with each call.
+        Box::pin(self.connect(&slot, opening)).await
+    }
+
+    /// Opens the slot's link, unless somebody else has meanwhile.
+    async fn connect(&self, slot: &Slot, opening: Opening) -> Result<Arc<Link>, OpenError> {
         // Two probes, and a wait that is waited out.
         let after = self.config.start_timeout * 3;
         let Ok(mut backoff) = timeout(after, slot.backoff.lock()).await else {
             return Err(OpenError::Busy { after });
         };
-        if let Some(link) = alive(&slot) {
+        if let Some(link) = alive(slot) {
             return Ok(link);
         }
         let dead = slot.held().link.take();
