@@ -148,7 +148,8 @@ async fn a_client_takes_back_its_own_requests_only() {
             .unwrap();
         let flight = tokio::spawn(mine.ask_call("hang", "{}").send());
         until("it is in flight", async || plane.gateway().in_flight() == 1).await;
-        for id in last..last + 64 {
+        // But for its own, 7.
+        for id in (last..last + 64).filter(|id| *id != 7) {
             let answer = other.ask(taken_back(&id.to_string())).send().await;
             assert_eq!(answer.status, 202);
         }
