@@ -155,15 +155,14 @@ fn unlimited(setup: &mut Setup) {
     setup.limits = "same_denials = 0\ncalls_per_minute = 1000000".to_owned();
 }
 
-/// As many calls reached the upstreams as are on record as sent.
-fn accounted(plane: &Plane, upstreams: &[&Upstream]) {
+/// How many calls are on record as sent, or as perhaps sent.
+fn sent(plane: &Plane) -> usize {
     let ledger = plane.calls();
     let outcomes = ledger.of(Kind::Outcome).into_iter();
-    let sent = outcomes
+    outcomes
         .map(Line::read::<OutcomeBody>)
-        .filter(|it| it.result != Came::NotSent);
-    let reached = upstreams.iter().map(|upstream| upstream.calls());
-    assert_eq!(sent.count(), reached.sum::<usize>());
+        .filter(|it| it.result != Came::NotSent)
+        .count()
 }
 
 const UNRECORDED: &str = "could not be put on record";
@@ -195,7 +194,8 @@ async fn the_ledger() {
     let slow = load.fresh(24).await;
     assert!(slow.iter().all(|it| it.served), "{slow:?}");
     load.end().await;
-    accounted(&plane, &[plane.files()]);
+    // A permit that was written and reported as failed may be there after all, and was not sent.
+    assert!(plane.files().calls() <= sent(&plane));
     plane.end().await;
 }
 
@@ -238,7 +238,7 @@ async fn policy() {
     list(typed).await;
     load.served().await;
     load.end().await;
-    accounted(&plane, &[plane.files()]);
+    assert_eq!(sent(&plane), plane.files().calls());
     plane.end().await;
 }
 
@@ -262,7 +262,7 @@ async fn the_register() {
     plane.command("/v1/agents/triage/resume").await;
     load.served().await;
     load.end().await;
-    accounted(&plane, &[plane.files()]);
+    assert_eq!(sent(&plane), plane.files().calls());
     plane.end().await;
 }
 
@@ -284,7 +284,7 @@ async fn the_keys() {
         load.served().await;
     }
     load.end().await;
-    accounted(&plane, &[plane.files()]);
+    assert_eq!(sent(&plane), plane.files().calls());
     plane.end().await;
 }
 
@@ -306,7 +306,7 @@ async fn the_keyring() {
     new.served().await;
     new.end().await;
     known.end().await;
-    accounted(&plane, &[plane.files()]);
+    assert_eq!(sent(&plane), plane.files().calls());
     plane.end().await;
 }
 
@@ -325,7 +325,7 @@ async fn the_clock() {
     plane.restart().await;
     let load = Load::start(&plane, &agent, "files", &ERAS).await;
     load.end().await;
-    accounted(&plane, &[plane.files()]);
+    assert_eq!(sent(&plane), plane.files().calls());
     plane.end().await;
 }
 
@@ -359,6 +359,6 @@ async fn an_upstream() {
     ill.served().await;
     ill.end().await;
     well.end().await;
-    accounted(&plane, &[&files, &notes]);
+    assert_eq!(sent(&plane), files.calls() + notes.calls());
     plane.end().await;
 }
