@@ -569,10 +569,18 @@ impl Failure {
         let (cause, told) = match ended {
             Ended::Cut => ("cut", NARROWED),
             Ended::Expired => ("instance-expired", NARROWED),
-            Ended::Stopped => ("node-stopped", "This node is stopping. Try again later."),
+            Ended::Stopped => ("node-stopped", "This node is stopping."),
             Ended::Cancelled => ("cancelled", "Cancelled."),
         };
-        let told = told.to_owned();
+        let what = match (came, ended) {
+            (Came::NotSent, Ended::Stopped) => "Nothing was sent. Try again later.",
+            (Came::NotSent, _) => "Nothing was sent.",
+            (Came::Unknown | Came::Completed, Ended::Stopped) => {
+                "Whether the upstream acted is not known; look before you try again."
+            }
+            (Came::Unknown | Came::Completed, _) => "Whether the upstream acted is not known.",
+        };
+        let told = format!("{told} {what}");
         Self { came, cause, told }
     }
 }

@@ -121,7 +121,6 @@ where
     let instance = match gateway.begin().await {
         Ok(instance) => instance,
         Err(error) => {
-            tracing::error!("There is no instance for this client: {error}");
             let told = tell_first(&mut input, &out, &error);
             let _late = tokio::time::timeout(TELL_TIMEOUT, stop.run_until_cancelled(told)).await;
             drop(out);

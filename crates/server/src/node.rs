@@ -323,8 +323,8 @@ impl Node {
         let seen = policies::activate_at_start(&shared).await;
         if killed {
             tracing::warn!(
-                "The node did not stop by itself; it serves in {CLOCK_LEEWAY_SECONDS} s, when what \
-                 it may have taken before is refused"
+                "The node did not stop by itself, and may have taken proofs that are dated ahead; it \
+                 serves in {CLOCK_LEEWAY_SECONDS} s, when none of them is good any more"
             );
         }
         wait_until(Time::from_secs(boot.as_secs() + 1), &*clock).await;

@@ -60,7 +60,9 @@ pub enum AskError {
         cause: PublicUrlError,
     },
     /// Nobody answers.
-    #[error("no gateway answers at {url}: {cause}; is the node up (`tipstaff up`)?")]
+    #[error(
+        "no gateway answers at {url}: {cause}; start the node with `tipstaff up`, or see whether it is up"
+    )]
     Unreachable {
         /// The endpoint.
         url: String,

@@ -50,7 +50,9 @@ pub(super) enum Trouble {
     #[error("{ENDED}")]
     Ended,
     /// It cannot be reached.
-    #[error("the gateway at {url} cannot be reached ({what}), so nothing was sent; is it up?")]
+    #[error(
+        "the gateway at {url} cannot be reached ({what}), so nothing was sent; see whether it is up"
+    )]
     Unreachable {
         /// Where it should be.
         url: String,
@@ -187,7 +189,7 @@ impl Gateway {
                 .await
         {
             let instance = &held.instance;
-            tracing::warn!(instance.id = %instance, "Instance {instance} could not be ended: {error}");
+            tracing::warn!(instance.id = %instance, "Instance {instance} could not be ended, and ends by itself when it is idle: {error}");
         }
     }
 

@@ -127,6 +127,8 @@ async fn check(cut: Cut, speaks: Speaks) {
             "{}",
             reply.json
         );
+        let told = "Whether the upstream acted is not known.";
+        assert!(reply.said().contains(told), "{}", reply.json);
         let index = reply.record().unwrap();
         let outcome = plane.calls().outcome(index).expect("an outcome");
         assert_eq!(
@@ -374,6 +376,8 @@ async fn what_is_in_flight_ends_with_its_instance() {
             "{}",
             reply.json
         );
+        let told = "Whether the upstream acted is not known.";
+        assert!(reply.said().contains(told), "{}", reply.json);
         let outcome = plane.calls().outcome(reply.record().unwrap()).unwrap();
         assert_eq!(outcome.cause.as_deref(), Some("instance-expired"));
     }
