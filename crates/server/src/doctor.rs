@@ -26,8 +26,6 @@ use crate::policies;
 
 /// How long an upstream gets to list its tools.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(20);
-/// Furthest that the clock may be behind the last entry before appends are refused.
-const BEHIND_MAX: Duration = Duration::from_secs(5);
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,16 +184,18 @@ fn all_keys(config: &Config) -> Vec<Finding> {
             Ok(()) => count += 1,
             Err(finding) => found.push(*finding),
         }
-        found.extend(exposed(&path));
     }
     for path in [keys::token_key(folder), keys::facts_key(folder)] {
         match keys::read_seed(&path) {
             Ok(_) => count += 1,
             Err(error) => found.push(Finding::fail("keys", error.to_string(), RESTORE)),
         }
-        found.extend(exposed(&path));
     }
-    found.extend(exposed(folder));
+    found.extend(
+        keys::open_to_others(folder)
+            .iter()
+            .map(|path| exposed(path)),
+    );
     found.insert(
         0,
         Finding::ok(
@@ -236,18 +236,13 @@ fn log_key(config: &Config, name: LogName, path: &Path) -> Result<(), Box<Findin
     }
 }
 
-fn exposed(path: &Path) -> Option<Finding> {
-    keys::is_open_to_others(path)
-        .ok()
-        .filter(|open| *open)
-        .map(|_| {
-            let path = path.display();
-            Finding::fail(
-                "keys",
-                format!("`{path}` can be read by others"),
-                format!("chmod go= '{path}'; if somebody may have read it, make new keys"),
-            )
-        })
+fn exposed(path: &Path) -> Finding {
+    let path = path.display();
+    Finding::fail(
+        "keys",
+        format!("`{path}` can be read by others"),
+        format!("chmod go= '{path}'; if somebody may have read it, make new keys"),
+    )
 }
 
 fn logs(config: &Config, now: Time) -> Vec<Finding> {
@@ -268,7 +263,7 @@ fn logs(config: &Config, now: Time) -> Vec<Finding> {
         found.push(Finding::ok("ledger", told));
     }
     let behind = last.since(now);
-    found.push(if behind > BEHIND_MAX {
+    found.push(if behind > store::CLOCK_BEHIND_MAX {
         Finding::fail(
             "clock",
             format!("the clock is {} s behind the last entry", behind.as_secs()),

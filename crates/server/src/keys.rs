@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use vocab::rng::RngError;
 use vocab::{LogName, Rng, Secret, rng};
 
+use crate::output;
+
 /// Why a key could not be made, written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -144,8 +146,33 @@ pub fn random_label(rng: &dyn Rng) -> Result<String, RngError> {
     Ok(vocab::id::base32(&rng::bytes::<16>(rng)?))
 }
 
+/// The keys folder and the keys in it, as far as others than their owner may reach them.
+pub fn open_to_others(keys: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(keys).into_iter().flatten();
+    let files = files.filter_map(|file| Some(file.ok()?.path()));
+    let mut open: Vec<_> = std::iter::once(keys.to_path_buf())
+        .chain(files)
+        .filter(|path| is_open_to_others(path).unwrap_or(false))
+        .collect();
+    open.sort();
+    open
+}
+
+/// Reads a secret that a person names on the command line, and tells them if others may read it.
+pub fn read_named_secret(path: &Path) -> Result<Secret<String>, KeyError> {
+    let text = read_secret(path)?;
+    if is_open_to_others(path).unwrap_or(false) {
+        let path = path.display();
+        output::warn(&format!(
+            "warning: the key file `{path}` can be read by others; chmod go= '{path}', and if \
+             somebody may have read it, make a new key"
+        ));
+    }
+    Ok(text)
+}
+
 /// Whether others than the owner can read the file.
-pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
+fn is_open_to_others(path: &Path) -> io::Result<bool> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

@@ -128,7 +128,7 @@ pub struct Shared {
     /// The log of calls.
     pub calls_log: Arc<FilesLog>,
     /// The erasable keys of facts.
-    pub keyring: Arc<dyn ledger::Keyring>,
+    pub keyring: Arc<FileKeyring>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -206,8 +206,12 @@ impl Node {
             .map_err(StartError::Anchor)?;
         let blobs: Arc<dyn ledger::Blobs> =
             Arc::new(FileBlobs::open(&config.data.join("blobs")).with_faults(faults.clone()));
+        for path in keys::open_to_others(&config.keys) {
+            let path = path.display();
+            tracing::warn!("`{path}` can be read by others; chmod go= '{path}'");
+        }
         let wrapping = keys::read_seed(&keys::facts_key(&config.keys))?;
-        let keyring: Arc<dyn ledger::Keyring> = Arc::new(
+        let keyring = Arc::new(
             FileKeyring::open(
                 &config.data.join("keyring"),
                 Some(WrappingKey::from_bytes(*wrapping.expose())),
@@ -218,7 +222,7 @@ impl Node {
         let control = Control::open(
             Arc::clone(&control_log) as Arc<dyn Log>,
             Arc::clone(&blobs),
-            Arc::clone(&keyring),
+            Arc::clone(&keyring) as Arc<dyn ledger::Keyring>,
             Arc::clone(&clock),
             Arc::clone(&rng),
             register::Settings::default(),
@@ -295,7 +299,7 @@ impl Node {
             rng: Arc::clone(&rng),
             control: Arc::clone(&control),
             calls: Arc::clone(&calls_log) as Arc<dyn Log>,
-            keyring: Arc::clone(&keyring),
+            keyring: Arc::clone(&keyring) as Arc<dyn ledger::Keyring>,
             blobs,
             issuer: Arc::new(issuer),
             hosts: Hosts::new(

@@ -137,7 +137,7 @@ impl Asker {
         url: Option<&str>,
     ) -> Result<Self, AskError> {
         let path = key_file.display().to_string();
-        let text = keys::read_secret(key_file)?;
+        let text = keys::read_named_secret(key_file)?;
         let mut key = AgentKey::parse(text.expose()).map_err(|cause| AskError::AgentKey {
             path: path.clone(),
             cause,
@@ -271,7 +271,7 @@ pub fn dpop_key(path: &Path, rng: &dyn Rng) -> Result<DpopKey, AskError> {
             Err(error) => return Err(error.into()),
         }
     }
-    let text = keys::read_secret(path)?;
+    let text = keys::read_named_secret(path)?;
     let key =
         PrivateKey::from_jwk(text.expose().as_bytes()).map_err(|cause| AskError::DpopKey {
             path: path.display().to_string(),

@@ -2,10 +2,14 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use vocab::time::Time;
 
 use crate::disk::lock;
+
+/// How far the clock may be behind the last entry.
+pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(5);
 
 /// How a log is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +30,18 @@ pub struct Health {
     pub commits: u64,
     /// Appends that wait for a commit.
     pub waiting: usize,
-    /// When a commit was last made durable.
-    pub last_commit: Option<Time>,
+    /// The time of the last entry; none if there is none.
+    pub last_entry: Option<Time>,
     /// The last thing that failed, if anything has.
     pub last_failure: Option<Failure>,
+}
+
+impl Health {
+    /// How far the clock is behind the last entry, if that is too far for another one.
+    pub fn clock_behind(&self, now: Time) -> Option<Duration> {
+        let behind = self.last_entry?.since(now);
+        (behind > CLOCK_BEHIND_MAX).then_some(behind)
+    }
 }
 
 /// Something that failed.
@@ -53,16 +65,22 @@ pub(crate) struct Meter {
     published: AtomicU64,
     bytes: AtomicU64,
     commits: AtomicU64,
-    last_commit: AtomicU64,
+    last_entry: AtomicU64,
     last_failure: Mutex<Option<Failure>>,
 }
 
 impl Meter {
+    /// The time of the last entry that was there when the log was opened.
+    pub(crate) fn opened(&self, last: Option<Time>) {
+        let last = last.map_or(0, Time::as_micros);
+        self.last_entry.store(last, Ordering::Relaxed);
+    }
+
     /// Says whether the commit before had failed.
     pub(crate) fn committed(&self, time: Time, bytes: u64) -> bool {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.last_commit.store(time.as_micros(), Ordering::Relaxed);
+        self.last_entry.store(time.as_micros(), Ordering::Relaxed);
         self.unwritable.swap(false, Ordering::Relaxed)
     }
 
@@ -90,8 +108,7 @@ impl Meter {
     }
 
     pub(crate) fn health(&self, entries: u64, running: bool) -> Health {
-        let commits = self.commits.load(Ordering::Relaxed);
-        let last = Time::from_micros(self.last_commit.load(Ordering::Relaxed));
+        let last = Time::from_micros(self.last_entry.load(Ordering::Relaxed));
         Health {
             writable: !self.unwritable.load(Ordering::Relaxed),
             publishing: !self.unpublished.load(Ordering::Relaxed),
@@ -99,9 +116,9 @@ impl Meter {
             entries,
             published: self.published.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
-            commits,
+            commits: self.commits.load(Ordering::Relaxed),
             waiting: self.waiting.load(Ordering::Relaxed),
-            last_commit: (commits > 0).then_some(last),
+            last_entry: (entries > 0).then_some(last),
             last_failure: lock(&self.last_failure).clone(),
         }
     }

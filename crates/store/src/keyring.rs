@@ -11,12 +11,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use ledger::{GroupKey, Keyring, KeyringError, Opened};
+use rustix::fs::Access;
 use vocab::id::Handle;
 use vocab::rng::{self, SystemRng};
 use vocab::secret::Secret;
@@ -44,7 +47,7 @@ pub enum WrappingKeyError {
         /// Its path.
         path: PathBuf,
         /// What the storage said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is not one.
     #[error("the wrapping key `{path}` is {length} bytes long, not 32", path = .path.display())]
@@ -87,7 +90,7 @@ impl WrappingKey {
             return Ok(key);
         }
         let make = || {
-            let key = Zeroizing::new(rng::bytes(&SystemRng).map_err(std::io::Error::other)?);
+            let key = Zeroizing::new(rng::bytes(&SystemRng).map_err(io::Error::other)?);
             let disk = Disk::default();
             disk.create_dir(path.parent().unwrap_or(Path::new(".")))?;
             disk.put_durably(path, key.as_slice())?;
@@ -161,6 +164,8 @@ pub struct FileKeyring {
     keys: Mutex<Keys>,
     /// Held while a key is made: a group has one key. Those who have theirs do not wait for it.
     making: Mutex<()>,
+    /// Whether the last change was made; true before the first.
+    writable: AtomicBool,
 }
 
 #[derive(Default)]
@@ -218,6 +223,41 @@ impl FileKeyring {
             wrapping,
             keys: Mutex::new(keys),
             making: Mutex::default(),
+            writable: AtomicBool::new(true),
+        })
+    }
+
+    /// Whether a key could be made, as far as can be said without making one.
+    pub fn is_writable(&self) -> bool {
+        // A first key makes the folder, too.
+        let folder = match self.folder.try_exists() {
+            Ok(false) => self.folder.parent().unwrap_or(Path::new(".")),
+            Ok(true) | Err(_) => &self.folder,
+        };
+        self.writable.load(Ordering::Relaxed)
+            && folder.is_dir()
+            && rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    }
+
+    /// Tries again what failed: to keep a file.
+    pub fn mend(&self) -> Result<(), KeyringError> {
+        if self.writable.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let trial = self.folder.join("trial");
+        self.change(|| {
+            self.disk.create_dir(&self.folder)?;
+            self.disk.put_durably(&trial, &[])?;
+            self.disk.remove(&trial)
+        })
+    }
+
+    /// Makes a change, and remembers whether it was made.
+    fn change(&self, make: impl FnOnce() -> io::Result<()>) -> Result<(), KeyringError> {
+        let made = make();
+        self.writable.store(made.is_ok(), Ordering::Relaxed);
+        made.map_err(|error| KeyringError::Unwritable {
+            cause: error.to_string(),
         })
     }
 
@@ -251,13 +291,12 @@ impl Keyring for FileKeyring {
         let handle = Handle::random(PREFIX, &SystemRng).map_err(random)?;
         let key = Arc::new(GroupKey::random(&SystemRng).map_err(random)?);
         let file = wrapping.wrap(&handle, &key, group)?;
-        let make = || {
-            self.disk.create_dir(&self.folder)?;
-            self.disk.put_durably(&self.path(&handle), &file)
-        };
         // After a failure the file may be there, under a handle that nothing names; a later start
         // may then find two keys of one group, and either will do.
-        make().map_err(|error| unwritable(&error))?;
+        self.change(|| {
+            self.disk.create_dir(&self.folder)?;
+            self.disk.put_durably(&self.path(&handle), &file)
+        })?;
         lock(&self.keys).insert(&handle, group.to_owned(), Arc::clone(&key));
         Ok((handle, key))
     }
@@ -279,17 +318,16 @@ impl Keyring for FileKeyring {
         let mut keys = lock(&self.keys);
         let path = self.path(handle);
         let there = path.try_exists().map_err(|error| unreadable(&error))?;
-        if there {
-            self.disk
-                .remove(&path)
-                .map_err(|error| unwritable(&error))?;
-        }
-        // Also if it is gone already: an erasure that failed here is asked for again.
-        if self.folder.is_dir() {
-            self.disk
-                .sync_dir(&self.folder)
-                .map_err(|error| unwritable(&error))?;
-        }
+        self.change(|| {
+            if there {
+                self.disk.remove(&path)?;
+            }
+            // Also if it is gone already: an erasure that failed here is asked for again.
+            if self.folder.is_dir() {
+                self.disk.sync_dir(&self.folder)?;
+            }
+            Ok(())
+        })?;
         let known = keys.by_handle.remove(handle);
         if let Some((group, _)) = &known
             && keys.by_group.get(group) == Some(handle)
@@ -300,14 +338,8 @@ impl Keyring for FileKeyring {
     }
 }
 
-fn unreadable(error: &std::io::Error) -> KeyringError {
+fn unreadable(error: &io::Error) -> KeyringError {
     KeyringError::Unreadable {
-        cause: error.to_string(),
-    }
-}
-
-fn unwritable(error: &std::io::Error) -> KeyringError {
-    KeyringError::Unwritable {
         cause: error.to_string(),
     }
 }

@@ -43,7 +43,7 @@ pub use blobs::FileBlobs;
 pub use dir::DataDir;
 pub use disk::{Fault, Faults, free_bytes};
 pub use error::OpenError;
-pub use health::{Failure, Health};
+pub use health::{CLOCK_BEHIND_MAX, Failure, Health};
 pub use keyring::{FileKeyring, WrappingKey, WrappingKeyError};
 pub use log::{FilesLog, LogOptions};
 pub use offline::OfflineLog;

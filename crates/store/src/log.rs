@@ -139,6 +139,8 @@ impl FilesLog {
                 last: last_epoch,
             });
         }
+        let last = recovery.last.as_ref().map(|last| last.time);
+        meter.opened(last);
         let (tasks, task_queue) = channel();
         let (queue, messages) = sync_channel(APPEND_QUEUE_MAX);
         let writer = Writer {
@@ -156,7 +158,7 @@ impl FilesLog {
             number: segment.number,
             current: Some((segment, at)),
             next: recovery.size,
-            last: recovery.last.as_ref().map_or(Time::EPOCH, |last| last.time),
+            last: last.unwrap_or(Time::EPOCH),
             spare_asked: false,
         };
         let failed = |source| OpenError::io("start the threads of", folder.path(), source);

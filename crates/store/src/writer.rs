@@ -15,7 +15,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use ledger::{AppendError, Draft, Header, Receipt, hash, write_entry};
 use tokio::sync::oneshot;
@@ -27,7 +26,7 @@ use vocab::time::{Clock, Time};
 
 use crate::disk::{Disk, lock};
 use crate::files::{Folder, Tail};
-use crate::health::Meter;
+use crate::health::{CLOCK_BEHIND_MAX, Meter};
 use crate::publisher::Task;
 use crate::segment::{self, Blank, Item, PREFIX_BYTES, Segment};
 use crate::spare::Spares;
@@ -36,8 +35,6 @@ use crate::spare::Spares;
 const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Length of a segment when there is no room for one of the usual length.
 const SMALL_SEGMENT_BYTES: u64 = 64 * 1024;
-/// How far the clock may be behind the last entry.
-const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(5);
 
 /// What the writer is asked to do.
 pub(crate) enum Message {

@@ -194,7 +194,7 @@ impl<'a> Client<'a> {
                     path: path.display().to_string(),
                     what,
                 };
-                let text = keys::read_secret(path)?;
+                let text = keys::read_named_secret(path)?;
                 let signer: Signer = text
                     .expose()
                     .parse()

@@ -48,6 +48,17 @@ fn keys_are_there_closed_and_of_a_pair() {
         &[("keys", Level::Fail, "can be read by others")],
     );
     check(
+        |dir| {
+            let open = fs::Permissions::from_mode(0o777);
+            fs::set_permissions(dir.join("keys"), open.clone()).unwrap();
+            fs::set_permissions(dir.join("keys/auditor.token"), open).unwrap();
+        },
+        &[
+            ("keys", Level::Fail, "keys` can be read by others"),
+            ("keys", Level::Fail, "auditor.token` can be read by others"),
+        ],
+    );
+    check(
         |dir| fs::remove_file(dir.join("keys/facts.key")).unwrap(),
         &[("keys", Level::Fail, "facts.key")],
     );

@@ -81,6 +81,9 @@ pub async fn watch_disk(shared: Arc<Shared>, stop: CancellationToken) {
         for log in LogName::ALL {
             mend(&shared, log).await;
         }
+        // One that cannot be written stays so, as `/readyz` says.
+        let keyring = Arc::clone(&shared.keyring);
+        let _still = tokio::task::spawn_blocking(move || keyring.mend()).await;
         if stop
             .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
             .await

@@ -12,6 +12,7 @@ use store::Health;
 use vocab::LogName;
 
 use super::{Routed, Routes, as_json, no_store};
+use crate::node::Shared;
 use crate::output::count;
 
 const MIB: u64 = 1024 * 1024;
@@ -53,10 +54,11 @@ pub(super) async fn ready(State(routes): Routed) -> Response {
 }
 
 async fn readiness(routes: &Routes) -> Readiness {
-    let free = routes
-        .blocking(|shared| store::free_bytes(&shared.config.data).ok())
-        .await
-        .flatten();
+    let looked = routes.blocking(|shared| {
+        let free = store::free_bytes(&shared.config.data).ok();
+        (free, shared.keyring.is_writable())
+    });
+    let (free, keyring) = looked.await.unwrap_or_default();
     let shared = &routes.shared;
     let plane = &shared.plane;
     let serving = plane.life().check();
@@ -85,6 +87,16 @@ async fn readiness(routes: &Routes) -> Readiness {
             &policy(set.is_some(), problems.len()),
         ),
         upstreams(plane.upstreams()),
+        clock(shared),
+        part(
+            "keyring",
+            keyring,
+            if keyring {
+                "keys can be kept"
+            } else {
+                "no key can be kept, so the facts of new calls cannot be sealed"
+            },
+        ),
         disk(free, shared.config.ledger.refuse_free_bytes),
     ];
     Readiness {
@@ -143,6 +155,19 @@ fn log(name: &'static str, health: &Health) -> Part {
         name,
         ok: health.running && health.writable && health.publishing,
         detail,
+    }
+}
+
+fn clock(shared: &Shared) -> Part {
+    let now = shared.clock.now();
+    let logs = LogName::ALL.map(|name| shared.log(name).health().clock_behind(now));
+    match logs.into_iter().flatten().max() {
+        None => part("clock", true, "not behind the last entry"),
+        Some(behind) => {
+            let seconds = behind.as_secs();
+            let detail = format!("{seconds} s behind the last entry, so nothing can be recorded");
+            part("clock", false, &detail)
+        }
     }
 }
 

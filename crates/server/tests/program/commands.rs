@@ -1,6 +1,7 @@
 //! What commands say when they do not do what they were asked, and what they warn of.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
@@ -211,6 +212,12 @@ async fn a_named_administrator_comes_and_goes_on_record() {
     let suspend = ["agent", "suspend", "triage", "--admin-key", key];
     let told = folder.run(&suspend).await;
     assert!(told.contains("is now suspended (on record as"), "{told}");
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(key, open).unwrap();
+    let resume = ["agent", "resume", "triage", "--admin-key", key];
+    let warned = folder.output(&resume).await.stderr;
+    let warned = String::from_utf8(warned).unwrap();
+    assert!(warned.contains("can be read by others; chmod"), "{warned}");
     let told = folder.run(&["admin", "remove", "noor"]).await;
     assert!(
         told.contains("noor is now revoked (on record as control/"),

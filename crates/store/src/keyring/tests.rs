@@ -157,3 +157,35 @@ fn a_wrapping_key_is_made_once() {
         Err(WrappingKeyError::Length { length: 31, .. })
     ));
 }
+
+#[test]
+fn what_failed_is_tried_again_until_it_can_be_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("keyring");
+    let faults = Faults::default();
+    let keyring = FileKeyring::open(&folder, Some(wrapping())).unwrap();
+    let keyring = keyring.with_faults(faults.clone());
+    assert!(keyring.is_writable(), "the first key makes the folder");
+    for fault in [Fault::Full, Fault::ReadOnly, Fault::Io, Fault::Sync] {
+        faults.set(fault);
+        assert!(keyring.is_writable(), "nobody tried");
+        keyring.mend().unwrap();
+        keyring.group_key("a").unwrap_err();
+        assert!(!keyring.is_writable(), "{fault:?}");
+        keyring.mend().unwrap_err();
+        assert!(!keyring.is_writable(), "{fault:?}");
+        faults.set(Fault::None);
+        keyring.mend().unwrap();
+        assert!(keyring.is_writable(), "{fault:?}");
+    }
+    assert!(!folder.join("trial").exists());
+    // Without anybody trying, it is seen that there is no place for a file.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "").unwrap();
+    assert!(!keyring.is_writable());
+    fs::remove_file(&folder).unwrap();
+    let (handle, _) = keyring.group_key("a").unwrap();
+    faults.set(Fault::Io);
+    keyring.erase(&handle).unwrap_err();
+    assert!(!keyring.is_writable());
+}

@@ -212,7 +212,7 @@ fn many_writers_share_flushes_and_none_is_lost() {
         (health.entries, health.published, health.waiting),
         (800, 0, 0)
     );
-    assert!(health.commits <= 800 && health.bytes > 0 && health.last_commit.is_some());
+    assert!(health.commits <= 800 && health.bytes > 0 && health.last_entry.is_some());
     log.close().unwrap();
     assert_eq!(log.health().published, 800);
     assert!(!log.health().running);

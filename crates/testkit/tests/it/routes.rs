@@ -1,5 +1,8 @@
 //! The node's own routes: metadata, tokens, the logs' public side, health and metrics.
 
+use std::fs;
+use std::time::Duration;
+
 use ledger::note::Verifier;
 use ledger::tile::{self, Tile};
 use ledger::{Checkpoint, hash};
@@ -156,7 +159,7 @@ async fn anyone_can_follow_the_logs_and_auditors_can_read_them() {
         client.call("read_text_file", PUBLIC).await;
     }
     plane.gateway().calls().publish().await.unwrap();
-    let token = std::fs::read_to_string(plane.folder().join("keys/auditor.token")).unwrap();
+    let token = fs::read_to_string(plane.folder().join("keys/auditor.token")).unwrap();
     let get = async |path: &str| plane.ask("GET", path).send().await;
     let audit = async |path: &str, token: &str| {
         let ask = plane.ask("GET", path);
@@ -206,7 +209,7 @@ async fn anyone_can_follow_the_logs_and_auditors_can_read_them() {
         let beyond = format!("/ledger/{log}/tile/entries/000.p/{}", size + 100);
         expect(&audit(&beyond, token.trim()).await, 404, &beyond);
     }
-    std::fs::remove_file(plane.folder().join("keys/auditor.token")).unwrap();
+    fs::remove_file(plane.folder().join("keys/auditor.token")).unwrap();
     let path = "/ledger/control/tile/entries/000.p/1";
     expect(&audit(path, "").await, 401, "no token is kept");
     let tile: Tile = "tile/entries/000.p/1".parse().unwrap();
@@ -260,6 +263,17 @@ async fn readiness_names_what_is_missing() {
         readiness(&plane).await.0 == 200
     })
     .await;
+    plane.clock.set_back(Duration::from_secs(20));
+    assert_eq!(readiness(&plane).await, (503, vec!["clock".to_owned()]));
+    plane.clock.set_forward(Duration::from_secs(20));
+    assert_eq!(readiness(&plane).await, (200, vec![]));
+    let (keyring, away) = (plane.data().join("keyring"), plane.folder().join("away"));
+    fs::rename(&keyring, &away).unwrap();
+    fs::write(&keyring, "").unwrap();
+    assert_eq!(readiness(&plane).await, (503, vec!["keyring".to_owned()]));
+    fs::remove_file(&keyring).unwrap();
+    fs::rename(&away, &keyring).unwrap();
+    assert_eq!(readiness(&plane).await, (200, vec![]));
     plane.end().await;
 }
 
