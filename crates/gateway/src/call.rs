@@ -376,16 +376,17 @@ fn repeated(
     }
 }
 
-/// Why an upstream's tools were never listed, so that nothing is permitted there.
+/// What callers are told of an upstream whose tools were never listed, so that nothing is permitted
+/// there. Why is for those who run the node: it may name their files and variables.
 fn unavailable(snapshot: &Snapshot, served: &Served) -> Option<String> {
     if snapshot.tools.contains_key(&served.name) {
         return None;
     }
-    let why = served.upstream.trouble()?;
-    Some(format!(
-        "It is not available: {why}. Whoever runs this node can mend that; `tipstaff doctor` says \
-         more."
-    ))
+    served.upstream.trouble()?;
+    Some(
+        "It is not available. Whoever runs this node can mend that: `tipstaff doctor` says why."
+            .to_owned(),
+    )
 }
 
 /// The caller, as policy sees it.
@@ -610,8 +611,11 @@ async fn send(
         Ok(Err(error)) => {
             let why = chain(&error);
             tracing::warn!(upstream.name = %name, error = why, "Upstream {name} could not be reached");
-            let told =
-                format!("Upstream `{name}` cannot be reached ({why}); nothing was sent to it.");
+            // Why is for those who run the node: it may name their files and variables.
+            let told = format!(
+                "Upstream `{name}` cannot be reached; nothing was sent to it. Why is in the node's \
+                 log, and `tipstaff doctor` says what to do."
+            );
             let failure = Failure::not_sent("unreachable", told);
             return Some(fail(plane, call, cleared, failure).await);
         }

@@ -492,7 +492,10 @@ async fn open_session(
     let unreachable = |error: &dyn std::error::Error| {
         let why = chain(error);
         tracing::warn!(upstream.name = %name, error = why, "Upstream {name} could not be reached");
-        format!("Upstream `{name}` cannot be reached ({why}).")
+        format!(
+            "Upstream `{name}` cannot be reached. Why is in the node's log, and `tipstaff doctor` \
+             says what to do."
+        )
     };
     let stdio = matches!(upstream.config().transport, Transport::Stdio { .. });
     let modern_only = served.has_refused_legacy();

@@ -50,7 +50,11 @@ command = ["python3", "-c", "import json, sys\nfor line in sys.stdin:\n    it = 
         let mut client = node.connect(name);
         let answer = client.call("tell", json!({})).await;
         let said = answer["result"]["content"][0]["text"].as_str().unwrap();
-        assert!(said.contains(why), "{name}: {answer}");
+        assert!(said.contains("tipstaff doctor"), "{name}: {answer}");
+        assert!(
+            !answer.to_string().contains(why),
+            "agents are not told: {answer}"
+        );
         let decision = &answer["result"]["_meta"]["dev.tipstaff/decision"];
         assert_eq!(decision["effect"], "deny", "{answer}");
         assert!(decision["record"].is_object(), "{answer}");
