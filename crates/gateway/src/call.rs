@@ -6,6 +6,10 @@
 //! no; [`send`] takes nothing else. Every way out of [`send`] goes through [`settle`], which puts
 //! the outcome on record before the client sees anything of it.
 
+mod asked;
+
+pub(crate) use self::asked::{abandon, ask_client, client_answered};
+
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -19,20 +23,20 @@ use policy::{Facts, InstanceFacts, Target};
 use register::{Active, Agent, Instance, Sponsor, Why};
 use serde_json::value::RawValue;
 use tokens::Caller;
-use vocab::limits::INPUT_REQUESTS_MAX;
+use tokio::time::timeout;
 use vocab::{AgentId, Digest, InstanceId, RecordRef, UpstreamName};
 
+use self::asked::{asked_in, questions, withhold};
 use crate::answer::{Answer, Event, Out};
 use crate::ending::{Ended, Ending};
 use crate::limits::{InFlight, Stop};
-use crate::outgoing::Passing;
 use crate::plane::{Life, Plane, Served, Snapshot};
 use crate::record::{
     Came, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, Outcome, OutcomeBody, Permit,
     SealedRef, seal,
 };
 use crate::route::Route;
-use crate::session::{Asked as AskedOfClient, Session};
+use crate::session::Session;
 use crate::upstream::{Cause, Exchange, ExchangeError, Message, MessageKind, SendError, chain};
 
 /// One request that needs a permit.
@@ -57,13 +61,47 @@ impl Call {
 
 /// Takes one call through the whole walk.
 pub(crate) async fn walk(plane: &Arc<Plane>, call: &Arc<Call>, out: Out) {
-    let answer = match decide(plane, call, &subject(&call.request)).await {
+    plane.ensure_tools(&call.served).await;
+    let subject = subject(&call.request);
+    let decided = {
+        let mut deciding = pin!(decide(plane, call, &subject));
+        match timeout(plane.settings.record_timeout, deciding.as_mut()).await {
+            Ok(decided) => decided,
+            Err(_elapsed) => return Box::pin(too_late(plane, call, deciding, out)).await,
+        }
+    };
+    let answer = match decided {
         Ok((cleared, flight)) => send(plane, call, cleared, flight, &out).await,
         Err(denied) => Some(denied.answer(plane, call)),
     };
     if let Some(answer) = answer {
         // A client that is gone by now misses its answer; the outcome is on record.
         let _gone = out.last(answer).await;
+    }
+}
+
+/// Refuses a call whose record is not there in time. If it comes to be all the same, its outcome
+/// says that nothing was sent.
+async fn too_late(
+    plane: &Arc<Plane>,
+    call: &Call,
+    deciding: impl Future<Output = Result<(Recorded<Permit>, InFlight), Denied>>,
+    out: Out,
+) {
+    tracing::error!("A decision waited too long for its record, so nothing was sent");
+    let denied = Denied::unrecorded(UNRECORDED);
+    let _gone = out.last(denied.answer(plane, call)).await;
+    if let Ok((late, _flight)) = deciding.await {
+        // If it fails the node stops.
+        let _settled = settle(
+            plane,
+            call.origin(),
+            late,
+            Came::NotSent,
+            Some("record-timeout"),
+            None,
+        )
+        .await;
     }
 }
 
@@ -1004,171 +1042,6 @@ fn withheld(call: &Call) -> Answer {
     Answer::with(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
-/// Decides on a request of the server to the client, and passes it on if it is permitted.
-pub(crate) async fn ask_client<F, E>(
-    plane: &Arc<Plane>,
-    call: &Call,
-    route: &Route,
-    message: Message,
-    sink: F,
-) where
-    F: AsyncFnOnce(Event) -> Result<(), E>,
-{
-    let Ok(Frame::Request(request)) = Frame::parse(message.json.clone()) else {
-        return;
-    };
-    let request = Arc::new(request);
-    let id = request.id_text().to_owned();
-    let refuse = async |text: &str, verdict: Option<Raw<'_>>| {
-        let code = mcp::error::code::DENIED;
-        let refusal = Passing::refusal(&request, code, text, verdict.as_ref());
-        if let Err(error) = route.link.pass(refusal).await {
-            tracing::debug!(error = %error, "An upstream did not take the answer to its request");
-        }
-    };
-    if *request.method() == Method::Ping {
-        let _sent = route.link.pass(Passing::pong(&request)).await;
-        return;
-    }
-    let Some(session) = &call.session else {
-        refuse("the client cannot be asked", None).await;
-        return;
-    };
-    let (permit, flight) = match decide(plane, call, &subject(&request)).await {
-        Ok(cleared) => cleared,
-        Err(denied) => {
-            refuse(&denied.reason, Some(denied.verdict(plane).raw())).await;
-            return;
-        }
-    };
-    drop(flight);
-    let asked = AskedOfClient {
-        permit,
-        link: Arc::clone(&route.link),
-    };
-    session
-        .asked
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .insert(id.clone(), asked);
-    let json = request.splice(&[mcp::frame::Edit::StripOwn]);
-    if sink(Event {
-        json,
-        id: message.event_id,
-        retry: message.retry,
-    })
-    .await
-    .is_err()
-        && let Some(asked) = session.take_asked(&id)
-    {
-        let _settled = settle(
-            plane,
-            call.origin(),
-            asked.permit,
-            Came::NotSent,
-            Some("client-gone"),
-            None,
-        )
-        .await;
-        refuse("the client is gone", None).await;
-    }
-}
-
-/// Decides on what an answer asks the client, as on requests of a server. It is delivered with all
-/// of it or not at all: without a question the client could not go on.
-async fn asked_in(
-    plane: &Arc<Plane>,
-    call: &Call,
-    questions: Vec<Request>,
-) -> Result<Vec<Recorded<Permit>>, Failure> {
-    let mut asked = Vec::new();
-    for request in questions {
-        let method = request.method().clone();
-        match decide(plane, call, &subject(&Arc::new(request))).await {
-            Ok((permit, _flight)) => asked.push(permit),
-            Err(denied) => {
-                withhold(plane, call, asked).await;
-                let told = format!(
-                    "Upstream `{}` asks for input (`{method}`) before it goes on, and that is \
-                     denied: {} Its answer is withheld.",
-                    call.served.name, denied.reason
-                );
-                return Err(Failure::unknown("input-denied", told));
-            }
-        }
-    }
-    Ok(asked)
-}
-
-/// What an answer asks the client.
-fn questions(call: &Call, response: &Response) -> Result<Vec<Request>, Failure> {
-    if call.era == Era::Legacy && !response.is_error() {
-        // To its clients the member of a result means nothing.
-        return Ok(Vec::new());
-    }
-    let name = &call.served.name;
-    let malformed = |what: String| {
-        let told = format!("Upstream `{name}` asks for input in a way that is not MCP: {what}.");
-        Failure::unknown("malformed-answer", told)
-    };
-    let requests = response
-        .input_requests()
-        .map_err(|error| malformed(error.to_string()))?;
-    if requests.len() > INPUT_REQUESTS_MAX {
-        return Err(malformed(format!(
-            "more than {INPUT_REQUESTS_MAX} questions in one answer"
-        )));
-    }
-    Ok(requests)
-}
-
-/// Settles questions that were permitted and are not put to the client after all.
-async fn withhold(plane: &Arc<Plane>, call: &Call, asked: Vec<Recorded<Permit>>) {
-    for permit in asked {
-        // If it fails the node stops, as whoever answers next will see.
-        let _settled = settle(
-            plane,
-            call.origin(),
-            permit,
-            Came::NotSent,
-            Some("withheld"),
-            None,
-        )
-        .await;
-    }
-}
-
-/// The client's answer to a request of the server.
-pub(crate) async fn client_answered(
-    plane: &Arc<Plane>,
-    caller: &Caller,
-    asked: AskedOfClient,
-    response: &Response,
-) -> Result<(), ()> {
-    let passing = Passing::answer(&asked.permit, response);
-    let delivered = passing.as_ref().map(Passing::bytes).cloned();
-    let sent = match passing {
-        Some(passing) => asked.link.pass(passing).await,
-        None => Err(SendError::NotSent(Cause::Unsupported)),
-    };
-    let came = match &sent {
-        Ok(()) => Came::Completed,
-        Err(SendError::NotSent(_)) => Came::NotSent,
-        Err(SendError::Unknown(_)) => Came::Unknown,
-    };
-    let seen = delivered.as_ref().map(|delivered| Seen {
-        said: response.bytes(),
-        delivered,
-        is_error: response.is_error(),
-    });
-    let settled = settle(plane, (caller, None), asked.permit, came, None, seen).await;
-    if settled.is_err() || sent.is_err() {
-        Err(())
-    } else {
-        Ok(())
-    }
-}
-
 /// The rest of a call whose stream had ended: the response came on another.
 pub(crate) async fn late_answer(
     plane: &Arc<Plane>,
@@ -1181,30 +1054,6 @@ pub(crate) async fn late_answer(
     let id = response.id().map_or(Raw::NULL, Raw::into_owned);
     let back = crate::route::Back::as_sent(id);
     answer(plane, call, cleared, route, &back, message).await
-}
-
-/// Settles calls that will never be answered.
-pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cause: &'static str) {
-    for cleared in open {
-        let outcome = Outcome {
-            body: OutcomeBody {
-                decision: cleared.receipt().index,
-                result: Came::Unknown,
-                cause: Some(cause.to_owned()),
-                is_error: None,
-                said: None,
-                delivered: None,
-                salt: None,
-            },
-            actor: Actor::node(&plane.settings.node),
-            trace: None,
-            sealed: None,
-        };
-        match ledger::record(&*plane.calls, outcome).await {
-            Ok(_) => cleared.into_value().into_ticket().close(),
-            Err(cause) => plane.life.fail(&cause),
-        }
-    }
 }
 
 /// The parameter that a progress notification carries its token in.

@@ -10,6 +10,7 @@ use mcp::frame::ReplyEdit;
 use mcp::method::List;
 use mcp::{Era, Frame, Json, Method, ProtocolVersion, Raw, Response};
 use policy::InstanceFacts;
+use tokio::time::timeout;
 use vocab::{Digest, ToolName};
 
 use crate::answer::{Answer, Event, Out};
@@ -54,9 +55,7 @@ async fn discovered(plane: &Arc<Plane>, call: &Call, result: &bytes::Bytes) -> A
             "The upstream's own answer to `initialize` is not valid.",
         );
     };
-    let record = listing(call, (0, 0));
-    if let Err(error) = ledger::record(&*plane.calls, record).await {
-        Life::noted(&error);
+    if !is_recorded(plane, listing(call, (0, 0))).await {
         return trouble(call, UNRECORDED);
     }
     let result = mcp::translate::discover_result(result.root());
@@ -64,6 +63,22 @@ async fn discovered(plane: &Arc<Plane>, call: &Call, result: &bytes::Bytes) -> A
 }
 
 const UNRECORDED: &str = "The answer could not be put on record, so it is not given.";
+
+/// Whether an answer is on record in time.
+async fn is_recorded(plane: &Plane, record: Listing) -> bool {
+    let recording = ledger::record(&*plane.calls, record);
+    match timeout(plane.settings.record_timeout, recording).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
+            Life::noted(&error);
+            false
+        }
+        Err(_elapsed) => {
+            tracing::error!("An answer waited too long for its record, so it was not given");
+            false
+        }
+    }
+}
 
 /// The entry for an answer that needed no permit.
 fn listing(call: &Call, (listed, shown): (usize, usize)) -> Listing {
@@ -221,9 +236,7 @@ async fn answered(
             edits.push(ReplyEdit::Set("cacheScope", Some(Raw::string("private"))));
         }
     }
-    let record = listing(call, (listed, shown));
-    if let Err(error) = ledger::record(&*plane.calls, record).await {
-        Life::noted(&error);
+    if !is_recorded(plane, listing(call, (listed, shown))).await {
         return trouble(call, UNRECORDED);
     }
     let json = match route.response(response, back, &edits, method) {

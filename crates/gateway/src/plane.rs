@@ -37,6 +37,8 @@ pub struct Settings {
     pub node: String,
     /// Whether replies name the policies that decided.
     pub show_policies: bool,
+    /// How long a call waits for its record.
+    pub record_timeout: Duration,
     /// Limits beside policy.
     pub bounds: Bounds,
 }

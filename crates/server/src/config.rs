@@ -112,6 +112,8 @@ pub struct LedgerConfig {
     pub warn_free_bytes: u64,
     /// Free bytes under which appends are refused.
     pub refuse_free_bytes: u64,
+    /// How long a call waits for its record.
+    pub timeout: Duration,
 }
 
 /// A place outside the data folder that keeps our checkpoints.
@@ -313,6 +315,8 @@ struct RawLedger {
     warn_free_mib: Option<u64>,
     #[serde(default)]
     refuse_free_mib: Option<u64>,
+    #[serde(default)]
+    timeout: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -458,12 +462,26 @@ impl Config {
                 anchors,
                 warn_free_bytes: raw.ledger.warn_free_mib.unwrap_or(1024) * MIB,
                 refuse_free_bytes: raw.ledger.refuse_free_mib.unwrap_or(64) * MIB,
+                timeout: seconds("ledger.timeout", raw.ledger.timeout, 10)
+                    .map_err(|(key, message)| bad(key, message))?,
             },
             limits: raw.limits,
             upstreams,
             path,
             digest: Digest::of(text.as_bytes()),
         })
+    }
+}
+
+fn seconds(
+    key: &'static str,
+    value: Option<u64>,
+    default: u64,
+) -> Result<Duration, (&'static str, String)> {
+    match value.unwrap_or(default) {
+        0 => Err((key, "must be at least 1".to_owned())),
+        value if value > 86_400 => Err((key, "must be at most 86400 (one day)".to_owned())),
+        value => Ok(Duration::from_secs(value)),
     }
 }
 
@@ -588,11 +606,6 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
                 .parse()
                 .map_err(|error: vocab::time::TimeError| ("observe_until", error.to_string()))?,
         ),
-    };
-    let seconds = |key, value: Option<u64>, default| match value.unwrap_or(default) {
-        0 => Err((key, "must be at least 1".to_owned())),
-        value if value > 86_400 => Err((key, "must be at most 86400 (one day)".to_owned())),
-        value => Ok(Duration::from_secs(value)),
     };
     Ok(Upstream {
         transport,

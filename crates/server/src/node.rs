@@ -288,6 +288,7 @@ impl Node {
             settings: Settings {
                 node: config.node.clone(),
                 show_policies: config.show_policies,
+                record_timeout: config.ledger.timeout,
                 bounds: Bounds {
                     calls_per_minute: config.limits.calls_per_minute,
                     same_denials: config.limits.same_denials,

@@ -172,6 +172,13 @@ const TABLES: &[Table] = &[
                 "refuse_free_mib = 128",
                 "Free space under which calls are refused, so that outcomes and administration still have room.",
             ),
+            key(
+                "timeout",
+                "seconds",
+                Is("10"),
+                "timeout = 30",
+                "How long a call waits for its decision's record. Then it is refused; if the record is written after all, an outcome says that nothing was sent.",
+            ),
         ],
     },
     Table {

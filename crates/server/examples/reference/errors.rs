@@ -454,6 +454,10 @@ const FAILURES: &[(&str, &str)] = &[
         "The upstream's answer asks the client for something that is denied, so it is withheld.",
     ),
     (
+        "record-timeout",
+        "The decision's record took longer than `[ledger] timeout`, so the call was refused.",
+    ),
+    (
         "withheld",
         "A question of the upstream's was permitted, and not put to the client because the answer that it came in is withheld.",
     ),

@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gateway::record::Came;
+use gateway::record::{Came, OutcomeBody};
 use http::StatusCode;
 use ledger::Kind;
 use mcp::Era;
 use server::node::StartError;
 use store::Fault;
-use testkit::{Plane, Script, Speaks, Upstream, until, within};
+use testkit::{Line, Plane, Script, Speaks, Upstream, until, within};
 
 use crate::common::{ANY, Client, ERAS};
 
@@ -174,6 +174,35 @@ async fn an_outcome_that_cannot_be_recorded_withholds_the_reply_and_ends_the_ser
     }
     let client = Client::new(&agent.token("files").await, Era::Modern).await;
     assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+    plane.end().await;
+}
+
+/// A disk that hangs fails nothing and ends nothing, so there is a time for it.
+#[tokio::test]
+async fn a_disk_that_hangs_refuses_in_time() {
+    let plane = Plane::with(|setup| setup.top = "[ledger]\ntimeout = 1\n".to_owned()).await;
+    let agent = plane.agent("triage").await;
+    let client = Client::new(&agent.token("files").await, Era::Modern).await;
+    plane.faults.set(Fault::Slow(Duration::from_secs(3)));
+    let reply = within("an answer", client.call("anything", ANY)).await;
+    assert_eq!(reply.effect(), "deny", "{}", reply.json);
+    assert!(
+        reply.said().contains("could not be put on record"),
+        "{}",
+        reply.json
+    );
+    plane.faults.set(Fault::None);
+    let settled = || {
+        let ledger = plane.calls();
+        let outcomes = ledger.of(Kind::Outcome).into_iter();
+        let late: Vec<OutcomeBody> = outcomes.map(Line::read).collect();
+        late.iter()
+            .any(|it| it.result == Came::NotSent && it.cause.as_deref() == Some("record-timeout"))
+    };
+    until("the late record has its outcome", async || settled()).await;
+    assert_eq!(plane.files().calls(), 0);
+    assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+    assert_eq!(plane.files().calls(), 1);
     plane.end().await;
 }
 
@@ -626,7 +655,7 @@ async fn an_ill_upstream_is_its_own_trouble() {
     })
     .await;
     let ledger = plane.calls();
-    let outcome: gateway::record::OutcomeBody = ledger.last(Kind::Outcome).read();
+    let outcome: OutcomeBody = ledger.last(Kind::Outcome).read();
     assert_eq!(outcome.cause.as_deref(), Some("cancelled"));
     plane.end().await;
 }

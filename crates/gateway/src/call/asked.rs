@@ -1,0 +1,207 @@
+//! What an upstream asks the client, as a request of its own or in an answer: each question is
+//! decided on like a call.
+
+use std::sync::Arc;
+
+use ledger::{Actor, Recorded};
+use mcp::{Era, Frame, Method, Raw, Request, Response};
+use tokens::Caller;
+use vocab::limits::INPUT_REQUESTS_MAX;
+
+use super::{Call, Failure, Seen, decide, settle, subject};
+use crate::answer::Event;
+use crate::outgoing::Passing;
+use crate::plane::Plane;
+use crate::record::{Came, Outcome, OutcomeBody, Permit};
+use crate::route::Route;
+use crate::session::Asked as AskedOfClient;
+use crate::upstream::{Cause, Message, SendError};
+
+/// Decides on a request of the server to the client, and passes it on if it is permitted.
+pub(crate) async fn ask_client<F, E>(
+    plane: &Arc<Plane>,
+    call: &Call,
+    route: &Route,
+    message: Message,
+    sink: F,
+) where
+    F: AsyncFnOnce(Event) -> Result<(), E>,
+{
+    let Ok(Frame::Request(request)) = Frame::parse(message.json.clone()) else {
+        return;
+    };
+    let request = Arc::new(request);
+    let id = request.id_text().to_owned();
+    let refuse = async |text: &str, verdict: Option<Raw<'_>>| {
+        let code = mcp::error::code::DENIED;
+        let refusal = Passing::refusal(&request, code, text, verdict.as_ref());
+        if let Err(error) = route.link.pass(refusal).await {
+            tracing::debug!(error = %error, "An upstream did not take the answer to its request");
+        }
+    };
+    if *request.method() == Method::Ping {
+        let _sent = route.link.pass(Passing::pong(&request)).await;
+        return;
+    }
+    let Some(session) = &call.session else {
+        refuse("the client cannot be asked", None).await;
+        return;
+    };
+    let (permit, flight) = match decide(plane, call, &subject(&request)).await {
+        Ok(cleared) => cleared,
+        Err(denied) => {
+            refuse(&denied.reason, Some(denied.verdict(plane).raw())).await;
+            return;
+        }
+    };
+    drop(flight);
+    let asked = AskedOfClient {
+        permit,
+        link: Arc::clone(&route.link),
+    };
+    session
+        .asked
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .insert(id.clone(), asked);
+    let json = request.splice(&[mcp::frame::Edit::StripOwn]);
+    if sink(Event {
+        json,
+        id: message.event_id,
+        retry: message.retry,
+    })
+    .await
+    .is_err()
+        && let Some(asked) = session.take_asked(&id)
+    {
+        let _settled = settle(
+            plane,
+            call.origin(),
+            asked.permit,
+            Came::NotSent,
+            Some("client-gone"),
+            None,
+        )
+        .await;
+        refuse("the client is gone", None).await;
+    }
+}
+
+/// Decides on what an answer asks the client, as on requests of a server. It is delivered with all
+/// of it or not at all: without a question the client could not go on.
+pub(super) async fn asked_in(
+    plane: &Arc<Plane>,
+    call: &Call,
+    questions: Vec<Request>,
+) -> Result<Vec<Recorded<Permit>>, Failure> {
+    let mut asked = Vec::new();
+    for request in questions {
+        let method = request.method().clone();
+        match decide(plane, call, &subject(&Arc::new(request))).await {
+            Ok((permit, _flight)) => asked.push(permit),
+            Err(denied) => {
+                withhold(plane, call, asked).await;
+                let told = format!(
+                    "Upstream `{}` asks for input (`{method}`) before it goes on, and that is \
+                     denied: {} Its answer is withheld.",
+                    call.served.name, denied.reason
+                );
+                return Err(Failure::unknown("input-denied", told));
+            }
+        }
+    }
+    Ok(asked)
+}
+
+/// What an answer asks the client.
+pub(super) fn questions(call: &Call, response: &Response) -> Result<Vec<Request>, Failure> {
+    if call.era == Era::Legacy && !response.is_error() {
+        // To its clients the member of a result means nothing.
+        return Ok(Vec::new());
+    }
+    let name = &call.served.name;
+    let malformed = |what: String| {
+        let told = format!("Upstream `{name}` asks for input in a way that is not MCP: {what}.");
+        Failure::unknown("malformed-answer", told)
+    };
+    let requests = response
+        .input_requests()
+        .map_err(|error| malformed(error.to_string()))?;
+    if requests.len() > INPUT_REQUESTS_MAX {
+        return Err(malformed(format!(
+            "more than {INPUT_REQUESTS_MAX} questions in one answer"
+        )));
+    }
+    Ok(requests)
+}
+
+/// Settles questions that were permitted and are not put to the client after all.
+pub(super) async fn withhold(plane: &Arc<Plane>, call: &Call, asked: Vec<Recorded<Permit>>) {
+    for permit in asked {
+        // If it fails the node stops, as whoever answers next will see.
+        let _settled = settle(
+            plane,
+            call.origin(),
+            permit,
+            Came::NotSent,
+            Some("withheld"),
+            None,
+        )
+        .await;
+    }
+}
+
+/// The client's answer to a request of the server.
+pub(crate) async fn client_answered(
+    plane: &Arc<Plane>,
+    caller: &Caller,
+    asked: AskedOfClient,
+    response: &Response,
+) -> Result<(), ()> {
+    let passing = Passing::answer(&asked.permit, response);
+    let delivered = passing.as_ref().map(Passing::bytes).cloned();
+    let sent = match passing {
+        Some(passing) => asked.link.pass(passing).await,
+        None => Err(SendError::NotSent(Cause::Unsupported)),
+    };
+    let came = match &sent {
+        Ok(()) => Came::Completed,
+        Err(SendError::NotSent(_)) => Came::NotSent,
+        Err(SendError::Unknown(_)) => Came::Unknown,
+    };
+    let seen = delivered.as_ref().map(|delivered| Seen {
+        said: response.bytes(),
+        delivered,
+        is_error: response.is_error(),
+    });
+    let settled = settle(plane, (caller, None), asked.permit, came, None, seen).await;
+    if settled.is_err() || sent.is_err() {
+        Err(())
+    } else {
+        Ok(())
+    }
+}
+
+/// Settles calls that will never be answered.
+pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cause: &'static str) {
+    for cleared in open {
+        let outcome = Outcome {
+            body: OutcomeBody {
+                decision: cleared.receipt().index,
+                result: Came::Unknown,
+                cause: Some(cause.to_owned()),
+                is_error: None,
+                said: None,
+                delivered: None,
+                salt: None,
+            },
+            actor: Actor::node(&plane.settings.node),
+            trace: None,
+            sealed: None,
+        };
+        match ledger::record(&*plane.calls, outcome).await {
+            Ok(_) => cleared.into_value().into_ticket().close(),
+            Err(cause) => plane.life.fail(&cause),
+        }
+    }
+}
