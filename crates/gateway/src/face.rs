@@ -438,7 +438,7 @@ impl From<'_> {
         let (out, back) = answer::channel();
         if route.is_stdio() {
             let attached = route.attach_stream(&call, &out);
-            self.plane.tasks.spawn(async move {
+            self.plane.streams.spawn(async move {
                 let _attached = attached;
                 hold(&plane, &call, &out).await;
             });
@@ -451,7 +451,7 @@ impl From<'_> {
                 return Err(not_allowed());
             }
         };
-        self.plane.tasks.spawn(async move {
+        self.plane.streams.spawn(async move {
             follow(&plane, &call, &route, exchange, &out).await;
         });
         Ok(back.into_stream())

@@ -103,6 +103,8 @@ pub struct Plane {
     /// Changes whenever something may have been narrowed.
     pub(crate) cut: watch::Sender<u64>,
     pub(crate) tasks: TaskTracker,
+    /// Streams that clients keep open for what belongs to no request.
+    pub(crate) streams: TaskTracker,
     pub(crate) metrics: Metrics,
     tools_changed: watch::Sender<u64>,
     group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
@@ -472,6 +474,7 @@ impl Plane {
             life: Life::default(),
             cut: watch::channel(0).0,
             tasks: TaskTracker::new(),
+            streams: TaskTracker::new(),
             metrics: Metrics::default(),
             tools_changed: watch::channel(0).0,
             group_keys: RwLock::default(),
@@ -868,13 +871,12 @@ impl Plane {
     pub async fn stop(self: &Arc<Self>, grace: Duration) {
         self.life.stop();
         self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            self.cut.send_modify(|generation| *generation = STOPPED);
-            let _late = tokio::time::timeout(grace, self.tasks.wait()).await;
-        }
+        self.streams.close();
+        let _late = tokio::time::timeout(grace, self.tasks.wait()).await;
+        // Until here a call in flight could need them: its upstream may ask its client something.
+        self.cut.send_modify(|generation| *generation = STOPPED);
+        let cut = async { tokio::join!(self.tasks.wait(), self.streams.wait()) };
+        let _late = tokio::time::timeout(grace, cut).await;
         for session in self.sessions.sweep(Duration::MAX, |_| false) {
             session.close();
             crate::call::abandon(self, session.take_open(), "node-stopped").await;

@@ -389,6 +389,20 @@ async fn what_is_in_flight_ends_with_its_instance() {
 }
 
 #[tokio::test]
+async fn a_node_that_stops_does_not_wait_for_idle_streams() {
+    let mut plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let session = agent.token("files").await.legacy().await;
+    let mut stream = session.stream().await;
+    until("the stream is open", async || plane.files().streams() == 1).await;
+    // What is in flight would have five seconds, and nothing is.
+    let stopped = tokio::time::timeout(Duration::from_secs(5), plane.stop()).await;
+    stopped.expect("it waits for the stream").unwrap();
+    assert_eq!(stream.next().await, None);
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn standing_survives_a_restart() {
     let mut plane = Plane::start().await;
     let agent = plane.agent("triage").await;
