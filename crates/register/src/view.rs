@@ -144,7 +144,7 @@ pub struct AgentView {
     pub model: Label,
     /// Where it runs.
     pub environment: Label,
-    /// Since when its own status holds.
+    /// Since when the status holds.
     pub since: Time,
     /// When it was added.
     pub added_at: Time,
@@ -220,7 +220,8 @@ impl State {
 
     /// How an agent is shown at `now`.
     pub fn agent_view(&self, agent: &Agent, now: Time) -> AgentView {
-        let narrowed_by = match self.sponsor(&agent.sponsor) {
+        let sponsor = self.sponsor(&agent.sponsor);
+        let narrowed_by = match sponsor {
             Some(sponsor) => agent_narrowed(agent, sponsor),
             None => Some(Why::Unknown),
         };
@@ -255,7 +256,13 @@ impl State {
             software: agent.software.clone(),
             model: agent.model.clone(),
             environment: agent.environment.clone(),
-            since: agent.life.since(),
+            since: match narrowed_by {
+                Some(Why::AgentSuspended | Why::AgentRetired) => agent.life.since(),
+                // What stands above it decides, too.
+                _ => sponsor.map_or(agent.life.since(), |sponsor| {
+                    agent.life.since().max(sponsor.life.since())
+                }),
+            },
             added_at: agent.added_at,
         }
     }

@@ -52,3 +52,23 @@ async fn the_shown_status_folds_in_what_stands_above() {
     check(|id| end(id, EndReason::Closed), Status::Ended).await;
     check(|id| end(id, EndReason::Idle), Status::Expired).await;
 }
+
+#[tokio::test]
+async fn an_agent_shows_since_when_its_status_holds() {
+    let node = Node::ready().await;
+    node.clock.advance(minutes(5));
+    node.ok(suspend_sponsor("maja")).await;
+    let view = || {
+        let now = node.now();
+        let views = node
+            .control
+            .view(|state| (state.agent_views(now), state.sponsor_views()));
+        (views.0[0].since, views.1[0].since)
+    };
+    let (agent, sponsor) = view();
+    assert_eq!(agent, sponsor);
+    node.clock.advance(minutes(5));
+    node.ok(suspend_agent("triage")).await;
+    let (agent, sponsor) = view();
+    assert!(agent > sponsor);
+}
