@@ -27,7 +27,7 @@ use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use vocab::{AgentId, Time, suggest};
 
-pub use names::People;
+pub use names::{People, slips};
 
 use crate::decision::{Effect, Verdict};
 use crate::diagnostic::{Diagnostic, Place};

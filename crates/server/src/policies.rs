@@ -216,7 +216,8 @@ fn judged(ground: &dyn Ground, files: &Files) -> CheckReport {
         },
         Ok(set) => {
             let engine = ground.engine(&set);
-            let diagnostics = engine.diagnostics().to_vec();
+            let mut diagnostics = engine.diagnostics().to_vec();
+            diagnostics.extend(cases::slips(&engine, &ground.people()));
             CheckReport {
                 valid: !has_errors(&diagnostics),
                 set: Some(set.digest()),
@@ -308,7 +309,11 @@ fn judge(
     if has_errors(diagnostics) {
         return Err(ApplyError::Invalid(diagnostics.to_vec()));
     }
-    let tests = tested(trial.engine(), &shared.people(), files);
+    let people = shared.people();
+    for slip in cases::slips(trial.engine(), &people) {
+        tracing::warn!("Policy problem: {slip}");
+    }
+    let tests = tested(trial.engine(), &people, files);
     if !tests.diagnostics.is_empty() {
         return Err(ApplyError::Invalid(tests.diagnostics));
     }

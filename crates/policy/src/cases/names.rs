@@ -1,13 +1,14 @@
 //! Names in cases that nobody has. What such a case expects may come true whatever the policies
 //! say: a call of a tool that is not there is always denied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
 use vocab::{AgentId, PurposePath, suggest};
 
 use super::Case;
 use crate::decision::{Effect, Stage};
+use crate::diagnostic::Diagnostic;
 use crate::engine::Engine;
 use crate::facts::Target;
 use crate::set::{id_of, type_of};
@@ -18,6 +19,51 @@ use crate::target::{Callable, METHODS};
 pub struct People {
     /// The agents and the purposes they may have.
     pub agents: BTreeMap<AgentId, Vec<PurposePath>>,
+}
+
+/// Warns of each agent and purpose in a policy that nobody has, where somebody has one of nearly
+/// that name: a forbid with such a slip holds for nobody.
+pub fn slips(engine: &Engine, people: &People) -> Vec<Diagnostic> {
+    let agents: Vec<&str> = people.agents.keys().map(AgentId::as_str).collect();
+    let registered = people.agents.values().flatten();
+    let registered: Vec<&str> = registered.map(PurposePath::as_str).collect();
+    // A policy may speak of all that is below a common one.
+    let purposes: Vec<&str> = registered.iter().flat_map(|path| paths(path)).collect();
+    let mut slips = Vec::new();
+    for policy in engine.policies() {
+        let mut seen = HashSet::new();
+        for uid in policy.literals.iter().filter(|uid| seen.insert(*uid)) {
+            let id = id_of(uid);
+            let (what, known) = match type_of(uid.type_name()) {
+                "Agent" => ("agent", &agents),
+                "Purpose" if registered.iter().any(|above| is_at_or_below(&id, above)) => continue,
+                "Purpose" => ("purpose", &purposes),
+                _ => continue,
+            };
+            if known.contains(&id.as_str()) {
+                continue;
+            }
+            let Some(near) = suggest::nearest(&id, known.iter().copied()) else {
+                continue;
+            };
+            let message = format!("no {what} `{id}` is registered");
+            let warning = Diagnostic::warning(&policy.place_of(&id), message);
+            slips.push(warning.of_policy(&policy.id).suggest(Some(near)));
+        }
+    }
+    slips
+}
+
+/// `a`, `a/b` and `a/b/c` of `a/b/c`.
+fn paths(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(at, _)| at);
+    ends.chain([path.len()])
+        .filter_map(move |end| path.get(..end))
+}
+
+fn is_at_or_below(purpose: &str, above: &str) -> bool {
+    let rest = purpose.strip_prefix(above);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What is wrong with the names of a case.
@@ -138,11 +184,7 @@ fn who(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
         .map(PurposePath::as_str)
         .chain(in_policies.iter().map(String::as_str))
         .collect();
-    let below = |above: &&str| {
-        let rest = purpose.strip_prefix(*above);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    if purposes.is_empty() || purposes.iter().any(below) {
+    if purposes.is_empty() || purposes.iter().any(|above| is_at_or_below(purpose, above)) {
         return None;
     }
     Some(stranger("purpose", purpose, &purposes))

@@ -109,6 +109,38 @@ fn a_denial_of_what_is_not_there_shows_nothing() {
 }
 
 #[test]
+fn a_slip_in_the_name_of_an_agent_or_a_purpose_is_told() {
+    let engine = World::new(
+        r#"
+@id("known") forbid (principal in Agent::"deploy", action, resource)
+unless { principal in Purpose::"deploy/canary/eu" };
+@id("slips") forbid (principal in Agent::"delpoy", action, resource)
+unless { principal in Purpose::"deploy/canray" || principal in Purpose::"deplyo" };
+@id("above") forbid (principal in Purpose::"deploy", action, resource);
+@id("later") forbid (principal in Agent::"triage", action, resource)
+unless { principal in Purpose::"holidays" };
+"#,
+    )
+    .engine;
+    let told = |people: &People| -> Vec<String> {
+        let slips = slips(&engine, people);
+        slips.iter().map(ToString::to_string).collect()
+    };
+    let mut found = told(&people());
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "p.cedar:4:43: warning: no agent `delpoy` is registered\n  help: did you mean `deploy`?",
+            "p.cedar:5:33: warning: no purpose `deploy/canray` is registered\n  help: did you mean \
+             `deploy/canary`?",
+            "p.cedar:5:74: warning: no purpose `deplyo` is registered\n  help: did you mean `deploy`?",
+        ]
+    );
+    assert_eq!(told(&People::default()), [""; 0]);
+}
+
+#[test]
 fn a_case_that_states_the_stage_means_it() {
     check(
         "\
