@@ -10,6 +10,10 @@ pub(super) async fn run(context: &Context, command: InstanceCommand) -> Outcome 
     let node = context.node()?;
     match command {
         InstanceCommand::List { agent, live } => {
+            if let Some(agent) = &agent {
+                // Refused where there is none.
+                let _agent = node.get(&format!("/v1/agents/{agent}")).await?;
+            }
             let mut instances = node.get("/v1/instances").await?;
             if let Some(instances) = instances.as_array_mut() {
                 instances.retain(|it| {

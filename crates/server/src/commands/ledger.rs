@@ -34,6 +34,22 @@ pub enum LedgerError {
     /// No `--data`, and no configuration that says where the data lies.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Nothing is where the command line says.
+    #[error("there is no {what} `{path}`, which `{option}` names")]
+    Nowhere {
+        /// What should be there.
+        what: &'static str,
+        /// Where.
+        path: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// No log was ever begun there.
+    #[error("there are no logs in `{data}`: no node has run on it yet, or it is no data folder")]
+    NoLogs {
+        /// The folder.
+        data: String,
+    },
     /// Not an entry's name.
     #[error("`{0}` is not an entry: an index in `calls` such as `17`, or `control/3`")]
     Index(String),
@@ -151,6 +167,9 @@ pub fn run(command: &LedgerCommand, cli: &Cli) -> Result<ExitCode, LedgerError> 
     match command {
         LedgerCommand::Verify { anchor, files } => {
             let data = data_of(files, cli)?;
+            for path in anchor {
+                named(path, path.exists(), "checkpoint or folder", "--anchor")?;
+            }
             let mut anchors = anchor.clone();
             if files.data.is_none() {
                 anchors.extend(configured_anchors(cli));
@@ -214,10 +233,40 @@ fn found(right: bool) -> ExitCode {
 
 /// The folder that was named, or the configuration's.
 fn data_of(files: &LedgerFiles, cli: &Cli) -> Result<PathBuf, LedgerError> {
-    match &files.data {
-        Some(data) => Ok(data.clone()),
-        None => Ok(Config::read(&cli.config)?.data),
+    if let Some(vkeys) = &files.vkeys {
+        named(vkeys, vkeys.is_dir(), "folder", "--vkeys")?;
     }
+    let data = match &files.data {
+        Some(data) => {
+            named(data, data.is_dir(), "folder", "--data")?;
+            data.clone()
+        }
+        None => Config::read(&cli.config)?.data,
+    };
+    if LogName::ALL
+        .iter()
+        .any(|log| data.join(log.as_str()).exists())
+    {
+        return Ok(data);
+    }
+    Err(LedgerError::NoLogs {
+        data: data.display().to_string(),
+    })
+}
+
+/// A slip in a path is not a fault of the logs.
+fn named(
+    path: &Path,
+    is_there: bool,
+    what: &'static str,
+    option: &'static str,
+) -> Result<(), LedgerError> {
+    let path = || path.display().to_string();
+    is_there.then_some(()).ok_or_else(|| LedgerError::Nowhere {
+        what,
+        path: path(),
+        option,
+    })
 }
 
 /// The folders that the configuration has its checkpoints anchored in, once something was.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Context, Failure, Outcome, Verdict};
 use crate::cli::{AgentKeyArgs, Connect, Token};
+use crate::config::FILE_NAME;
 use crate::output;
 use crate::token::{self, AskError, Asker};
 
@@ -13,15 +14,19 @@ fn asker(
     context: &Context,
     who: &AgentKeyArgs,
     upstream: &vocab::UpstreamName,
-) -> Result<Asker, AskError> {
+) -> Result<Asker, Failure> {
+    // Without a configuration the key file says where; one that was named must be there.
+    if context.path.as_os_str() != FILE_NAME && !context.path.exists() {
+        context.config()?;
+    }
     let url = who.url.clone().or_else(|| context.local_url());
-    Asker::new(
+    Ok(Asker::new(
         &who.agent,
         &who.key,
         who.purpose.clone(),
         upstream.clone(),
         url.as_deref(),
-    )
+    )?)
 }
 
 pub(super) async fn run(context: &Context, token: Token) -> Outcome {

@@ -46,7 +46,23 @@ async fn programs_are_told_why_a_command_failed() {
         (&["instance", "list"], NO_NODE, "no node is running"),
         (&["policy", "apply"], NO_NODE, "no node is running"),
         (&["trace", "calls/1"], NO_NODE, "no node is running"),
-        (&["ledger", "proof", "99"], 1, "calls"),
+        (&["ledger", "proof", "99"], 1, "there are no logs in"),
+        (&["ledger", "verify"], 1, "there are no logs in"),
+        (
+            &["ledger", "verify", "--data", "nowhere"],
+            1,
+            "there is no folder `nowhere`, which `--data` names",
+        ),
+        (
+            &["ledger", "verify", "--vkeys", "nowhere"],
+            1,
+            "there is no folder `nowhere`, which `--vkeys` names",
+        ),
+        (
+            &["ledger", "verify", "--anchor", "nowhere"],
+            1,
+            "there are no logs in",
+        ),
         (&["ledger", "proof", "x"], 2, "`x` is not an entry"),
         (
             &["init", folder.node("").to_str().unwrap()],
@@ -68,6 +84,23 @@ async fn programs_are_told_why_a_command_failed() {
             1,
             "none",
         ),
+        (
+            &[
+                "token",
+                "--agent",
+                "a",
+                "--key",
+                "none",
+                "--purpose",
+                "p",
+                "--upstream",
+                "u",
+                "--config",
+                "/nowhere.toml",
+            ],
+            1,
+            "cannot read `/nowhere.toml`",
+        ),
         (&["agent", "lst"], 2, "lst"),
         (&["agent", "show"], 2, "required"),
     ] {
@@ -81,6 +114,20 @@ async fn programs_are_told_why_a_command_failed() {
 async fn names_that_nobody_has_are_told_with_those_there_are() {
     let node = Node::start(&help_desk()).await;
     let folder = &node.folder;
+    fails(
+        folder,
+        &["instance", "list", "--agent", "nobody"],
+        1,
+        "there is no agent `nobody`",
+    )
+    .await;
+    fails(
+        folder,
+        &["ledger", "verify", "--anchor", "nowhere"],
+        1,
+        "there is no checkpoint or folder `nowhere`, which `--anchor` names",
+    )
+    .await;
     let said = fails(
         folder,
         &["up", "--listen", "127.0.0.1:0"],
