@@ -26,6 +26,7 @@ use crate::admin::client::{AdminError, Client, NodeFile};
 use crate::admin::wire::chain;
 use crate::cli::{Cli, Command};
 use crate::config::{Config, ConfigError};
+use crate::keys::KeyError;
 use crate::node::StartError;
 use crate::output;
 use crate::token::AskError;
@@ -41,7 +42,7 @@ pub enum Failure {
     Admin(#[from] AdminError),
     /// A key file cannot be written or read.
     #[error(transparent)]
-    Key(#[from] crate::keys::KeyError),
+    Key(#[from] KeyError),
     /// A folder was not made.
     #[error(transparent)]
     Init(#[from] crate::init::InitError),
@@ -100,6 +101,13 @@ impl Failure {
                 Some(format!("there are: {}", names.join(", ")))
             }
             Self::Admin(AdminError::Refused(problem)) => problem.help.clone(),
+            Self::Key(KeyError::Write { cause, .. }) => match cause.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    Some("a file that is there is not overwritten; name another".to_owned())
+                }
+                io::ErrorKind::NotFound => Some("make its folder first".to_owned()),
+                _ => None,
+            },
             _ => None,
         }
     }

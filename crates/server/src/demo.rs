@@ -142,7 +142,7 @@ impl Stage {
         say(&format!("   the agent is told: {}", text(&denied)));
         say(&format!(
             "   by {}, on record as {}",
-            decision["policies"],
+            crate::output::cell(&decision["policies"]),
             shown(&denied_record)
         ));
 

@@ -98,7 +98,10 @@ pub fn write_secret_whole(path: &Path, text: &str) -> Result<(), KeyError> {
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        let folder = folder.unwrap_or(Path::new("."));
+        // What the next line says of a folder that is not there names a file nobody asked for.
+        fs::metadata(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;

@@ -154,11 +154,9 @@ pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Com
     let Some(keeper) = &config.keeper else {
         return Ok(bare);
     };
-    if !is_there(program, config) {
-        return Err(OpenError::Spawn {
-            program: program.clone(),
-            what: "there is no such program".into(),
-        });
+    if let Err(what) = is_there(program, config) {
+        let program = program.clone();
+        return Err(OpenError::Spawn { program, what });
     }
     if config.sandbox == SandboxMode::Off {
         // A namespace would confine it too: it would see no process but its own.
@@ -188,20 +186,26 @@ pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Com
 }
 
 /// Whether there is a program of that name; said here, since a keeper starts in any case.
-fn is_there(program: &str, config: &UpstreamConfig) -> bool {
+fn is_there(program: &str, config: &UpstreamConfig) -> Result<(), String> {
+    let absent = || "there is no such program".to_owned();
     let Transport::Stdio { env, cwd, .. } = &config.transport else {
-        return false;
+        return Err(absent());
     };
     if program.contains('/') {
         let cwd = cwd.as_deref().unwrap_or(Path::new(""));
-        return cwd.join(program).is_file();
+        return match cwd.join(program).metadata() {
+            Ok(it) if it.is_file() => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+            Ok(_) | Err(_) => Err(absent()),
+        };
     }
     let own = env.iter().find(|(name, _)| name == "PATH");
     let path = match own {
         Some((_, path)) => path.expose().into(),
         None => std::env::var_os("PATH").unwrap_or_default(),
     };
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    found.then_some(()).ok_or_else(absent)
 }
 
 /// The child may start in another folder than ours.

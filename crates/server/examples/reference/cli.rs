@@ -12,6 +12,7 @@ pub(crate) fn page() -> String {
 # Command line
 
 Every command that prints a result takes `--json` and then prints one JSON value; lists are arrays.
+`ledger export` prints one JSON object a line, with `--json` or without.
 
 | exit code | means |
 |---|---|

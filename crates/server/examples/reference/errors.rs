@@ -570,7 +570,7 @@ fn ledger_errors(page: &mut String) {
 }
 
 fn administration(page: &mut String, sources: &Sources) -> Result<()> {
-    page.push_str("\n## Refused administration\n\nThe command says why and what to do, and exits with 1. With `--json` it prints `{error, message, help}`;\n`error` is `unknown`, `exists` or `refused` for what the register refuses:\n\n");
+    page.push_str("\n## Refused administration\n\nThe command says why and what to do, and exits with 1. With `--json` it prints `{error, help, code}`, of\nwhich `help` and `code` may be missing; `code` is `unknown`, `exists` or `refused` for what the register\nrefuses:\n\n");
     errors_of(page, &sources.items("register/src/refusal.rs")?, "Refusal")?;
     page.push_str("\nand what could not be done although it may be:\n\n");
     errors_of(

@@ -30,7 +30,8 @@ pub enum AdminError {
     Config(#[from] ConfigError),
     /// No node runs on this data folder.
     #[error(
-        "no node is running on `{data}`; start one with `tipstaff up` (with the same `--config`)"
+        "no node is running on `{data}`; start one with `tipstaff up` (with the same `--config`), or \
+         wait for one that is just starting or stopping"
     )]
     NoNode {
         /// The data folder.

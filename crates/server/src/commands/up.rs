@@ -14,7 +14,7 @@ use vocab::time::SystemClock;
 use super::{Context, Failure, Outcome, Verdict};
 use crate::admin::client::NodeFile;
 use crate::cli::Up;
-use crate::config::{Config, Transport};
+use crate::config::{Config, Environment, Transport};
 use crate::node::{Deps, Node, StartError};
 use crate::output;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context, up: Up) -> Outcome {
     let mut stopping = Stop::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut told = notes(&config, &*clock);
-    let data = config.data.clone();
+    let (data, environment) = (config.data.clone(), config.environment);
     let deps = Deps {
         clock,
         rng: Arc::new(context.rng),
@@ -48,12 +48,21 @@ pub(super) async fn run(context: &Context, up: Up) -> Outcome {
     }
     let (set, _) = node.plane.policy_status();
     if set.is_none() {
+        let act = match environment {
+            Environment::Development => "`tipstaff policy check` says why",
+            Environment::Production => "`tipstaff policy apply` puts the files in force",
+        };
         told.insert(
             0,
-            "NO valid policy set is in force: every call is denied. \
-                        `tipstaff policy check` says why."
-                .to_owned(),
+            format!("NO valid policy set is in force: every call is denied. {act}."),
         );
+    }
+    if !node.address.ip().is_loopback() && !node.url.starts_with("https://") {
+        told.push(format!(
+            "Listens on {} WITHOUT TLS: others on the network can read what passes. Listen on \
+             127.0.0.1, or put a proxy that ends TLS before it and name its https URL as `public_url`.",
+            node.address
+        ));
     }
     if let Some(path) = &up.ready_file {
         write_whole(path, &format!("{}\n", json!({"url": node.url}))).map_err(|error| {
