@@ -235,23 +235,7 @@ impl Node {
         });
         let ahead = Duration::from_secs(if killed { CLOCK_LEEWAY_SECONDS } else { 0 });
         let boot = clock.now().max(last.time).plus(ahead);
-        let node_actor = Actor::node(&config.node);
-        let closed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
-        if closed > 0 {
-            tracing::warn!(
-                "{} in flight when the node last ended; what came of that is unknown",
-                count(closed, "call was", "calls were")
-            );
-        }
-        let shared_user = is_shared_user();
-        let started = Command::NodeStarted {
-            version: label(VERSION)?,
-            shared_user,
-            development: config.environment == Environment::Development,
-            calls: resume::mention(&*calls_log).await,
-        };
-        control.execute(node_actor.clone(), started).await?;
-
+        // What can fail by the configuration fails before anything is on record.
         let address = listen.unwrap_or(config.listen);
         let listener = TcpListener::bind(address)
             .await
@@ -271,6 +255,22 @@ impl Node {
         };
         let url = public_url.to_string();
         let seed = keys::read_seed(&keys::token_key(&config.keys))?;
+        let node_actor = Actor::node(&config.node);
+        let closed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
+        if closed > 0 {
+            tracing::warn!(
+                "{} in flight when the node last ended; what came of that is unknown",
+                count(closed, "call was", "calls were")
+            );
+        }
+        let shared_user = is_shared_user();
+        let started = Command::NodeStarted {
+            version: label(VERSION)?,
+            shared_user,
+            development: config.environment == Environment::Development,
+            calls: resume::mention(&*calls_log).await,
+        };
+        control.execute(node_actor.clone(), started).await?;
         let known: std::collections::BTreeSet<_> = config.upstreams.keys().cloned().collect();
         let issuer = Issuer::new(IssuerConfig {
             public_url: public_url.clone(),

@@ -4,7 +4,25 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::node::{Node, until, within};
+use crate::node::{Folder, Node, until, within};
+
+/// A start that fails by the configuration leaves no word of a node that did not stop.
+#[tokio::test]
+async fn an_address_that_is_taken_is_told_before_anything_is_on_record() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = Folder::new("").await;
+    let output = folder.output(&["up", "--listen", &address]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("cannot listen on {address}")),
+        "{said}"
+    );
+    assert_eq!(folder.run(&["ledger", "export"]).await, "");
+    let node = Node::up(folder, &[]).await;
+    assert!(!node.log().contains("did not stop"), "{}", node.log());
+}
 
 /// Whatever is wrong with one upstream, the node starts, and each says what it is.
 #[tokio::test]
