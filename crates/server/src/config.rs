@@ -405,6 +405,13 @@ impl Config {
             key: key.to_owned(),
             message,
         };
+        if let Some(origin) = raw.allowed_origins.iter().find(|it| !is_origin(it)) {
+            let message = format!(
+                "`{origin}` is no origin: a scheme, `://`, a host and perhaps a port, as in \
+                 `https://app.acme.example`"
+            );
+            return Err(bad("allowed_origins", message));
+        }
         let listen = raw.listen.as_deref().unwrap_or("127.0.0.1:7420");
         let listen = listen
             .parse()
@@ -483,6 +490,14 @@ fn seconds(
         value if value > 86_400 => Err((key, "must be at most 86400 (one day)".to_owned())),
         value => Ok(Duration::from_secs(value)),
     }
+}
+
+/// Whether a browser could say it in `Origin`; `null` could be any page's.
+fn is_origin(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, host)| {
+        let outside = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '@');
+        !scheme.is_empty() && !host.is_empty() && !text.contains('*') && !host.contains(outside)
+    })
 }
 
 fn public_url(url: &str) -> Result<PublicUrl, String> {

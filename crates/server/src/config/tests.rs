@@ -19,6 +19,28 @@ fn a_small_file_gets_the_defaults() {
 }
 
 #[test]
+fn an_origin_is_what_a_browser_says() {
+    for good in [
+        "https://app.acme.example",
+        "http://127.0.0.1:3000",
+        "vscode-webview://a1",
+    ] {
+        let text = format!("trust_domain = \"a\"\nallowed_origins = [\"{good}\"]");
+        assert_eq!(read(&text).unwrap().allowed_origins, [good]);
+    }
+    for bad in [
+        "app.acme.example",
+        "https://app.acme.example/",
+        "https://*.acme.example",
+        "null",
+        "://",
+        "",
+    ] {
+        refused(&format!("allowed_origins = [\"{bad}\"]"), "is no origin");
+    }
+}
+
+#[test]
 fn upstreams_are_stdio_or_http() {
     let config = read(
         "trust_domain = \"a\"\n[upstream.files]\ncommand = [\"npx\", \"x\"]\nenv = { K = \
