@@ -95,7 +95,10 @@ pub enum Untrusted {
     #[error("the request's signature cannot be read")]
     Form,
     /// No such credential, or not its signature.
-    #[error("the request is not signed by an administrator's key that this node knows")]
+    #[error(
+        "the request is not signed by an administrator's key that this node knows; `tipstaff admin \
+         list` has those there are, and who was removed is none of them"
+    )]
     Signature,
     /// Signed for something else.
     #[error("the signature is for another request or another node")]

@@ -147,5 +147,9 @@ fn tested(report: &Value) -> String {
         "{} passed, {} failed",
         report["passed"], report["failed"]
     );
+    if let Some(problems) = report["diagnostics"].as_array().filter(|it| !it.is_empty()) {
+        let problems = count(problems.len(), "problem", "problems");
+        let _infallible = write!(out, ", {problems} in the files");
+    }
     out
 }

@@ -130,7 +130,10 @@ fn whose(config: &Config, file: &ToolsFile) -> Result<UpstreamName, String> {
         Some(name) if config.upstreams.contains_key(name) => Ok(name.clone()),
         Some(name) => Err(match suggest::nearest(name.as_str(), names()) {
             Some(near) => format!("there is no upstream `{name}`; did you mean `{near}`?"),
-            None => format!("there is no upstream `{name}` in the configuration"),
+            None => format!(
+                "there is no upstream `{name}` in the configuration; it has: {}",
+                names().collect::<Vec<_>>().join(", ")
+            ),
         }),
         None => {
             let mut all = config.upstreams.keys();
@@ -149,7 +152,9 @@ fn whose(config: &Config, file: &ToolsFile) -> Result<UpstreamName, String> {
 
 /// The tools of a `tools/list` result, of the whole response, or of the bare list.
 fn tools_in(upstream: &UpstreamName, file: &ToolsFile) -> Result<ToolList, String> {
-    let bad = |why: &dyn std::fmt::Display| format!("`{}`: {why}", file.path.display());
+    let bad = |why: &dyn std::fmt::Display| {
+        format!("cannot take tools from `{}`: {why}", file.path.display())
+    };
     let length = std::fs::metadata(&file.path)
         .map_err(|error| bad(&error))?
         .len();
