@@ -664,8 +664,15 @@ fn explain(error: &toml::de::Error, text: &str) -> String {
         .span()
         .map(|span| place(span.start, text))
         .unwrap_or_default();
+    // The parser's words for what TOML calls otherwise.
     let message = error.message();
-    out.push_str(message);
+    let message = message.replace("expected a sequence", "expected a list, `[…]`");
+    let message = message.replace("expected a map", "expected a table");
+    let message = match message.split_once("expected struct ") {
+        Some((before, _ours)) => format!("{before}expected a table"),
+        None => message,
+    };
+    out.push_str(&message);
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let mut quoted = rest.split('`');
         let given = quoted.next().unwrap_or_default();

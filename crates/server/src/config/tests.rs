@@ -19,6 +19,17 @@ fn a_small_file_gets_the_defaults() {
 }
 
 #[test]
+fn a_wrong_type_is_told_in_words_of_toml() {
+    refused(
+        "[upstream.a]\ncommand = \"npx x\"",
+        "expected a list, `[…]`",
+    );
+    refused("ledger = 1", "integer `1`, expected a table");
+    refused("upstream = 1", "expected a table");
+    refused("[upstream]\na = 1", "expected a table");
+}
+
+#[test]
 fn an_origin_is_what_a_browser_says() {
     for good in [
         "https://app.acme.example",
