@@ -51,6 +51,7 @@ pub fn slips(engine: &Engine, people: &People) -> Vec<Diagnostic> {
             slips.push(warning.of_policy(&policy.id).suggest(Some(near)));
         }
     }
+    slips.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     slips
 }
 

@@ -16,9 +16,12 @@ pub(super) fn run(context: &Context, init: &Init) -> Outcome {
             "{} is ready: tipstaff.toml, policies/, keys/, agents/ and data/.\n\n\
              The logs' public keys, to keep where you trust them (`ledger verify --vkeys`):\n  \
              {}\n  {}\n\n\
-             Next:\n{go}  tipstaff up\n  tipstaff sponsor add maya --name \"Maya Lindqvist\" --email \
-             maya@example.com\n  tipstaff agent add triage --sponsor maya --purpose triage \
-             --key-out agents/triage.key\n  tipstaff doctor\n",
+             Next, name an upstream in tipstaff.toml and permit something in policies/first.cedar; then\n\
+             {go}  tipstaff up\n\n\
+             and in another terminal, in that folder:\n  \
+             tipstaff doctor\n  \
+             tipstaff sponsor add maya --name \"Maya Lindqvist\" --email maya@example.com\n  \
+             tipstaff agent add triage --sponsor maya --purpose triage --key-out agents/triage.key\n",
             init.dir.display(),
             written.vkeys[0],
             written.vkeys[1],
