@@ -15,7 +15,7 @@ use crate::types::Record;
 const SCHEMA_NODES_MAX: usize = 20_000;
 /// Most steps back that one `pattern` may take on one value.
 const BACKTRACK_MAX: usize = 100_000;
-/// Most schemas looked at to find the names that one tool declares.
+/// Most schemas looked at to find the names that are declared for one object.
 const DECLARATIONS_MAX: usize = 500;
 /// Most arguments named in one refusal.
 const NAMED_MAX: usize = 20;
@@ -187,18 +187,13 @@ impl Tool {
                 return Self::faulty(name, fault);
             }
         };
-        let mut declared = Declared {
-            names: BTreeSet::new(),
-            open: false,
-            left: DECLARATIONS_MAX,
-        };
-        declared.collect(schema, schema);
+        let says = speaking(schema, [schema]);
         Self {
             name: name.clone(),
             record: Record::of_schema(schema),
             fault: None,
-            declared: declared.names,
-            open: declared.open,
+            declared: declared(&says).cloned().collect(),
+            open: says.iter().any(|schema| is_open(schema)),
             schema: schema.clone(),
             validator: Some(validator),
         }
@@ -219,10 +214,86 @@ impl Tool {
         if let Some(refusal) = object.and_then(|args| self.undeclared_in(args, allow_undeclared)) {
             return Err(refusal);
         }
-        match validator.validate(args) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.invalid(&error)),
+        if let Err(error) = validator.validate(args) {
+            return Err(self.invalid(&error));
         }
+        let mut path = Vec::new();
+        if !allow_undeclared && self.strays(&[&self.schema], args, &mut path) {
+            path.reverse();
+            return Err(self.undeclared(&path.join(".")));
+        }
+        Ok(())
+    }
+
+    /// Whether `value`, of which `schemas` speak, holds in an object below itself a member that
+    /// those do not declare: an upstream that reads names in any case would take it for another.
+    /// Its path, last name first. An object whose members no schema names is free.
+    fn strays(&self, schemas: &[&Value], value: &Value, path: &mut Vec<String>) -> bool {
+        let nested = |value: &&Value| value.is_object() || value.is_array();
+        match value {
+            Value::Object(members) => {
+                let says = speaking(&self.schema, schemas.iter().copied());
+                for (name, value) in members {
+                    if !nested(&value) {
+                        continue;
+                    }
+                    let of_it: Vec<&Value> = says
+                        .iter()
+                        .filter_map(|schema| schema.get("properties")?.get(name))
+                        .collect();
+                    let stray = value.as_object().and_then(|it| self.stray(&of_it, it));
+                    if let Some(stray) = stray {
+                        path.push(stray.clone());
+                    } else if !self.strays(&of_it, value, path) {
+                        continue;
+                    }
+                    path.push(name.clone());
+                    return true;
+                }
+                false
+            }
+            Value::Array(values) => {
+                let says = speaking(&self.schema, schemas.iter().copied());
+                let of_all = says.iter().filter_map(|schema| schema.get("items"));
+                let of_some = says
+                    .iter()
+                    .filter_map(|schema| schema.get("prefixItems")?.as_array());
+                let of_it: Vec<&Value> = of_all.chain(of_some.flatten()).collect();
+                values.iter().filter(nested).any(|value| {
+                    let stray = value.as_object().and_then(|it| self.stray(&of_it, it));
+                    match stray {
+                        Some(stray) => {
+                            path.push(stray.clone());
+                            true
+                        }
+                        None => self.strays(&of_it, value, path),
+                    }
+                })
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        }
+    }
+
+    /// The first member of an object that `schemas` do not declare.
+    fn stray<'a>(&self, schemas: &[&Value], members: &'a Map<String, Value>) -> Option<&'a String> {
+        let says = speaking(&self.schema, schemas.iter().copied());
+        let names_none = |schema: &Value| {
+            let speaks = ["properties", "allOf", "anyOf", "oneOf", "$ref"];
+            !speaks.iter().any(|word| schema.get(word).is_some())
+        };
+        let is_free = says.iter().any(|schema| {
+            let any = schema
+                .as_object()
+                .map_or(*schema == &Value::Bool(true), Map::is_empty);
+            let objects = schema.get("type").is_some_and(takes_objects);
+            is_open(schema) || any || (objects && names_none(schema))
+        });
+        if is_free || declared(&says).next().is_none() {
+            return None;
+        }
+        members
+            .keys()
+            .find(|name| !declared(&says).any(|declared| declared == *name))
     }
 
     /// The refusal of the first of `args` that the tool does not declare.
@@ -477,49 +548,63 @@ fn describe(root: &Value, property: &Value) -> Option<String> {
     }
 }
 
-/// The argument names that a schema declares, wherever JSON Schema lets it do so.
-struct Declared {
-    names: BTreeSet<String>,
-    /// Others are allowed.
-    open: bool,
-    left: usize,
+/// Whether a schema's `type` lets a value be an object.
+fn takes_objects(ty: &Value) -> bool {
+    let is = |ty: &Value| ty == "object";
+    is(ty) || ty.as_array().is_some_and(|types| types.iter().any(is))
 }
 
-impl Declared {
-    fn collect(&mut self, root: &Value, schema: &Value) {
-        let Some(left) = self.left.checked_sub(1) else {
-            return;
-        };
-        self.left = left;
-        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
-            self.names.extend(properties.keys().cloned());
+/// The member names that schemas declare.
+fn declared<'a>(schemas: &[&'a Value]) -> impl Iterator<Item = &'a String> {
+    schemas
+        .iter()
+        .filter_map(|schema| schema.get("properties")?.as_object())
+        .flat_map(Map::keys)
+}
+
+/// Whether a schema allows members that it does not name.
+fn is_open(schema: &Value) -> bool {
+    [
+        "additionalProperties",
+        "unevaluatedProperties",
+        "patternProperties",
+    ]
+    .into_iter()
+    .filter_map(|word| schema.get(word))
+    .any(|says| says.is_object() || says == &Value::Bool(true))
+}
+
+/// The schemas that speak of a value of which `schemas` do, wherever JSON Schema lets them.
+fn speaking<'a>(root: &'a Value, schemas: impl IntoIterator<Item = &'a Value>) -> Vec<&'a Value> {
+    let mut out = Vec::new();
+    for schema in schemas {
+        gather(root, schema, &mut out);
+    }
+    out
+}
+
+fn gather<'a>(root: &'a Value, schema: &'a Value, out: &mut Vec<&'a Value>) {
+    if out.len() >= DECLARATIONS_MAX || out.iter().any(|known| std::ptr::eq(*known, schema)) {
+        return;
+    }
+    out.push(schema);
+    for word in ["allOf", "anyOf", "oneOf"] {
+        let branches = schema.get(word).and_then(Value::as_array);
+        for branch in branches.into_iter().flatten() {
+            gather(root, branch, out);
         }
-        for word in [
-            "additionalProperties",
-            "unevaluatedProperties",
-            "patternProperties",
-        ] {
-            let says = schema.get(word);
-            self.open |= says.is_some_and(|says| says.is_object() || says == &Value::Bool(true));
+    }
+    for word in ["then", "else"] {
+        if let Some(branch) = schema.get(word) {
+            gather(root, branch, out);
         }
-        for word in ["allOf", "anyOf", "oneOf"] {
-            let branches = schema.get(word).and_then(Value::as_array);
-            for branch in branches.into_iter().flatten() {
-                self.collect(root, branch);
-            }
-        }
-        for word in ["then", "else"] {
-            if let Some(branch) = schema.get(word) {
-                self.collect(root, branch);
-            }
-        }
-        let branches = schema.get("dependentSchemas").and_then(Value::as_object);
-        for branch in branches.into_iter().flat_map(Map::values) {
-            self.collect(root, branch);
-        }
-        if let Some(target) = refers_to(root, schema) {
-            self.collect(root, target);
-        }
+    }
+    let branches = schema.get("dependentSchemas").and_then(Value::as_object);
+    for branch in branches.into_iter().flat_map(Map::values) {
+        gather(root, branch, out);
+    }
+    if let Some(target) = refers_to(root, schema) {
+        gather(root, target, out);
     }
 }
 

@@ -119,6 +119,63 @@ fn what_a_schema_leaves_open_is_open() {
 }
 
 #[test]
+fn undeclared_members_are_refused_at_any_depth() {
+    let schema = json!({"type": "object", "properties": {
+        "opts": {"type": "object", "properties": {
+            "path": {"type": "string"},
+            "deep": {"anyOf": [{"$ref": "#/$defs/deep"}, {"type": "null"}]},
+            "free": {"type": "object"},
+            "any": {},
+            "map": {"type": "object", "additionalProperties": {"type": "string"}},
+            "one": {"type": "object", "oneOf": [
+                {"properties": {"a": {}}, "required": ["a"]},
+                {"properties": {"b": {}}, "required": ["b"]},
+            ]},
+        }},
+        "edits": {"type": "array", "items": {"$ref": "#/$defs/deep"}},
+    }, "$defs": {"deep": {"type": "object", "properties": {
+        "to": {"type": "string"}, "again": {"$ref": "#/$defs/deep"},
+    }}}});
+    let tool = tool(&schema);
+    let check = |args: Value, expected: Option<&str>| {
+        let found = tool.check(&args, false).map_err(|refusal| refusal.reason);
+        let takes = "It takes `edits` (array of object), `opts` (object).";
+        let expected = expected.map(|name| format!("`read` takes no argument `{name}`. {takes}"));
+        assert_eq!(found.err(), expected, "{args}");
+        assert!(tool.check(&args, true).is_ok(), "{args}");
+    };
+    check(json!({"opts": {"path": "/x", "deep": {"to": "y"}}}), None);
+    check(
+        json!({"opts": {"deep": null, "free": {"a": {"b": 1}}, "any": {"c": 1}}}),
+        None,
+    );
+    check(json!({"opts": {"map": {"k": "v"}}}), None);
+    check(
+        json!({"edits": [{"to": "x", "again": {"again": {"to": "z"}}}]}),
+        None,
+    );
+    check(json!({"opts": {"one": {"a": 1}}}), None);
+    check(
+        json!({"opts": {"one": {"a": 1, "A": 2}}}),
+        Some("opts.one.A"),
+    );
+    check(json!({"opts": {"PATH": "/x"}}), Some("opts.PATH"));
+    check(
+        json!({"opts": {"path": "/x", "Path": "/y"}}),
+        Some("opts.Path"),
+    );
+    check(json!({"opts": {"deep": {"To": "y"}}}), Some("opts.deep.To"));
+    check(
+        json!({"edits": [{"to": "x"}, {"TO": "y"}]}),
+        Some("edits.TO"),
+    );
+    check(
+        json!({"edits": [{"again": {"again": {"x": 1}}}]}),
+        Some("edits.again.again.x"),
+    );
+}
+
+#[test]
 fn one_bad_tool_spoils_itself_only() {
     let list = list(&json!([
         {"name": "good", "inputSchema": {"type": "object"}},

@@ -291,7 +291,7 @@ const TABLES: &[Table] = &[
                 "`refuse`, `allow`",
                 Is("\"refuse\""),
                 "undeclared_arguments = \"allow\"",
-                "What becomes of an argument that the tool's schema does not declare. If allowed, policies see its name in `context.untyped`.",
+                "What becomes of an argument, or a member of one, that the tool's schema does not declare. If allowed, policies see its name in `context.untyped`.",
             ),
             key(
                 "noncanonical_arguments",
