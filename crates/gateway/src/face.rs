@@ -328,6 +328,9 @@ impl From<'_> {
         session: Option<Arc<Session>>,
     ) -> Result<HttpResponse, Turned> {
         let call = self.call(request, era, session);
+        if let Some(session) = &call.session {
+            session.carries(&call);
+        }
         let plane = Arc::clone(self.plane);
         let (out, back) = answer::channel();
         self.plane.tasks.spawn(async move {

@@ -139,6 +139,13 @@ impl Passing {
             .then(|| Self(notification.splice(edits)))
     }
 
+    /// That notification without anything else in it; none for one that clients do not send, or
+    /// that says nothing so.
+    pub(crate) fn bare(method: &Method) -> Option<Self> {
+        let says_enough = matches!(method, Method::Initialized | Method::RootsChanged);
+        says_enough.then(|| Self(format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#).into()))
+    }
+
     /// What the client answered to a request of the upstream's that it was permitted to hear; none
     /// for the answer to another.
     pub(crate) fn answer(asked: &Recorded<Permit>, response: &Response) -> Option<Self> {

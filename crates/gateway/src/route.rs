@@ -345,7 +345,9 @@ impl Route {
         self.stdio
     }
 
-    /// The notification to pass on, if it is carried.
+    /// The notification to pass on, if it is carried. No permit and no record is asked for it, so
+    /// it says no more than that something changed, or something of a request that is under way:
+    /// it is not a way to send words past the ledger.
     pub(crate) fn notice(
         &self,
         notification: &Notification,
@@ -365,9 +367,21 @@ impl Route {
                 let ours = Raw::integer(ours);
                 edits.push(Edit::Param(Param::RequestId, Some(ours)));
             }
+            (Method::Cancelled, None) => {
+                let id = notification.param("requestId")?;
+                if !session.waits_for(id.text()) {
+                    return None;
+                }
+            }
             // What others on the link are doing is nothing to this client.
             _ if self.is_shared => return None,
-            _ => {}
+            (Method::Progress, _) => {
+                let token = notification.param("progressToken")?;
+                if !session.reports(token.text()) {
+                    return None;
+                }
+            }
+            (method, _) => return Passing::bare(method),
         }
         Passing::notice(notification, &edits)
     }

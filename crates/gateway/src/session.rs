@@ -2,7 +2,7 @@
 //! opened it. A session id is a name, never a credential: every request proves itself anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use ledger::Recorded;
@@ -10,6 +10,7 @@ use vocab::limits::SESSIONS_PER_INSTANCE_MAX;
 use vocab::rng::RngError;
 use vocab::{InstanceId, Rng, UpstreamName};
 
+use crate::call::Call;
 use crate::record::Permit;
 use crate::upstream::Link;
 
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     /// Calls whose stream ended before their response, by their id's text: the client may come
     /// back for the rest.
     pub(crate) loose: Mutex<HashMap<String, Recorded<Permit>>>,
+    /// Requests of the client that are under way.
+    calls: Mutex<Vec<Weak<Call>>>,
     last_used: Mutex<Duration>,
 }
 
@@ -42,6 +45,31 @@ pub(crate) struct Asked {
 }
 
 impl Session {
+    /// Notes that a request of the client is under way, for as long as it is kept.
+    pub(crate) fn carries(&self, call: &Arc<Call>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.retain(|call| call.strong_count() > 0);
+        calls.push(Arc::downgrade(call));
+    }
+
+    /// Whether the client waits for the answer to a request with this id.
+    pub(crate) fn waits_for(&self, id: &str) -> bool {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = calls.iter().filter_map(Weak::upgrade);
+        let under_way = calls.any(|call| call.request.id_text() == id);
+        let loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way || loose.contains_key(id)
+    }
+
+    /// Whether the upstream asked the client something, and to hear of its progress by this token.
+    pub(crate) fn reports(&self, token: &str) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.values().any(|asked| {
+            let request = asked.permit.value().request();
+            request.meta_text(mcp::frame::meta::PROGRESS_TOKEN) == Some(token)
+        })
+    }
+
     /// Takes out the request of the server with this id.
     pub(crate) fn take_asked(&self, id: &str) -> Option<Asked> {
         self.asked
@@ -112,6 +140,7 @@ impl Sessions {
             opened_link,
             asked: Mutex::default(),
             loose: Mutex::default(),
+            calls: Mutex::default(),
             last_used: Mutex::new(now),
         });
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);

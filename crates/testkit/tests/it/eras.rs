@@ -242,7 +242,7 @@ async fn what_has_no_counterpart_is_refused_and_not_sent() {
 
 const ASK: Script = Script::Ask(
     "elicitation/create",
-    r#"{"message":"Sure?","requestedSchema":{}}"#,
+    r#"{"message":"Sure?","requestedSchema":{},"_meta":{"progressToken":"p"}}"#,
 );
 
 #[tokio::test]
@@ -287,6 +287,13 @@ async fn a_server_may_ask_what_policy_permits() {
         )
     };
     let other = token.legacy().await;
+    for (client, token) in [(&other, "p"), (&session, "q"), (&session, "p")] {
+        let progress = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{token}","progress":1}}}}"#
+        );
+        assert_eq!(client.ask(progress).send().await.status, 202);
+    }
+    assert_eq!(files.seen_of("notifications/progress").len(), 1);
     assert_eq!(
         other
             .ask(answer(r#"{"action":"accept"}"#))
@@ -564,6 +571,62 @@ async fn a_client_with_a_session_does_not() {
     let ledger = plane.calls();
     let outcome: gateway::record::OutcomeBody = ledger.last(ledger::Kind::Outcome).read();
     assert_eq!(outcome.result, Came::Completed);
+    plane.end().await;
+}
+
+/// A notification needs no permit and leaves no record, so it carries no words of an agent's.
+#[tokio::test]
+async fn a_notification_is_no_way_past_the_ledger() {
+    let (plane, token) = plane(Speaks::Legacy).await;
+    let session = token.legacy().await;
+    plane.files().script("anything", Script::Gate);
+    let flight = tokio::spawn(session.ask_call("anything", ANY).send());
+    plane.files().until_under_way(1).await;
+    for (method, params) in [
+        (
+            "progress",
+            r#""progressToken":"t","progress":1,"message":"words""#,
+        ),
+        ("cancelled", r#""requestId":"other","reason":"words""#),
+        (
+            "tasks/status",
+            r#""taskId":"t","status":"working","statusMessage":"words""#,
+        ),
+        ("initialized", r#""words":1"#),
+        ("roots/list_changed", r#""words":1,"_meta":{"words":1}"#),
+    ] {
+        let notice = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{{{params}}}}}"#
+        );
+        assert_eq!(session.ask(notice).send().await.status, 202, "{method}");
+    }
+    let said = |method| {
+        let seen = plane.files().seen_of(method);
+        let texts = seen
+            .iter()
+            .map(|it| String::from_utf8_lossy(&it.body).into_owned());
+        texts.collect::<Vec<_>>()
+    };
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+    assert_eq!(said("notifications/roots/list_changed"), [changed]);
+    for seen in plane.files().seen() {
+        let text = String::from_utf8_lossy(&seen.body);
+        assert!(!text.contains("words"), "{text}");
+    }
+    // What is under way can be taken back.
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#
+        .to_owned();
+    assert_eq!(session.ask(notice.clone()).send().await.status, 202);
+    assert_eq!(
+        said("notifications/cancelled"),
+        std::slice::from_ref(&notice)
+    );
+    plane.files().set_gate(true);
+    assert_eq!(flight.await.unwrap().status, 200);
+    // And what is answered cannot.
+    until("it is settled", async || plane.gateway().in_flight() == 0).await;
+    assert_eq!(session.ask(notice.clone()).send().await.status, 202);
+    assert_eq!(said("notifications/cancelled"), [notice]);
     plane.end().await;
 }
 
