@@ -32,6 +32,17 @@ pub enum Fault {
     Slow(Duration),
 }
 
+impl Fault {
+    /// Every way in which it fails, for tests of what happens then.
+    pub const FAILURES: [Self; 5] = [
+        Self::Full,
+        Self::ReadOnly,
+        Self::Io,
+        Self::Sync,
+        Self::PersistedButFailed,
+    ];
+}
+
 /// A switch that makes the storage fail. Clones are the same switch.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);

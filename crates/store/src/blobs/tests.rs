@@ -28,13 +28,7 @@ fn a_blob_is_what_its_digest_names() {
 
 #[test]
 fn every_write_of_a_blob_may_fail() {
-    for fault in [
-        Fault::Full,
-        Fault::ReadOnly,
-        Fault::Io,
-        Fault::Sync,
-        Fault::PersistedButFailed,
-    ] {
+    for fault in Fault::FAILURES {
         for step in 0.. {
             let temp = tempfile::tempdir().unwrap();
             let folder = temp.path().join("blobs");

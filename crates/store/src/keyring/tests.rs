@@ -105,13 +105,7 @@ fn a_changed_or_swapped_file_is_damage() {
 
 #[test]
 fn every_write_of_a_key_may_fail() {
-    for fault in [
-        Fault::Full,
-        Fault::ReadOnly,
-        Fault::Io,
-        Fault::Sync,
-        Fault::PersistedButFailed,
-    ] {
+    for fault in Fault::FAILURES {
         for step in 0.. {
             let temp = tempfile::tempdir().unwrap();
             let faults = Faults::default();

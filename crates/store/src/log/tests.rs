@@ -364,13 +364,7 @@ fn steps() -> u64 {
 fn every_write_may_fail_in_every_way() {
     let steps = steps();
     assert!(steps > 60, "{steps}");
-    for fault in [
-        Fault::Full,
-        Fault::ReadOnly,
-        Fault::Io,
-        Fault::Sync,
-        Fault::PersistedButFailed,
-    ] {
+    for fault in Fault::FAILURES {
         for step in 0..steps {
             check_fault(fault, step);
         }
@@ -422,13 +416,7 @@ fn check_death(fault: Fault, step: u64) {
 
 #[test]
 fn a_storage_that_dies_loses_nothing_acknowledged() {
-    for fault in [
-        Fault::Full,
-        Fault::ReadOnly,
-        Fault::Io,
-        Fault::Sync,
-        Fault::PersistedButFailed,
-    ] {
+    for fault in Fault::FAILURES {
         for step in (0..steps()).step_by(3) {
             check_death(fault, step);
         }

@@ -14,15 +14,6 @@ use testkit::{Line, Plane, Script, Speaks, Upstream, until, within};
 
 use crate::common::{ANY, Client, ERAS};
 
-/// Every way in which a write fails.
-const FAULTS: [Fault; 5] = [
-    Fault::Full,
-    Fault::ReadOnly,
-    Fault::Io,
-    Fault::Sync,
-    Fault::PersistedButFailed,
-];
-
 const UNRECORDED: &str = "could not be put on record";
 
 async fn readiness(plane: &Plane) -> (u16, serde_json::Value) {
@@ -39,7 +30,7 @@ async fn a_decision_that_cannot_be_recorded_is_a_refusal() {
         Client::new(&token, ERAS[0]).await,
         Client::new(&token, ERAS[1]).await,
     ];
-    for fault in FAULTS {
+    for fault in Fault::FAILURES {
         assert_eq!(
             clients[0].call("anything", ANY).await.effect(),
             "allow",
@@ -116,7 +107,7 @@ async fn a_decision_that_cannot_be_recorded_is_a_refusal() {
 async fn an_outcome_that_cannot_be_recorded_withholds_the_reply_and_ends_the_service() {
     let mut plane = Plane::start().await;
     let agent = plane.agent("triage").await;
-    for (era, fault) in ERAS.into_iter().cycle().zip(FAULTS) {
+    for (era, fault) in ERAS.into_iter().cycle().zip(Fault::FAILURES) {
         let client = Client::new(&agent.token("files").await, era).await;
         plane.files().set_gate(false);
         plane.files().script("anything", Script::Gate);

@@ -180,13 +180,7 @@ const NOBODY: &str = "nobody";
 async fn the_ledger() {
     let mut plane = Plane::with(unlimited).await;
     let agent = plane.agent("triage").await;
-    for fault in [
-        Fault::Full,
-        Fault::ReadOnly,
-        Fault::Io,
-        Fault::Sync,
-        Fault::PersistedButFailed,
-    ] {
+    for fault in Fault::FAILURES {
         let load = Load::start(&plane, &agent, "files", &ERAS).await;
         plane.faults.set(fault);
         load.refused(&format!("{fault:?}"), &[UNRECORDED, STOPPED])
