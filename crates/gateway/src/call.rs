@@ -61,14 +61,16 @@ impl Call {
 
 /// Takes one call through the whole walk.
 pub(crate) async fn walk(plane: &Arc<Plane>, call: &Arc<Call>, out: Out) {
-    plane.ensure_tools(&call.served).await;
     let subject = subject(&call.request);
-    let decided = {
-        let mut deciding = pin!(decide(plane, call, &subject));
-        match timeout(plane.settings.record_timeout, deciding.as_mut()).await {
-            Ok(decided) => decided,
-            Err(_elapsed) => return Box::pin(too_late(plane, call, deciding, out)).await,
+    let decided = match target(plane, call, &subject).await {
+        Ok(target) => {
+            let mut ruling = pin!(rule(plane, call, &subject, target));
+            match timeout(plane.settings.record_timeout, ruling.as_mut()).await {
+                Ok(decided) => decided,
+                Err(_elapsed) => return Box::pin(too_late(plane, call, ruling, out)).await,
+            }
         }
+        Err(denied) => Err(denied),
     };
     let answer = match decided {
         Ok((cleared, flight)) => send(plane, call, cleared, flight, &out).await,
@@ -85,13 +87,13 @@ pub(crate) async fn walk(plane: &Arc<Plane>, call: &Arc<Call>, out: Out) {
 async fn too_late(
     plane: &Arc<Plane>,
     call: &Call,
-    deciding: impl Future<Output = Result<(Recorded<Permit>, InFlight), Denied>>,
+    ruling: impl Future<Output = Result<(Recorded<Permit>, InFlight), Denied>>,
     out: Out,
 ) {
     tracing::error!("A decision waited too long for its record, so nothing was sent");
     let denied = Denied::unrecorded(UNRECORDED);
     let _gone = out.last(denied.answer(plane, call)).await;
-    if let Ok((late, _flight)) = deciding.await {
+    if let Ok((late, _flight)) = ruling.await {
         // If it fails the node stops.
         let _settled = settle(
             plane,
@@ -204,10 +206,20 @@ pub(crate) async fn decide(
     call: &Call,
     subject: &Subject,
 ) -> Result<(Recorded<Permit>, InFlight), Denied> {
+    let target = target(plane, call, subject).await?;
+    rule(plane, call, subject, target).await
+}
+
+/// What there is to decide on, once the upstream's tools are known.
+async fn target<'a>(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &'a Subject,
+) -> Result<&'a Target, Denied> {
     if let Err(why) = plane.life.check() {
         return Err(Denied::unrecorded(why));
     }
-    let Some(target) = subject.target.clone() else {
+    let Some(target) = &subject.target else {
         plane
             .refusals
             .note("bad-tool-name", "call", Some(call.caller.instance()));
@@ -216,12 +228,21 @@ pub(crate) async fn decide(
         ));
     };
     plane.ensure_tools(&call.served).await;
+    Ok(target)
+}
+
+async fn rule(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &Subject,
+    target: &Target,
+) -> Result<(Recorded<Permit>, InFlight), Denied> {
     // Twice at most: the second time because the caller was narrowed between decision and record.
     for last in [false, true] {
         let Some(who) = Who::now(plane, call.caller.instance()) else {
             return Err(Denied::unrecorded(NARROWED));
         };
-        match decide_once(plane, call, subject, &target, &who).await {
+        match decide_once(plane, call, subject, target, &who).await {
             Ok(cleared) => return Ok(cleared),
             Err(Undecided::Denied(denied)) => return Err(denied),
             Err(Undecided::Narrowed) if last => break,
