@@ -25,3 +25,9 @@ pub mod policies;
 pub mod token;
 pub mod trace;
 pub mod upstream;
+
+/// A call allocates on one thread and frees on the thread that writes its log: with the C library's
+/// arenas that is a contended lock for most of what it frees.
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
