@@ -75,3 +75,21 @@ pub const INSTANCES_PER_AGENT_MAX: u32 = 10_000;
 pub const INSTANCE_LIFETIME_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Longest life of an agent's key, in seconds.
 pub const AGENT_KEY_LIFETIME_SECONDS_MAX: u64 = 400 * 24 * 60 * 60;
+/// Longest body of a request of the directory's, in bytes.
+pub const SCIM_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest filter or path in SCIM, in bytes.
+pub const SCIM_FILTER_BYTES_MAX: usize = 4 * 1024;
+/// Deepest nesting of a filter.
+pub const SCIM_FILTER_DEPTH_MAX: usize = 16;
+/// Comparisons in one filter.
+pub const SCIM_FILTER_TERMS_MAX: usize = 64;
+/// Operations in one PATCH.
+pub const SCIM_OPERATIONS_MAX: usize = 1_000;
+/// Resources on one page of a SCIM list.
+pub const SCIM_PAGE_MAX: usize = 200;
+/// Values of one attribute, members of a group apart.
+pub const SCIM_VALUES_MAX: usize = 32;
+/// Members of one group.
+pub const SCIM_MEMBERS_MAX: usize = 50_000;
+/// Longest text in an attribute, in bytes.
+pub const SCIM_TEXT_BYTES_MAX: usize = 1024;

@@ -15,6 +15,7 @@ mod ledger_files;
 mod messages;
 mod names;
 mod policies;
+mod provisioned;
 mod settings;
 #[cfg(test)]
 mod smoke;
@@ -25,6 +26,7 @@ pub use ledger_files::{checkpoint, cosignature, entry, note, proof, tile, tlog_p
 pub use messages::{frame, headers, hosts, json, sse, translate, upstream};
 pub use names::names;
 pub use policies::{cases, decide, policy_set, tool_list};
+pub use provisioned::{scim_filter, scim_patch};
 pub use settings::config;
 pub use tokens_read::{keys, token, token_request};
 
@@ -58,6 +60,8 @@ pub const BODIES: &[(&str, Body)] = &[
     ("decide", decide),
     ("names", names),
     ("config", config),
+    ("scim_filter", scim_filter),
+    ("scim_patch", scim_patch),
 ];
 
 /// The bytes as text. What takes text is given text by its caller, who refuses the rest.

@@ -198,5 +198,5 @@ fn listed(folder: &str) -> Vec<String> {
 
 targets! {
     json frame sse headers hosts translate upstream entry event note checkpoint cosignature tlog_proof proof witness tile token
-    token_request keys tool_list policy_set cases decide names config
+    scim_filter scim_patch token_request keys tool_list policy_set cases decide names config
 }

@@ -34,6 +34,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("bench", &[]),
     ("bodies", &[]),
     ("gateway", &["server", "testkit", "bodies"]),
+    ("directory", &["server", "testkit", "bodies"]),
     ("server", &["testkit", "bench", "bodies"]),
     ("anyhow", &["server", "testkit", "bench", "xtask"]),
 ];
