@@ -1,5 +1,7 @@
 //! The most an agent may ever do, as patterns; policies decide below that.
 
+use vocab::glob;
+
 /// Whether one of `patterns` covers `action` (`UPSTREAM/TOOL` or `UPSTREAM:METHOD`).
 ///
 /// `*` in the tool part stands for any run of characters; a method is named in full. A pattern of
@@ -15,28 +17,8 @@ pub(crate) fn covers(
         Some(tool) => pattern
             .strip_prefix(upstream)
             .and_then(|rest| rest.strip_prefix('/'))
-            .is_some_and(|glob| glob_matches(glob, tool)),
+            .is_some_and(|pattern| glob::matches(pattern, tool)),
     })
-}
-
-/// Greedy matching with one point to go back to: linear in `text` for each `*`.
-fn glob_matches(glob: &str, text: &str) -> bool {
-    let mut parts = glob.split('*');
-    let Some(rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
-        return false;
-    };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else {
-        return rest.is_empty();
-    };
-    let mut rest = rest;
-    for part in middle {
-        match rest.find(part).and_then(|at| rest.get(at + part.len()..)) {
-            Some(after) => rest = after,
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]

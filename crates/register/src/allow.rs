@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use vocab::authority::{Authority, Detail};
+use vocab::glob;
 use vocab::id::{IdError, ToolName, UpstreamName};
 
 /// `UPSTREAM/TOOL`, where `*` in the tool part stands for any run of characters, or
@@ -47,7 +49,7 @@ impl Allow {
             Self::Tool {
                 upstream: allowed,
                 tool: pattern,
-            } => allowed == upstream && glob(pattern.as_str().as_bytes(), tool.as_str().as_bytes()),
+            } => allowed == upstream && glob::matches(pattern.as_str(), tool.as_str()),
             Self::Method { .. } => false,
         }
     }
@@ -64,34 +66,12 @@ impl Allow {
     }
 }
 
-/// Matches `text` against a pattern in which `*` stands for any run of bytes. On a mismatch only
-/// the last star is tried again, so the time is at most the product of the lengths.
-fn glob(mut pattern: &[u8], mut text: &[u8]) -> bool {
-    let mut retry: Option<(&[u8], &[u8])> = None;
-    loop {
-        match (pattern.split_first(), text.split_first()) {
-            (Some((b'*', after)), _) => {
-                retry = Some((after, text));
-                pattern = after;
-            }
-            (Some((want, after)), Some((have, rest))) if want == have => {
-                pattern = after;
-                text = rest;
-            }
-            (None, None) => return true,
-            (_, _) => match retry.take() {
-                Some((after, from)) => {
-                    let Some((_, from)) = from.split_first() else {
-                        return false;
-                    };
-                    retry = Some((after, from));
-                    pattern = after;
-                    text = from;
-                }
-                None => return false,
-            },
-        }
-    }
+/// The most that an agent with these lines may call: what a part of it is compared with.
+pub fn bound(lines: &[Allow]) -> Authority {
+    Authority::of(lines.iter().filter_map(|line| match line {
+        Allow::Tool { upstream, tool } => Some(Detail::tool(upstream.clone(), tool.clone())),
+        Allow::Method { .. } => None,
+    }))
 }
 
 impl FromStr for Allow {
@@ -178,6 +158,26 @@ mod tests {
         check("files:resources/read", "files:resources/read", true);
         check("files:resources/read", "files:resources/readx", false);
         check("files:resources/read", "files/resources/read", false);
+    }
+
+    #[test]
+    fn lines_bound_what_is_handed_on() {
+        let lines = ["files/read_*", "files:resources/read", "mail/send"];
+        let lines: Vec<Allow> = lines.iter().map(|line| line.parse().unwrap()).collect();
+        let bound = bound(&lines);
+        for (asked, expected) in [
+            ("files/read_all", true),
+            ("files/read_*", true),
+            ("files/*", false),
+            ("mail/send", true),
+            ("mail/read_all", false),
+        ] {
+            let Ok(Allow::Tool { upstream, tool }) = asked.parse() else {
+                panic!("{asked}");
+            };
+            let asked = Authority::of([Detail::tool(upstream, tool)]);
+            assert_eq!(asked.is_within(&bound, "").is_ok(), expected, "{asked:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! The nouns of Tipstaff: identifiers, names, time, randomness, secrets and limits.
+//! The nouns of Tipstaff: identifiers, names, time, randomness, secrets, limits, and authority.
 //!
 //! Every other crate speaks in these types. A value of one of them is already valid: there is no
 //! `validate` to forget. This crate does no IO; the clock and the random source are traits, and
 //! their system implementations ([`time::SystemClock`], [`rng::SystemRng`]) are the only places in
 //! the workspace that read them.
 
+pub mod authority;
 pub mod digest;
+pub mod glob;
 pub mod id;
 pub mod limits;
 pub mod rng;
@@ -13,6 +15,7 @@ pub mod secret;
 pub mod suggest;
 pub mod time;
 
+pub use authority::Authority;
 pub use digest::Digest;
 pub use id::{
     AdminId, AgentId, Handle, IdError, InstanceId, LogName, PurposePath, RecordRef, SponsorId,

@@ -93,3 +93,19 @@ pub const SCIM_VALUES_MAX: usize = 32;
 pub const SCIM_MEMBERS_MAX: usize = 50_000;
 /// Longest text in an attribute, in bytes.
 pub const SCIM_TEXT_BYTES_MAX: usize = 1024;
+/// Most details that one authority may have.
+pub const AUTHORITY_DETAILS_MAX: usize = 32;
+/// Longest authority, in bytes of JSON: an entry holds it, with room for the rest.
+pub const AUTHORITY_BYTES_MAX: usize = 16 * 1024;
+/// Most locations of one detail.
+pub const DETAIL_LOCATIONS_MAX: usize = 16;
+/// Most arguments that one detail constrains.
+pub const DETAIL_ARGUMENTS_MAX: usize = 32;
+/// Longest path to an argument, in bytes.
+pub const ARGUMENT_PATH_BYTES_MAX: usize = 256;
+/// Deepest path to an argument, in names.
+pub const ARGUMENT_PATH_DEPTH_MAX: usize = 8;
+/// Longest text in a constraint, in bytes.
+pub const CONSTRAINT_TEXT_BYTES_MAX: usize = 1_024;
+/// Most values that one constraint may name.
+pub const CONSTRAINT_VALUES_MAX: usize = 64;

@@ -10,6 +10,7 @@
 //! with everything else; libFuzzer, its licence and its nightly flags stay outside. Nothing here is
 //! part of the product, and nothing here does IO.
 
+mod authorities;
 mod events;
 mod ledger_files;
 mod messages;
@@ -21,6 +22,7 @@ mod settings;
 mod smoke;
 mod tokens_read;
 
+pub use authorities::authority;
 pub use events::event;
 pub use ledger_files::{checkpoint, cosignature, entry, note, proof, tile, tlog_proof, witness};
 pub use messages::{frame, headers, hosts, json, sse, translate, upstream};
@@ -59,6 +61,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("cases", cases),
     ("decide", decide),
     ("names", names),
+    ("authority", authority),
     ("config", config),
     ("scim_filter", scim_filter),
     ("scim_patch", scim_patch),
