@@ -2,16 +2,18 @@
 
 Makes enough calls through a gateway that its logs have full and partial tiles, stops it, and lets Go
 hash every entry, prove it under the signed checkpoint, show that the log has only grown, and check the
-proofs that `tipstaff ledger proof` writes. One changed byte must be found. The last line is the count.
+proofs that `tipstaff ledger proof` writes. One changed byte must be found. And a log written in Go
+(`witness/main.go`) has `tipstaff witness` cosign it, and checks what it answers. The last line is the count.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import urllib.request
 
-from rig import FOLDER, HERE, PYTHON, Gateway, Tally, start_ready, tail
+from rig import FOLDER, HERE, PYTHON, TIPSTAFF, Gateway, Tally, start_ready, tail
 
 # Two entries a call: more than one full tile and a partial one.
 CALLS = 150
@@ -97,9 +99,27 @@ def run(tally):
     tally.check("Go finds one changed byte", [] if found else ["nothing was found"])
 
 
+def witness(tally):
+    """A log in Go, witnessed."""
+    client = FOLDER / "go-witness"
+    subprocess.run(["go", "build", "-o", client, "."], cwd=HERE / "witness", check=True)
+    folder = FOLDER / "witness"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    key = folder / "log.key"
+    subprocess.run([client, "key", key], check=True, timeout=60)
+    words = ["witness", "--folder", folder / "memory", "--name", "witness.example/w1", "--log", f"{key}.vkey"]
+    command = [TIPSTAFF, *words, "--listen", "127.0.0.1:0", "--ready-file", "{ready}"]
+    _, url = start_ready("witness", command)
+    with urllib.request.urlopen(f"{url}/vkey", timeout=30) as answer:
+        vkey = answer.read().decode().strip()
+    tally.check("a log written in Go is witnessed", go(client, "run", key, url, vkey))
+
+
 def main():
     tally = Tally()
     try:
+        witness(tally)
         run(tally)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         tally.check("the oracle runs", [*str(error).splitlines(), *tail("oracle")])

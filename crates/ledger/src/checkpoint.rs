@@ -81,6 +81,28 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// Reads the three lines that every checkpoint begins with, as they stand, and gives what
+    /// follows them.
+    pub(crate) fn head(text: &str) -> Result<(Self, &str), CheckpointError> {
+        let mut lines = text.splitn(4, '\n');
+        let (Some(origin), Some(size), Some(root), Some(rest)) =
+            (lines.next(), lines.next(), lines.next(), lines.next())
+        else {
+            return Err(CheckpointError::Form);
+        };
+        if origin.is_empty() {
+            return Err(CheckpointError::Form);
+        }
+        let checkpoint = Self {
+            origin: origin.to_owned(),
+            size: hash::decimal(size).ok_or(CheckpointError::Size)?,
+            root: hash::from_line(root).ok_or(CheckpointError::Root)?,
+        };
+        Ok((checkpoint, rest))
+    }
+}
+
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let root = hash::to_line(&self.root);
@@ -93,23 +115,10 @@ impl FromStr for Checkpoint {
 
     /// Reads a checkpoint's text, which nothing vouches for yet.
     fn from_str(text: &str) -> Result<Self, CheckpointError> {
-        let mut lines = text.split('\n');
-        let (Some(origin), Some(size), Some(root), Some(end)) =
-            (lines.next(), lines.next(), lines.next(), lines.next())
-        else {
-            return Err(CheckpointError::Form);
-        };
-        if !end.is_empty() || lines.next().is_some() {
+        let (checkpoint, extensions) = Self::head(text)?;
+        if !extensions.is_empty() {
             return Err(CheckpointError::Extension);
         }
-        if origin.is_empty() {
-            return Err(CheckpointError::Form);
-        }
-        let checkpoint = Self {
-            origin: origin.to_owned(),
-            size: hash::decimal(size).ok_or(CheckpointError::Size)?,
-            root: hash::from_line(root).ok_or(CheckpointError::Root)?,
-        };
         if checkpoint.size == 0 && checkpoint.root != hash::empty() {
             return Err(CheckpointError::Root);
         }

@@ -2,20 +2,34 @@
 //! it is consistent with all it saw before, and when. Ed25519 only (`cosignature/v1`, `0x04`).
 
 use std::fmt;
+use std::str::FromStr;
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use vocab::rng::{self, Rng};
+use vocab::secret::Secret;
 use vocab::time::Time;
+use zeroize::Zeroizing;
 
 use crate::checkpoint::Checkpoint;
-use crate::note::{Algorithm, KeyError, Note, NoteError, Signature, Verifier, check_name};
+use crate::note::{
+    Algorithm, GenerateError, KeyError, KeyText, Note, NoteError, Signature, Verifier, check_name,
+    private_text,
+};
 
-/// A private key that cosigns checkpoints.
+/// A private key that cosigns checkpoints. Text form: that of a [`note::Signer`](crate::note::Signer)
+/// with the type byte of cosignatures.
 pub struct Cosigner {
     key: SigningKey,
     verifier: Verifier,
 }
 
 impl Cosigner {
+    /// A fresh key.
+    pub fn generate(name: &str, rng: &dyn Rng) -> Result<Self, GenerateError> {
+        let seed = Zeroizing::new(rng::bytes(rng)?);
+        Ok(Self::from_seed(name, &seed)?)
+    }
+
     /// The key that grows from a seed.
     pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, KeyError> {
         check_name(name)?;
@@ -29,16 +43,37 @@ impl Cosigner {
         &self.verifier
     }
 
+    /// The text form, to be kept secret.
+    pub fn to_text(&self) -> Secret<String> {
+        private_text(&self.verifier, &self.key)
+    }
+
     /// Cosigns a checkpoint. Whoever calls this has checked it against all it saw before.
     pub fn cosign(&self, checkpoint: &Checkpoint, at: Time) -> Signature {
+        self.cosign_text(&checkpoint.to_string(), at)
+    }
+
+    /// Like [`Cosigner::cosign`], of a checkpoint as it stands, with the extension lines of its log.
+    pub(crate) fn cosign_text(&self, text: &str, at: Time) -> Signature {
         let seconds = at.as_secs();
-        let message = message(&checkpoint.to_string(), seconds);
+        let message = message(text, seconds);
         let signature = self.key.sign(message.as_bytes()).to_bytes();
         Signature {
             name: self.verifier.name().to_owned(),
             id: self.verifier.id(),
             bytes: [seconds.to_be_bytes().as_slice(), &signature].concat(),
         }
+    }
+}
+
+impl FromStr for Cosigner {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let text = KeyText::parse_private(text, Algorithm::CosignatureV1)?;
+        let cosigner = Self::from_seed(text.name, &text.key)?;
+        text.check_hash(cosigner.verifier.id())?;
+        Ok(cosigner)
     }
 }
 

@@ -109,11 +109,11 @@ pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
 }
 
 /// What `<name>+<8 hex digits>+<base64>` says, before it is believed.
-struct KeyText<'a> {
-    name: &'a str,
+pub(crate) struct KeyText<'a> {
+    pub(crate) name: &'a str,
     hash: &'a str,
     algorithm: Algorithm,
-    key: Zeroizing<[u8; 32]>,
+    pub(crate) key: Zeroizing<[u8; 32]>,
 }
 
 impl<'a> KeyText<'a> {
@@ -143,8 +143,23 @@ impl<'a> KeyText<'a> {
         })
     }
 
+    /// Reads the text form of a private key of this sort.
+    pub(crate) fn parse_private(text: &'a str, algorithm: Algorithm) -> Result<Self, KeyError> {
+        const FORM: &str = "`PRIVATE+KEY+<name>+<8 hex digits>+<base64>`";
+        let rest = text
+            .strip_prefix("PRIVATE+KEY+")
+            .ok_or(KeyError::Form { form: FORM })?;
+        let text = KeyText::parse(rest, FORM)?;
+        if text.algorithm != algorithm {
+            return Err(KeyError::Algorithm {
+                found: text.algorithm.byte(),
+            });
+        }
+        Ok(text)
+    }
+
     /// Holds the hash in the text against that of the key.
-    fn check_hash(&self, expected: KeyId) -> Result<(), KeyError> {
+    pub(crate) fn check_hash(&self, expected: KeyId) -> Result<(), KeyError> {
         if expected.to_string() == self.hash {
             return Ok(());
         }
@@ -266,14 +281,7 @@ impl Signer {
 
     /// The text form, to be kept secret.
     pub fn to_text(&self) -> Secret<String> {
-        let mut data = Zeroizing::new([Algorithm::Ed25519.byte(); 33]);
-        if let Some(seed) = data.last_chunk_mut::<32>() {
-            *seed = self.key.to_bytes();
-        }
-        let mut encoded = STANDARD.encode(*data);
-        let text = format!("PRIVATE+KEY+{}+{encoded}", self.verifier.key_name());
-        encoded.zeroize();
-        Secret::new(text)
+        private_text(&self.verifier, &self.key)
     }
 
     /// Signs a note's text.
@@ -296,20 +304,23 @@ impl FromStr for Signer {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        const FORM: &str = "`PRIVATE+KEY+<name>+<8 hex digits>+<base64>`";
-        let rest = text
-            .strip_prefix("PRIVATE+KEY+")
-            .ok_or(KeyError::Form { form: FORM })?;
-        let text = KeyText::parse(rest, FORM)?;
-        if text.algorithm != Algorithm::Ed25519 {
-            return Err(KeyError::Algorithm {
-                found: text.algorithm.byte(),
-            });
-        }
+        let text = KeyText::parse_private(text, Algorithm::Ed25519)?;
         let signer = Self::from_seed(text.name, &text.key)?;
         text.check_hash(signer.verifier.id)?;
         Ok(signer)
     }
+}
+
+/// The text form of a private key, as [`KeyText::parse_private`] reads it.
+pub(crate) fn private_text(verifier: &Verifier, key: &SigningKey) -> Secret<String> {
+    let mut data = Zeroizing::new([verifier.algorithm.byte(); 33]);
+    if let Some(seed) = data.last_chunk_mut::<32>() {
+        *seed = key.to_bytes();
+    }
+    let mut encoded = STANDARD.encode(*data);
+    let text = format!("PRIVATE+KEY+{}+{encoded}", verifier.key_name());
+    encoded.zeroize();
+    Secret::new(text)
 }
 
 /// Why no key was made.
@@ -497,6 +508,19 @@ impl Note {
             Err(NoteError::Unsigned {
                 key: verifier.key_name(),
             })
+        }
+    }
+
+    /// The same text with the signatures that say they are by one of these keys, and no other.
+    pub(crate) fn with_only_by(&self, verifiers: &[Verifier]) -> Self {
+        let by = |signature: &&Signature| {
+            verifiers
+                .iter()
+                .any(|it| signature.id == it.id && signature.name == it.name)
+        };
+        Self {
+            text: self.text.clone(),
+            signatures: self.signatures.iter().filter(by).cloned().collect(),
         }
     }
 

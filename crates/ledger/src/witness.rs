@@ -1,5 +1,8 @@
 //! What a log says to a witness and hears back, by C2SP tlog-witness: the body of
-//! `add-checkpoint` and its answers. Sending it is the caller's part.
+//! `add-checkpoint` and its answers. Sending it is the caller's part. What the witness makes of it
+//! is [`submission`]'s.
+
+pub mod submission;
 
 use std::fmt::Write as _;
 

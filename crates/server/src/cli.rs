@@ -61,6 +61,12 @@ pub enum Command {
     /// The logs: verify, prove, export, and run decisions again.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Cosign the checkpoints of other people's logs: a C2SP witness.
+    ///
+    /// It needs no node and no configuration. Run it on another machine than the logs that it
+    /// follows, under another administrator: a witness in the same hands notices a log that was
+    /// rewritten, and cannot keep those hands from it.
+    Witness(Witness),
     /// Check configuration, keys, clock, disk, upstreams, policy, anchors and isolation.
     Doctor,
     /// Administrators by credential, beside local users.
@@ -114,6 +120,29 @@ pub struct Up {
     /// Listen here instead of where the configuration says; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Write `{"url":"http://…"}` to this file once ready.
+    #[arg(long, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// `tipstaff witness`.
+#[derive(Debug, Args)]
+pub struct Witness {
+    /// Its own folder: its key, and what it cosigned. It is locked, and must never be put back from
+    /// a copy: a witness that has forgotten signs what it must not.
+    #[arg(long, value_name = "DIR", default_value = "witness")]
+    pub folder: PathBuf,
+    /// What its key is to be called, made at the first run: a URL without scheme, such as
+    /// `witness.acme.example/w1`. It keeps that name.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// A file with public keys of logs that it follows, such as a node's `data/control.vkey`, one a
+    /// line. May be repeated.
+    #[arg(long = "log", value_name = "FILE", required = true)]
+    pub logs: Vec<PathBuf>,
+    /// Listen here; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7421")]
+    pub listen: SocketAddr,
     /// Write `{"url":"http://…"}` to this file once ready.
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,

@@ -12,6 +12,7 @@ mod sponsor;
 mod token;
 mod trace;
 mod up;
+mod witness;
 
 use std::io;
 use std::path::PathBuf;
@@ -49,6 +50,9 @@ pub enum Failure {
     /// The node did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The witness did not start.
+    #[error(transparent)]
+    Witness(#[from] crate::witness::WitnessError),
     /// The demonstration did not go through.
     #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
@@ -275,7 +279,7 @@ fn told(error: &str, code: Option<&str>, help: Option<&str>) {
 /// Runs the commands that speak to the network.
 fn in_runtime(context: &Context, command: Command) -> Outcome {
     let mut builder = match command {
-        Command::Up(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Up(_) | Command::Witness(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build()?;
@@ -291,6 +295,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Instance(command) => instance::run(context, command).await,
             Command::Policy(command) => policy::run(context, command).await,
             Command::Trace(trace) => trace::run(context, trace).await,
+            Command::Witness(witness) => witness::run(context, witness).await,
             Command::Doctor => doctor::run(context).await,
             Command::Demo(_)
             | Command::Init(_)

@@ -25,6 +25,7 @@ pub mod policies;
 pub mod token;
 pub mod trace;
 pub mod upstream;
+pub mod witness;
 
 /// A call allocates on one thread and frees on the thread that writes its log: with the C library's
 /// arenas that is a contended lock for most of what it frees.

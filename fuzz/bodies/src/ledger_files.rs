@@ -7,6 +7,7 @@ use ledger::cosignature::Cosigner;
 use ledger::note::{self, KeyError, Note, Signer, Verifier};
 use ledger::tile::{self as tiles, Tile};
 use ledger::tlog_proof::TlogProof;
+use ledger::witness::submission::{Seen, Submission};
 use ledger::{Checkpoint, Draft, Entry, Header, hash, proof as proofs, write_entry};
 use vocab::{Digest, Time};
 
@@ -184,6 +185,38 @@ pub fn witness(data: &[u8]) -> bool {
     true
 }
 
+/// A checkpoint is cosigned only if the log signed it, and what is kept of it is found again.
+pub fn submission(data: &[u8]) -> bool {
+    let (Ok(submission), Ok(key), Ok(log)) = (Submission::parse(data), witness_key(), log_key())
+    else {
+        return false;
+    };
+    let Ok(signed_by_log) = submission.signed(&[log.verifier().clone()]) else {
+        return true;
+    };
+    let at = Time::from_secs(COSIGNED);
+    let seen = Seen {
+        checkpoint: Checkpoint {
+            origin: ORIGIN.to_owned(),
+            size: 1,
+            root: hash::leaf(ENTRY),
+        },
+        at,
+    };
+    for seen in [None, Some(&seen)] {
+        let Ok(consistent) = signed_by_log.clone().continuing(seen) else {
+            continue;
+        };
+        let cosigned = consistent.cosign(&key, at);
+        assert_eq!(cosigned.seen.checkpoint, signed());
+        assert_eq!(
+            Seen::read(&cosigned.note, key.verifier()),
+            Ok(cosigned.seen)
+        );
+    }
+    true
+}
+
 /// A path names one tile, and a bundle is what its entries make.
 pub fn tile(data: &[u8]) -> bool {
     let path = text(data).and_then(|text| text.parse::<Tile>().ok().map(|tile| (text, tile)));
@@ -225,11 +258,15 @@ mod tests {
             path: vec![hash::leaf(OTHER)],
             checkpoint: checkpoint.clone(),
         };
+        let proof_text = proof.to_string();
+        let other = proof_text.lines().nth(3).unwrap();
         for (file, text) in [
-            ("checkpoint/signed", checkpoint),
+            ("checkpoint/signed", checkpoint.clone()),
             ("cosignature/cosigned", note.to_string()),
             ("witness/answer", format!("{cosigned}\n")),
-            ("tlog_proof/proof", proof.to_string()),
+            ("submission/first", format!("old 0\n\n{checkpoint}")),
+            ("submission/next", format!("old 1\n{other}\n\n{checkpoint}")),
+            ("tlog_proof/proof", proof_text.clone()),
             ("note/verifier", log.verifier().to_string()),
             ("note/signer", log.to_text().expose().clone()),
         ] {

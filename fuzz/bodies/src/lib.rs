@@ -24,7 +24,9 @@ mod tokens_read;
 
 pub use authorities::authority;
 pub use events::event;
-pub use ledger_files::{checkpoint, cosignature, entry, note, proof, tile, tlog_proof, witness};
+pub use ledger_files::{
+    checkpoint, cosignature, entry, note, proof, submission, tile, tlog_proof, witness,
+};
 pub use messages::{frame, headers, hosts, json, sse, translate, upstream};
 pub use names::names;
 pub use policies::{cases, decide, policy_set, tool_list};
@@ -52,6 +54,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("tlog_proof", tlog_proof),
     ("proof", proof),
     ("witness", witness),
+    ("submission", submission),
     ("tile", tile),
     ("token", token),
     ("token_request", token_request),

@@ -11,3 +11,5 @@ mod node;
 mod policies;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod witness;
