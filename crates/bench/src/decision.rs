@@ -121,6 +121,9 @@ fn caller() -> Result<InstanceFacts> {
         proven: true,
         environment: String::new(),
         authority: None,
+        handed_on: None,
+        above: Vec::new(),
+        root_purpose: None,
     })
 }
 

@@ -470,6 +470,9 @@ pub(crate) fn instance_facts(who: &Who, proven: bool) -> InstanceFacts {
             .allow
             .as_ref()
             .map(|allow| allow.iter().map(ToString::to_string).collect()),
+        handed_on: None,
+        above: Vec::new(),
+        root_purpose: None,
     }
 }
 

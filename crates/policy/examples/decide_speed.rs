@@ -86,6 +86,9 @@ fn measure(count: usize) -> Result<String, Box<dyn Error>> {
             proven: true,
             environment: "production".to_owned(),
             authority: None,
+            handed_on: None,
+            above: Vec::new(),
+            root_purpose: None,
         },
         upstream: name.clone(),
         target: Target::Tool {

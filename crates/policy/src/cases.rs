@@ -337,6 +337,7 @@ impl Reader<'_> {
             "groups",
             "purpose",
             "ancestors",
+            "root_purpose",
             "proven",
             "environment",
             "allow",
@@ -348,6 +349,7 @@ impl Reader<'_> {
             groups,
             purpose,
             ancestors,
+            root_purpose,
             proven,
             environment,
             allow,
@@ -394,6 +396,12 @@ impl Reader<'_> {
                 .and_then(|node| self.text(node, "`environment`"))
                 .unwrap_or_default(),
             authority: allow.map(|node| self.strings(node, "`allow`")),
+            handed_on: None,
+            above: Vec::new(),
+            root_purpose: match root_purpose {
+                Some(node) => Some(self.parsed(node, "`root_purpose`")?),
+                None => None,
+            },
             agent,
         })
     }

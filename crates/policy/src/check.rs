@@ -81,6 +81,7 @@ pub(crate) fn schema<'a>(
                 "purpose": text,
                 "depth": {"type": "Long"},
                 "ancestors": {"type": "Set", "element": agent},
+                "root_purpose": text,
                 "environment": text,
             }))},
             "Agent": {},

@@ -44,7 +44,7 @@ pub struct Denial {
 pub enum Stage {
     /// Something in the caller's chain is narrowed.
     Standing,
-    /// It is more than the agent may ever do.
+    /// It is more than an agent of the chain may ever do, or than was handed on along it.
     Authority,
     /// A rate, a budget or the breaker.
     Limit,

@@ -8,7 +8,9 @@ use cedar_policy::{
     RestrictedExpression, Schema,
 };
 use serde_json::{Map, Value};
-use vocab::{AgentId, Digest, InstanceId, PurposePath, Time, ToolName, UpstreamName, suggest};
+use vocab::{
+    AgentId, Authority, Digest, InstanceId, PurposePath, Time, ToolName, UpstreamName, suggest,
+};
 
 use crate::authority;
 use crate::canonical::CANONICAL_VERSION;
@@ -275,17 +277,8 @@ impl Engine {
         if let Some(why) = &facts.standing {
             return plain(Stage::Standing, why);
         }
-        let action = facts.target.action(&facts.upstream);
-        if !may_ever(&facts.instance, &facts.upstream, &facts.target, &action) {
-            let refusal = Refusal {
-                cause: "beyond the agent's authority".to_owned(),
-                reason: format!(
-                    "{} is beyond what this agent may ever do, whatever the policies say.",
-                    quoted(&action)
-                ),
-            };
-            return Err(denied(Stage::Authority, refusal));
-        }
+        beyond(&facts.instance, &facts.upstream, &facts.target)
+            .map_or(Ok(()), |refusal| Err(denied(Stage::Authority, refusal)))?;
         if let Some(why) = &facts.limit {
             return plain(Stage::Limit, why);
         }
@@ -322,6 +315,9 @@ impl Engine {
             Ok(canonical) => canonical,
             Err(refusal) => return refused(Stage::Canonical, refusal),
         };
+        if let Some(refusal) = beyond_arguments(facts) {
+            return refused(Stage::Authority, refusal);
+        }
         let slice = self.slice(index, target, &facts.instance);
         let expressed = target.express(&args);
         if let Some(path) = expressed.untyped.iter().find(|path| slice.reads(path)) {
@@ -581,6 +577,16 @@ impl Engine {
                 "ancestors".to_owned(),
                 RestrictedExpression::new_set(ancestors),
             ),
+            (
+                "root_purpose".to_owned(),
+                text(
+                    instance
+                        .root_purpose
+                        .as_ref()
+                        .unwrap_or(&instance.purpose)
+                        .as_str(),
+                ),
+            ),
             ("environment".to_owned(), text(&instance.environment)),
         ]);
         let purposes: Vec<EntityUid> = at_or_above(&instance.purpose)
@@ -756,20 +762,62 @@ impl Slice {
     }
 }
 
-/// Whether the agent's authority covers the call.
-pub(crate) fn may_ever(
+/// Why a call is beyond what its caller may do whatever the arguments, if so: each agent of the
+/// chain may do no more than its allow list, each instance no more than was handed on to it.
+pub(crate) fn beyond(
     instance: &InstanceFacts,
     upstream: &UpstreamName,
     target: &Called,
-    action: &str,
-) -> bool {
+) -> Option<Refusal> {
+    let action = target.action(upstream);
     let tool = match target {
-        Called::Tool { name } => Some(name.as_str()),
+        Called::Tool { name } => Some(name),
         Called::Method { .. } => None,
     };
-    let covers =
-        |patterns: &Vec<String>| authority::covers(patterns, upstream.as_str(), tool, action);
-    instance.authority.as_ref().is_none_or(covers)
+    let name = tool.map(ToolName::as_str);
+    let listed = instance
+        .allow_lists()
+        .all(|lines| authority::covers(lines, upstream.as_str(), name, &action));
+    if !listed {
+        return Some(Refusal {
+            cause: "beyond the agent's authority".to_owned(),
+            reason: format!(
+                "{} is beyond what this agent may ever do, whatever the policies say.",
+                quoted(&action)
+            ),
+        });
+    }
+    // What is handed on is tools, and nothing else.
+    let handed_on = instance
+        .handed_on()
+        .all(|authority| tool.is_some_and(|tool| authority.covers(upstream, tool)));
+    (!handed_on).then(|| Refusal {
+        cause: "beyond what was handed on".to_owned(),
+        reason: format!(
+            "{} is not part of what was handed on to this instance. Ask whoever started it.",
+            quoted(&action)
+        ),
+    })
+}
+
+/// Why a call's arguments are beyond what was handed on to its caller, if so. They are in canonical
+/// form by now, or the upstream takes others.
+fn beyond_arguments(facts: &Facts) -> Option<Refusal> {
+    let Called::Tool { name } = &facts.target else {
+        return None;
+    };
+    let permits = |authority: &Authority| {
+        let detail = authority.permits(&facts.upstream, name, &facts.args);
+        detail.is_some()
+    };
+    (!facts.instance.handed_on().all(permits)).then(|| Refusal {
+        cause: "arguments beyond what was handed on".to_owned(),
+        reason: format!(
+            "These arguments of {} are not part of what was handed on to this instance. Ask whoever \
+             started it.",
+            quoted(&facts.target.action(&facts.upstream))
+        ),
+    })
 }
 
 fn covers(scope: &PrincipalScope, instance: &InstanceFacts) -> bool {

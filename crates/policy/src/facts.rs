@@ -3,9 +3,11 @@
 //! Facts are sealed into the ledger and decided again years later, so their JSON form is versioned
 //! and strict, and arguments are kept as the exact text that was decided.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use vocab::{AgentId, InstanceId, PurposePath, SponsorId, Time, ToolName, UpstreamName};
+use vocab::{AgentId, Authority, InstanceId, PurposePath, SponsorId, Time, ToolName, UpstreamName};
 
 /// The version of [`Facts`] that this crate writes and reads.
 pub const FACTS_VERSION: u32 = 1;
@@ -58,8 +60,43 @@ pub struct InstanceFacts {
     pub proven: bool,
     /// Where it runs, such as `production`; may be empty.
     pub environment: String,
-    /// The most it may ever do: `UPSTREAM/TOOL` with `*` in the tool, or `UPSTREAM:METHOD`. None is no cap.
+    /// The most its agent may ever do: `UPSTREAM/TOOL` with `*` in the tool, or `UPSTREAM:METHOD`.
+    /// None is no cap.
     pub authority: Option<Vec<String>>,
+    /// What was handed on to it. None: nobody delegated to it, or all that they may do themselves.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub handed_on: Option<Arc<Authority>>,
+    /// Those it was delegated by, the first first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub above: Vec<LinkFacts>,
+    /// Why the first of them runs. None: for its own purpose.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root_purpose: Option<PurposePath>,
+}
+
+/// An instance that delegated: what it may do itself, and so what any below it may do at most.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkFacts {
+    /// The most its agent may ever do. None is no cap.
+    pub authority: Option<Vec<String>>,
+    /// What was handed on to it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub handed_on: Option<Arc<Authority>>,
+}
+
+impl InstanceFacts {
+    /// What was handed on along its chain, where that was less than everything.
+    pub(crate) fn handed_on(&self) -> impl Iterator<Item = &Authority> {
+        let above = self.above.iter().map(|link| &link.handed_on);
+        above.chain([&self.handed_on]).flatten().map(AsRef::as_ref)
+    }
+
+    /// The allow lists of the agents along its chain.
+    pub(crate) fn allow_lists(&self) -> impl Iterator<Item = &Vec<String>> {
+        let above = self.above.iter().map(|link| &link.authority);
+        above.chain([&self.authority]).flatten()
+    }
 }
 
 /// What is called.

@@ -10,7 +10,7 @@
 //! * `principal` is `Instance::"ID"`, in its `Agent::"triage"` and in each `Purpose` on its path:
 //!   `principal in Purpose::"triage"` holds for the purpose `triage/refunds`. Attributes: `agent`,
 //!   `sponsor` (with `groups`, a set of strings), `purpose` (the path as a string), `depth`,
-//!   `ancestors` (a set of agents), `environment`. (Do not match `purpose` by `like "triage*"`: that
+//!   `ancestors` (a set of agents), `root_purpose` (of the first of them), `environment`. (Do not match `purpose` by `like "triage*"`: that
 //!   holds for `triages` too.) An erased sponsor is `Sponsor::""`.
 //! * `action` is `Action::"UPSTREAM/TOOL"` or `Action::"UPSTREAM:METHOD"`, in `Action::"UPSTREAM"`.
 //! * `resource` is `Tool::"UPSTREAM/TOOL"` in `Upstream::"UPSTREAM"` for a tool, and
@@ -45,7 +45,7 @@ pub use decision::{Decision, Denial, DenialSummary, Effect, Nearest, Permit, Sta
 pub use diagnostic::{Diagnostic, Severity};
 pub use engine::{Engine, SCHEMA_VERSION, UpstreamInput, versions};
 pub use explain::{AskedRequest, Explanation, Outcome, PolicyOutcome};
-pub use facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
+pub use facts::{FACTS_VERSION, Facts, InstanceFacts, LinkFacts, Target};
 pub use replay::{Replay, replay, replay_without_arguments};
 pub use set::{BlobError, PolicyFile, PolicySet};
 pub use target::{UpstreamOptions, methods};

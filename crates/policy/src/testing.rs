@@ -73,6 +73,9 @@ pub(crate) fn facts(call: &str, args: &Value) -> Facts {
             proven: true,
             environment: "production".to_owned(),
             authority: None,
+            handed_on: None,
+            above: Vec::new(),
+            root_purpose: None,
         },
         upstream: upstream.parse().unwrap(),
         target: Target::Tool {

@@ -3,7 +3,7 @@
 use cedar_policy::{EntityId, PartialEntities, PartialEntityUid, PartialRequest};
 use vocab::{ToolName, UpstreamName};
 
-use crate::engine::{Engine, may_ever};
+use crate::engine::{Engine, beyond};
 use crate::facts::{InstanceFacts, Target as Called};
 use crate::target::Target;
 
@@ -20,7 +20,7 @@ impl Engine {
         tool: &ToolName,
     ) -> bool {
         let called = Called::Tool { name: tool.clone() };
-        if !may_ever(instance, upstream, &called, &called.action(upstream)) {
+        if beyond(instance, upstream, &called).is_some() {
             return false;
         }
         self.target_of(upstream, tool)
@@ -39,7 +39,7 @@ impl Engine {
             method: method.to_owned(),
             name_or_uri: None,
         };
-        if !may_ever(instance, upstream, &called, &called.action(upstream)) {
+        if beyond(instance, upstream, &called).is_some() {
             return false;
         }
         self.method_target(upstream, method)
@@ -50,6 +50,8 @@ impl Engine {
         // Instances of one shape see the same, unless a policy names one of them.
         let mut shape = instance.clone();
         shape.authority = None;
+        shape.handed_on = None;
+        shape.above.clear();
         if !self.is_named(&instance.id)
             && let Ok(id) = "i-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse()
         {

@@ -1,3 +1,5 @@
+mod chain;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -118,6 +120,7 @@ fn everything_in_the_vocabulary_can_be_read() {
         "principal.sponsor.groups.contains(\"oncall\")",
         "principal.depth == 1",
         "principal.ancestors.contains(Agent::\"front\")",
+        "principal.root_purpose == \"triage/refunds\"",
         "principal.environment == \"production\"",
         "action in Action::\"files\"",
         "resource in Upstream::\"files\"",
