@@ -204,6 +204,11 @@ impl Verifier {
         format!("{}+{}", self.name, self.id)
     }
 
+    /// Whether the other one is this key, under whatever name.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// What it verifies.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm

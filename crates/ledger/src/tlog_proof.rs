@@ -85,6 +85,16 @@ impl TlogProof {
     /// Proves an entry against the log's latest checkpoint; the entry rides along.
     pub fn of(reader: &dyn LogReader, index: u64, verifier: &Verifier) -> Result<Self, MakeError> {
         let checkpoint = reader.checkpoint()?.ok_or(MakeError::NoCheckpoint)?;
+        Self::under(reader, index, verifier, checkpoint)
+    }
+
+    /// Proves an entry against a checkpoint of the log, such as one with cosignatures.
+    pub fn under(
+        reader: &dyn LogReader,
+        index: u64,
+        verifier: &Verifier,
+        checkpoint: String,
+    ) -> Result<Self, MakeError> {
         let size = Checkpoint::open(&checkpoint, verifier)?.size;
         Ok(Self {
             path: proof::inclusion(reader, index, size)?,

@@ -1,6 +1,6 @@
 //! Anchors: checkpoints pushed out of reach of whoever could replace the data folder.
 
-mod cosigned;
+pub(crate) mod cosigned;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -352,8 +352,10 @@ async fn keep(
     }
     let note = Note::parse(&signed.text).map_err(|error| error.to_string())?;
     let (data, log) = (shared.config.data.clone(), signed.log);
-    let write =
-        tokio::task::spawn_blocking(move || cosigned::keep(&data, log, &note, cosignatures));
+    let quorum = shared.config.ledger.quorum.clone();
+    let write = tokio::task::spawn_blocking(move || {
+        cosigned::keep(&data, log, &note, cosignatures, quorum.as_ref())
+    });
     let written = write.await.map_err(|error| error.to_string())?;
     written.map_err(|error| error.to_string())
 }

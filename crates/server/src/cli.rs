@@ -396,15 +396,24 @@ pub enum LedgerCommand {
     Proof {
         /// The entry: an index in `calls`, or LOG/INDEX.
         index: String,
+        /// Who must have cosigned.
+        #[command(flatten)]
+        quorum: QuorumArgs,
         /// The files.
         #[command(flatten)]
         files: LedgerFiles,
     },
     /// Print entries as lines `{log, index, leaf_hash, kind, entry}`.
+    ///
+    /// Where a quorum of witnesses is asked for, only entries are printed that a checkpoint with so
+    /// many cosignatures covers; how many come after them is told on standard error.
     Export {
         /// One log only.
         #[arg(long, value_name = "control|calls")]
         log: Option<vocab::LogName>,
+        /// Who must have cosigned.
+        #[command(flatten)]
+        quorum: QuorumArgs,
         /// The files.
         #[command(flatten)]
         files: LedgerFiles,
@@ -421,6 +430,19 @@ pub enum LedgerCommand {
         #[arg(long, value_name = "FILE")]
         facts_key: Option<PathBuf>,
     },
+}
+
+/// Who must have cosigned what is handed out.
+#[derive(Debug, Args)]
+pub struct QuorumArgs {
+    /// So many witnesses must have cosigned the checkpoint; by default what `[ledger] quorum` says.
+    /// 0 asks for none.
+    #[arg(long, value_name = "K")]
+    pub quorum: Option<usize>,
+    /// A witness's verifier key, of those that count; by default the configuration's. May be
+    /// repeated.
+    #[arg(long, value_name = "VKEY", requires = "quorum")]
+    pub witness: Vec<ledger::note::Verifier>,
 }
 
 /// Which files a `ledger` command reads.

@@ -16,6 +16,8 @@ use tokens::PublicUrl;
 use toml::de::{DeTable, DeValue};
 use vocab::{Digest, Secret, Time, TrustDomain, UpstreamName, suggest};
 
+use crate::quorum::Quorum;
+
 /// The name of the configuration file.
 pub const FILE_NAME: &str = "tipstaff.toml";
 
@@ -104,16 +106,33 @@ pub enum Environment {
 }
 
 /// `[ledger]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LedgerConfig {
     /// Where checkpoints are pushed.
     pub anchors: Vec<Anchor>,
+    /// Which witnesses must agree before anything is exported; none: nobody must.
+    pub quorum: Option<Quorum>,
     /// Free bytes under which readiness warns.
     pub warn_free_bytes: u64,
     /// Free bytes under which appends are refused.
     pub refuse_free_bytes: u64,
     /// How long a call waits for its record.
     pub timeout: Duration,
+}
+
+impl LedgerConfig {
+    /// The keys of the witnesses among the anchors.
+    pub fn witnesses(&self) -> Vec<Verifier> {
+        witnesses(&self.anchors)
+    }
+}
+
+fn witnesses(anchors: &[Anchor]) -> Vec<Verifier> {
+    let keys = anchors.iter().filter_map(|anchor| match anchor {
+        Anchor::Witness { key, .. } => Some((**key).clone()),
+        Anchor::Path(_) | Anchor::Http(_) => None,
+    });
+    keys.collect()
 }
 
 /// A place outside the data folder that keeps our checkpoints.
@@ -312,6 +331,8 @@ struct RawLedger {
     #[serde(default)]
     anchor: Option<OneOrMany>,
     #[serde(default)]
+    quorum: Option<usize>,
+    #[serde(default)]
     warn_free_mib: Option<u64>,
     #[serde(default)]
     refuse_free_mib: Option<u64>,
@@ -451,8 +472,10 @@ impl Config {
         let anchors = anchors
             .iter()
             .map(|text| anchor(text, &base))
-            .collect::<Result<_, _>>()
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|message| bad("ledger.anchor", message))?;
+        let quorum = Quorum::new(raw.ledger.quorum.unwrap_or(0), witnesses(&anchors))
+            .map_err(|error| bad("ledger.quorum", error.to_string()))?;
         Ok(Self {
             trust_domain: raw.trust_domain,
             node,
@@ -467,6 +490,7 @@ impl Config {
             show_policies: raw.show_policies.unwrap_or(true),
             ledger: LedgerConfig {
                 anchors,
+                quorum,
                 warn_free_bytes: raw.ledger.warn_free_mib.unwrap_or(1024) * MIB,
                 refuse_free_bytes: raw.ledger.refuse_free_mib.unwrap_or(64) * MIB,
                 timeout: seconds("ledger.timeout", raw.ledger.timeout, 10)

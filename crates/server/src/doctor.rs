@@ -97,6 +97,7 @@ pub fn of_files(config: &Config, clock: &dyn Clock) -> Vec<Finding> {
     } else {
         found.extend(all_keys(config));
         found.extend(logs(config, clock.now()));
+        found.extend(quorum(config));
     }
     found.push(disk(config));
     found
@@ -274,6 +275,36 @@ fn logs(config: &Config, now: Time) -> Vec<Finding> {
         Finding::ok("clock", format!("{now}, not behind the last entry"))
     });
     found
+}
+
+/// How much of each log the witnesses agree on, where that is asked for.
+fn quorum(config: &Config) -> Vec<Finding> {
+    let Some(quorum) = &config.ledger.quorum else {
+        return Vec::new();
+    };
+    let look = |log: LogName| {
+        let text = fs::read_to_string(config.data.join(format!("{log}.vkey"))).ok()?;
+        let key: Verifier = text.trim_end().parse().ok()?;
+        let size = OfflineLog::open(&config.data, log).ok()?.size();
+        Some(match quorum.covering(&config.data, log, &key, 1) {
+            Ok(agreed) => Finding::ok(
+                "quorum",
+                format!(
+                    "{} of `{log}` have {} cosignatures and can be exported; there are {size}",
+                    agreed.checkpoint.size,
+                    quorum.needed()
+                ),
+            ),
+            Err(short) => Finding::warn(
+                "quorum",
+                format!("nothing of `{log}` can be exported: {short}"),
+                "see that the witnesses are reached (`anchors` says what each answered) and follow \
+                 this log's key",
+            ),
+        })
+    };
+    // What cannot be read is told by others.
+    LogName::ALL.into_iter().filter_map(look).collect()
 }
 
 fn last_time(data: &Path, name: LogName) -> Result<Time, String> {

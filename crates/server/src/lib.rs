@@ -22,6 +22,7 @@ pub mod node;
 pub mod outbound;
 pub mod output;
 pub mod policies;
+pub mod quorum;
 pub mod token;
 pub mod trace;
 pub mod upstream;

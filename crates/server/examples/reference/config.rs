@@ -159,6 +159,13 @@ const TABLES: &[Table] = &[
                 "Places outside the data folder that keep our checkpoints: a folder on another mount, an HTTP endpoint that takes a checkpoint by `POST`, or a C2SP witness, written `witness:URL VKEY`. What witnesses say is kept: `data/LOG.cosigned` is the newest checkpoint that one cosigned, with all their cosignatures on it; the last word of a witness that did not cosign that one stays in `data/LOG.KEYID.cosigned`. Without an anchor, whoever can replace the whole folder can replace its history.",
             ),
             key(
+                "quorum",
+                "number",
+                Is("0"),
+                "anchor = \"witness:https://w.example w.example+3e6d1c1c+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs\"\nquorum = 1",
+                "How many of the witnesses among the anchors must have cosigned a checkpoint before `ledger export` and `ledger proof` hand out what it covers. Export then ends with what so many agreed on, and a proof carries their cosignatures; `doctor` says how much that is, and which witness is missing. `data/LOG.quorum.cosigned` is the newest checkpoint with enough of them. 0 asks for none.",
+            ),
+            key(
                 "warn_free_mib",
                 "MiB",
                 Is("1024"),

@@ -3,7 +3,8 @@
 //! `<log>.cosigned` is the newest checkpoint that a witness cosigned, with the cosignatures of all
 //! who did. Of a witness that did not (it was down, or is configured no more), the last checkpoint
 //! that it did cosign stays as `<log>.<key id>.cosigned`: nothing that a witness said is lost to
-//! what another one says.
+//! what another one says. Where a quorum is asked for, `<log>.quorum.cosigned` is the newest
+//! checkpoint that has one.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -12,12 +13,15 @@ use std::path::{Path, PathBuf};
 use ledger::note::{KeyId, Note, Signature};
 use vocab::LogName;
 
+use crate::quorum::Quorum;
+
 /// Adds cosignatures on a checkpoint, which has no signature yet but the log's.
 pub(super) fn keep(
     data: &Path,
     log: LogName,
     checkpoint: &Note,
     cosignatures: Vec<Signature>,
+    quorum: Option<&Quorum>,
 ) -> io::Result<()> {
     let path = data.join(format!("{log}.cosigned"));
     let own: Vec<_> = checkpoint.signatures().iter().map(key).collect();
@@ -46,6 +50,12 @@ pub(super) fn keep(
             }
         }
     }
+    if quorum.is_some_and(|quorum| quorum.is_met(&note)) {
+        write(
+            &data.join(format!("{log}.quorum.cosigned")),
+            &note.to_string(),
+        )?;
+    }
     write(&path, &note.to_string())?;
     for cosignature in note.signatures() {
         match fs::remove_file(left_by(data, log, cosignature)) {
@@ -54,6 +64,22 @@ pub(super) fn keep(
         }
     }
     Ok(())
+}
+
+/// The files of what witnesses cosigned of a log, the newest checkpoint and older ones.
+pub(crate) fn files(data: &Path, log: LogName) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(data)
+        .into_iter()
+        .flatten()
+        .filter_map(|file| Some(file.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name = name.and_then(|name| name.strip_suffix(".cosigned"));
+            name.and_then(|name| name.split('.').next()) == Some(log.as_str())
+        })
+        .collect();
+    paths.sort();
+    paths
 }
 
 fn key(signature: &Signature) -> (&str, KeyId) {

@@ -20,9 +20,10 @@ use serde_json::value::RawValue;
 use store::OfflineLog;
 use vocab::{Digest, LogName};
 
-use crate::cli::{Cli, LedgerCommand, LedgerFiles};
-use crate::config::{Anchor, Config, ConfigError};
+use crate::cli::{Cli, LedgerCommand, LedgerFiles, QuorumArgs};
+use crate::config::{Anchor, Config, ConfigError, LedgerConfig};
 use crate::output::count;
+use crate::quorum::{Quorum, QuorumError, Short};
 use crate::{keys, output};
 
 pub use replay::{Difference, Replayed, replay};
@@ -150,6 +151,14 @@ pub enum LedgerError {
     /// The control log does not make sense.
     #[error("the control log cannot be folded: {0}")]
     Fold(#[from] register::FoldError),
+    /// Not enough witnesses cosigned what is asked for.
+    #[error(
+        "{0}; nothing is handed out before, unless `--quorum 0` asks for what only the log itself says"
+    )]
+    Quorum(#[from] Short),
+    /// There can be no such quorum.
+    #[error("no quorum: {0}")]
+    NoQuorum(#[from] QuorumError),
     /// The result cannot be written.
     #[error("the result cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -158,7 +167,7 @@ pub enum LedgerError {
 impl LedgerError {
     /// Whether the command was not asked as it can be.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Index(_))
+        matches!(self, Self::Index(_) | Self::NoQuorum(_))
     }
 }
 
@@ -178,18 +187,34 @@ pub fn run(command: &LedgerCommand, cli: &Cli) -> Result<ExitCode, LedgerError> 
             show(cli, &checked, || checked.text(files.vkeys.is_none()))?;
             Ok(found(checked.verified))
         }
-        LedgerCommand::Proof { index, files } => {
+        LedgerCommand::Proof {
+            index,
+            quorum,
+            files,
+        } => {
             let (log, index) = entry_named(index)?;
-            let proven = prove(&data_of(files, cli)?, files.vkeys.as_deref(), log, index)?;
+            let quorum = quorum_of(quorum, files, cli)?;
+            let (data, vkeys) = (data_of(files, cli)?, files.vkeys.as_deref());
+            let proven = prove(&data, vkeys, log, index, quorum.as_ref())?;
             show(cli, &proven, || proven.proof.clone())?;
             Ok(ExitCode::SUCCESS)
         }
-        LedgerCommand::Export { log, files } => {
+        LedgerCommand::Export { log, quorum, files } => {
             let logs = log.map_or(LogName::ALL.to_vec(), |log| vec![log]);
+            let quorum = quorum_of(quorum, files, cli)?;
             let data = data_of(files, cli)?;
-            signed(&data, files.vkeys.as_deref(), &logs)?;
+            let vkeys = files.vkeys.as_deref();
+            signed(&data, vkeys, &logs)?;
+            let mut parts = Vec::new();
+            for log in logs {
+                let part = exported(&data, vkeys, log, quorum.as_ref())?;
+                if let Some(told) = part.told() {
+                    output::warn(&told);
+                }
+                parts.push(part);
+            }
             let mut out = BufWriter::new(io::stdout().lock());
-            match export(&data, &logs, &mut out) {
+            match export(&data, &parts, &mut out) {
                 Err(LedgerError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
                 exported => exported?,
             }
@@ -305,6 +330,30 @@ fn entry_named(text: &str) -> Result<(LogName, u64), LedgerError> {
     }
 }
 
+/// Who must have cosigned: those that the command line names, else the configuration's.
+fn quorum_of(
+    args: &QuorumArgs,
+    files: &LedgerFiles,
+    cli: &Cli,
+) -> Result<Option<Quorum>, LedgerError> {
+    let configured = || match Config::read(&cli.config) {
+        Ok(config) => Ok(config.ledger),
+        // A copy of a data folder may lie where there is no configuration, and then nobody asks.
+        Err(ConfigError::Unreadable { cause, .. })
+            if files.data.is_some() && cause.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok(LedgerConfig::default())
+        }
+        Err(error) => Err(error),
+    };
+    match args.quorum {
+        None => Ok(configured()?.quorum),
+        Some(needed) if !args.witness.is_empty() => Ok(Quorum::new(needed, args.witness.clone())?),
+        Some(0) => Ok(None),
+        Some(needed) => Ok(Quorum::new(needed, configured()?.witnesses())?),
+    }
+}
+
 fn open(data: &Path, log: LogName) -> Result<OfflineLog, LedgerError> {
     OfflineLog::open(data, log).map_err(|error| LedgerError::Open {
         log,
@@ -361,12 +410,13 @@ pub struct Proven {
     pub proof: String,
 }
 
-/// Proves an entry against the latest checkpoint.
+/// Proves an entry against the latest checkpoint, or against the latest that a quorum cosigned.
 pub fn prove(
     data: &Path,
     vkeys: Option<&Path>,
     log: LogName,
     index: u64,
+    quorum: Option<&Quorum>,
 ) -> Result<Proven, LedgerError> {
     let reader = open(data, log)?;
     let verifier = vkey(data, vkeys, log)?;
@@ -375,7 +425,14 @@ pub fn prove(
         return Err(LedgerError::Absent { log, index, size });
     }
     let failed = |cause: String| LedgerError::Proof { log, index, cause };
-    let proof = TlogProof::of(&reader, index, &verifier).map_err(|error| match error {
+    let made = match quorum {
+        None => TlogProof::of(&reader, index, &verifier),
+        Some(quorum) => {
+            let agreed = quorum.covering(data, log, &verifier, index + 1)?;
+            TlogProof::under(&reader, index, &verifier, agreed.note)
+        }
+    };
+    let proof = made.map_err(|error| match error {
         MakeError::Prove(ProveError::Index { size: signed, .. }) => {
             LedgerError::Unsigned { log, index, signed }
         }
@@ -412,11 +469,55 @@ struct Line<'a> {
     entry: &'a RawValue,
 }
 
+/// The part of a log that is exported: its first entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The log.
+    pub log: LogName,
+    /// How many entries.
+    pub size: u64,
+    /// How many come after them, which no quorum cosigned yet.
+    pub left: u64,
+}
+
+impl Part {
+    fn told(&self) -> Option<String> {
+        let left = count(self.left, "entry", "entries");
+        (self.left > 0).then(|| {
+            format!(
+                "note: {left} of `{}` after the first {} are left out: no checkpoint that covers them \
+                 has the cosignatures that [ledger] quorum asks for",
+                self.log, self.size
+            )
+        })
+    }
+}
+
+/// What of a log can be exported: all of it, or what a quorum cosigned.
+pub fn exported(
+    data: &Path,
+    vkeys: Option<&Path>,
+    log: LogName,
+    quorum: Option<&Quorum>,
+) -> Result<Part, LedgerError> {
+    let size = open(data, log)?.size();
+    let Some(quorum) = quorum else {
+        return Ok(Part { log, size, left: 0 });
+    };
+    let agreed = quorum.covering(data, log, &vkey(data, vkeys, log)?, 1)?;
+    let agreed = agreed.checkpoint.size;
+    Ok(Part {
+        log,
+        size: agreed,
+        left: size.saturating_sub(agreed),
+    })
+}
+
 /// Writes entries, each as a line of JSON.
-pub fn export(data: &Path, logs: &[LogName], out: &mut dyn Write) -> Result<(), LedgerError> {
-    for &log in logs {
+pub fn export(data: &Path, parts: &[Part], out: &mut dyn Write) -> Result<(), LedgerError> {
+    for &Part { log, size, .. } in parts {
         let reader = open(data, log)?;
-        for index in 0..reader.size() {
+        for index in 0..size {
             let bytes = reader
                 .entry(index)
                 .map_err(|cause| LedgerError::Read { log, cause })?;

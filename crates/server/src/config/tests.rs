@@ -163,3 +163,27 @@ fn mistakes_are_named() {
         "must be at least 1",
     );
 }
+
+#[test]
+fn a_quorum_is_of_the_witnesses_among_the_anchors() {
+    let parse = |ledger: &str| {
+        let text = format!("trust_domain = \"acme.example\"\n[ledger]\n{ledger}");
+        Config::parse(Path::new("tipstaff.toml"), &text)
+    };
+    let anchor = format!("anchor = [\"/mnt/x\", \"witness:https://w.example {WITNESS}\"]");
+    let quorum = parse(&format!("{anchor}\nquorum = 1"))
+        .unwrap()
+        .ledger
+        .quorum;
+    assert_eq!(quorum.map(|quorum| quorum.needed()), Some(1));
+    assert_eq!(parse(&anchor).unwrap().ledger.quorum, None);
+    let more = parse(&format!("{anchor}\nquorum = 2"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        more.contains("`ledger.quorum`") && more.contains("1 are named"),
+        "{more}"
+    );
+    assert!(parse("quorum = 1").is_err());
+    assert!(parse("quorum = -1").is_err());
+}

@@ -9,7 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use ledger::cosignature::Cosigner;
 use ledger::note::{Note, Signer, Verifier};
+use ledger::tlog_proof::TlogProof;
 use ledger::{Checkpoint, cosignature, hash};
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -192,7 +194,7 @@ async fn a_node_is_witnessed() {
     let anchored = |anchor: &str| {
         let text = fs::read_to_string(folder.config()).unwrap();
         let text = text.split("[ledger]").next().unwrap();
-        let text = format!("{text}\n[ledger]\nanchor = \"{anchor}\"\n");
+        let text = format!("{text}\n[ledger]\nanchor = \"{anchor}\"\nquorum = 1\n");
         fs::write(folder.config(), text).unwrap();
     };
     anchored(&witness.anchor());
@@ -225,4 +227,29 @@ async fn a_node_is_witnessed() {
     let folder = node.stop().await;
     folder.run(&["ledger", "verify"]).await;
     witness.kill().await;
+    // What is handed out rests on its cosignature, here and on a copy without a configuration.
+    let proof = folder.run(&["ledger", "proof", "control/0"]).await;
+    let proof: TlogProof = proof.parse().unwrap();
+    cosignature::verify(&Note::parse(&proof.checkpoint).unwrap(), &key).unwrap();
+    let lines = folder.run(&["ledger", "export", "--log", "control"]).await;
+    let agreed = cosigned(&folder, LogName::Control, &key).unwrap().size;
+    assert_eq!(lines.lines().count() as u64, agreed);
+    let (data, key) = (folder.node("data"), key.to_string());
+    let data = ["--data", data.to_str().unwrap()];
+    let ask = ["ledger", "proof", "control/0", "--quorum", "1", "--witness"];
+    folder.run(&[&ask[..], &[&key], &data[..]].concat()).await;
+    let other = Cosigner::from_seed("other.example", &[3; 32]).unwrap();
+    let other = other.verifier().to_string();
+    let refused = folder
+        .output(&[&ask[..], &[&other], &data[..]].concat())
+        .await;
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && refused.stdout.is_empty());
+    assert!(
+        said.contains("other.example") && said.contains("missing"),
+        "{said}"
+    );
+    let doctor = folder.output(&["doctor"]).await;
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(said.contains("quorum"), "{said}");
 }

@@ -12,9 +12,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ledger::cosignature::{self, Cosigner};
 use ledger::note::{Note, Verifier};
+use ledger::tlog_proof::TlogProof;
 use ledger::{Checkpoint, proof};
-use server::commands::ledger::verify;
+use server::commands::ledger::{LedgerError, exported, prove, verify};
 use server::node::StartError;
+use server::quorum::Quorum;
 use testkit::{Plane, until};
 use vocab::{Clock as _, Digest, LogName};
 
@@ -240,4 +242,71 @@ async fn every_witness_is_kept_on_the_checkpoint_that_it_cosigned() {
     fs::write(&left, "nonsense").unwrap();
     assert!(!verified(&plane));
     plane.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_that_a_quorum_has_not_cosigned() {
+    let cosigner = |nth: u8| Cosigner::from_seed(&format!("w{nth}.example"), &[nth; 32]).unwrap();
+    let (first, second) = (cosigner(1), cosigner(2));
+    let keys = [first.verifier().clone(), second.verifier().clone()];
+    let (first_slot, first_anchor) = absent_witness(&first).await;
+    let (second_slot, second_anchor) = absent_witness(&second).await;
+    let top =
+        format!("ledger = {{ anchor = [\"{first_anchor}\", \"{second_anchor}\"], quorum = 2 }}");
+    let mut plane = Plane::with(|setup| setup.top = top).await;
+    let data = plane.data();
+    let quorum = Quorum::new(2, keys.to_vec()).unwrap();
+    let proven = |index| prove(&data, None, LogName::Control, index, quorum.as_ref());
+    let exported = || exported(&data, None, LogName::Control, quorum.as_ref());
+    let refused = |missing: &[&str]| {
+        for refused in [proven(0).map(drop), exported().map(drop)] {
+            let told = match refused {
+                Err(LedgerError::Quorum(short)) => short.to_string(),
+                other => panic!("{other:?}"),
+            };
+            for name in missing {
+                assert!(told.contains(&format!("{name}` is missing")), "{told}");
+            }
+            assert_eq!(told.matches("missing").count(), missing.len(), "{told}");
+        }
+    };
+    let names = keys.each_ref().map(Verifier::key_name);
+    refused(&[&names[0], &names[1]]);
+    appear(&first_slot, first, &plane);
+    cosigned_by(&plane, &keys[0]).await;
+    refused(&[&names[1]]);
+    appear(&second_slot, second, &plane);
+    until("both cosigned", async || proven(0).is_ok()).await;
+    let proof: TlogProof = proven(0).unwrap().proof.parse().unwrap();
+    let log = verifier(&plane, LogName::Control);
+    let entry = plane.ledger().control.first().unwrap().text.clone();
+    let checkpoint = proof.verify(entry.as_bytes(), &log).unwrap();
+    let note = Note::parse(&proof.checkpoint).unwrap();
+    for key in &keys {
+        cosignature::verify(&note, key).unwrap();
+    }
+    let part = exported().unwrap();
+    assert!(part.size >= checkpoint.size);
+    // What comes after is left out until they agree on it, too.
+    *second_slot.lock().unwrap() = None;
+    plane.agent("triage").await;
+    let size = plane.ledger().control.len() as u64;
+    let part = exported().unwrap();
+    assert!(part.size < size && part.left > 0, "{part:?} of {size}");
+    assert!(matches!(proven(size - 1), Err(LedgerError::Quorum(_))));
+    // Cosignatures of another history are none.
+    plane.stop().await.unwrap();
+    let agreed = data.join("control.quorum.cosigned");
+    let kept = fs::read_to_string(&agreed).unwrap();
+    let elsewhere = kept.replacen(log.name(), "it.example/control/other", 1);
+    for file in fs::read_dir(&data).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|it| it == "cosigned") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fs::write(&agreed, elsewhere).unwrap();
+    refused(&[&names[0], &names[1]]);
+    fs::write(&agreed, kept).unwrap();
+    proven(0).unwrap();
 }

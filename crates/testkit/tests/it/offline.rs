@@ -11,7 +11,7 @@ use ledger::tlog_proof::TlogProof;
 use ledger::{Actor, Draft, Header, Kind, Log as _, LogReader as _};
 use register::Command;
 use serde_json::{Value, json};
-use server::commands::ledger::{LedgerError, Replayed, export, prove, replay, verify};
+use server::commands::ledger::{LedgerError, Replayed, export, exported, prove, replay, verify};
 use server::config::Config;
 use server::keys;
 use server::policies::{self, Offline};
@@ -108,7 +108,8 @@ async fn every_entry_is_proved_and_exported() {
     let mut plane = busy().await;
     plane.stop().await.unwrap();
     let mut out = Vec::new();
-    export(&plane.data(), &LogName::ALL, &mut out).unwrap();
+    let parts = LogName::ALL.map(|log| exported(&plane.data(), None, log, None).unwrap());
+    export(&plane.data(), &parts, &mut out).unwrap();
     let lines = String::from_utf8(out).unwrap();
     let lines: Vec<Value> = lines
         .lines()
@@ -120,7 +121,7 @@ async fn every_entry_is_proved_and_exported() {
         let log: LogName = line["log"].as_str().unwrap().parse().unwrap();
         let index = line["index"].as_u64().unwrap();
         assert_eq!(line["kind"], line["entry"]["kind"]);
-        let proven = prove(&plane.data(), None, log, index).unwrap();
+        let proven = prove(&plane.data(), None, log, index, None).unwrap();
         assert_eq!(line["leaf_hash"], json!(proven.leaf_hash));
         let vkey = fs::read_to_string(plane.data().join(format!("{log}.vkey"))).unwrap();
         let verifier: Verifier = vkey.trim().parse().unwrap();
@@ -131,7 +132,7 @@ async fn every_entry_is_proved_and_exported() {
         assert_eq!(exported, line["entry"]);
     }
     let past = ledger.calls.len() as u64;
-    let absent = prove(&plane.data(), None, LogName::Calls, past);
+    let absent = prove(&plane.data(), None, LogName::Calls, past, None);
     assert!(matches!(absent, Err(LedgerError::Absent { .. })));
     plane.end().await;
 }
@@ -165,7 +166,7 @@ fn append(plane: &Plane, kind: Kind, body: &Value, sealed: Option<Vec<u8>>, publ
     let receipts = runtime.block_on(log.append(vec![draft])).unwrap();
     if !publish {
         let index = receipts[0].index;
-        let early = prove(&plane.data(), None, LogName::Calls, index);
+        let early = prove(&plane.data(), None, LogName::Calls, index, None);
         assert!(
             matches!(early, Err(LedgerError::Unsigned { signed, .. }) if signed == index),
             "{early:?}"

@@ -9,6 +9,7 @@ struct Place {
     dir: tempfile::TempDir,
     signer: Signer,
     witnesses: Vec<Cosigner>,
+    quorum: Option<Quorum>,
 }
 
 impl Place {
@@ -18,6 +19,7 @@ impl Place {
             dir: tempfile::tempdir().unwrap(),
             signer: Signer::from_seed("acme.example/calls/x", &[9; 32]).unwrap(),
             witnesses: (0..3).map(witness).collect(),
+            quorum: None,
         }
     }
 
@@ -31,7 +33,14 @@ impl Place {
         let note = Note::parse(&checkpoint.sign(&self.signer).unwrap()).unwrap();
         let cosign = |nth: &usize| self.witnesses[*nth].cosign(&checkpoint, Time::from_secs(7));
         let cosignatures = witnesses.iter().map(cosign).collect();
-        keep(self.dir.path(), LogName::Calls, &note, cosignatures).unwrap();
+        keep(
+            self.dir.path(),
+            LogName::Calls,
+            &note,
+            cosignatures,
+            self.quorum.as_ref(),
+        )
+        .unwrap();
     }
 
     /// Every file: the size of its checkpoint, and who cosigned it.
@@ -93,4 +102,22 @@ fn what_cannot_be_read_is_replaced() {
     fs::write(place.dir.path().join(NEWEST), "half a no").unwrap();
     place.keep(5, &[0]);
     assert_eq!(place.kept(), [(NEWEST.to_owned(), 5, vec![0])]);
+}
+
+#[test]
+fn what_a_quorum_agreed_on_stays_when_one_of_them_is_down() {
+    let mut place = Place::new();
+    let keys = place.witnesses.iter().map(|it| it.verifier().clone());
+    place.quorum = Quorum::new(2, keys.collect()).unwrap();
+    place.keep(3, &[0]);
+    assert!(place.kept().iter().all(|(name, ..)| name == NEWEST));
+    place.keep(5, &[0, 2]);
+    place.keep(8, &[0]);
+    // The second one's word comes later.
+    place.keep(9, &[0]);
+    let agreed = ("calls.quorum.cosigned".to_owned(), 5, vec![0, 2]);
+    assert!(place.kept().contains(&agreed), "{:?}", place.kept());
+    place.keep(9, &[1]);
+    let agreed = ("calls.quorum.cosigned".to_owned(), 9, vec![0, 1]);
+    assert!(place.kept().contains(&agreed), "{:?}", place.kept());
 }

@@ -12,6 +12,8 @@ use register::Event;
 use store::OfflineLog;
 use vocab::{Digest, LogName};
 
+use crate::anchor::cosigned;
+
 /// A checkpoint in a file, not judged yet.
 pub(super) struct Kept {
     pub(super) log: LogName,
@@ -41,7 +43,7 @@ pub(super) fn kept(data: &Path, anchors: &[PathBuf], origins: &[(LogName, &str)]
     let mut kept = Vec::new();
     for log in LogName::ALL {
         // Not every node has a witness, and a witness may know one log only.
-        let cosigned = cosigned(data, log).into_iter();
+        let cosigned = cosigned::files(data, log).into_iter();
         kept.extend(cosigned.map(|path| Kept::read(log, path)));
     }
     for anchor in anchors {
@@ -54,22 +56,6 @@ pub(super) fn kept(data: &Path, anchors: &[PathBuf], origins: &[(LogName, &str)]
         }
     }
     kept
-}
-
-/// The files of what witnesses cosigned of a log, the newest checkpoint and older ones.
-fn cosigned(data: &Path, log: LogName) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(data)
-        .into_iter()
-        .flatten()
-        .filter_map(|file| Some(file.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let name = name.and_then(|name| name.strip_suffix(".cosigned"));
-            name.and_then(|name| name.split('.').next()) == Some(log.as_str())
-        })
-        .collect();
-    paths.sort();
-    paths
 }
 
 impl Kept {
