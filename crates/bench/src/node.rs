@@ -97,14 +97,18 @@ async fn agent(node: &Node) -> Result<AgentKey> {
             calls_per_minute: None,
             calls_per_instance: None,
         },
-        key: NewKey {
+        max_depth: Some(16),
+        max_children: Some(10_000),
+        people: None,
+        owners: register::NewOwners::default(),
+        key: Some(NewKey {
             kid: public.thumbprint().parse()?,
             jwk: public
                 .to_registered()
                 .context("the key cannot be registered")?,
             not_before: None,
             expires_at: None,
-        },
+        }),
         software: "bench".parse()?,
         model: String::new().parse()?,
         environment: "measuring".parse()?,

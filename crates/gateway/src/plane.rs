@@ -2,8 +2,9 @@
 //! whether the node may serve at all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +14,7 @@ use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, RecordError};
 use mcp::Json;
 use mcp::headers::ParamHeaders;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
-use register::{Command, CommandError, Control, TestResults};
+use register::{Command, CommandError, Control, Sever, TestResults};
 use tokens::{Caller, Issuer, PublicUrl, Resource};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -366,6 +367,24 @@ impl Life {
     }
 }
 
+/// What the register has cuts carried out by. A plane that is gone permits nothing.
+#[derive(Debug)]
+struct Severs(Weak<Plane>);
+
+impl Sever for Severs {
+    fn sever<'a>(
+        &'a self,
+        cause: &'static str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>> {
+        Box::pin(async move {
+            match self.0.upgrade() {
+                Some(plane) => plane.narrowed(cause).await,
+                None => Ok(()),
+            }
+        })
+    }
+}
+
 /// Why a plane could not be made, or a policy set not be activated.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
@@ -480,6 +499,9 @@ impl Plane {
             group_keys: RwLock::default(),
             activation: Mutex::default(),
         });
+        plane
+            .control
+            .cuts_by(Arc::new(Severs(Arc::downgrade(&plane))));
         plane.rebuild(None);
         Ok(plane)
     }
@@ -814,7 +836,8 @@ impl Plane {
 
     /// Carries out what was narrowed: cuts what is in flight, closes sessions and children of
     /// instances that may not act any more, and puts a barrier on record. When it returns, nothing
-    /// that the narrowing rules out can follow in the log of calls.
+    /// that the narrowing rules out can follow in the log of calls. [`Control::execute`] asks for
+    /// it by itself.
     pub async fn narrowed(self: &Arc<Self>, cause: &str) -> Result<(), RecordError> {
         self.cut
             .send_modify(|generation| *generation = generation.saturating_add(1));

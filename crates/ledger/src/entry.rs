@@ -79,6 +79,20 @@ kinds! {
     SponsorSuspended "sponsor-suspended" Control,
     /// A suspension of a sponsor was lifted.
     SponsorResumed "sponsor-resumed" Control,
+    /// Something is known otherwise about a sponsor.
+    SponsorChanged "sponsor-changed" Control,
+    /// How risky a sponsor's account is held to be.
+    SponsorRisk "sponsor-risk" Control,
+    /// What ran for a sponsor is over; they may start anew.
+    SessionsRevoked "sessions-revoked" Control,
+    /// A group of the directory became known.
+    GroupAdded "group-added" Control,
+    /// A group got another name.
+    GroupChanged "group-changed" Control,
+    /// Members of a group came or went.
+    GroupMembers "group-members" Control,
+    /// A group is no more.
+    GroupRemoved "group-removed" Control,
     /// An agent was registered.
     AgentAdded "agent-added" Control,
     /// An agent was stopped.
@@ -89,10 +103,22 @@ kinds! {
     AgentRetired "agent-retired" Control,
     /// An agent's key was replaced.
     AgentKeyRotated "agent-key-rotated" Control,
+    /// A sponsor accepted to answer for an agent.
+    AgentAccepted "agent-accepted" Control,
+    /// A sponsor's acceptance is to be given again.
+    AgentLapsed "agent-lapsed" Control,
+    /// An agent got another sponsor.
+    AgentTransferred "agent-transferred" Control,
+    /// It was said who owns an agent beside its sponsor.
+    AgentOwned "agent-owned" Control,
+    /// Somebody looked whether an agent is needed yet.
+    AgentReviewed "agent-reviewed" Control,
     /// An instance began.
     InstanceStarted "instance-started" Control,
     /// An instance ended.
     InstanceEnded "instance-ended" Control,
+    /// An instance's refresh token was used, and the next one given.
+    TokenRefreshed "token-refreshed" Control,
     /// An upstream's configuration took effect.
     UpstreamConfigured "upstream-configured" Control,
     /// An upstream's tool list was read and kept.
@@ -137,6 +163,8 @@ pub enum ActorKind {
     Instance,
     /// The node itself.
     Node,
+    /// A system outside with a credential of its own: the directory, an enforcement point.
+    Service,
     /// A peer who has not shown who it is.
     Stranger,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{AppendError, BlobError, EntryError, KeyringError, Mention};
+use ledger::{AppendError, BlobError, EntryError, KeyringError, Kind, Mention, RecordError};
 use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PurposePath, RecordRef, SponsorId, UpstreamName,
@@ -12,12 +12,15 @@ use vocab::time::Time;
 
 use crate::allow::Allow;
 use crate::control::Failure;
-use crate::entry::{Binding, CallLimits, TestResults};
+use crate::entry::{
+    AssertedAgents, Binding, CallLimits, DelegationLimits, People, Risk, SignIn, Signal,
+    TestResults, Via,
+};
 use crate::jwk::PublicJwk;
 use crate::lifecycle::EndReason;
 use crate::refusal::Refusal;
 use crate::state::Instance;
-use crate::text::{AdminKey, Email, KeyId, Label, PersonName, Word};
+use crate::text::{AdminKey, Email, GroupProfile, KeyId, Label, Person, PersonName, Word};
 
 /// What an agent gets where its registration says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,9 @@ pub struct Settings {
     pub max_instances: u32,
     /// How long an agent's key lives: 90 days.
     pub key_lifetime: Duration,
+    /// How far an agent's instances may delegate: 4 hops, 32 live ones below each. What they hand
+    /// on can only shrink, so this bounds numbers, not what may be done.
+    pub delegation: DelegationLimits,
 }
 
 impl Default for Settings {
@@ -40,6 +46,10 @@ impl Default for Settings {
             idle: Duration::from_mins(30),
             max_instances: 100,
             key_lifetime: Duration::from_hours(90 * 24),
+            delegation: DelegationLimits {
+                max_depth: 4,
+                max_children: 32,
+            },
         }
     }
 }
@@ -78,14 +88,33 @@ pub struct NewAgent {
     pub idle: Option<Duration>,
     /// How much it may call.
     pub limits: CallLimits,
-    /// The key that starts its instances.
-    pub key: NewKey,
+    /// Hops of delegation below one of its instances; 0: none.
+    pub max_depth: Option<u8>,
+    /// Live instances directly below one of its instances.
+    pub max_children: Option<u32>,
+    /// Who may sign in to start instances of it.
+    pub people: Option<People>,
+    /// Who owns it beside its sponsor.
+    pub owners: NewOwners,
+    /// The key that starts its instances; none if only people, workloads or other instances do.
+    pub key: Option<NewKey>,
     /// Its software and version; empty where unknown.
     pub software: Label,
     /// Its model's digest or name; empty where unknown.
     pub model: Label,
     /// Where it runs; empty where unknown.
     pub environment: Label,
+}
+
+/// Who is to own an agent beside its sponsor: known sponsors.
+#[derive(Clone, Debug, Default)]
+pub struct NewOwners {
+    /// Who answers for what it does for the business.
+    pub business: Option<SponsorId>,
+    /// Who answers for how it runs.
+    pub technical: Option<SponsorId>,
+    /// Who answers for its policies.
+    pub policy: Option<SponsorId>,
 }
 
 /// Something that is to change.
@@ -110,15 +139,91 @@ pub enum Command {
         /// Their address.
         email: Email,
     },
+    /// Makes a person known as a directory has them.
+    ProvisionSponsor {
+        /// Who they are.
+        person: Box<Person>,
+        /// What said so.
+        signal: Signal,
+    },
+    /// Takes what a directory says of a sponsor now in place of what was known. From then on the
+    /// directory speaks for them.
+    ChangeSponsor {
+        /// The sponsor.
+        sponsor: Handle,
+        /// Who they are, all of it.
+        person: Box<Person>,
+        /// What changed, in words that name no value.
+        changes: Vec<Word>,
+        /// What said so.
+        signal: Signal,
+    },
     /// Stops a sponsor and everything they sponsor.
     SuspendSponsor {
         /// The sponsor.
         id: SponsorId,
+        /// What said so, if it was no administrator.
+        signal: Option<Signal>,
     },
     /// Lifts a sponsor's suspension; agents suspended themselves stay so.
     ResumeSponsor {
         /// The sponsor.
         id: SponsorId,
+        /// What said so, if it was no administrator.
+        signal: Option<Signal>,
+    },
+    /// Ends all that runs for a sponsor; more may be started.
+    RevokeSessions {
+        /// The sponsor.
+        sponsor: Handle,
+        /// What said so.
+        signal: Signal,
+    },
+    /// Says how risky a sponsor's account is held to be.
+    SetRisk {
+        /// The sponsor.
+        sponsor: Handle,
+        /// How risky.
+        risk: Risk,
+        /// What said so.
+        signal: Signal,
+    },
+    /// Makes a group of the directory known.
+    AddGroup {
+        /// What it is called.
+        profile: GroupProfile,
+        /// The sponsors in it.
+        members: Vec<Handle>,
+        /// What said so.
+        signal: Signal,
+    },
+    /// Gives a group another name.
+    ChangeGroup {
+        /// The group.
+        group: Handle,
+        /// What it is called.
+        profile: GroupProfile,
+        /// What said so.
+        signal: Signal,
+    },
+    /// Adds members to a group and takes others away; whoever is in already, or is not, is passed
+    /// over.
+    ChangeMembers {
+        /// The group.
+        group: Handle,
+        /// Sponsors who are to be in it.
+        added: Vec<Handle>,
+        /// Sponsors who are not.
+        removed: Vec<Handle>,
+        /// What said so.
+        signal: Signal,
+    },
+    /// Takes a group away.
+    RemoveGroup {
+        /// The group.
+        group: Handle,
+        /// What said so.
+        signal: Signal,
     },
     /// Registers an agent.
     AddAgent(Box<NewAgent>),
@@ -126,6 +231,8 @@ pub enum Command {
     SuspendAgent {
         /// The agent.
         id: AgentId,
+        /// What said so, if it was no administrator.
+        signal: Option<Signal>,
     },
     /// Lifts an agent's suspension; instances whose time is not over go on.
     ResumeAgent {
@@ -144,6 +251,43 @@ pub enum Command {
         /// The new key.
         key: NewKey,
     },
+    /// Says that an agent's sponsor accepted it, signed in as themselves.
+    AcceptAgent {
+        /// The agent.
+        agent: AgentId,
+        /// The sponsor who accepted: the agent's.
+        sponsor: Handle,
+        /// How they signed in.
+        sign_in: SignIn,
+        /// Exactly what they were shown, a blob that is durable already.
+        terms: Digest,
+    },
+    /// Has an agent's sponsor accept it again; until then it does not run.
+    LapseAgent {
+        /// The agent.
+        agent: AgentId,
+        /// Why.
+        signal: Signal,
+    },
+    /// Gives an agent another sponsor. What runs under the one before ends.
+    TransferAgent {
+        /// The agent.
+        agent: AgentId,
+        /// The new sponsor.
+        to: SponsorId,
+    },
+    /// Says who owns an agent beside its sponsor.
+    OwnAgent {
+        /// The agent.
+        agent: AgentId,
+        /// Its owners from now on.
+        owners: NewOwners,
+    },
+    /// Says that somebody looked, and that an agent is needed.
+    ReviewAgent {
+        /// The agent.
+        agent: AgentId,
+    },
     /// Starts an instance, or continues the one that the same agent, DPoP key and purpose have.
     StartInstance {
         /// The agent.
@@ -158,6 +302,30 @@ pub enum Command {
         upstream: UpstreamName,
         /// The instance that is to go on: if somebody ended it, no other is started.
         continues: Option<InstanceId>,
+    },
+    /// Starts an instance for a person who signed in, or for a workload.
+    StartFor {
+        /// The agent.
+        agent: AgentId,
+        /// The person; none for a workload, which acts for the agent's sponsor.
+        person: Option<Handle>,
+        /// How it came about.
+        via: Via,
+        /// Why it acts.
+        purpose: PurposePath,
+        /// How its tokens are bound.
+        binding: Binding,
+        /// The upstream that its first token is for.
+        upstream: UpstreamName,
+    },
+    /// Starts an instance below another.
+    Delegate(Box<Delegation>),
+    /// Uses an instance's refresh token: the next one takes its place.
+    RefreshToken {
+        /// The instance.
+        instance: InstanceId,
+        /// The number of the token that was used.
+        serial: u64,
     },
     /// Ends an instance.
     EndInstance {
@@ -201,6 +369,8 @@ pub enum Command {
         shared_user: bool,
         /// Whether edited policy files are activated by themselves.
         development: bool,
+        /// Whether agents run whose sponsors did not accept them.
+        asserted: AssertedAgents,
         /// The log of calls as its last checkpoint has it.
         calls: Option<Mention>,
     },
@@ -232,33 +402,71 @@ pub enum Command {
     },
 }
 
+/// A part of what an instance may do, for an instance below it.
+#[derive(Clone, Debug)]
+pub struct Delegation {
+    /// The instance that delegates.
+    pub parent: InstanceId,
+    /// The agent of the new instance.
+    pub agent: AgentId,
+    /// Whether it is a credential for one call: then the agent is the same, and so is the holder.
+    pub once: bool,
+    /// Why it acts: as the one above, or narrower.
+    pub purpose: PurposePath,
+    /// How its tokens are bound.
+    pub binding: Binding,
+    /// The upstream that its first token is for.
+    pub upstream: UpstreamName,
+    /// Calls that it and all below it may make.
+    pub max_calls: Option<u64>,
+    /// How long it lives at most; none: as long as its agent's registration and the one above allow.
+    pub lifetime: Option<Duration>,
+}
+
 impl Command {
-    /// Whether it is a cut: something may not act any more once it is done. Whoever gave it is
-    /// answered only after a barrier in the log of calls, also if it came to
+    /// The kind of the entry that it cuts by, if something may not act any more once it is done.
+    /// Whoever gave it is answered only after a barrier in the log of calls, also if it came to
     /// [`Done::Unchanged`], since the answer to the first one may have been lost.
-    pub const fn cuts(&self) -> bool {
-        match self {
-            Self::SuspendSponsor { .. }
-            | Self::SuspendAgent { .. }
-            | Self::RetireAgent { .. }
-            | Self::EndInstance { .. }
-            | Self::Erase { .. } => true,
+    pub const fn cut(&self) -> Option<&'static str> {
+        let kind = match self {
+            Self::SuspendSponsor { .. } => Kind::SponsorSuspended,
+            Self::RevokeSessions { .. } => Kind::SessionsRevoked,
+            Self::SuspendAgent { .. } => Kind::AgentSuspended,
+            Self::RetireAgent { .. } => Kind::AgentRetired,
+            Self::LapseAgent { .. } => Kind::AgentLapsed,
+            Self::TransferAgent { .. } => Kind::AgentTransferred,
+            Self::EndInstance { .. } => Kind::InstanceEnded,
+            Self::Erase { .. } => Kind::Erased,
             Self::AddAdmin { .. }
             | Self::RemoveAdmin { .. }
             | Self::AddSponsor { .. }
+            | Self::ProvisionSponsor { .. }
+            | Self::ChangeSponsor { .. }
             | Self::ResumeSponsor { .. }
+            | Self::SetRisk { .. }
+            | Self::AddGroup { .. }
+            | Self::ChangeGroup { .. }
+            | Self::ChangeMembers { .. }
+            | Self::RemoveGroup { .. }
             | Self::AddAgent(_)
             | Self::ResumeAgent { .. }
             | Self::RotateAgentKey { .. }
+            | Self::AcceptAgent { .. }
+            | Self::OwnAgent { .. }
+            | Self::ReviewAgent { .. }
             | Self::StartInstance { .. }
+            | Self::StartFor { .. }
+            | Self::Delegate(_)
+            | Self::RefreshToken { .. }
             | Self::ConfigureUpstream { .. }
             | Self::RecordTools { .. }
             | Self::ActivatePolicy { .. }
             | Self::NodeStarted { .. }
             | Self::NodeStopped { .. }
             | Self::NodeDegraded { .. }
-            | Self::AddTokenKey { .. } => false,
-        }
+            | Self::AddTokenKey { .. } => return None,
+        };
+        Some(kind.as_str())
     }
 }
 
@@ -269,6 +477,8 @@ pub enum Subject {
     Admin(AdminId),
     /// A sponsor.
     Sponsor(Handle),
+    /// A group of the directory.
+    Group(Handle),
     /// An agent.
     Agent(AgentId),
     /// An instance.
@@ -340,6 +550,13 @@ pub enum CommandError {
         #[source]
         cause: AppendError,
     },
+    /// The cut holds from now on, and what it rules out is cut, but no barrier in the log of calls
+    /// proves it, so it is not acknowledged. Repeating the command tries again.
+    #[error(
+        "it holds from now on, but that could not be proven: no barrier could be put into the log \
+         of calls; `tipstaff doctor` says what is wrong; then ask again"
+    )]
+    Unproven(#[source] RecordError),
     /// The erasure is on record but the key is not destroyed yet. Repeating the command tries
     /// again, and so does the next start of the node.
     #[error("the erasure is recorded, but the key could not be destroyed yet; ask again")]

@@ -16,25 +16,27 @@
 //! The fold comes before the checkpoint so that a suspension bites as soon as it is durable, and
 //! not only when signing has done its part.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ledger::{
-    Actor, Blobs, Draft, Keyring, KeyringError, Log, Mention, Opened, ReadError, Receipt, seal,
+    Actor, Blobs, Draft, Keyring, KeyringError, Log, Mention, Opened, ReadError, Receipt,
+    RecordError, seal,
 };
 use tokio::sync::Mutex;
-use vocab::id::{Handle, InstanceId, RecordRef};
+use vocab::id::{InstanceId, RecordRef};
 use vocab::rng::Rng;
 use vocab::time::{Clock, Time};
 
 use crate::command::{Command, CommandError, Done, Settings, Subject};
-use crate::decide::{NoPlan, Plan, decide};
-use crate::entry::{Event, SponsorAdded, Sponsorship};
+use crate::decide::{NoPlan, Plan, Sealing, decide};
+use crate::entry::{Event, GroupAdded, GroupChanged, SponsorAdded, SponsorChanged, Sponsorship};
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
 use crate::standing::{Active, Standing, Why};
 use crate::state::State;
-use crate::text::Person;
 
 /// The register does not know its own state. Nothing may act until the node is started again.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -61,6 +63,21 @@ pub struct Control {
     generation: AtomicU64,
     failure: OnceLock<Arc<Failure>>,
     writer: Mutex<Writer>,
+    sever: OnceLock<Arc<dyn Sever>>,
+}
+
+/// Carries a cut out where calls are made, and proves that it is.
+///
+/// It is asked by [`Control::execute`] itself, after every command that [cuts](Command::cut), so
+/// nobody who gives such a command can forget it.
+pub trait Sever: Send + Sync + fmt::Debug {
+    /// Cuts what may not act any more and puts a barrier into the log of calls: when this is done,
+    /// nothing that the cut rules out can follow there. `cause` is the kind of the entry that says
+    /// what was narrowed.
+    fn sever<'a>(
+        &'a self,
+        cause: &'static str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>>;
 }
 
 /// What only the one writer knows.
@@ -84,7 +101,7 @@ impl Control {
     ) -> Result<Arc<Self>, FoldError> {
         let reader = log.reader();
         let state = fold::fold_prefix(reader, Some(&*keyring), reader.size())?;
-        if let Some(locked) = fold::locked_sponsor(&state) {
+        if let Some(locked) = fold::locked(&state) {
             return Err(locked);
         }
         for key in state.erased() {
@@ -102,6 +119,7 @@ impl Control {
             state: RwLock::new(state),
             failure: OnceLock::new(),
             writer: Mutex::default(),
+            sever: OnceLock::new(),
             log,
             blobs,
             keyring,
@@ -151,8 +169,11 @@ impl Control {
     /// not brought back. A call that takes long has to say so more than once.
     pub fn touch(&self, id: &InstanceId, now: Time) {
         self.view(|state| {
+            // What works for it keeps an instance from being idle.
             if let Some(instance) = state.instance(id) {
-                instance.last_used.touch(now, instance.idle);
+                for used in std::iter::once(instance).chain(state.ancestors(instance)) {
+                    used.last_used.touch(now, used.idle);
+                }
             }
         });
     }
@@ -167,7 +188,15 @@ impl Control {
         self.failure.get()
     }
 
+    /// Says who carries cuts out. Without it, as where only the register is looked at, a cut holds
+    /// but is proven by nothing in the log of calls.
+    pub fn cuts_by(&self, sever: Arc<dyn Sever>) {
+        // Only the first counts: there is one log of calls.
+        drop(self.sever.set(sever));
+    }
+
     /// Does a command, in the name of `actor`. It is done to its end even if the caller goes away.
+    /// A cut is done when its barrier is on record.
     pub async fn execute(
         self: &Arc<Self>,
         actor: Actor,
@@ -176,14 +205,30 @@ impl Control {
         let control = Arc::clone(self);
         // A task of its own: a caller who goes away drops this future, and an entry that was
         // appended must be folded.
-        let task = tokio::spawn(async move { control.run(actor, command).await });
+        let task = tokio::spawn(async move {
+            let cut = command.cut();
+            let done = control.run(actor, command).await;
+            // What is recorded and not published holds too, and is cut.
+            let holds = matches!(
+                done,
+                Ok(_)
+                    | Err(CommandError::Unpublished { .. } | CommandError::EraseUnfinished { .. })
+            );
+            let proven = match (cut, control.sever.get()) {
+                (Some(cause), Some(sever)) if holds => sever.sever(cause).await,
+                _ => Ok(()),
+            };
+            let done = done?;
+            proven.map_err(CommandError::Unproven)?;
+            Ok(done)
+        });
         match task.await {
             Ok(answer) => answer,
             Err(_) => Err(CommandError::Failed(self.fail(Failure::Interrupted))),
         }
     }
 
-    async fn run(self: Arc<Self>, actor: Actor, command: Command) -> Result<Done, CommandError> {
+    async fn run(&self, actor: Actor, command: Command) -> Result<Done, CommandError> {
         let mut writer = self.writer.lock().await;
         if let Some(failure) = self.failure.get() {
             return Err(CommandError::Failed(Arc::clone(failure)));
@@ -217,17 +262,12 @@ impl Control {
                 instance.last_used.touch(now, instance.idle);
                 return Ok(Done::Continued { instance });
             }
-            Ok(Plan::AddSponsor(handle, person)) => {
-                let draft = self.add_sponsor(actor, &handle, &person).await?;
-                (Subject::Sponsor(handle), vec![draft])
+            Ok(Plan::Seal(subject, sealing, events)) => {
+                let mut drafts = vec![self.sealed(actor.clone(), *sealing).await?];
+                drafts.extend(in_words(&actor, &events)?);
+                (subject, drafts)
             }
-            Ok(Plan::Write(subject, events)) => {
-                let drafts: Result<Vec<Draft>, _> = events
-                    .iter()
-                    .map(|event| event.draft(actor.clone()))
-                    .collect();
-                (subject, drafts.map_err(CommandError::Draft)?)
-            }
+            Ok(Plan::Write(subject, events)) => (subject, in_words(&actor, &events)?),
         };
         let started = drafts
             .iter()
@@ -250,6 +290,7 @@ impl Control {
     async fn look(&self, command: &Command) -> Result<(), CommandError> {
         match command {
             Command::RecordTools { blob: digest, .. }
+            | Command::AcceptAgent { terms: digest, .. }
             | Command::ActivatePolicy { set: digest, .. } => {
                 let (blobs, digest) = (Arc::clone(&self.blobs), *digest);
                 let found = blocking(move || blobs.get(&digest)).await?;
@@ -278,6 +319,21 @@ impl Control {
             | Command::AddSponsor { .. }
             | Command::SuspendSponsor { .. }
             | Command::ResumeSponsor { .. }
+            | Command::ProvisionSponsor { .. }
+            | Command::ChangeSponsor { .. }
+            | Command::RevokeSessions { .. }
+            | Command::SetRisk { .. }
+            | Command::AddGroup { .. }
+            | Command::ChangeGroup { .. }
+            | Command::ChangeMembers { .. }
+            | Command::RemoveGroup { .. }
+            | Command::LapseAgent { .. }
+            | Command::TransferAgent { .. }
+            | Command::OwnAgent { .. }
+            | Command::ReviewAgent { .. }
+            | Command::StartFor { .. }
+            | Command::Delegate(_)
+            | Command::RefreshToken { .. }
             | Command::AddAgent(_)
             | Command::SuspendAgent { .. }
             | Command::ResumeAgent { .. }
@@ -293,27 +349,54 @@ impl Control {
         }
     }
 
-    /// Seals who a new sponsor is under a key of their own, and drafts their entry.
-    async fn add_sponsor(
-        &self,
-        actor: Actor,
-        handle: &Handle,
-        person: &Person,
-    ) -> Result<Draft, CommandError> {
+    /// Seals what somebody or something is called under a key of their own, and drafts the entry.
+    async fn sealed(&self, actor: Actor, sealing: Sealing) -> Result<Draft, CommandError> {
         let unprepared = |cause: String| CommandError::Unprepared { cause };
-        let plain = serde_json::to_vec(person).map_err(|error| unprepared(error.to_string()))?;
-        let (keyring, group) = (Arc::clone(&self.keyring), format!("sponsor/{handle}"));
-        let (key_handle, key) = blocking(move || keyring.group_key(&group))
+        let (group, plain) = match &sealing {
+            Sealing::SponsorAdded(handle, person, _)
+            | Sealing::SponsorChanged(handle, person, ..) => {
+                (format!("sponsor/{handle}"), serde_json::to_vec(person))
+            }
+            Sealing::GroupAdded(handle, profile, _) | Sealing::GroupChanged(handle, profile, _) => {
+                (format!("group/{handle}"), serde_json::to_vec(profile))
+            }
+        };
+        let plain = plain.map_err(|error| unprepared(error.to_string()))?;
+        let keyring = Arc::clone(&self.keyring);
+        let (key, group_key) = blocking(move || keyring.group_key(&group))
             .await?
             .map_err(CommandError::Keyring)?;
-        let sealed =
-            seal::seal(&key, &*self.rng, &plain).map_err(|error| unprepared(error.to_string()))?;
-        let event = Event::SponsorAdded(SponsorAdded {
-            sponsor: handle.clone(),
-            key: key_handle,
-            commit: sealed.commit,
-            sponsorship: Sponsorship::Asserted,
-        });
+        let sealed = seal::seal(&group_key, &*self.rng, &plain)
+            .map_err(|error| unprepared(error.to_string()))?;
+        let commit = sealed.commit;
+        let event = match sealing {
+            Sealing::SponsorAdded(sponsor, _, signal) => Event::SponsorAdded(SponsorAdded {
+                sponsor,
+                key,
+                commit,
+                sponsorship: Sponsorship::Asserted,
+                signal,
+            }),
+            Sealing::SponsorChanged(sponsor, _, changes, signal) => {
+                Event::SponsorChanged(SponsorChanged {
+                    sponsor,
+                    commit,
+                    changes,
+                    signal,
+                })
+            }
+            Sealing::GroupAdded(group, _, signal) => Event::GroupAdded(GroupAdded {
+                group,
+                key,
+                commit,
+                signal,
+            }),
+            Sealing::GroupChanged(group, _, signal) => Event::GroupChanged(GroupChanged {
+                group,
+                commit,
+                signal,
+            }),
+        };
         let mut draft = event.draft(actor).map_err(CommandError::Draft)?;
         draft.sealed = Some(sealed.bytes);
         Ok(draft)
@@ -346,7 +429,8 @@ impl Control {
         // Read before the lock is taken: only this writer moves the size.
         let mut entries = Vec::new();
         for index in first..end {
-            let entry = fold::read(reader, Some(&*self.keyring), index)?;
+            let entry =
+                self.view(|state| fold::read(state, reader, Some(&*self.keyring), index))?;
             let receipt = receipts.iter().find(|receipt| receipt.index == index);
             if receipt.is_some_and(|receipt| receipt.leaf_hash != entry.leaf_hash) {
                 return Err(FoldError {
@@ -401,6 +485,13 @@ impl Control {
     fn fail(&self, failure: Failure) -> Arc<Failure> {
         Arc::clone(self.failure.get_or_init(|| Arc::new(failure)))
     }
+}
+
+fn in_words(actor: &Actor, events: &[Event]) -> Result<Vec<Draft>, CommandError> {
+    let drafts = events.iter().map(|event| event.draft(actor.clone()));
+    drafts
+        .collect::<Result<_, _>>()
+        .map_err(CommandError::Draft)
 }
 
 /// Runs what may block away from the threads that answer calls.

@@ -3,30 +3,32 @@
 //! What is refused here is never written, so the fold need not ask again. What the fold holds
 //! impossible must be refused here: a property test compares the two.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vocab::id::{AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
+use vocab::id::{AgentId, Handle, SponsorId, UpstreamName};
 use vocab::limits::{
-    AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, INSTANCE_LIFETIME_SECONDS_MAX,
-    INSTANCES_PER_AGENT_MAX, PURPOSES_PER_AGENT_MAX,
+    AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, DELEGATION_DEPTH_MAX, GROUP_CHANGES_MAX,
+    INSTANCE_LIFETIME_SECONDS_MAX, INSTANCES_PER_AGENT_MAX, PURPOSES_PER_AGENT_MAX,
 };
 use vocab::rng::{Rng, RngError};
 use vocab::suggest::nearest;
 use vocab::time::Time;
 
-use crate::command::{Command, NewAgent, NewKey, Settings, Subject};
+use crate::command::{Command, NewAgent, NewKey, NewOwners, Settings, Subject};
 use crate::entry::{
-    AdminAdded, AdminRemoved, AgentAdded, AgentKeyRotated, AgentResumed, AgentRetired,
-    AgentSuspended, Binding, Erased, Event, InstanceEnded, InstanceStarted, Key, NodeDegraded,
-    NodeStarted, NodeStopped, PolicyActivated, SponsorResumed, SponsorSuspended, Sponsorship,
-    TokenKeyAdded, ToolsListed, UpstreamConfigured,
+    AdminAdded, AdminRemoved, AgentAccepted, AgentAdded, AgentKeyRotated, AgentLapsed, AgentOwned,
+    AgentResumed, AgentRetired, AgentReviewed, AgentSuspended, AgentTransferred, DelegationLimits,
+    Erased, Event, GroupMembers, GroupRemoved, InstanceEnded, Key, NodeDegraded, NodeStarted,
+    NodeStopped, Owners, People, PolicyActivated, SessionsRevoked, Signal, SponsorResumed,
+    SponsorRisk, SponsorSuspended, Sponsorship, TokenKeyAdded, ToolsListed, UpstreamConfigured,
 };
-use crate::lifecycle::{AgentLife, EndReason, InstanceLife, SponsorLife};
+use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
-use crate::standing::sponsor_narrowed;
-use crate::state::{Agent, Instance, Sponsor, State, Upstream, WELL};
-use crate::text::{KeyId, Person};
+use crate::starting;
+use crate::state::{Agent, Group, Instance, Known, Sponsor, State, Upstream, WELL};
+use crate::text::{GroupProfile, Person, Word};
 
 /// What a command comes to.
 #[derive(Debug)]
@@ -37,8 +39,17 @@ pub(crate) enum Plan {
     Continue(Arc<Instance>),
     /// These entries, all or none.
     Write(Subject, Vec<Event>),
-    /// A new sponsor's entry, once who they are is sealed.
-    AddSponsor(Handle, Person),
+    /// An entry with something sealed beside it, and these after it.
+    Seal(Subject, Box<Sealing>, Vec<Event>),
+}
+
+/// An entry beside which a name is to be sealed.
+#[derive(Debug)]
+pub(crate) enum Sealing {
+    SponsorAdded(Handle, Person, Option<Signal>),
+    SponsorChanged(Handle, Person, Vec<Word>, Signal),
+    GroupAdded(Handle, GroupProfile, Signal),
+    GroupChanged(Handle, GroupProfile, Signal),
 }
 
 /// Why there is no plan.
@@ -86,9 +97,118 @@ pub(crate) fn decide(
             if state.sponsor_by_id(&id).is_some() {
                 return Err(Refusal::SponsorExists { id }.into());
             }
-            Plan::AddSponsor(Handle::random("s", rng)?, Person { id, name, email })
+            add_sponsor(state, rng, Person::new(id, name, email), None)?
         }
-        Command::SuspendSponsor { id } => {
+        Command::ProvisionSponsor { person, signal } => {
+            if state.sponsor_by_id(&person.id).is_some() {
+                return Err(Refusal::SponsorExists { id: person.id }.into());
+            }
+            add_sponsor(state, rng, *person, Some(signal))?
+        }
+        Command::ChangeSponsor {
+            sponsor: handle,
+            person,
+            changes,
+            signal,
+        } => {
+            let found = sponsor_of(state, &handle)?;
+            if found.person() == Some(&*person) && found.provisioned {
+                return Ok(Plan::Unchanged(Subject::Sponsor(handle)));
+            }
+            let other = |found: Option<&Arc<Sponsor>>| found.is_some_and(|it| it.handle != handle);
+            if other(state.sponsor_by_id(&person.id)) {
+                return Err(Refusal::SponsorExists { id: person.id }.into());
+            }
+            let external = person.external_id.as_ref();
+            if other(external.and_then(|id| state.sponsor_by_external_id(id))) {
+                return Err(Refusal::ExternalIdTaken.into());
+            }
+            let sealing = Sealing::SponsorChanged(handle.clone(), *person, changes, signal);
+            Plan::Seal(Subject::Sponsor(handle), Box::new(sealing), Vec::new())
+        }
+        Command::RevokeSessions {
+            sponsor: handle,
+            signal,
+        } => {
+            sponsor_of(state, &handle)?;
+            Plan::Write(
+                Subject::Sponsor(handle.clone()),
+                vec![Event::SessionsRevoked(SessionsRevoked {
+                    sponsor: handle,
+                    signal,
+                })],
+            )
+        }
+        Command::SetRisk {
+            sponsor: handle,
+            risk,
+            signal,
+        } => {
+            let found = sponsor_of(state, &handle)?;
+            unless(
+                found.risk == Some(risk),
+                Subject::Sponsor(handle.clone()),
+                Event::SponsorRisk(SponsorRisk {
+                    sponsor: handle,
+                    risk,
+                    signal,
+                }),
+            )
+        }
+        Command::AddGroup {
+            profile,
+            members,
+            signal,
+        } => {
+            group_name_free(state, None, &profile)?;
+            let group = Handle::random("g", rng)?;
+            let joins = members_change(state, &group, members, Vec::new(), &signal)?;
+            let sealing = Sealing::GroupAdded(group.clone(), profile, signal);
+            Plan::Seal(
+                Subject::Group(group),
+                Box::new(sealing),
+                joins.into_iter().collect(),
+            )
+        }
+        Command::ChangeGroup {
+            group: handle,
+            profile,
+            signal,
+        } => {
+            let found = group(state, &handle)?;
+            if matches!(&found.profile, Known::Named(known) if *known == profile) {
+                return Ok(Plan::Unchanged(Subject::Group(handle)));
+            }
+            group_name_free(state, Some(&handle), &profile)?;
+            let sealing = Sealing::GroupChanged(handle.clone(), profile, signal);
+            Plan::Seal(Subject::Group(handle), Box::new(sealing), Vec::new())
+        }
+        Command::ChangeMembers {
+            group: handle,
+            added,
+            removed,
+            signal,
+        } => {
+            group(state, &handle)?;
+            match members_change(state, &handle, added, removed, &signal)? {
+                None => Plan::Unchanged(Subject::Group(handle)),
+                Some(event) => Plan::Write(Subject::Group(handle), vec![event]),
+            }
+        }
+        Command::RemoveGroup {
+            group: handle,
+            signal,
+        } => {
+            group(state, &handle)?;
+            Plan::Write(
+                Subject::Group(handle.clone()),
+                vec![Event::GroupRemoved(GroupRemoved {
+                    group: handle,
+                    signal,
+                })],
+            )
+        }
+        Command::SuspendSponsor { id, signal } => {
             let sponsor = sponsor(state, &id)?;
             let subject = Subject::Sponsor(sponsor.handle.clone());
             match sponsor.life {
@@ -96,6 +216,7 @@ pub(crate) fn decide(
                     subject,
                     vec![Event::SponsorSuspended(SponsorSuspended {
                         sponsor: sponsor.handle.clone(),
+                        signal,
                     })],
                 ),
                 SponsorLife::Suspended { .. } | SponsorLife::Erased { .. } => {
@@ -103,7 +224,7 @@ pub(crate) fn decide(
                 }
             }
         }
-        Command::ResumeSponsor { id } => {
+        Command::ResumeSponsor { id, signal } => {
             let found = sponsor(state, &id)?;
             let subject = Subject::Sponsor(found.handle.clone());
             match found.life {
@@ -112,6 +233,7 @@ pub(crate) fn decide(
                     subject,
                     vec![Event::SponsorResumed(SponsorResumed {
                         sponsor: found.handle.clone(),
+                        signal,
                     })],
                 ),
                 // An erased sponsor has no id to be found by.
@@ -119,12 +241,12 @@ pub(crate) fn decide(
             }
         }
         Command::AddAgent(new) => add_agent(state, settings, now, *new)?,
-        Command::SuspendAgent { id } => {
+        Command::SuspendAgent { id, signal } => {
             let agent = agent(state, &id)?;
             match agent.life {
                 AgentLife::Active { .. } => Plan::Write(
                     Subject::Agent(id.clone()),
-                    vec![Event::AgentSuspended(AgentSuspended { agent: id })],
+                    vec![Event::AgentSuspended(AgentSuspended { agent: id, signal })],
                 ),
                 AgentLife::Suspended { .. } => Plan::Unchanged(Subject::Agent(id)),
                 AgentLife::Retired { since } => {
@@ -137,7 +259,7 @@ pub(crate) fn decide(
             match agent.life {
                 AgentLife::Active { .. } => Plan::Unchanged(Subject::Agent(id)),
                 AgentLife::Suspended { .. } => {
-                    sponsored(state, agent)?;
+                    starting::sponsored(state, agent)?;
                     Plan::Write(
                         Subject::Agent(id.clone()),
                         vec![Event::AgentResumed(AgentResumed { agent: id })],
@@ -160,7 +282,8 @@ pub(crate) fn decide(
             if let AgentLife::Retired { since } = agent.life {
                 return Err(Refusal::AgentRetired { agent: id, since }.into());
             }
-            if agent.key.kid == key.kid || agent.past_keys.iter().any(|past| past.kid == key.kid) {
+            let mut had = agent.key.iter().chain(&agent.past_keys);
+            if had.any(|past| past.kid == key.kid) {
                 return Err(Refusal::KeyReused {
                     agent: id,
                     kid: key.kid,
@@ -173,6 +296,73 @@ pub(crate) fn decide(
                 vec![Event::AgentKeyRotated(AgentKeyRotated { agent: id, key })],
             )
         }
+        Command::AcceptAgent {
+            agent: id,
+            sponsor,
+            sign_in,
+            terms,
+        } => {
+            let agent = not_retired(state, &id)?;
+            if agent.sponsor != sponsor {
+                return Err(Refusal::NotTheSponsor { agent: id }.into());
+            }
+            starting::sponsored(state, agent)?;
+            let same = matches!(agent.acceptance, Acceptance::Accepted { .. })
+                && agent.accepted.as_ref().is_some_and(|it| it.terms == terms);
+            unless(
+                same,
+                Subject::Agent(id.clone()),
+                Event::AgentAccepted(AgentAccepted {
+                    agent: id,
+                    sponsor,
+                    sponsorship: Sponsorship::Verified,
+                    sign_in,
+                    terms,
+                }),
+            )
+        }
+        Command::LapseAgent { agent: id, signal } => {
+            let agent = not_retired(state, &id)?;
+            unless(
+                matches!(agent.acceptance, Acceptance::Lapsed { .. }),
+                Subject::Agent(id.clone()),
+                Event::AgentLapsed(AgentLapsed { agent: id, signal }),
+            )
+        }
+        Command::TransferAgent { agent: id, to } => {
+            let agent = not_retired(state, &id)?;
+            let new = active_sponsor(state, to)?;
+            if new.handle == agent.sponsor {
+                let sponsor = state.sponsor_name(&new.handle).parse();
+                let sponsor = sponsor.map_err(|_| Refusal::NotTheSponsor { agent: id.clone() })?;
+                return Err(Refusal::SameSponsor { agent: id, sponsor }.into());
+            }
+            Plan::Write(
+                Subject::Agent(id.clone()),
+                vec![Event::AgentTransferred(AgentTransferred {
+                    agent: id,
+                    from: agent.sponsor.clone(),
+                    to: new.handle.clone(),
+                    sponsorship: Sponsorship::Asserted,
+                })],
+            )
+        }
+        Command::OwnAgent { agent: id, owners } => {
+            let agent = not_retired(state, &id)?;
+            let owners = new_owners(state, owners)?;
+            unless(
+                agent.owners == owners,
+                Subject::Agent(id.clone()),
+                Event::AgentOwned(AgentOwned { agent: id, owners }),
+            )
+        }
+        Command::ReviewAgent { agent: id } => {
+            not_retired(state, &id)?;
+            Plan::Write(
+                Subject::Agent(id.clone()),
+                vec![Event::AgentReviewed(AgentReviewed { agent: id })],
+            )
+        }
         Command::StartInstance {
             agent,
             kid,
@@ -182,9 +372,23 @@ pub(crate) fn decide(
             continues,
         } => {
             if let Some(id) = continues {
-                goes_on(state, &agent, id, binding, &purpose)?;
+                starting::goes_on(state, &agent, id, binding, &purpose)?;
             }
-            start_instance(state, rng, now, agent, kid, purpose, binding, upstream)?
+            starting::by_key(state, rng, now, &agent, kid, purpose, binding, upstream)?
+        }
+        Command::StartFor {
+            agent,
+            person,
+            via,
+            purpose,
+            binding,
+            upstream,
+        } => starting::for_someone(
+            state, rng, now, agent, person, via, purpose, binding, upstream,
+        )?,
+        Command::Delegate(asked) => starting::below(state, rng, now, *asked)?,
+        Command::RefreshToken { instance, serial } => {
+            starting::refresh(state, now, instance, serial)?
         }
         Command::EndInstance { id, reason } => {
             let instance = state
@@ -256,6 +460,7 @@ pub(crate) fn decide(
             version,
             shared_user,
             development,
+            asserted,
             calls,
         } => Plan::Write(
             Subject::Node,
@@ -263,6 +468,7 @@ pub(crate) fn decide(
                 version,
                 shared_user,
                 development,
+                asserted: Some(asserted),
                 calls,
             })],
         ),
@@ -297,6 +503,93 @@ pub(crate) fn decide(
     })
 }
 
+fn add_sponsor(
+    state: &State,
+    rng: &dyn Rng,
+    person: Person,
+    signal: Option<Signal>,
+) -> Result<Plan, NoPlan> {
+    let external = person.external_id.as_ref();
+    if external.is_some_and(|id| state.sponsor_by_external_id(id).is_some()) {
+        return Err(Refusal::ExternalIdTaken.into());
+    }
+    let handle = Handle::random("s", rng)?;
+    let sealing = Sealing::SponsorAdded(handle.clone(), person, signal);
+    Ok(Plan::Seal(
+        Subject::Sponsor(handle),
+        Box::new(sealing),
+        Vec::new(),
+    ))
+}
+
+/// The sponsor behind a handle, unless who they were is erased.
+fn sponsor_of<'a>(state: &'a State, handle: &Handle) -> Result<&'a Sponsor, Refusal> {
+    let found = state.sponsor(handle).filter(|it| match it.life {
+        SponsorLife::Active { .. } | SponsorLife::Suspended { .. } => true,
+        SponsorLife::Erased { .. } => false,
+    });
+    found.map(AsRef::as_ref).ok_or(Refusal::UnknownHandle {
+        given: handle.clone(),
+    })
+}
+
+fn group<'a>(state: &'a State, handle: &Handle) -> Result<&'a Group, Refusal> {
+    let found = state.group(handle).map(AsRef::as_ref);
+    found.ok_or_else(|| Refusal::UnknownGroup {
+        given: handle.to_string(),
+    })
+}
+
+/// Policies name groups by what they are called, so no two are called the same.
+fn group_name_free(
+    state: &State,
+    own: Option<&Handle>,
+    profile: &GroupProfile,
+) -> Result<(), Refusal> {
+    let name = profile.display_name.as_str();
+    let taken = state
+        .groups()
+        .any(|it| Some(&it.handle) != own && it.name() == Some(name));
+    if taken {
+        return Err(Refusal::GroupExists);
+    }
+    Ok(())
+}
+
+fn members_change(
+    state: &State,
+    handle: &Handle,
+    mut added: Vec<Handle>,
+    mut removed: Vec<Handle>,
+    signal: &Signal,
+) -> Result<Option<Event>, Refusal> {
+    for member in &added {
+        sponsor_of(state, member)?;
+    }
+    for list in [&mut added, &mut removed] {
+        list.sort();
+        list.dedup();
+    }
+    added.retain(|it| !state.is_member(handle, it));
+    removed.retain(|it| state.is_member(handle, it));
+    if added.is_empty() && removed.is_empty() {
+        return Ok(None);
+    }
+    let given = added.len() + removed.len();
+    if given > GROUP_CHANGES_MAX {
+        return Err(Refusal::TooManyMembers {
+            given: given as u64,
+            max: GROUP_CHANGES_MAX as u64,
+        });
+    }
+    Ok(Some(Event::GroupMembers(GroupMembers {
+        group: handle.clone(),
+        added,
+        removed,
+        signal: signal.clone(),
+    })))
+}
+
 fn unless(same: bool, subject: Subject, event: Event) -> Plan {
     if same {
         Plan::Unchanged(subject)
@@ -315,15 +608,7 @@ fn add_agent(
     if state.agent(&id).is_some() {
         return Err(Refusal::AgentExists { id });
     }
-    let sponsor = sponsor(state, &new.sponsor)?;
-    match sponsor.life {
-        SponsorLife::Active { .. } => {}
-        SponsorLife::Suspended { .. } | SponsorLife::Erased { .. } => {
-            return Err(Refusal::SponsorNotActive {
-                sponsor: new.sponsor,
-            });
-        }
-    }
+    let sponsor = active_sponsor(state, new.sponsor)?;
     if new.purposes.is_empty() {
         return Err(Refusal::NoPurpose { agent: id });
     }
@@ -344,6 +629,29 @@ fn add_agent(
         max_lifetime_s,
         INSTANCE_LIFETIME_SECONDS_MAX,
     )?;
+    let delegation = DelegationLimits {
+        max_depth: new.max_depth.unwrap_or(settings.delegation.max_depth),
+        max_children: new.max_children.unwrap_or(settings.delegation.max_children),
+    };
+    within_from(
+        &id,
+        "the number of hops of delegation",
+        u64::from(delegation.max_depth),
+        0..=u64::from(DELEGATION_DEPTH_MAX),
+    )?;
+    within_from(
+        &id,
+        "the number of live instances below one",
+        u64::from(delegation.max_children),
+        0..=u64::from(INSTANCES_PER_AGENT_MAX),
+    )?;
+    if let Some(People::Group { group }) = &new.people
+        && state.group(group).is_none()
+    {
+        return Err(Refusal::UnknownGroup {
+            given: group.to_string(),
+        });
+    }
     // A lifetime shorter than the default idle time does not have to name one.
     let default_idle = settings.idle.min(Duration::from_secs(max_lifetime_s));
     let idle_s = new.idle.unwrap_or(default_idle).as_secs();
@@ -366,7 +674,10 @@ fn add_agent(
             max_lifetime_s,
             idle_s,
             limits: new.limits,
-            key: new_key(settings, now, new.key)?,
+            key: new.key.map(|key| new_key(settings, now, key)).transpose()?,
+            people: new.people,
+            delegation,
+            owners: new_owners(state, new.owners)?,
             software: new.software,
             model: new.model,
             environment: new.environment,
@@ -387,16 +698,60 @@ fn at_most(agent: &AgentId, what: &'static str, given: usize, max: usize) -> Res
 }
 
 fn within(agent: &AgentId, what: &'static str, given: u64, max: u64) -> Result<(), Refusal> {
-    if (1..=max).contains(&given) {
+    within_from(agent, what, given, 1..=max)
+}
+
+fn within_from(
+    agent: &AgentId,
+    what: &'static str,
+    given: u64,
+    range: RangeInclusive<u64>,
+) -> Result<(), Refusal> {
+    if range.contains(&given) {
         return Ok(());
     }
     Err(Refusal::OutOfRange {
         agent: agent.clone(),
         what,
         given,
-        min: 1,
-        max,
+        min: *range.start(),
+        max: *range.end(),
     })
+}
+
+fn new_owners(state: &State, new: NewOwners) -> Result<Owners, Refusal> {
+    let owner = |id: Option<SponsorId>| {
+        id.map(|id| active_sponsor(state, id).map(|sponsor| sponsor.handle.clone()))
+            .transpose()
+    };
+    Ok(Owners {
+        business: owner(new.business)?,
+        technical: owner(new.technical)?,
+        policy: owner(new.policy)?,
+    })
+}
+
+/// The sponsor, if they may be given something to answer for.
+fn active_sponsor(state: &State, id: SponsorId) -> Result<&Sponsor, Refusal> {
+    let sponsor = sponsor(state, &id)?;
+    match sponsor.life {
+        SponsorLife::Active { .. } => Ok(sponsor),
+        SponsorLife::Suspended { .. } | SponsorLife::Erased { .. } => {
+            Err(Refusal::SponsorNotActive { sponsor: id })
+        }
+    }
+}
+
+/// The agent, if anything of it can change yet.
+fn not_retired<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
+    let agent = agent(state, id)?;
+    match agent.life {
+        AgentLife::Active { .. } | AgentLife::Suspended { .. } => Ok(agent),
+        AgentLife::Retired { since } => Err(Refusal::AgentRetired {
+            agent: id.clone(),
+            since,
+        }),
+    }
 }
 
 fn new_key(settings: &Settings, now: Time, key: NewKey) -> Result<Key, Refusal> {
@@ -424,127 +779,6 @@ fn new_key(settings: &Settings, now: Time, key: NewKey) -> Result<Key, Refusal> 
         not_before: key.not_before,
         expires_at,
     })
-}
-
-/// Whether the agent's instance may go on with this key and purpose. If somebody ended it, it may
-/// not; that its time is over is nobody's doing, and another takes its place.
-fn goes_on(
-    state: &State,
-    agent: &AgentId,
-    id: InstanceId,
-    binding: Binding,
-    purpose: &PurposePath,
-) -> Result<(), Refusal> {
-    let Some(instance) = state.instance(&id).filter(|it| it.agent == *agent) else {
-        return Err(Refusal::UnknownInstance { given: id });
-    };
-    if !binding.proven() || instance.binding != binding || instance.purpose != *purpose {
-        return Err(Refusal::OtherInstance { instance: id });
-    }
-    match instance.life {
-        InstanceLife::Ended {
-            since,
-            reason: reason @ (EndReason::Revoked | EndReason::Closed),
-        } => Err(Refusal::InstanceEnded {
-            instance: id,
-            since,
-            reason,
-        }),
-        InstanceLife::Ended {
-            reason: EndReason::Idle | EndReason::Lifetime,
-            ..
-        }
-        | InstanceLife::Running => Ok(()),
-    }
-}
-
-fn start_instance(
-    state: &State,
-    rng: &dyn Rng,
-    now: Time,
-    agent_id: AgentId,
-    kid: KeyId,
-    purpose: PurposePath,
-    binding: Binding,
-    name: UpstreamName,
-) -> Result<Plan, NoPlan> {
-    let agent = agent(state, &agent_id)?;
-    match agent.life {
-        AgentLife::Active { .. } => {}
-        AgentLife::Suspended { since } => {
-            return Err(Refusal::AgentSuspended {
-                agent: agent_id,
-                since,
-            }
-            .into());
-        }
-        AgentLife::Retired { since } => {
-            return Err(Refusal::AgentRetired {
-                agent: agent_id,
-                since,
-            }
-            .into());
-        }
-    }
-    sponsored(state, agent)?;
-    // Here, in the order of writing, and not only where the request was authenticated: a key that
-    // is replaced meanwhile starts nothing.
-    agent.holds(&kid, now)?;
-    if !agent.acts_for(&purpose) {
-        return Err(Refusal::PurposeNotRegistered {
-            agent: agent_id,
-            purpose,
-            registered: agent.purposes.clone(),
-        }
-        .into());
-    }
-    if !binding.proven() && !agent.allow_bearer {
-        return Err(Refusal::BearerNotAllowed { agent: agent_id }.into());
-    }
-    upstream(state, &name)?;
-    let mut events = Vec::new();
-    let occupant = match binding {
-        Binding::Dpop { jkt } => state.occupant(&agent_id, jkt, &purpose),
-        Binding::Bearer => None,
-    };
-    if let Some(instance) = occupant {
-        let reason = if instance.outlived(now) {
-            EndReason::Lifetime
-        } else if instance.idled(now) {
-            EndReason::Idle
-        } else {
-            return Ok(Plan::Continue(Arc::clone(instance)));
-        };
-        // Its time is over and its key starts another: say that it ended, so that no reader, also
-        // after a restart, takes it for running.
-        events.push(Event::InstanceEnded(InstanceEnded {
-            instance: instance.id.clone(),
-            reason,
-        }));
-    }
-    let live = state.live_instances(&agent_id, now);
-    if live >= agent.max_instances {
-        return Err(Refusal::InstancesReached {
-            agent: agent_id,
-            live,
-            max: agent.max_instances,
-        }
-        .into());
-    }
-    let instance = InstanceId::random(rng)?;
-    events.push(Event::InstanceStarted(InstanceStarted {
-        instance: instance.clone(),
-        agent: agent_id,
-        sponsor: agent.sponsor.clone(),
-        parent: None,
-        purpose,
-        binding,
-        upstream: name,
-        key: kid,
-        max_lifetime_s: agent.max_lifetime.as_secs(),
-        idle_s: agent.idle.as_secs(),
-    }));
-    Ok(Plan::Write(Subject::Instance(instance), events))
 }
 
 fn erase(state: &State, handle: Handle) -> Result<Plan, Refusal> {
@@ -596,7 +830,7 @@ fn unknown_sponsor(state: &State, id: &SponsorId) -> Refusal {
     }
 }
 
-fn agent<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
+pub(crate) fn agent<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
     state
         .agent(id)
         .map(AsRef::as_ref)
@@ -607,7 +841,7 @@ fn agent<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
         })
 }
 
-fn upstream<'a>(state: &'a State, name: &UpstreamName) -> Result<&'a Upstream, Refusal> {
+pub(crate) fn upstream<'a>(state: &'a State, name: &UpstreamName) -> Result<&'a Upstream, Refusal> {
     state
         .upstream(name)
         .map(AsRef::as_ref)
@@ -619,17 +853,4 @@ fn upstream<'a>(state: &'a State, name: &UpstreamName) -> Result<&'a Upstream, R
             )
             .map(ToOwned::to_owned),
         })
-}
-
-/// Whether the agent's sponsor stands behind it now.
-fn sponsored(state: &State, agent: &Agent) -> Result<(), Refusal> {
-    match state
-        .sponsor(&agent.sponsor)
-        .map(|found| sponsor_narrowed(found))
-    {
-        Some(None) => Ok(()),
-        Some(Some(_)) | None => Err(Refusal::AgentWithoutSponsor {
-            agent: agent.id.clone(),
-        }),
-    }
 }

@@ -61,8 +61,11 @@ events! {
     NodeStarted NodeStopped NodeDegraded
     AdminAdded AdminRemoved
     SponsorAdded SponsorSuspended SponsorResumed
+    SponsorChanged SponsorRisk SessionsRevoked
+    GroupAdded GroupChanged GroupMembers GroupRemoved
     AgentAdded AgentSuspended AgentResumed AgentRetired AgentKeyRotated
-    InstanceStarted InstanceEnded
+    AgentAccepted AgentLapsed AgentTransferred AgentOwned AgentReviewed
+    InstanceStarted InstanceEnded TokenRefreshed
     UpstreamConfigured ToolsListed PolicyActivated TokenKeyAdded Erased
 }
 
@@ -95,9 +98,23 @@ pub struct NodeStarted {
     pub shared_user: bool,
     /// Whether edited policy files are activated by themselves.
     pub development: bool,
+    /// Whether agents run whose sponsors did not accept them; absent in old entries, where they did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub asserted: Option<AssertedAgents>,
     /// The log of calls as it was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub calls: Option<Mention>,
+}
+
+/// What becomes of agents whose sponsors did not accept them, but for whom an administrator said so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AssertedAgents {
+    /// They run, and are marked.
+    #[default]
+    Run,
+    /// They do not run until their sponsors accept them.
+    Refuse,
 }
 
 /// A node stopped on request.
@@ -143,6 +160,8 @@ pub struct AdminRemoved {
 pub enum Sponsorship {
     /// An administrator typed it; nobody verified it.
     Asserted,
+    /// The sponsor said so, signed in as themselves.
+    Verified,
 }
 
 /// A sponsor became known. Sealed beside it: [`Person`](crate::text::Person).
@@ -157,6 +176,120 @@ pub struct SponsorAdded {
     pub commit: Digest,
     /// How it is known.
     pub sponsorship: Sponsorship,
+    /// What said so, if it was no administrator.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<Signal>,
+}
+
+/// Something is known otherwise about a sponsor. Sealed beside it:
+/// [`Person`](crate::text::Person), all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SponsorChanged {
+    /// The sponsor.
+    pub sponsor: Handle,
+    /// The digest that commits to what is sealed.
+    pub commit: Digest,
+    /// What changed: `department`, `title`, `manager`, …; never what to.
+    pub changes: Vec<Word>,
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// How risky an account is held to be (CAEP `risk-level-change`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Risk {
+    /// As ever.
+    Low,
+    /// More than that.
+    Medium,
+    /// Taken over, perhaps.
+    High,
+}
+
+impl Risk {
+    /// The word, as in records and policies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// How risky a sponsor's account is held to be, from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SponsorRisk {
+    /// The sponsor.
+    pub sponsor: Handle,
+    /// How risky.
+    pub risk: Risk,
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// What ran for a sponsor until now is over; what is started later is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionsRevoked {
+    /// The sponsor.
+    pub sponsor: Handle,
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// A group of the directory became known. Sealed beside it:
+/// [`GroupProfile`](crate::text::GroupProfile).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupAdded {
+    /// The group's random handle.
+    pub group: Handle,
+    /// The handle of the key that seals its name.
+    pub key: Handle,
+    /// The digest that commits to what is sealed.
+    pub commit: Digest,
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// A group got another name. Sealed beside it: [`GroupProfile`](crate::text::GroupProfile).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupChanged {
+    /// The group.
+    pub group: Handle,
+    /// The digest that commits to what is sealed.
+    pub commit: Digest,
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// Members of a group came or went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupMembers {
+    /// The group.
+    pub group: Handle,
+    /// Sponsors who are members from now on and were not.
+    pub added: Vec<Handle>,
+    /// Sponsors who were and are not any more.
+    pub removed: Vec<Handle>,
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// A group is no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupRemoved {
+    /// The group.
+    pub group: Handle,
+    /// What said so.
+    pub signal: Signal,
 }
 
 /// A sponsor, and everything they sponsor, was stopped.
@@ -165,6 +298,9 @@ pub struct SponsorAdded {
 pub struct SponsorSuspended {
     /// The sponsor.
     pub sponsor: Handle,
+    /// What said so, if it was no administrator.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<Signal>,
 }
 
 /// A suspension of a sponsor was lifted.
@@ -173,6 +309,9 @@ pub struct SponsorSuspended {
 pub struct SponsorResumed {
     /// The sponsor.
     pub sponsor: Handle,
+    /// What said so, if it was no administrator.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<Signal>,
 }
 
 /// An agent's public key, and when it starts instances.
@@ -199,6 +338,65 @@ pub struct CallLimits {
     pub calls_per_instance: Option<u64>,
 }
 
+/// Who may sign in and start instances of an agent, in their own name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum People {
+    /// Its sponsor.
+    Sponsor,
+    /// Every active sponsor.
+    Everyone,
+    /// The members of a group of the directory.
+    Group {
+        /// The group.
+        group: Handle,
+    },
+}
+
+/// How far an agent's instances may hand on what they may do. Nothing said: not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegationLimits {
+    /// Hops below an instance of it that somebody started; 0: it may not delegate.
+    pub max_depth: u8,
+    /// Live instances directly below one of its instances.
+    pub max_children: u32,
+}
+
+impl DelegationLimits {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+    const fn is_none(&self) -> bool {
+        self.max_depth == 0 && self.max_children == 0
+    }
+}
+
+/// Who owns an agent beside its sponsor: other sponsors, by their handles.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owners {
+    /// Who answers for what it does for the business.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub business: Option<Handle>,
+    /// Who answers for how it runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub technical: Option<Handle>,
+    /// Who answers for its policies.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy: Option<Handle>,
+}
+
+impl Owners {
+    const fn is_none(&self) -> bool {
+        self.business.is_none() && self.technical.is_none() && self.policy.is_none()
+    }
+
+    pub(crate) fn handles(&self) -> impl Iterator<Item = &Handle> {
+        [&self.business, &self.technical, &self.policy]
+            .into_iter()
+            .flatten()
+    }
+}
+
 /// An agent was registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,8 +421,18 @@ pub struct AgentAdded {
     pub idle_s: u64,
     /// How much it may call.
     pub limits: CallLimits,
-    /// The key that starts its instances.
-    pub key: Key,
+    /// The key that starts its instances; absent: only people or workloads start them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<Key>,
+    /// Who may sign in to start instances of it; absent: nobody.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub people: Option<People>,
+    /// How far its instances may delegate; absent: not at all.
+    #[serde(skip_serializing_if = "DelegationLimits::is_none", default)]
+    pub delegation: DelegationLimits,
+    /// Who owns it beside its sponsor.
+    #[serde(skip_serializing_if = "Owners::is_none", default)]
+    pub owners: Owners,
     /// Its software and version; empty where unknown.
     pub software: Label,
     /// Its model's digest or name; empty where unknown.
@@ -239,6 +447,9 @@ pub struct AgentAdded {
 pub struct AgentSuspended {
     /// The agent.
     pub agent: AgentId,
+    /// What said so, if it was no administrator.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<Signal>,
 }
 
 /// A suspension of an agent was lifted.
@@ -265,6 +476,100 @@ pub struct AgentKeyRotated {
     pub agent: AgentId,
     /// The new key.
     pub key: Key,
+}
+
+/// How a person showed who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignIn {
+    /// At the company's identity provider, which the configuration names.
+    Oidc,
+    /// By the node's own login, which is for development: whoever administers the node could have
+    /// signed in as them.
+    LocalLogin,
+}
+
+impl SignIn {
+    /// The word, as in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Oidc => "oidc",
+            Self::LocalLogin => "local-login",
+        }
+    }
+}
+
+/// A sponsor accepted, signed in as themselves, to answer for an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentAccepted {
+    /// The agent.
+    pub agent: AgentId,
+    /// The sponsor.
+    pub sponsor: Handle,
+    /// How that is known: verified.
+    pub sponsorship: Sponsorship,
+    /// How they showed who they are.
+    pub sign_in: SignIn,
+    /// Exactly what they were shown, a blob.
+    pub terms: Digest,
+}
+
+/// An agent does not run until its sponsor accepts it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentLapsed {
+    /// The agent.
+    pub agent: AgentId,
+    /// Why, and who said so.
+    pub signal: Signal,
+}
+
+/// An agent got another sponsor. What was started under the one before is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentTransferred {
+    /// The agent.
+    pub agent: AgentId,
+    /// Who answered for it.
+    pub from: Handle,
+    /// Who does now.
+    pub to: Handle,
+    /// How that is known: asserted, until they accept.
+    pub sponsorship: Sponsorship,
+}
+
+/// It was said who owns an agent beside its sponsor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentOwned {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its owners from now on.
+    pub owners: Owners,
+}
+
+/// Somebody looked whether an agent is needed yet, and said that it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentReviewed {
+    /// The agent.
+    pub agent: AgentId,
+}
+
+/// Why something was narrowed or changed: what was heard, from where and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    /// From where: `cli`, `api`, `scim`, `ssf`, `poll`, `login`, `node`.
+    pub source: Word,
+    /// What: `deactivated`, `session-revoked`, …
+    pub event: Word,
+    /// When the last byte of it was here.
+    pub received_at: Time,
+    /// A digest of what was received, where there is something that another keeps too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<Digest>,
 }
 
 /// How an instance's tokens are bound to it.
@@ -308,12 +613,60 @@ pub struct InstanceStarted {
     pub binding: Binding,
     /// The upstream that its first token was for.
     pub upstream: UpstreamName,
-    /// The agent's key that started it.
-    pub key: KeyId,
+    /// The agent's key that started it; absent where `via` says what else did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<KeyId>,
+    /// What started it, if it was no key of its agent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub via: Option<Via>,
+    /// Calls that it and all below it may make in its life; absent: no such limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_calls: Option<u64>,
     /// How long it lives at most, in seconds from this entry's time.
     pub max_lifetime_s: u64,
     /// How long it may be idle, in seconds.
     pub idle_s: u64,
+}
+
+/// What started an instance, other than a key of its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Via {
+    /// A workload, by the token of an issuer that the configuration trusts.
+    Workload {
+        /// The issuer's name in the configuration.
+        issuer: Word,
+        /// A digest of who the issuer says that the workload is.
+        subject: Digest,
+    },
+    /// A person who signed in and consented; the instance's sponsor.
+    Person {
+        /// A digest of the client's id.
+        client: Digest,
+        /// How they signed in.
+        sign_in: SignIn,
+    },
+    /// An assertion of the company's identity provider about a person; the instance's sponsor.
+    IdentityAssertion {
+        /// The issuer's name in the configuration.
+        issuer: Word,
+        /// The agent's key that authenticated the client.
+        key: KeyId,
+    },
+    /// An instance that delegated a part of what it may do.
+    Exchange,
+    /// An instance that bound a credential to one call.
+    Once,
+}
+
+impl Via {
+    /// Whether another instance started it.
+    pub const fn delegates(&self) -> bool {
+        match self {
+            Self::Exchange | Self::Once => true,
+            Self::Workload { .. } | Self::Person { .. } | Self::IdentityAssertion { .. } => false,
+        }
+    }
 }
 
 /// An instance ended.
@@ -324,6 +677,16 @@ pub struct InstanceEnded {
     pub instance: InstanceId,
     /// Why.
     pub reason: EndReason,
+}
+
+/// An instance's refresh token was used, and the next one given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRefreshed {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The number of the refresh token that was given; the one with the first access token has 0.
+    pub serial: u64,
 }
 
 /// An upstream's configuration took effect.

@@ -1,15 +1,14 @@
 //! Folding: from the bytes of entries to a [`State`].
 
-use std::sync::Arc;
-
 use ledger::seal;
 use ledger::{Entry, EntryError, Keyring, KeyringError, LogReader, Opened, ReadError};
+use serde::de::DeserializeOwned;
 use vocab::digest::Digest;
+use vocab::id::Handle;
 use vocab::time::Time;
 
-use crate::entry::{BodyError, Event, SponsorAdded};
-use crate::state::{Identity, Impossible, State};
-use crate::text::Person;
+use crate::entry::{BodyError, Event};
+use crate::state::{Impossible, Known, State, Unsealed};
 
 /// The fold stopped at an entry. What the register would be beyond it is unknown, so nothing is.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -43,12 +42,12 @@ pub enum FoldCause {
     /// What is sealed beside it is not what it commits to.
     #[error("what is sealed beside it was changed: {0}")]
     Sealed(seal::OpenError),
-    /// What is sealed beside it is what it commits to, but not a person.
-    #[error("what is sealed beside it is not a person's record")]
+    /// What is sealed beside it is what it commits to, but no person's or group's record.
+    #[error("what is sealed beside it is not a person's or a group's record")]
     Person,
     /// A sponsor whose name is there but cannot be opened; a node does not start with one.
     #[error(
-        "who its sponsor is cannot be opened: the key that wraps the keyring, or what is sealed \
+        "the name that is sealed beside it cannot be opened: the key that wraps the keyring, or what is sealed \
          beside the entry, is absent"
     )]
     Locked,
@@ -63,12 +62,13 @@ pub(crate) struct Parsed {
     pub(crate) time: Time,
     pub(crate) leaf_hash: Digest,
     pub(crate) event: Event,
-    pub(crate) identity: Identity,
+    pub(crate) unsealed: Unsealed,
 }
 
 /// Reads the entry at `index`: its bytes as they stand, and what is sealed beside it as far as
-/// `keyring` opens it.
+/// `keyring` opens it. `state` is what the entries before it add up to.
 pub(crate) fn read(
+    state: &State,
     reader: &dyn LogReader,
     keyring: Option<&dyn Keyring>,
     index: u64,
@@ -79,43 +79,59 @@ pub(crate) fn read(
         .map_err(|error| at(FoldCause::Read(error)))?;
     let entry = Entry::parse(&bytes).map_err(|error| at(FoldCause::Entry(error)))?;
     let event = Event::read(&entry).map_err(|error| at(FoldCause::Body(error)))?;
-    let identity = match &event {
-        Event::SponsorAdded(body) => {
+    // Under which key, and committed to by which digest, a name lies beside the entry.
+    let named = match &event {
+        Event::SponsorAdded(body) => Some((Some(body.key.clone()), body.commit)),
+        Event::GroupAdded(body) => Some((Some(body.key.clone()), body.commit)),
+        Event::SponsorChanged(body) => Some((state.sponsor_key(&body.sponsor), body.commit)),
+        Event::GroupChanged(body) => Some((state.group_key(&body.group), body.commit)),
+        _ => None,
+    };
+    let unsealed = match named {
+        None => Unsealed::Nothing,
+        Some((key, commit)) => {
             let sealed = reader
                 .sealed(index)
                 .map_err(|error| at(FoldCause::Read(error)))?;
-            identity(body, sealed.as_deref(), keyring).map_err(at)?
+            let (sealed, key) = (sealed.as_deref(), key.as_ref());
+            match &event {
+                Event::SponsorAdded(_) | Event::SponsorChanged(_) => {
+                    open(key, &commit, sealed, keyring).map(Unsealed::Person)
+                }
+                _ => open(key, &commit, sealed, keyring).map(Unsealed::Group),
+            }
+            .map_err(at)?
         }
-        _ => Identity::Sealed,
     };
     Ok(Parsed {
         time: entry.time,
         leaf_hash: ledger::hash::leaf(&bytes),
         event,
-        identity,
+        unsealed,
     })
 }
 
-fn identity(
-    body: &SponsorAdded,
+fn open<T: DeserializeOwned>(
+    key: Option<&Handle>,
+    commit: &Digest,
     sealed: Option<&[u8]>,
     keyring: Option<&dyn Keyring>,
-) -> Result<Identity, FoldCause> {
-    let Some(keyring) = keyring else {
-        return Ok(Identity::Sealed);
+) -> Result<Known<T>, FoldCause> {
+    let (Some(keyring), Some(key)) = (keyring, key) else {
+        return Ok(Known::Sealed);
     };
-    let key = match keyring.open(&body.key).map_err(FoldCause::Keyring)? {
+    let key = match keyring.open(key).map_err(FoldCause::Keyring)? {
         Opened::Key(key) => key,
-        Opened::Erased => return Ok(Identity::Erased),
-        Opened::Locked => return Ok(Identity::Sealed),
+        Opened::Erased => return Ok(Known::Erased),
+        Opened::Locked => return Ok(Known::Sealed),
     };
     let Some(sealed) = sealed else {
-        return Ok(Identity::Sealed);
+        return Ok(Known::Sealed);
     };
-    let plain = seal::open(&key, sealed, &body.commit).map_err(FoldCause::Sealed)?;
+    let plain = seal::open(&key, sealed, commit).map_err(FoldCause::Sealed)?;
     // The parser's own words could repeat what is personal.
-    let person: Person = serde_json::from_slice(&plain).map_err(|_| FoldCause::Person)?;
-    Ok(Identity::Named(person))
+    let named = serde_json::from_slice(&plain).map_err(|_| FoldCause::Person)?;
+    Ok(Known::Named(named))
 }
 
 /// What the first `size` entries of a control log add up to: the register as a decision that
@@ -139,7 +155,7 @@ pub fn fold_on(
 ) -> Result<(), FoldError> {
     while state.size() < size {
         let index = state.size();
-        let parsed = read(reader, keyring, index)?;
+        let parsed = read(state, reader, keyring, index)?;
         apply(state, parsed)?;
     }
     Ok(())
@@ -148,22 +164,24 @@ pub fn fold_on(
 pub(crate) fn apply(state: &mut State, parsed: Parsed) -> Result<(), FoldError> {
     let index = state.size();
     state
-        .apply(parsed.time, parsed.event, parsed.identity)
+        .apply(parsed.time, parsed.event, parsed.unsealed)
         .map_err(|error| FoldError {
             index,
             cause: FoldCause::Impossible(error),
         })
 }
 
-/// A sponsor that is known but not by name, though nothing says that it was erased.
-pub(crate) fn locked_sponsor(state: &State) -> Option<FoldError> {
-    let sponsor = state
-        .sponsors()
-        .into_iter()
-        .map(Arc::as_ref)
-        .find(|sponsor| sponsor.identity == Identity::Sealed)?;
-    Some(FoldError {
-        index: sponsor.record,
-        cause: FoldCause::Locked,
-    })
+/// A sponsor or group that is known but not by name, though nothing says that it was erased.
+pub(crate) fn locked(state: &State) -> Option<FoldError> {
+    let sponsors = state.sponsors().into_iter();
+    let sponsors = sponsors
+        .filter(|it| it.identity == Known::Sealed)
+        .map(|it| it.changed);
+    let groups = state
+        .groups()
+        .filter(|it| it.profile == Known::Sealed)
+        .map(|it| it.changed);
+    let index = sponsors.chain(groups).min()?;
+    let cause = FoldCause::Locked;
+    Some(FoldError { index, cause })
 }

@@ -10,6 +10,8 @@
 mod control;
 mod decide;
 mod fold;
+mod nouns;
+mod starting;
 
 pub mod allow;
 pub mod command;
@@ -23,16 +25,24 @@ pub mod text;
 pub mod view;
 
 pub use allow::Allow;
-pub use command::{Command, CommandError, Done, NewAgent, NewKey, Settings, Subject};
-pub use control::{Control, Failure};
-pub use entry::{Binding, CallLimits, Event, TestResults};
+pub use command::{
+    Command, CommandError, Delegation, Done, NewAgent, NewKey, NewOwners, Settings, Subject,
+};
+pub use control::{Control, Failure, Sever};
+pub use entry::{
+    AssertedAgents, Binding, CallLimits, DelegationLimits, Event, Owners, People, Risk, SignIn,
+    Signal, Sponsorship, TestResults, Via,
+};
 pub use fold::{FoldCause, FoldError, fold_on, fold_prefix};
 pub use jwk::{PublicJwk, Thumbprint};
 pub use lifecycle::EndReason;
 pub use refusal::Refusal;
-pub use standing::{Active, Standing, Why};
-pub use state::{Admin, Agent, Identity, Instance, Sponsor, State};
-pub use text::{AdminKey, AdminKeyError, Email, KeyId, Label, Person, PersonName, Word};
+pub use standing::{Active, Link, Standing, Why};
+pub use state::{Admin, Agent, Group, Identity, Instance, Known, Origin, Sponsor, State};
+pub use text::{
+    AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,
+    Word,
+};
 pub use view::{AdminView, AgentView, InstanceView, SponsorView, Status};
 
 #[cfg(test)]

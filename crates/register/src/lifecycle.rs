@@ -50,23 +50,26 @@ pub enum SponsorLife {
 pub enum SponsorEvent {
     /// An agent is registered under them.
     AddAgent,
-    /// An instance of an agent of theirs is started.
+    /// An instance that acts for them, or of an agent of theirs, is started.
     StartInstance,
     /// They leave, or are stopped.
     Suspend,
     /// The suspension is lifted.
     Resume,
+    /// Something is known otherwise about them, or what ran for them ends.
+    Change,
     /// Their name is destroyed.
     Erase,
 }
 
 impl SponsorEvent {
     /// Every event.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AddAgent,
         Self::StartInstance,
         Self::Suspend,
         Self::Resume,
+        Self::Change,
         Self::Erase,
     ];
 
@@ -77,6 +80,7 @@ impl SponsorEvent {
             Self::StartInstance => "start-instance",
             Self::Suspend => "suspend",
             Self::Resume => "resume",
+            Self::Change => "change",
             Self::Erase => "erase",
         }
     }
@@ -103,7 +107,8 @@ impl SponsorLife {
     pub const fn after(self, event: SponsorEvent, at: Time) -> Result<Self, InvalidTransition> {
         use SponsorEvent as On;
         match (self, event) {
-            (Self::Active { .. }, On::AddAgent | On::StartInstance) => Ok(self),
+            (Self::Active { .. }, On::AddAgent | On::StartInstance | On::Change)
+            | (Self::Suspended { .. }, On::Change) => Ok(self),
             (Self::Active { .. }, On::Suspend) => Ok(Self::Suspended { since: at }),
             (Self::Suspended { .. }, On::Resume) => Ok(Self::Active { since: at }),
             (Self::Suspended { .. }, On::Erase) => Ok(Self::Erased { since: at }),
@@ -111,7 +116,12 @@ impl SponsorLife {
             | (Self::Suspended { .. }, On::AddAgent | On::StartInstance | On::Suspend)
             | (
                 Self::Erased { .. },
-                On::AddAgent | On::StartInstance | On::Suspend | On::Resume | On::Erase,
+                On::AddAgent
+                | On::StartInstance
+                | On::Suspend
+                | On::Resume
+                | On::Change
+                | On::Erase,
             ) => Err(InvalidTransition {
                 what: "a sponsor",
                 state: self.as_str(),
@@ -148,6 +158,8 @@ pub enum AgentEvent {
     StartInstance,
     /// Its key is replaced.
     RotateKey,
+    /// Its sponsor, its owners or what is known of them changes, or it is reviewed.
+    Change,
     /// It is stopped.
     Suspend,
     /// The suspension is lifted.
@@ -158,9 +170,10 @@ pub enum AgentEvent {
 
 impl AgentEvent {
     /// Every event.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::StartInstance,
         Self::RotateKey,
+        Self::Change,
         Self::Suspend,
         Self::Resume,
         Self::Retire,
@@ -171,6 +184,7 @@ impl AgentEvent {
         match self {
             Self::StartInstance => "start-instance",
             Self::RotateKey => "rotate-key",
+            Self::Change => "change",
             Self::Suspend => "suspend",
             Self::Resume => "resume",
             Self::Retire => "retire",
@@ -199,8 +213,8 @@ impl AgentLife {
     pub const fn after(self, event: AgentEvent, at: Time) -> Result<Self, InvalidTransition> {
         use AgentEvent as On;
         match (self, event) {
-            (Self::Active { .. }, On::StartInstance | On::RotateKey)
-            | (Self::Suspended { .. }, On::RotateKey) => Ok(self),
+            (Self::Active { .. }, On::StartInstance | On::RotateKey | On::Change)
+            | (Self::Suspended { .. }, On::RotateKey | On::Change) => Ok(self),
             (Self::Active { .. }, On::Suspend) => Ok(Self::Suspended { since: at }),
             (Self::Suspended { .. }, On::Resume) => Ok(Self::Active { since: at }),
             (Self::Active { .. } | Self::Suspended { .. }, On::Retire) => {
@@ -210,9 +224,98 @@ impl AgentLife {
             | (Self::Suspended { .. }, On::StartInstance | On::Suspend)
             | (
                 Self::Retired { .. },
-                On::StartInstance | On::RotateKey | On::Suspend | On::Resume | On::Retire,
+                On::StartInstance
+                | On::RotateKey
+                | On::Change
+                | On::Suspend
+                | On::Resume
+                | On::Retire,
             ) => Err(InvalidTransition {
                 what: "an agent",
+                state: self.as_str(),
+                event: event.as_str(),
+            }),
+        }
+    }
+}
+
+/// What is known of a sponsor's standing behind an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// An administrator said so; the configuration decides whether the agent runs.
+    Asserted {
+        /// Since when.
+        since: Time,
+    },
+    /// The sponsor said so, signed in as themselves.
+    Accepted {
+        /// Since when.
+        since: Time,
+    },
+    /// The sponsor is to say so again; the agent does not run.
+    Lapsed {
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// What can happen to an acceptance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptanceEvent {
+    /// The sponsor accepts.
+    Accept,
+    /// It is to be given again.
+    Lapse,
+    /// Another sponsor takes the place.
+    Transfer,
+}
+
+impl AcceptanceEvent {
+    /// Every event.
+    pub const ALL: [Self; 3] = [Self::Accept, Self::Lapse, Self::Transfer];
+
+    /// The event as a verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Lapse => "lapse",
+            Self::Transfer => "transfer",
+        }
+    }
+}
+
+impl Acceptance {
+    /// The state as an adjective.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Asserted { .. } => "asserted",
+            Self::Accepted { .. } => "accepted",
+            Self::Lapsed { .. } => "lapsed",
+        }
+    }
+
+    /// Since when it is in this state.
+    pub const fn since(&self) -> Time {
+        match self {
+            Self::Asserted { since } | Self::Accepted { since } | Self::Lapsed { since } => *since,
+        }
+    }
+
+    /// The state after `event`.
+    pub const fn after(self, event: AcceptanceEvent, at: Time) -> Result<Self, InvalidTransition> {
+        use AcceptanceEvent as On;
+        match (self, event) {
+            (Self::Asserted { .. } | Self::Accepted { .. } | Self::Lapsed { .. }, On::Accept) => {
+                Ok(Self::Accepted { since: at })
+            }
+            (Self::Asserted { .. } | Self::Accepted { .. }, On::Lapse) => {
+                Ok(Self::Lapsed { since: at })
+            }
+            (Self::Asserted { .. } | Self::Accepted { .. } | Self::Lapsed { .. }, On::Transfer) => {
+                Ok(Self::Asserted { since: at })
+            }
+            (Self::Lapsed { .. }, On::Lapse) => Err(InvalidTransition {
+                what: "an acceptance",
                 state: self.as_str(),
                 event: event.as_str(),
             }),
@@ -290,6 +393,8 @@ pub enum EndReason {
     Revoked,
     /// Its own client ended it.
     Closed,
+    /// A credential of it that can be used once was used a second time: somebody has a copy.
+    Reused,
     /// It was idle too long. Written only when the same key comes back and starts another.
     Idle,
     /// It reached its lifetime. Written only when the same key comes back and starts another.
@@ -298,13 +403,20 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Revoked, Self::Closed, Self::Idle, Self::Lifetime];
+    pub const ALL: [Self; 5] = [
+        Self::Revoked,
+        Self::Closed,
+        Self::Reused,
+        Self::Idle,
+        Self::Lifetime,
+    ];
 
     /// The reason as a word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
             Self::Closed => "closed",
+            Self::Reused => "reused",
             Self::Idle => "idle",
             Self::Lifetime => "lifetime",
         }
@@ -328,8 +440,23 @@ pub enum InstanceLife {
 /// What can happen to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceEvent {
+    /// It delegates a part of what it may do.
+    Delegate,
+    /// Its refresh token is used.
+    Refresh,
     /// It is ended.
     End(EndReason),
+}
+
+impl InstanceEvent {
+    /// The event as a verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delegate => "delegate",
+            Self::Refresh => "refresh",
+            Self::End(_) => "end",
+        }
+    }
 }
 
 impl InstanceLife {
@@ -344,11 +471,12 @@ impl InstanceLife {
     /// The state after `event`.
     pub const fn after(self, event: InstanceEvent, at: Time) -> Result<Self, InvalidTransition> {
         match (self, event) {
+            (Self::Running, InstanceEvent::Delegate | InstanceEvent::Refresh) => Ok(self),
             (Self::Running, InstanceEvent::End(reason)) => Ok(Self::Ended { since: at, reason }),
-            (Self::Ended { .. }, InstanceEvent::End(_)) => Err(InvalidTransition {
+            (Self::Ended { .. }, event) => Err(InvalidTransition {
                 what: "an instance",
                 state: self.as_str(),
-                event: "end",
+                event: event.as_str(),
             }),
         }
     }

@@ -8,6 +8,7 @@ use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, Up
 use vocab::time::Time;
 
 use crate::lifecycle::EndReason;
+use crate::standing::Why;
 use crate::text::KeyId;
 
 /// Why a command may not be done.
@@ -114,6 +115,132 @@ pub enum Refusal {
         agent: AgentId,
         /// Since when.
         since: Time,
+    },
+    /// The agent's sponsor has not accepted it, or has to again.
+    #[error(
+        "agent `{agent}` cannot run: its sponsor has to accept it first, signed in as themselves; \
+         `tipstaff agent show {agent}` says where"
+    )]
+    AgentNotAccepted {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Only an agent's sponsor accepts it.
+    #[error(
+        "agent `{agent}` is accepted by its own sponsor only, signed in as themselves; you are \
+         signed in as somebody else"
+    )]
+    NotTheSponsor {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The agent has that sponsor already.
+    #[error("agent `{agent}` has sponsor `{sponsor}` already; nothing was transferred")]
+    SameSponsor {
+        /// The agent.
+        agent: AgentId,
+        /// The sponsor.
+        sponsor: SponsorId,
+    },
+    /// A person who may not start instances of the agent.
+    #[error(
+        "agent `{agent}` is not one that you may start; an administrator says who may when \
+         registering it (`--people`)"
+    )]
+    NotForThisPerson {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The directory's id is another sponsor's.
+    #[error("another sponsor has that external id; an external id is one person's only")]
+    ExternalIdTaken,
+    /// No such sponsor, or one who is erased.
+    #[error("there is no sponsor with the handle `{given}`, or who they were is erased")]
+    UnknownHandle {
+        /// The handle.
+        given: Handle,
+    },
+    /// The group's name is taken.
+    #[error("there is a group of that name already; policies name groups, so no two share one")]
+    GroupExists,
+    /// More members than one entry holds.
+    #[error("{given} members would come or go at once; at most {max} can, so do it in parts")]
+    TooManyMembers {
+        /// How many.
+        given: u64,
+        /// The most.
+        max: u64,
+    },
+    /// No such group.
+    #[error("there is no group `{given}`; `tipstaff group list` shows those the directory has")]
+    UnknownGroup {
+        /// The group's handle or name.
+        given: String,
+    },
+    /// A person who is suspended or erased.
+    #[error("you are not an active sponsor here, so no agent acts for you; ask an administrator")]
+    PersonNotActive,
+    /// The instance that would delegate may not act itself.
+    #[error("instance `{instance}` does not delegate: {why}")]
+    ParentNarrowed {
+        /// The instance.
+        instance: InstanceId,
+        /// Why.
+        why: Why,
+    },
+    /// More hops than an agent on the way may have below it.
+    #[error(
+        "the delegation would be {depth} hops below an instance of agent `{agent}`, which may have \
+         at most {max}; an agent is registered with `--max-depth`"
+    )]
+    TooDeep {
+        /// The agent that bounds it.
+        agent: AgentId,
+        /// Hops below its instance.
+        depth: u8,
+        /// The most.
+        max: u8,
+    },
+    /// More instances directly below one than its agent may have.
+    #[error(
+        "instance `{instance}` has {live} live instances below it, and may have at most {max}; wait \
+         for one to end, or register its agent with a higher `--max-children`"
+    )]
+    TooManyChildren {
+        /// The instance.
+        instance: InstanceId,
+        /// Live ones directly below it.
+        live: u32,
+        /// The most.
+        max: u32,
+    },
+    /// A purpose beside or above that of the instance that delegates.
+    #[error(
+        "purpose `{purpose}` is neither `{parent}`, for which the instance that delegates acts, nor \
+         narrower (`{parent}/…`)"
+    )]
+    PurposeWider {
+        /// The purpose.
+        purpose: PurposePath,
+        /// That of the one above.
+        parent: PurposePath,
+    },
+    /// More calls than the instance that delegates may make itself.
+    #[error("{given} calls are more than the {max} of the instance that delegates")]
+    MoreCalls {
+        /// What was asked for.
+        given: u64,
+        /// What the one above may make.
+        max: u64,
+    },
+    /// A refresh token that was used before, or one of an instance that has none.
+    #[error(
+        "the refresh token of instance `{instance}` was used before; the instance is ended, since \
+         somebody has a copy: sign in again"
+    )]
+    RefreshReused {
+        /// The instance.
+        instance: InstanceId,
     },
     /// The agent is retired.
     #[error("agent `{agent}` is retired since {since}, which is final; register another agent")]
@@ -266,6 +393,7 @@ pub enum Refusal {
          another",
         match reason {
             EndReason::Revoked => "revoked by an administrator",
+            EndReason::Reused => "ended because a credential of it was used a second time",
             _ => "ended by its own client",
         }
     )]

@@ -7,7 +7,8 @@ use serde::Serialize;
 use vocab::id::InstanceId;
 use vocab::time::Time;
 
-use crate::lifecycle::{AgentLife, InstanceLife, SponsorLife};
+use crate::entry::AssertedAgents;
+use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::state::{Agent, Identity, Instance, Sponsor, State};
 
 /// Why an instance may not act.
@@ -24,24 +25,39 @@ pub enum Why {
     AgentRetired,
     /// Its agent is suspended.
     AgentSuspended,
+    /// Its agent got another sponsor after it was started.
+    AgentTransferred,
+    /// Its agent's sponsor did not accept the agent yet, and the node runs none that is not accepted.
+    AgentNotAccepted,
+    /// Its agent's sponsor has to accept the agent again.
+    AcceptanceLapsed,
+    /// What ran for its sponsor when it was started was ended.
+    SessionsRevoked,
     /// Its sponsor is suspended.
     SponsorSuspended,
     /// Who its sponsor is cannot be said any more.
     SponsorErased,
+    /// An instance above it, which delegated to it, may not act.
+    AncestorNarrowed,
     /// The register does not know its own state; nothing may act.
     RegisterFailed,
 }
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Unknown,
         Self::InstanceEnded,
         Self::InstanceExpired,
         Self::AgentRetired,
         Self::AgentSuspended,
+        Self::AgentTransferred,
+        Self::AgentNotAccepted,
+        Self::AcceptanceLapsed,
+        Self::SessionsRevoked,
         Self::SponsorSuspended,
         Self::SponsorErased,
+        Self::AncestorNarrowed,
         Self::RegisterFailed,
     ];
 
@@ -53,8 +69,13 @@ impl Why {
             Self::InstanceExpired => "instance-expired",
             Self::AgentRetired => "agent-retired",
             Self::AgentSuspended => "agent-suspended",
+            Self::AgentTransferred => "agent-transferred",
+            Self::AgentNotAccepted => "agent-not-accepted",
+            Self::AcceptanceLapsed => "acceptance-lapsed",
+            Self::SessionsRevoked => "sessions-revoked",
             Self::SponsorSuspended => "sponsor-suspended",
             Self::SponsorErased => "sponsor-erased",
+            Self::AncestorNarrowed => "ancestor-narrowed",
             Self::RegisterFailed => "register-failed",
         }
     }
@@ -68,8 +89,15 @@ impl fmt::Display for Why {
             Self::InstanceExpired => "the instance has expired",
             Self::AgentRetired => "the agent is retired",
             Self::AgentSuspended => "the agent is suspended",
+            Self::AgentTransferred => {
+                "the agent has another sponsor since the instance was started"
+            }
+            Self::AgentNotAccepted => "the agent's sponsor has not accepted it yet",
+            Self::AcceptanceLapsed => "the agent's sponsor has to accept it again",
+            Self::SessionsRevoked => "what ran for its sponsor until then was ended",
             Self::SponsorSuspended => "the agent's sponsor is suspended",
             Self::SponsorErased => "the agent's sponsor is erased",
+            Self::AncestorNarrowed => "an instance that delegated to it may not act",
             Self::RegisterFailed => "the register does not know its own state",
         })
     }
@@ -94,12 +122,22 @@ impl Standing {
     }
 }
 
+/// One hop: an instance and the agent that it is one of.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// Its agent.
+    pub agent: Arc<Agent>,
+}
+
 /// An instance that may act, with all that stands above it, as of one moment. Only the register
 /// makes one; [`Control::still`](crate::Control::still) says whether it holds yet.
 #[derive(Clone, Debug)]
 pub struct Active {
-    instance: Arc<Instance>,
-    agent: Arc<Agent>,
+    own: Link,
+    /// The first is the one that nobody delegated to.
+    above: Arc<[Link]>,
     sponsor: Arc<Sponsor>,
     size: u64,
     generation: u64,
@@ -109,15 +147,26 @@ pub struct Active {
 impl Active {
     /// The instance.
     pub const fn instance(&self) -> &Arc<Instance> {
-        &self.instance
+        &self.own.instance
     }
 
     /// Its agent.
     pub const fn agent(&self) -> &Arc<Agent> {
-        &self.agent
+        &self.own.agent
     }
 
-    /// Their sponsor.
+    /// Every hop between the sponsor and the instance: the first is the one that nobody delegated
+    /// to, the last is its own.
+    pub fn chain(&self) -> impl DoubleEndedIterator<Item = &Link> {
+        self.above.iter().chain([&self.own])
+    }
+
+    /// The hops above its own.
+    pub fn above(&self) -> &[Link] {
+        &self.above
+    }
+
+    /// For whom it acts.
     pub const fn sponsor(&self) -> &Arc<Sponsor> {
         &self.sponsor
     }
@@ -134,7 +183,15 @@ impl Active {
 
     /// Whether time alone has ended it. A clock that went back does not bring it back.
     pub(crate) fn expired(&self, now: Time) -> Option<Why> {
-        expired(&self.instance, now.max(self.as_of))
+        let now = now.max(self.as_of);
+        if let Some(why) = expired(&self.own.instance, now) {
+            return Some(why);
+        }
+        let above = self
+            .above
+            .iter()
+            .any(|it| expired(&it.instance, now).is_some());
+        above.then_some(Why::AncestorNarrowed)
     }
 }
 
@@ -142,26 +199,55 @@ fn expired(instance: &Instance, now: Time) -> Option<Why> {
     (instance.outlived(now) || instance.idled(now)).then_some(Why::InstanceExpired)
 }
 
-/// What narrows an instance, the nearest and most final first.
+/// What narrows an instance, the nearest and most final first; those above it are not looked at.
+/// `sponsors` are the agent's and its own.
 pub(crate) fn narrowed(
     instance: &Instance,
     agent: &Agent,
-    sponsor: &Sponsor,
+    sponsors: [&Sponsor; 2],
+    asserted: AssertedAgents,
     now: Time,
 ) -> Option<Why> {
     match instance.life {
         InstanceLife::Ended { .. } => return Some(Why::InstanceEnded),
         InstanceLife::Running => {}
     }
-    expired(instance, now).or_else(|| agent_narrowed(agent, sponsor))
+    let [agents, own] = sponsors;
+    expired(instance, now)
+        .or_else(|| {
+            let before = agent.outlived_sponsor(instance.record);
+            before.then_some(Why::AgentTransferred)
+        })
+        .or_else(|| {
+            let over = own
+                .sessions_revoked
+                .is_some_and(|since| instance.record < since);
+            over.then_some(Why::SessionsRevoked)
+        })
+        .or_else(|| agent_narrowed(agent, agents, asserted))
+        .or_else(|| sponsor_narrowed(own))
 }
 
 /// What narrows an agent and all its instances.
-pub(crate) const fn agent_narrowed(agent: &Agent, sponsor: &Sponsor) -> Option<Why> {
+pub(crate) const fn agent_narrowed(
+    agent: &Agent,
+    sponsor: &Sponsor,
+    asserted: AssertedAgents,
+) -> Option<Why> {
     match agent.life {
-        AgentLife::Retired { .. } => Some(Why::AgentRetired),
-        AgentLife::Suspended { .. } => Some(Why::AgentSuspended),
-        AgentLife::Active { .. } => sponsor_narrowed(sponsor),
+        AgentLife::Retired { .. } => return Some(Why::AgentRetired),
+        AgentLife::Suspended { .. } => return Some(Why::AgentSuspended),
+        AgentLife::Active { .. } => {}
+    }
+    if let Some(why) = sponsor_narrowed(sponsor) {
+        return Some(why);
+    }
+    match (agent.acceptance, asserted) {
+        (Acceptance::Accepted { .. }, _) | (Acceptance::Asserted { .. }, AssertedAgents::Run) => {
+            None
+        }
+        (Acceptance::Asserted { .. }, AssertedAgents::Refuse) => Some(Why::AgentNotAccepted),
+        (Acceptance::Lapsed { .. }, _) => Some(Why::AcceptanceLapsed),
     }
 }
 
@@ -179,27 +265,55 @@ pub(crate) const fn sponsor_narrowed(sponsor: &Sponsor) -> Option<Why> {
 }
 
 impl State {
-    /// Whether an instance may act at `now`, or at the last entry's time if that is later.
-    pub fn standing(&self, id: &InstanceId, now: Time) -> Standing {
-        let now = now.max(self.last_time());
-        let Some(instance) = self.instance(id) else {
-            return Standing::Narrowed(Why::Unknown);
-        };
-        let (Some(agent), Some(sponsor)) =
-            (self.agent(&instance.agent), self.sponsor(&instance.sponsor))
-        else {
-            return Standing::Narrowed(Why::Unknown);
-        };
-        match narrowed(instance, agent, sponsor, now) {
-            Some(why) => Standing::Narrowed(why),
-            None => Standing::Active(Active {
-                instance: Arc::clone(instance),
-                agent: Arc::clone(agent),
-                sponsor: Arc::clone(sponsor),
-                size: self.size(),
-                generation: self.generation(),
-                as_of: now,
-            }),
+    /// What narrows an instance at `now`, not looking at those above it.
+    fn link(&self, instance: &Arc<Instance>, now: Time) -> Result<(Link, &Arc<Sponsor>), Why> {
+        let agent = self.agent(&instance.agent).ok_or(Why::Unknown)?;
+        let agents = self.sponsor(&agent.sponsor).ok_or(Why::Unknown)?;
+        let own = self.sponsor(&instance.sponsor).ok_or(Why::Unknown)?;
+        let asserted = self.asserted_agents();
+        if let Some(why) = narrowed(instance, agent, [agents, own], asserted, now) {
+            return Err(why);
         }
+        let (instance, agent) = (Arc::clone(instance), Arc::clone(agent));
+        Ok((Link { instance, agent }, own))
+    }
+
+    /// Whether an instance may act at `now`, or at the last entry's time if that is later: it, and
+    /// every one above it.
+    pub fn standing(&self, id: &InstanceId, now: Time) -> Standing {
+        match self.stands(id, now.max(self.last_time())) {
+            Ok(active) => Standing::Active(active),
+            Err(why) => Standing::Narrowed(why),
+        }
+    }
+
+    fn stands(&self, id: &InstanceId, now: Time) -> Result<Active, Why> {
+        let instance = self.instance(id).ok_or(Why::Unknown)?;
+        let (own, sponsor) = self.link(instance, now)?;
+        let mut above = Vec::new();
+        for ancestor in self.ancestors(instance) {
+            let (link, _) = self
+                .link(ancestor, now)
+                .map_err(|_| Why::AncestorNarrowed)?;
+            above.push(link);
+        }
+        // A parent that the register does not have is no reason to take a child for a root.
+        if above.len() != usize::from(instance.depth) {
+            return Err(Why::Unknown);
+        }
+        above.reverse();
+        Ok(Active {
+            own,
+            above: above.into(),
+            sponsor: Arc::clone(sponsor),
+            size: self.size(),
+            generation: self.generation(),
+            as_of: now,
+        })
+    }
+
+    /// What narrows an instance at `now`, if anything.
+    pub(crate) fn narrowed_by(&self, instance: &Instance, now: Time) -> Option<Why> {
+        self.standing(&instance.id, now).active().err()
     }
 }

@@ -5,421 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use ledger::{Actor, Mention};
-use vocab::digest::Digest;
-use vocab::id::{
-    AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, ToolName, UpstreamName,
-};
+use ledger::Actor;
+use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
 use vocab::time::Time;
 
-use crate::allow::Allow;
-use crate::entry::{
-    AgentAdded, Binding, CallLimits, Event, InstanceStarted, Key, NodeStarted, TestResults,
-};
-use crate::jwk::{PublicJwk, Thumbprint};
+use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
+use crate::jwk::Thumbprint;
 use crate::lifecycle::{
-    AgentEvent, AgentLife, InstanceEvent, InstanceLife, InvalidTransition, KeyEvent, KeyLife,
-    SponsorEvent, SponsorLife,
+    AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,
+    SponsorLife,
 };
-use crate::refusal::Refusal;
-use crate::text::{AdminKey, KeyId, Label, Person, Word};
-
-/// Who a sponsor is, as far as it can be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// This person.
-    Named(Person),
-    /// The key that sealed it is destroyed.
-    Erased,
-    /// The key is there but locked, or the sealed bytes are not with the entries. Only a reader
-    /// without the node's keys sees this; a node does not start with it.
-    Sealed,
-}
-
-/// A named administrator: whoever holds the private half of the key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// Their name.
-    pub id: AdminId,
-    /// The public half of their credential.
-    pub key: AdminKey,
-    /// When it was added.
-    pub added_at: Time,
-    /// The index of the entry that added it.
-    pub record: u64,
-}
-
-/// A person who answers for agents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sponsor {
-    /// The random handle that entries and tokens name.
-    pub handle: Handle,
-    /// The handle of the key that seals who they are.
-    pub key: Handle,
-    /// Who they are.
-    pub identity: Identity,
-    /// Where they are in their life.
-    pub life: SponsorLife,
-    /// When they were added.
-    pub added_at: Time,
-    /// The index of the entry that added them.
-    pub record: u64,
-}
-
-impl Sponsor {
-    /// Their id, unless it is erased or sealed.
-    pub const fn id(&self) -> Option<&SponsorId> {
-        match &self.identity {
-            Identity::Named(person) => Some(&person.id),
-            Identity::Erased | Identity::Sealed => None,
-        }
-    }
-}
-
-/// A key that starts, or once started, an agent's instances.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentKey {
-    /// Its id.
-    pub kid: KeyId,
-    /// The public key.
-    pub jwk: PublicJwk,
-    /// Not before this.
-    pub not_before: Option<Time>,
-    /// Not from this on.
-    pub expires_at: Time,
-    /// Where it is in its life.
-    pub life: KeyLife,
-}
-
-/// Why a key does not start instances now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyFault {
-    /// Its time has not come.
-    NotYet,
-    /// Its time is over.
-    Expired,
-}
-
-impl AgentKey {
-    fn new(key: &Key, since: Time) -> Self {
-        Self {
-            kid: key.kid.clone(),
-            jwk: key.jwk.clone(),
-            not_before: key.not_before,
-            expires_at: key.expires_at,
-            life: KeyLife::Current { since },
-        }
-    }
-
-    /// Whether `now` lies in the key's time.
-    pub fn valid_at(&self, now: Time) -> Result<(), KeyFault> {
-        if self.not_before.is_some_and(|start| now < start) {
-            Err(KeyFault::NotYet)
-        } else if now >= self.expires_at {
-            Err(KeyFault::Expired)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// A registered kind of agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agent {
-    /// Its id.
-    pub id: AgentId,
-    /// Who answers for it.
-    pub sponsor: Handle,
-    /// Where it is in its life.
-    pub life: AgentLife,
-    /// What it may act for: each of these, or narrower.
-    pub purposes: Vec<PurposePath>,
-    /// The most it may ever do; none: the policies alone decide.
-    pub allow: Option<Vec<Allow>>,
-    /// Live instances at once.
-    pub max_instances: u32,
-    /// Whether its instances may use tokens without proof of possession.
-    pub allow_bearer: bool,
-    /// How long an instance lives at most.
-    pub max_lifetime: Duration,
-    /// How long an instance may be idle.
-    pub idle: Duration,
-    /// How much it may call.
-    pub limits: CallLimits,
-    /// The key that starts its instances.
-    pub key: AgentKey,
-    /// The keys it had before, oldest first.
-    pub past_keys: Vec<AgentKey>,
-    /// Its software and version; empty where unknown.
-    pub software: Label,
-    /// Its model's digest or name; empty where unknown.
-    pub model: Label,
-    /// Where it runs; empty where unknown.
-    pub environment: Label,
-    /// When it was added.
-    pub added_at: Time,
-    /// The index of the entry that added it.
-    pub record: u64,
-}
-
-impl Agent {
-    /// Whether its allow list, if it has one, allows calling a tool.
-    pub fn may_call(&self, upstream: &UpstreamName, tool: &ToolName) -> bool {
-        self.allow
-            .as_ref()
-            .is_none_or(|lines| lines.iter().any(|line| line.tool(upstream, tool)))
-    }
-
-    /// Whether its allow list, if it has one, allows a method.
-    pub fn may_request(&self, upstream: &UpstreamName, method: &str) -> bool {
-        self.allow
-            .as_ref()
-            .is_none_or(|lines| lines.iter().any(|line| line.method(upstream, method)))
-    }
-
-    /// Whether it is registered for a purpose, or one that this is narrower than.
-    pub fn acts_for(&self, purpose: &PurposePath) -> bool {
-        self.purposes
-            .iter()
-            .any(|registered| purpose.is_at_or_below(registered))
-    }
-
-    /// Whether a key is the one that speaks for it now.
-    pub fn holds(&self, kid: &KeyId, now: Time) -> Result<(), Refusal> {
-        let (agent, kid) = (self.id.clone(), kid.clone());
-        if kid != self.key.kid {
-            return Err(Refusal::KeyNotCurrent { agent, kid });
-        }
-        match self.key.valid_at(now) {
-            Ok(()) => Ok(()),
-            Err(KeyFault::NotYet) => Err(Refusal::KeyNotYet {
-                agent,
-                kid,
-                not_before: self.key.not_before.unwrap_or(now),
-            }),
-            Err(KeyFault::Expired) => Err(Refusal::KeyExpired {
-                agent,
-                kid,
-                expired_at: self.key.expires_at,
-            }),
-        }
-    }
-
-    fn add(body: AgentAdded, at: Time, record: u64) -> Self {
-        Self {
-            id: body.agent,
-            sponsor: body.sponsor,
-            life: AgentLife::Active { since: at },
-            purposes: body.purposes,
-            allow: body.allow,
-            max_instances: body.max_instances,
-            allow_bearer: body.allow_bearer,
-            max_lifetime: Duration::from_secs(body.max_lifetime_s),
-            idle: Duration::from_secs(body.idle_s),
-            limits: body.limits,
-            key: AgentKey::new(&body.key, at),
-            past_keys: Vec::new(),
-            software: body.software,
-            model: body.model,
-            environment: body.environment,
-            added_at: at,
-            record,
-        }
-    }
-}
-
-/// When an instance was last used, as this process saw it. Not part of the fold: the log does not
-/// say it, so it is unknown until somebody who knows says so, and while it is unknown nothing is
-/// taken to be idle.
-#[derive(Debug, Default)]
-pub struct LastUsed(AtomicU64);
-
-impl LastUsed {
-    /// The moment, if it is known.
-    pub fn get(&self) -> Option<Time> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(Time::from_micros(micros)),
-        }
-    }
-
-    /// Moves the moment forward to `now`, unless more than `idle` lies between: what expired for
-    /// idleness is not brought back by a late use.
-    pub(crate) fn touch(&self, now: Time, idle: Duration) {
-        let _: Result<u64, u64> =
-            self.0
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                    let last = Time::from_micros(last);
-                    let expired = last != Time::EPOCH && now.since(last) >= idle;
-                    (now > last && !expired).then_some(now.as_micros())
-                });
-    }
-}
-
-/// Two folds of one log are the same whatever was used in between.
-impl PartialEq for LastUsed {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for LastUsed {}
-
-/// One running agent, or one that ran.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// Its id.
-    pub id: InstanceId,
-    /// The agent that it is an instance of.
-    pub agent: AgentId,
-    /// Who answers for it.
-    pub sponsor: Handle,
-    /// Why it acts.
-    pub purpose: PurposePath,
-    /// How its tokens are bound.
-    pub binding: Binding,
-    /// The upstream that its first token was for.
-    pub upstream: UpstreamName,
-    /// The agent's key that started it.
-    pub key: KeyId,
-    /// Where it is in its life.
-    pub life: InstanceLife,
-    /// When it started.
-    pub started_at: Time,
-    /// When its lifetime is over.
-    pub expires_at: Time,
-    /// How long it may be idle.
-    pub idle: Duration,
-    /// The index of the entry that started it.
-    pub record: u64,
-    /// When it was last used.
-    pub last_used: Arc<LastUsed>,
-}
-
-impl Instance {
-    fn start(body: InstanceStarted, at: Time, record: u64) -> Self {
-        Self {
-            id: body.instance,
-            agent: body.agent,
-            sponsor: body.sponsor,
-            purpose: body.purpose,
-            binding: body.binding,
-            upstream: body.upstream,
-            key: body.key,
-            life: InstanceLife::Running,
-            started_at: at,
-            expires_at: at.plus(Duration::from_secs(body.max_lifetime_s)),
-            idle: Duration::from_secs(body.idle_s),
-            record,
-            last_used: Arc::default(),
-        }
-    }
-
-    /// Whether its lifetime is over at `now`.
-    pub fn outlived(&self, now: Time) -> bool {
-        now >= self.expires_at
-    }
-
-    /// Whether it was idle too long at `now`, as far as this process knows.
-    pub fn idled(&self, now: Time) -> bool {
-        self.last_used
-            .get()
-            .is_some_and(|last| now.since(last) >= self.idle)
-    }
-
-    fn continues_as(&self) -> Option<Continues> {
-        match self.binding {
-            Binding::Dpop { jkt } => Some((self.agent.clone(), jkt, self.purpose.clone())),
-            Binding::Bearer => None,
-        }
-    }
-}
-
-/// What an instance is continued by: the same agent proves the same key for the same purpose.
-type Continues = (AgentId, Thumbprint, PurposePath);
-
-/// An upstream's tool list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tools {
-    /// The list, a blob.
-    pub blob: Digest,
-    /// How many tools are in it.
-    pub count: u32,
-    /// When it was read.
-    pub listed_at: Time,
-    /// The index of the entry that names it.
-    pub record: u64,
-}
-
-/// An upstream that was configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Its name.
-    pub name: UpstreamName,
-    /// The digest of its configuration.
-    pub config: Digest,
-    /// Until when what policy denies passes and is recorded as such.
-    pub observe_until: Option<Time>,
-    /// Its tool list, if one was read.
-    pub tools: Option<Tools>,
-    /// The index of the entry that configured it.
-    pub record: u64,
-}
-
-impl Upstream {
-    /// Whether it only observes at `now`.
-    pub fn observing(&self, now: Time) -> bool {
-        self.observe_until.is_some_and(|until| now < until)
-    }
-}
-
-/// The policy set in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ActivePolicy {
-    /// The set, a blob.
-    pub set: Digest,
-    /// Who proposed it.
-    pub author: AdminId,
-    /// What its cases came to.
-    pub tests: TestResults,
-    /// Since when it is in force.
-    pub since: Time,
-    /// The index of the entry that activated it.
-    pub record: u64,
-}
-
-/// A key that signs tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenKey {
-    /// Its id.
-    pub kid: KeyId,
-    /// The public key.
-    pub jwk: PublicJwk,
-    /// Since when it is known.
-    pub since: Time,
-}
-
-/// The node's own life.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeState {
-    /// What the last start said, and when.
-    pub started: Option<(NodeStarted, Time)>,
-    /// When it stopped on request, if it did not start since.
-    pub stopped_at: Option<Time>,
-    /// What is wrong, by part, since the last start.
-    pub degraded: BTreeMap<Word, Word>,
-    /// What was last said of the log of calls, and the index of the entry that says it.
-    pub calls: Option<(u64, Mention)>,
-}
-
-impl NodeState {
-    fn mention(&mut self, record: u64, calls: Option<Mention>) {
-        self.calls = calls.map(|calls| (record, calls)).or(self.calls.take());
-    }
-}
+pub use crate::nouns::{
+    Accepted, ActivePolicy, Admin, Agent, AgentKey, Group, Identity, Instance, KeyFault, Known,
+    LastUsed, NodeState, Origin, PastSponsor, Sponsor, TokenKey, Tools, Upstream,
+};
+pub(crate) use crate::nouns::{Continues, Unsealed};
+use crate::text::{AdminKey, GroupProfile, PersonText};
 
 /// Why an entry cannot have happened where it stands.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -451,11 +53,13 @@ pub enum Impossible {
         /// What does not fit.
         what: &'static str,
     },
-    /// Delegation, which this version does not know.
-    #[error("it starts instance `{id}` below another; this version knows no delegation")]
-    Delegated {
-        /// The instance.
-        id: InstanceId,
+    /// A change of an agent that leaves out what it changes from.
+    #[error("it changes agent `{agent}` from {what} that the agent does not have")]
+    OtherAgent {
+        /// The agent.
+        agent: AgentId,
+        /// What does not fit.
+        what: &'static str,
     },
     /// A policy set whose own cases failed.
     #[error("it activates a policy set although {failed} of its cases failed")]
@@ -478,11 +82,20 @@ pub struct State {
     sponsors: HashMap<Handle, Arc<Sponsor>>,
     /// Ids in lower case, so that no two differ only in case.
     sponsor_ids: BTreeMap<String, Handle>,
+    /// INVARIANT: no two sponsors have the same.
+    external_ids: HashMap<PersonText, Handle>,
+    groups: BTreeMap<Handle, Arc<Group>>,
+    /// The groups of each sponsor who is in any.
+    memberships: HashMap<Handle, BTreeSet<Handle>>,
     agents: BTreeMap<AgentId, Arc<Agent>>,
+    /// The agents of each sponsor.
+    sponsored: HashMap<Handle, BTreeSet<AgentId>>,
     instances: HashMap<InstanceId, Arc<Instance>>,
     /// Running instances by agent and end of life, so that the live ones are counted without
     /// looking at those that ended.
     running: HashMap<AgentId, BTreeSet<(Time, InstanceId)>>,
+    /// The instances directly below each.
+    children: HashMap<InstanceId, Vec<InstanceId>>,
     /// INVARIANT: at most one running instance for each.
     continues: HashMap<Continues, InstanceId>,
     upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
@@ -519,6 +132,45 @@ impl State {
         self.sponsors.get(self.sponsor_ids.get(&lower(id))?)
     }
 
+    /// The sponsor whom the directory calls so.
+    pub fn sponsor_by_external_id(&self, id: &PersonText) -> Option<&Arc<Sponsor>> {
+        self.sponsors.get(self.external_ids.get(id)?)
+    }
+
+    /// A group of the directory.
+    pub fn group(&self, handle: &Handle) -> Option<&Arc<Group>> {
+        self.groups.get(handle)
+    }
+
+    /// Every group, by handle.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values()
+    }
+
+    /// The groups that a sponsor is in.
+    pub fn groups_of(&self, sponsor: &Handle) -> impl Iterator<Item = &Arc<Group>> {
+        self.memberships
+            .get(sponsor)
+            .into_iter()
+            .flatten()
+            .filter_map(|handle| self.groups.get(handle))
+    }
+
+    /// Whether a sponsor is in a group.
+    pub fn is_member(&self, group: &Handle, sponsor: &Handle) -> bool {
+        self.groups
+            .get(group)
+            .is_some_and(|group| group.members.contains(sponsor))
+    }
+
+    pub(crate) fn sponsor_key(&self, handle: &Handle) -> Option<Handle> {
+        self.sponsor(handle).map(|sponsor| sponsor.key.clone())
+    }
+
+    pub(crate) fn group_key(&self, handle: &Handle) -> Option<Handle> {
+        self.group(handle).map(|group| group.key.clone())
+    }
+
     /// The sponsor whose name a key seals.
     pub(crate) fn sponsor_of_key(&self, key: &Handle) -> Option<&Arc<Sponsor>> {
         self.sponsors.values().find(|sponsor| sponsor.key == *key)
@@ -543,9 +195,41 @@ impl State {
 
     /// The agents of a sponsor, by id.
     pub fn agents_of(&self, sponsor: &Handle) -> impl Iterator<Item = &Arc<Agent>> {
-        self.agents
-            .values()
-            .filter(move |agent| agent.sponsor == *sponsor)
+        self.sponsored
+            .get(sponsor)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.agents.get(id))
+    }
+
+    /// Whether agents run whose sponsors did not accept them.
+    pub fn asserted_agents(&self) -> AssertedAgents {
+        self.node
+            .started
+            .as_ref()
+            .and_then(|(started, _)| started.asserted)
+            .unwrap_or_default()
+    }
+
+    /// The instances directly below one, in the order they started.
+    pub fn children(&self, id: &InstanceId) -> impl Iterator<Item = &Arc<Instance>> {
+        self.children
+            .get(id)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.instances.get(id))
+    }
+
+    /// The instances above one, the nearest first.
+    pub fn ancestors<'a>(
+        &'a self,
+        instance: &'a Instance,
+    ) -> impl Iterator<Item = &'a Arc<Instance>> {
+        let above = |instance: &'a Instance| {
+            let parent = instance.parent.as_ref()?;
+            self.instances.get(parent)
+        };
+        std::iter::successors(above(instance), move |next| above(next))
     }
 
     /// An instance, ended ones too.
@@ -582,7 +266,7 @@ impl State {
     pub fn live_instances(&self, agent: &AgentId, now: Time) -> u32 {
         let live = self
             .running(agent, now)
-            .filter(|instance| !instance.idled(now))
+            .filter(|instance| !instance.idled(now) && !instance.is_once())
             .count();
         u32::try_from(live).unwrap_or(u32::MAX)
     }
@@ -648,19 +332,19 @@ impl State {
         &self.node
     }
 
-    /// Takes the next entry into account. `identity` is who a `sponsor-added` entry's sponsor is,
-    /// as far as it can be read. On an error the state is as it was.
+    /// Takes the next entry into account. `unsealed` is what was sealed beside it, as far as it can
+    /// be read. On an error the state is as it was.
     pub(crate) fn apply(
         &mut self,
         time: Time,
         event: Event,
-        identity: Identity,
+        unsealed: Unsealed,
     ) -> Result<(), Impossible> {
         if self.last_time.is_some_and(|last| time < last) {
             return Err(Impossible::TimeWentBack);
         }
         let narrows = narrows(&event);
-        self.apply_event(time, event, identity)?;
+        self.apply_event(time, event, unsealed)?;
         self.size += 1;
         self.last_time = Some(time);
         if narrows {
@@ -673,7 +357,7 @@ impl State {
         &mut self,
         time: Time,
         event: Event,
-        identity: Identity,
+        unsealed: Unsealed,
     ) -> Result<(), Impossible> {
         let record = self.size;
         match event {
@@ -718,28 +402,106 @@ impl State {
                 if self.sponsors.contains_key(&body.sponsor) {
                     return Err(twice("sponsor", &body.sponsor));
                 }
-                if let Identity::Named(person) = &identity {
-                    let id = lower(&person.id);
-                    if self.sponsor_ids.contains_key(&id) {
-                        return Err(twice("the id of sponsor", &body.sponsor));
-                    }
-                    self.sponsor_ids.insert(id, body.sponsor.clone());
-                }
+                let identity = person(unsealed);
+                self.name_sponsor(&body.sponsor, None, &identity)?;
                 let sponsor = Sponsor {
                     handle: body.sponsor.clone(),
                     key: body.key,
                     identity,
                     life: SponsorLife::Active { since: time },
+                    suspended_by: None,
+                    provisioned: body.signal.is_some(),
+                    risk: None,
+                    sessions_revoked: None,
                     added_at: time,
                     record,
+                    changed: record,
                 };
                 self.sponsors.insert(body.sponsor, Arc::new(sponsor));
             }
             Event::SponsorSuspended(body) => {
-                self.move_sponsor(&body.sponsor, SponsorEvent::Suspend, time)?;
+                self.change_sponsor(&body.sponsor, SponsorEvent::Suspend, time, |sponsor| {
+                    sponsor.suspended_by = body.signal;
+                })?;
             }
             Event::SponsorResumed(body) => {
-                self.move_sponsor(&body.sponsor, SponsorEvent::Resume, time)?;
+                self.change_sponsor(&body.sponsor, SponsorEvent::Resume, time, |sponsor| {
+                    sponsor.suspended_by = None;
+                })?;
+            }
+            Event::SponsorChanged(body) => {
+                let sponsor = Arc::clone(self.known_sponsor(&body.sponsor)?);
+                sponsor.life.after(SponsorEvent::Change, time)?;
+                let identity = person(unsealed);
+                self.name_sponsor(&body.sponsor, Some(&sponsor.identity), &identity)?;
+                self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
+                    sponsor.identity = identity;
+                    sponsor.provisioned = true;
+                })?;
+            }
+            Event::SponsorRisk(body) => {
+                self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
+                    sponsor.risk = Some(body.risk);
+                })?;
+            }
+            Event::SessionsRevoked(body) => {
+                self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
+                    sponsor.sessions_revoked = Some(record);
+                })?;
+            }
+            Event::GroupAdded(body) => {
+                if self.groups.contains_key(&body.group) {
+                    return Err(twice("group", &body.group));
+                }
+                let group = Group {
+                    handle: body.group.clone(),
+                    key: body.key,
+                    profile: group(unsealed),
+                    members: BTreeSet::new(),
+                    added_at: time,
+                    record,
+                    changed: record,
+                };
+                self.groups.insert(body.group, Arc::new(group));
+            }
+            Event::GroupChanged(body) => {
+                let profile = group(unsealed);
+                let found = self.known_group(&body.group)?;
+                found.profile = profile;
+                found.changed = record;
+            }
+            Event::GroupMembers(body) => {
+                for member in &body.added {
+                    self.known_sponsor(member)?;
+                }
+                let found = self.known_group(&body.group)?;
+                let foreign = body.removed.iter().find(|it| !found.members.contains(*it));
+                if let Some(foreign) = foreign {
+                    return Err(unknown("member", foreign));
+                }
+                if let Some(there) = body.added.iter().find(|it| found.members.contains(*it)) {
+                    return Err(twice("member", there));
+                }
+                found.changed = record;
+                for member in &body.removed {
+                    found.members.remove(member);
+                }
+                found.members.extend(body.added.iter().cloned());
+                for member in &body.removed {
+                    self.leaves(member, &body.group);
+                }
+                for member in body.added {
+                    let theirs = self.memberships.entry(member).or_default();
+                    theirs.insert(body.group.clone());
+                }
+            }
+            Event::GroupRemoved(body) => {
+                let Some(group) = self.groups.remove(&body.group) else {
+                    return Err(unknown("group", &body.group));
+                };
+                for member in &group.members {
+                    self.leaves(member, &body.group);
+                }
             }
             Event::AgentAdded(body) => {
                 if self.agents.contains_key(&body.agent) {
@@ -748,6 +510,13 @@ impl State {
                 self.known_sponsor(&body.sponsor)?
                     .life
                     .after(SponsorEvent::AddAgent, time)?;
+                for owner in body.owners.handles() {
+                    self.known_sponsor(owner)?;
+                }
+                self.sponsored
+                    .entry(body.sponsor.clone())
+                    .or_default()
+                    .insert(body.agent.clone());
                 self.agents
                     .insert(body.agent.clone(), Arc::new(Agent::add(body, time, record)));
             }
@@ -764,12 +533,79 @@ impl State {
                 let mut agent = Agent::clone(self.known_agent(&body.agent)?);
                 agent.life = agent.life.after(AgentEvent::RotateKey, time)?;
                 let had = |key: &AgentKey| key.kid == body.key.kid;
-                if had(&agent.key) || agent.past_keys.iter().any(had) {
+                if agent.key.iter().chain(&agent.past_keys).any(had) {
                     return Err(twice("key", &body.key.kid));
                 }
-                agent.key.life = agent.key.life.after(KeyEvent::Replace, time)?;
-                let past = std::mem::replace(&mut agent.key, AgentKey::new(&body.key, time));
-                agent.past_keys.push(past);
+                if let Some(mut past) = agent.key.replace(AgentKey::new(&body.key, time)) {
+                    past.life = past.life.after(KeyEvent::Replace, time)?;
+                    agent.past_keys.push(past);
+                }
+                self.agents.insert(body.agent, Arc::new(agent));
+            }
+            Event::AgentAccepted(body) => {
+                let mut agent = Agent::clone(self.known_agent(&body.agent)?);
+                agent.life = agent.life.after(AgentEvent::Change, time)?;
+                if body.sponsor != agent.sponsor {
+                    return Err(other_agent(body.agent, "a sponsor"));
+                }
+                self.known_sponsor(&body.sponsor)?
+                    .life
+                    .after(SponsorEvent::AddAgent, time)?;
+                agent.acceptance = agent.acceptance.after(AcceptanceEvent::Accept, time)?;
+                agent.accepted = Some(Accepted {
+                    terms: body.terms,
+                    sign_in: body.sign_in,
+                    record,
+                });
+                agent.reviewed_at = time;
+                self.agents.insert(body.agent, Arc::new(agent));
+            }
+            Event::AgentLapsed(body) => {
+                let mut agent = Agent::clone(self.known_agent(&body.agent)?);
+                agent.life = agent.life.after(AgentEvent::Change, time)?;
+                agent.acceptance = agent.acceptance.after(AcceptanceEvent::Lapse, time)?;
+                self.agents.insert(body.agent, Arc::new(agent));
+            }
+            Event::AgentTransferred(body) => {
+                let mut agent = Agent::clone(self.known_agent(&body.agent)?);
+                agent.life = agent.life.after(AgentEvent::Change, time)?;
+                if body.from != agent.sponsor || body.from == body.to {
+                    return Err(other_agent(body.agent, "a sponsor"));
+                }
+                self.known_sponsor(&body.to)?
+                    .life
+                    .after(SponsorEvent::AddAgent, time)?;
+                agent.acceptance = agent.acceptance.after(AcceptanceEvent::Transfer, time)?;
+                agent.accepted = None;
+                agent.past_sponsors.push(PastSponsor {
+                    sponsor: body.from.clone(),
+                    until: time,
+                    record,
+                });
+                agent.sponsor = body.to.clone();
+                agent.reviewed_at = time;
+                if let Some(theirs) = self.sponsored.get_mut(&body.from) {
+                    theirs.remove(&body.agent);
+                }
+                self.sponsored
+                    .entry(body.to)
+                    .or_default()
+                    .insert(body.agent.clone());
+                self.agents.insert(body.agent, Arc::new(agent));
+            }
+            Event::AgentOwned(body) => {
+                let mut agent = Agent::clone(self.known_agent(&body.agent)?);
+                agent.life = agent.life.after(AgentEvent::Change, time)?;
+                for owner in body.owners.handles() {
+                    self.known_sponsor(owner)?;
+                }
+                agent.owners = body.owners;
+                self.agents.insert(body.agent, Arc::new(agent));
+            }
+            Event::AgentReviewed(body) => {
+                let mut agent = Agent::clone(self.known_agent(&body.agent)?);
+                agent.life = agent.life.after(AgentEvent::Change, time)?;
+                agent.reviewed_at = time;
                 self.agents.insert(body.agent, Arc::new(agent));
             }
             Event::InstanceStarted(body) => self.start_instance(body, time)?,
@@ -787,6 +623,17 @@ impl State {
                     self.continues.remove(&continues);
                 }
                 self.instances.insert(body.instance, Arc::new(instance));
+            }
+            Event::TokenRefreshed(body) => {
+                let instance = self
+                    .instances
+                    .get_mut(&body.instance)
+                    .ok_or_else(|| unknown("instance", &body.instance))?;
+                instance.life.after(InstanceEvent::Refresh, time)?;
+                if body.serial != instance.refresh_serial + 1 {
+                    return Err(twice("refresh token", &body.serial));
+                }
+                Arc::make_mut(instance).refresh_serial = body.serial;
             }
             Event::UpstreamConfigured(body) => {
                 let tools = self
@@ -843,18 +690,20 @@ impl State {
                     return Err(twice("the erasure of key", &body.key));
                 }
                 if let Some(handle) = &body.sponsor {
-                    let mut sponsor = Sponsor::clone(self.known_sponsor(handle)?);
+                    let sponsor = Arc::clone(self.known_sponsor(handle)?);
                     if sponsor.key != body.key {
                         return Err(unknown("key", &body.key));
                     }
-                    sponsor.life = sponsor.life.after(SponsorEvent::Erase, time)?;
-                    if let Identity::Named(person) = &sponsor.identity {
-                        self.sponsor_ids.remove(&lower(&person.id));
-                    }
-                    sponsor.identity = Identity::Erased;
-                    self.sponsors.insert(handle.clone(), Arc::new(sponsor));
+                    sponsor.life.after(SponsorEvent::Erase, time)?;
+                    self.name_sponsor(handle, Some(&sponsor.identity), &Identity::Erased)?;
+                    self.change_sponsor(handle, SponsorEvent::Erase, time, |sponsor| {
+                        sponsor.identity = Identity::Erased;
+                    })?;
                 } else if let Some(sponsor) = self.sponsor_of_key(&body.key) {
                     return Err(unknown("key", &sponsor.key));
+                }
+                for group in self.groups.values_mut().filter(|it| it.key == body.key) {
+                    Arc::make_mut(group).profile = Known::Erased;
                 }
                 self.erased.insert(body.key);
             }
@@ -866,26 +715,53 @@ impl State {
         if self.instances.contains_key(&body.instance) {
             return Err(twice("instance", &body.instance));
         }
-        if body.parent.is_some() {
-            return Err(Impossible::Delegated { id: body.instance });
-        }
         let agent = self.known_agent(&body.agent)?;
         agent.life.after(AgentEvent::StartInstance, time)?;
-        agent.key.life.after(KeyEvent::StartInstance, time)?;
-        self.known_sponsor(&agent.sponsor)?
-            .life
-            .after(SponsorEvent::StartInstance, time)?;
+        for sponsor in [&agent.sponsor, &body.sponsor] {
+            self.known_sponsor(sponsor)?
+                .life
+                .after(SponsorEvent::StartInstance, time)?;
+        }
         let foreign = |what| {
             Err(Impossible::Foreign {
                 id: body.instance.clone(),
                 what,
             })
         };
-        if body.sponsor != agent.sponsor {
-            return foreign("a sponsor");
+        let parent = match &body.parent {
+            Some(parent) => Some(
+                self.instances
+                    .get(parent)
+                    .ok_or_else(|| unknown("instance", parent))?,
+            ),
+            None => None,
+        };
+        let origin = match (&body.key, &body.via, parent) {
+            (Some(kid), None, None) => {
+                let Some(key) = agent.key.as_ref().filter(|key| key.kid == *kid) else {
+                    return foreign("a key");
+                };
+                key.life.after(KeyEvent::StartInstance, time)?;
+                Origin::AgentKey(kid.clone())
+            }
+            (None, Some(via), parent) if via.delegates() == parent.is_some() => {
+                Origin::Via(via.clone())
+            }
+            _ => return foreign("an origin"),
+        };
+        // For whom it acts: for a person who came themselves, for whom the one above acts, or else
+        // for the agent's sponsor.
+        match (&body.via, parent) {
+            (Some(Via::Person { .. } | Via::IdentityAssertion { .. }), _) => {}
+            (_, Some(parent)) if body.sponsor != parent.sponsor => return foreign("a sponsor"),
+            (_, None) if body.sponsor != agent.sponsor => return foreign("a sponsor"),
+            _ => {}
         }
-        if body.key != agent.key.kid {
-            return foreign("a key");
+        if let Some(parent) = parent {
+            parent.life.after(InstanceEvent::Delegate, time)?;
+            if !body.purpose.is_at_or_below(&parent.purpose) {
+                return foreign("a purpose");
+            }
         }
         if !agent.acts_for(&body.purpose) {
             return foreign("a purpose");
@@ -896,12 +772,18 @@ impl State {
         if !self.upstreams.contains_key(&body.upstream) {
             return Err(unknown("upstream", &body.upstream));
         }
-        let instance = Instance::start(body, time, self.size);
+        let instance = Instance::start(body, origin, parent.map(AsRef::as_ref), time, self.size);
         if let Some(continues) = instance.continues_as() {
             if self.continues.contains_key(&continues) {
                 return Err(twice("the instance of key", &continues.1));
             }
             self.continues.insert(continues, instance.id.clone());
+        }
+        if let Some(parent) = &instance.parent {
+            self.children
+                .entry(parent.clone())
+                .or_default()
+                .push(instance.id.clone());
         }
         self.running
             .entry(instance.agent.clone())
@@ -922,14 +804,69 @@ impl State {
         self.agents.get(id).ok_or_else(|| unknown("agent", id))
     }
 
-    fn move_sponsor(
+    fn known_group(&mut self, handle: &Handle) -> Result<&mut Group, Impossible> {
+        self.groups
+            .get_mut(handle)
+            .map(Arc::make_mut)
+            .ok_or_else(|| unknown("group", handle))
+    }
+
+    fn leaves(&mut self, member: &Handle, group: &Handle) {
+        if let Some(theirs) = self.memberships.get_mut(member) {
+            theirs.remove(group);
+            if theirs.is_empty() {
+                self.memberships.remove(member);
+            }
+        }
+    }
+
+    /// Notes what a sponsor is found by from now on, in place of what they were found by.
+    fn name_sponsor(
+        &mut self,
+        handle: &Handle,
+        before: Option<&Identity>,
+        now: &Identity,
+    ) -> Result<(), Impossible> {
+        let ids = |identity: &Identity| match identity {
+            Known::Named(person) => (Some(lower(&person.id)), person.external_id.clone()),
+            Known::Erased | Known::Sealed => (None, None),
+        };
+        let (id, external) = ids(now);
+        let other = |found: Option<&Handle>| found.is_some_and(|found| found != handle);
+        if id
+            .as_ref()
+            .is_some_and(|id| other(self.sponsor_ids.get(id)))
+        {
+            return Err(twice("the id of sponsor", handle));
+        }
+        let taken = external.as_ref();
+        if taken.is_some_and(|id| other(self.external_ids.get(id))) {
+            return Err(twice("the directory's id of sponsor", handle));
+        }
+        if let Some((id, external)) = before.map(ids) {
+            id.map(|id| self.sponsor_ids.remove(&id));
+            external.map(|id| self.external_ids.remove(&id));
+        }
+        if let Some(id) = id {
+            self.sponsor_ids.insert(id, handle.clone());
+        }
+        if let Some(id) = external {
+            self.external_ids.insert(id, handle.clone());
+        }
+        Ok(())
+    }
+
+    fn change_sponsor(
         &mut self,
         handle: &Handle,
         event: SponsorEvent,
         at: Time,
+        change: impl FnOnce(&mut Sponsor),
     ) -> Result<(), Impossible> {
         let mut sponsor = Sponsor::clone(self.known_sponsor(handle)?);
         sponsor.life = sponsor.life.after(event, at)?;
+        sponsor.changed = self.size;
+        change(&mut sponsor);
         self.sponsors.insert(handle.clone(), Arc::new(sponsor));
         Ok(())
     }
@@ -949,26 +886,58 @@ pub const WELL: &str = "none";
 const fn narrows(event: &Event) -> bool {
     match event {
         Event::SponsorSuspended(_)
+        | Event::SessionsRevoked(_)
         | Event::AgentSuspended(_)
         | Event::AgentRetired(_)
+        | Event::AgentLapsed(_)
+        | Event::AgentTransferred(_)
         | Event::InstanceEnded(_)
+        | Event::NodeStarted(_)
         | Event::Erased(_) => true,
-        Event::NodeStarted(_)
-        | Event::NodeStopped(_)
+        Event::NodeStopped(_)
         | Event::NodeDegraded(_)
         | Event::AdminAdded(_)
         | Event::AdminRemoved(_)
         | Event::SponsorAdded(_)
         | Event::SponsorResumed(_)
+        | Event::SponsorChanged(_)
+        | Event::SponsorRisk(_)
+        | Event::GroupAdded(_)
+        | Event::GroupChanged(_)
+        | Event::GroupMembers(_)
+        | Event::GroupRemoved(_)
         | Event::AgentAdded(_)
         | Event::AgentResumed(_)
         | Event::AgentKeyRotated(_)
+        | Event::AgentAccepted(_)
+        | Event::AgentOwned(_)
+        | Event::AgentReviewed(_)
+        | Event::TokenRefreshed(_)
         | Event::InstanceStarted(_)
         | Event::UpstreamConfigured(_)
         | Event::ToolsListed(_)
         | Event::PolicyActivated(_)
         | Event::TokenKeyAdded(_) => false,
     }
+}
+
+/// Who a sponsor is, as what is sealed beside their entry says.
+fn person(unsealed: Unsealed) -> Identity {
+    match unsealed {
+        Unsealed::Person(identity) => identity,
+        Unsealed::Group(_) | Unsealed::Nothing => Identity::Sealed,
+    }
+}
+
+fn group(unsealed: Unsealed) -> Known<GroupProfile> {
+    match unsealed {
+        Unsealed::Group(profile) => profile,
+        Unsealed::Person(_) | Unsealed::Nothing => Known::Sealed,
+    }
+}
+
+const fn other_agent(agent: AgentId, what: &'static str) -> Impossible {
+    Impossible::OtherAgent { agent, what }
 }
 
 fn lower(id: &SponsorId) -> String {

@@ -17,13 +17,15 @@ use serde_json::json;
 use vocab::id::{InstanceId, SponsorId};
 use vocab::time::{Clock as _, Time};
 
-use crate::command::{Command, CommandError, Done, NewAgent, NewKey, Settings};
+use crate::command::{
+    Command, CommandError, Delegation, Done, NewAgent, NewKey, NewOwners, Settings,
+};
 use crate::control::Control;
-use crate::entry::{Binding, CallLimits};
+use crate::entry::{Binding, CallLimits, SignIn, Signal};
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::EndReason;
 use crate::standing::Why;
-use crate::text::{AdminKey, Label};
+use crate::text::{AdminKey, GroupProfile, Label, Person};
 use memory::{MemoryBlobs, MemoryKeyring, MemoryLog, Seeded, Still};
 
 const START: &str = "2026-11-21T09:00:00.000000Z";
@@ -171,10 +173,56 @@ fn new_agent(id: &str, sponsor: &str) -> NewAgent {
         max_lifetime: None,
         idle: None,
         limits: CallLimits::default(),
-        key: new_key("k1"),
+        max_depth: None,
+        max_children: None,
+        people: None,
+        owners: NewOwners::default(),
+        key: Some(new_key("k1")),
         software: Label::default(),
         model: Label::default(),
         environment: Label::default(),
+    }
+}
+
+fn signal(event: &str) -> Signal {
+    Signal {
+        source: "scim".parse().unwrap(),
+        event: event.parse().unwrap(),
+        received_at: START.parse().unwrap(),
+        id: None,
+    }
+}
+
+fn group_profile(name: &str) -> GroupProfile {
+    GroupProfile {
+        display_name: name.parse().unwrap(),
+        external_id: None,
+    }
+}
+
+/// A sponsor as a directory has them.
+fn person(id: &str, department: u8) -> Person {
+    let mut person = Person::new(
+        id.parse().unwrap(),
+        "Maja Ó Briain".parse().unwrap(),
+        format!("{id}@example.com").parse().unwrap(),
+    );
+    person.external_id = Some(format!("ext-{id}").parse().unwrap());
+    person.department = Some(format!("department {department}").parse().unwrap());
+    person
+}
+
+fn handle_of(node: &Node, sponsor: &str) -> Option<vocab::Handle> {
+    node.control.view(|state| {
+        let sponsor = state.sponsor_by_id(&sponsor.parse().unwrap());
+        sponsor.map(|sponsor| sponsor.handle.clone())
+    })
+}
+
+fn transfer(agent: &str, to: &str) -> Command {
+    Command::TransferAgent {
+        agent: agent.parse().unwrap(),
+        to: to.parse().unwrap(),
     }
 }
 
@@ -193,18 +241,21 @@ fn add_sponsor(id: &str) -> Command {
 fn suspend_sponsor(id: &str) -> Command {
     Command::SuspendSponsor {
         id: id.parse().unwrap(),
+        signal: None,
     }
 }
 
 fn resume_sponsor(id: &str) -> Command {
     Command::ResumeSponsor {
         id: id.parse().unwrap(),
+        signal: None,
     }
 }
 
 fn suspend_agent(id: &str) -> Command {
     Command::SuspendAgent {
         id: id.parse().unwrap(),
+        signal: None,
     }
 }
 

@@ -297,6 +297,47 @@ impl FromStr for Email {
     }
 }
 
+/// Something else that a directory says of a person or a group, such as a department. Personal, as
+/// [`PersonName`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersonText(Arc<str>);
+serde_text!(PersonText);
+personal!(PersonText);
+
+impl FromStr for PersonText {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        const WHAT: &str = "what a directory says of somebody";
+        not_empty(WHAT, text)?;
+        check(
+            WHAT,
+            text,
+            512,
+            "control, bidirectional and invisible characters are not allowed",
+            |c| !invisible(c),
+        )?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// What a directory calls a group. It rides sealed beside the entry and can be erased.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupProfile {
+    /// Its name, as policies say it.
+    pub display_name: PersonText,
+    /// What the directory itself calls it by.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub external_id: Option<PersonText>,
+}
+
+impl fmt::Debug for GroupProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupProfile([personal])")
+    }
+}
+
 /// Who a sponsor is. It rides sealed beside the entry and can be erased.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -307,6 +348,37 @@ pub struct Person {
     pub name: PersonName,
     /// Their address.
     pub email: Email,
+    /// What the directory itself calls them by: the only name that it is believed on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub external_id: Option<PersonText>,
+    /// Their department.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub department: Option<PersonText>,
+    /// Their role.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub title: Option<PersonText>,
+    /// Their manager, by the id that the directory gives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub manager: Option<PersonText>,
+    /// What else the directory says of them, as it wrote it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attributes: Option<serde_json::Value>,
+}
+
+impl Person {
+    /// Somebody of whom no directory said anything.
+    pub const fn new(id: SponsorId, name: PersonName, email: Email) -> Self {
+        Self {
+            id,
+            name,
+            email,
+            external_id: None,
+            department: None,
+            title: None,
+            manager: None,
+            attributes: None,
+        }
+    }
 }
 
 impl fmt::Debug for Person {
@@ -350,11 +422,11 @@ mod tests {
 
     #[test]
     fn a_person_is_not_shown() {
-        let person = Person {
-            id: "maya".parse().unwrap(),
-            name: "Maya".parse().unwrap(),
-            email: "maya@example.com".parse().unwrap(),
-        };
+        let person = Person::new(
+            "maya".parse().unwrap(),
+            "Maya".parse().unwrap(),
+            "maya@example.com".parse().unwrap(),
+        );
         assert_eq!(format!("{person:?}"), "Person([personal])");
         assert_eq!(
             format!("{:?} {:?}", person.name, person.email),

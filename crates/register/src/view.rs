@@ -5,10 +5,10 @@ use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, UpstreamName}
 use vocab::time::Time;
 
 use crate::allow::Allow;
-use crate::entry::CallLimits;
-use crate::lifecycle::{AgentLife, EndReason, InstanceLife, SponsorLife};
-use crate::standing::{Why, agent_narrowed, narrowed};
-use crate::state::{Agent, Identity, Instance, KeyFault, Sponsor, State};
+use crate::entry::{CallLimits, DelegationLimits, People, SignIn, Sponsorship, Via};
+use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife, SponsorLife};
+use crate::standing::{Why, agent_narrowed};
+use crate::state::{Agent, Identity, Instance, KeyFault, Origin, Sponsor, State};
 use crate::text::{AdminKey, KeyId, Label};
 
 /// A status as it is shown. It folds in what stands above: an agent of a suspended sponsor is
@@ -30,7 +30,7 @@ pub enum Status {
     Ended,
     /// A sponsor whose name was destroyed.
     Erased,
-    /// A key whose time has not come.
+    /// A key whose time has not come, or an agent whose sponsor has not accepted it yet.
     Pending,
 }
 
@@ -52,12 +52,19 @@ impl Status {
     const fn of(why: Option<Why>) -> Self {
         match why {
             None => Self::Active,
-            Some(Why::AgentSuspended | Why::SponsorSuspended | Why::RegisterFailed) => {
-                Self::Suspended
-            }
+            Some(
+                Why::AgentSuspended
+                | Why::SponsorSuspended
+                | Why::AcceptanceLapsed
+                | Why::AncestorNarrowed
+                | Why::RegisterFailed,
+            ) => Self::Suspended,
+            Some(Why::AgentNotAccepted) => Self::Pending,
             Some(Why::AgentRetired | Why::SponsorErased) => Self::Retired,
             Some(Why::InstanceExpired) => Self::Expired,
-            Some(Why::InstanceEnded | Why::Unknown) => Self::Ended,
+            Some(
+                Why::InstanceEnded | Why::AgentTransferred | Why::SessionsRevoked | Why::Unknown,
+            ) => Self::Ended,
         }
     }
 }
@@ -130,8 +137,24 @@ pub struct AgentView {
     pub live_instances: u32,
     /// Whether its instances may use tokens without proof of possession.
     pub allow_bearer: bool,
+    /// `verified` once its sponsor accepted it, signed in as themselves; else `asserted`.
+    pub sponsorship: Sponsorship,
+    /// `asserted`, `accepted` or `lapsed`.
+    pub acceptance: &'static str,
+    /// How its sponsor signed in to accept it.
+    pub sign_in: Option<SignIn>,
+    /// Who owns it beside its sponsor.
+    pub owners: OwnersView,
+    /// Its sponsors before, the first first.
+    pub past_sponsors: Vec<String>,
+    /// When somebody last said that it is needed.
+    pub reviewed_at: Time,
+    /// How far its instances may delegate.
+    pub delegation: DelegationLimits,
+    /// Who may sign in to start instances of it.
+    pub people: Option<People>,
     /// The key that starts its instances.
-    pub key: KeyView,
+    pub key: Option<KeyView>,
     /// How long an instance lives at most, in seconds.
     pub max_lifetime_s: u64,
     /// How long an instance may be idle, in seconds.
@@ -150,6 +173,17 @@ pub struct AgentView {
     pub added_at: Time,
 }
 
+/// Who owns an agent beside its sponsor: their ids, or handles where those are erased.
+#[derive(Clone, Debug, Serialize)]
+pub struct OwnersView {
+    /// Who answers for what it does for the business.
+    pub business: Option<String>,
+    /// Who answers for how it runs.
+    pub technical: Option<String>,
+    /// Who answers for its policies.
+    pub policy: Option<String>,
+}
+
 /// An instance.
 #[derive(Clone, Debug, Serialize)]
 pub struct InstanceView {
@@ -161,8 +195,14 @@ pub struct InstanceView {
     pub sponsor: String,
     /// Why it acts.
     pub purpose: PurposePath,
-    /// The instance that delegated to it; always null in this version.
+    /// The instance that delegated to it.
     pub parent: Option<InstanceId>,
+    /// How many instances stand above it.
+    pub depth: u8,
+    /// What started it, if it was no key of its agent.
+    pub via: Option<Via>,
+    /// Calls that it and all below it may make in its life.
+    pub max_calls: Option<u64>,
     /// Its status.
     pub status: Status,
     /// What narrows it, if anything.
@@ -179,8 +219,8 @@ pub struct InstanceView {
     pub proven: bool,
     /// The upstream that its first token was for.
     pub upstream: UpstreamName,
-    /// The agent's key that started it.
-    pub key: KeyId,
+    /// The agent's key that started it, if one did.
+    pub key: Option<KeyId>,
     /// The entry that started it.
     pub record: String,
 }
@@ -222,9 +262,10 @@ impl State {
     pub fn agent_view(&self, agent: &Agent, now: Time) -> AgentView {
         let sponsor = self.sponsor(&agent.sponsor);
         let narrowed_by = match sponsor {
-            Some(sponsor) => agent_narrowed(agent, sponsor),
+            Some(sponsor) => agent_narrowed(agent, sponsor, self.asserted_agents()),
             None => Some(Why::Unknown),
         };
+        let name = |owner: &Option<Handle>| owner.as_ref().map(|it| self.sponsor_name(it));
         AgentView {
             id: agent.id.clone(),
             sponsor: self.sponsor_name(&agent.sponsor),
@@ -240,16 +281,35 @@ impl State {
                 }
             },
             allow_bearer: agent.allow_bearer,
-            key: KeyView {
-                kid: agent.key.kid.clone(),
-                status: match agent.key.valid_at(now) {
+            sponsorship: match agent.acceptance {
+                Acceptance::Accepted { .. } => Sponsorship::Verified,
+                Acceptance::Asserted { .. } | Acceptance::Lapsed { .. } => Sponsorship::Asserted,
+            },
+            acceptance: agent.acceptance.as_str(),
+            sign_in: agent.accepted.as_ref().map(|accepted| accepted.sign_in),
+            owners: OwnersView {
+                business: name(&agent.owners.business),
+                technical: name(&agent.owners.technical),
+                policy: name(&agent.owners.policy),
+            },
+            past_sponsors: agent
+                .past_sponsors
+                .iter()
+                .map(|past| self.sponsor_name(&past.sponsor))
+                .collect(),
+            reviewed_at: agent.reviewed_at,
+            delegation: agent.delegation,
+            people: agent.people.clone(),
+            key: agent.key.as_ref().map(|key| KeyView {
+                kid: key.kid.clone(),
+                status: match key.valid_at(now) {
                     Ok(()) => Status::Active,
                     Err(KeyFault::NotYet) => Status::Pending,
                     Err(KeyFault::Expired) => Status::Expired,
                 },
-                not_before: agent.key.not_before,
-                expires_at: agent.key.expires_at,
-            },
+                not_before: key.not_before,
+                expires_at: key.expires_at,
+            }),
             max_lifetime_s: agent.max_lifetime.as_secs(),
             idle_s: agent.idle.as_secs(),
             limits: agent.limits,
@@ -269,15 +329,12 @@ impl State {
 
     /// How an instance is shown at `now`.
     pub fn instance_view(&self, instance: &Instance, now: Time) -> InstanceView {
-        let narrowed_by = match (self.agent(&instance.agent), self.sponsor(&instance.sponsor)) {
-            (Some(agent), Some(sponsor)) => narrowed(instance, agent, sponsor, now),
-            _ => Some(Why::Unknown),
-        };
+        let narrowed_by = self.narrowed_by(instance, now);
         let (status, ended_at) = match instance.life {
             InstanceLife::Running => (Status::of(narrowed_by), None),
             InstanceLife::Ended { since, reason } => (
                 match reason {
-                    EndReason::Revoked => Status::Revoked,
+                    EndReason::Revoked | EndReason::Reused => Status::Revoked,
                     EndReason::Closed => Status::Ended,
                     EndReason::Idle | EndReason::Lifetime => Status::Expired,
                 },
@@ -289,7 +346,13 @@ impl State {
             agent: instance.agent.clone(),
             sponsor: self.sponsor_name(&instance.sponsor),
             purpose: instance.purpose.clone(),
-            parent: None,
+            parent: instance.parent.clone(),
+            depth: instance.depth,
+            via: match &instance.origin {
+                Origin::AgentKey(_) => None,
+                Origin::Via(via) => Some(via.clone()),
+            },
+            max_calls: instance.max_calls,
             status,
             narrowed_by,
             started_at: instance.started_at,
@@ -298,7 +361,7 @@ impl State {
             last_used_at: instance.last_used.get(),
             proven: instance.binding.proven(),
             upstream: instance.upstream.clone(),
-            key: instance.key.clone(),
+            key: instance.key().cloned(),
             record: format!("control/{}", instance.record),
         }
     }

@@ -259,6 +259,23 @@ pub enum AgentCommand {
         /// The agent.
         id: AgentId,
     },
+    /// Give an agent another sponsor. All that runs under the one before ends, and the new one has to
+    /// accept it, signed in as themselves, unless asserted agents run here.
+    Transfer {
+        /// The agent.
+        id: AgentId,
+        /// The new sponsor.
+        #[arg(long, value_name = "ID")]
+        to: SponsorId,
+    },
+    /// Say who owns an agent beside its sponsor; whoever is not named does not any more.
+    Owners {
+        /// The agent.
+        id: AgentId,
+        /// Who owns it.
+        #[command(flatten)]
+        owners: OwnerArgs,
+    },
     /// Replace an agent's key; the old one stops at once.
     RotateKey {
         /// The agent.
@@ -312,10 +329,39 @@ pub struct AgentAdd {
     /// Where it runs, such as `production`.
     #[arg(long, value_name = "TEXT")]
     pub environment: Option<String>,
+    /// Who may sign in to start instances of it in their own name: `sponsor`, `everyone` (every
+    /// active sponsor) or `group:NAME`.
+    #[arg(long, value_name = "WHO")]
+    pub people: Option<String>,
+    /// Hops of delegation below one of its instances; 0: it may not delegate. Without it, 4.
+    #[arg(long, value_name = "N")]
+    pub max_depth: Option<u8>,
+    /// Live instances directly below one of its instances. Without it, 32.
+    #[arg(long, value_name = "N")]
+    pub max_children: Option<u32>,
+    /// Who owns it beside its sponsor.
+    #[command(flatten)]
+    pub owners: OwnerArgs,
     /// Where to write the agent's key; `agents/` beside the configuration is out of reach of
-    /// confined upstreams. A file that is there is not overwritten.
+    /// confined upstreams. A file that is there is not overwritten. Without it the agent has no
+    /// key: only people, workloads and other instances start it.
     #[arg(long, value_name = "FILE")]
-    pub key_out: PathBuf,
+    pub key_out: Option<PathBuf>,
+}
+
+/// Who owns an agent beside its sponsor.
+#[derive(Debug, Args)]
+#[group(id = "owner-args")]
+pub struct OwnerArgs {
+    /// The sponsor who answers for what it does for the business.
+    #[arg(long = "business-owner", value_name = "ID")]
+    pub business: Option<SponsorId>,
+    /// The sponsor who answers for how it runs.
+    #[arg(long = "technical-owner", value_name = "ID")]
+    pub technical: Option<SponsorId>,
+    /// The sponsor who answers for its policies.
+    #[arg(long = "policy-owner", value_name = "ID")]
+    pub policy: Option<SponsorId>,
 }
 
 /// `tipstaff instance …`.

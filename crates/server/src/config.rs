@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ledger::note::{Algorithm, Verifier};
 use policy::UpstreamOptions;
+use register::AssertedAgents;
 use serde::Deserialize;
 use tokens::PublicUrl;
 use toml::de::{DeTable, DeValue};
@@ -91,8 +92,17 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// Limits on what instances may do.
     pub limits: Limits,
+    /// What goes for all agents.
+    pub agents: Agents,
     /// The upstreams.
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
+}
+
+/// `[agents]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Agents {
+    /// Whether agents run whose sponsors did not accept them.
+    pub asserted: AssertedAgents,
 }
 
 /// What kind of node this is.
@@ -322,7 +332,16 @@ struct Raw {
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
+    agents: RawAgents,
+    #[serde(default)]
     upstream: BTreeMap<String, RawUpstream>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawAgents {
+    #[serde(default)]
+    asserted: Option<AssertedAgents>,
 }
 
 #[derive(Deserialize, Default)]
@@ -476,6 +495,11 @@ impl Config {
             .map_err(|message| bad("ledger.anchor", message))?;
         let quorum = Quorum::new(raw.ledger.quorum.unwrap_or(0), witnesses(&anchors))
             .map_err(|error| bad("ledger.quorum", error.to_string()))?;
+        let environment = raw.environment.unwrap_or(Environment::Development);
+        let asserted = raw.agents.asserted.unwrap_or(match environment {
+            Environment::Development => AssertedAgents::Run,
+            Environment::Production => AssertedAgents::Refuse,
+        });
         Ok(Self {
             trust_domain: raw.trust_domain,
             node,
@@ -484,7 +508,7 @@ impl Config {
             policies: base.join(raw.policies.unwrap_or_else(|| "policies".into())),
             listen,
             public_url,
-            environment: raw.environment.unwrap_or(Environment::Development),
+            environment,
             allowed_origins: raw.allowed_origins,
             allowed_hosts: raw.allowed_hosts,
             show_policies: raw.show_policies.unwrap_or(true),
@@ -497,6 +521,7 @@ impl Config {
                     .map_err(|(key, message)| bad(key, message))?,
             },
             limits: raw.limits,
+            agents: Agents { asserted },
             upstreams,
             path,
             digest: Digest::of(text.as_bytes()),

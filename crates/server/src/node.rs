@@ -268,6 +268,7 @@ impl Node {
             version: label(VERSION)?,
             shared_user,
             development: config.environment == Environment::Development,
+            asserted: config.agents.asserted,
             calls: resume::mention(&*calls_log).await,
         };
         control.execute(node_actor.clone(), started).await?;

@@ -92,7 +92,7 @@ impl Setup {
     fn config(&self) -> String {
         let mut text = format!(
             "trust_domain = \"it.example\"\npublic_url = \"{PUBLIC_URL}\"\n\
-             environment = \"production\"\n{}\n[limits]\n{}\n",
+             environment = \"production\"\n{}\n[agents]\nasserted = \"run\"\n[limits]\n{}\n",
             self.top, self.limits
         );
         for (name, (upstream, more)) in &self.upstreams {

@@ -71,8 +71,8 @@ pub enum Unproven {
         /// What is wrong.
         cause: JwsError,
     },
-    /// The registered key cannot verify anything.
-    #[error("agent `{0}` is registered with a key that cannot be used")]
+    /// It has no key, or one that cannot verify anything.
+    #[error("agent `{0}` is registered without a key that can be used")]
     Key(AgentId),
 }
 
@@ -162,8 +162,12 @@ impl<'a> Assertion<'a> {
             self.token.verify_in_vain();
             return Err(Unproven::Agent(agent()));
         };
-        let key =
-            PublicKey::from_registered(&registered.key.jwk).map_err(|_| Unproven::Key(agent()))?;
+        // An agent that only people or workloads start has none.
+        let Some(own) = &registered.key else {
+            self.token.verify_in_vain();
+            return Err(Unproven::Key(agent()));
+        };
+        let key = PublicKey::from_registered(&own.jwk).map_err(|_| Unproven::Key(agent()))?;
         let claims = self.token.verify(&key).map_err(|cause| {
             if cause == JwsError::WrongAlgorithm {
                 self.token.verify_in_vain();
@@ -173,7 +177,7 @@ impl<'a> Assertion<'a> {
                 cause,
             }
         })?;
-        Ok((claims, registered.key.kid.clone()))
+        Ok((claims, own.kid.clone()))
     }
 }
 

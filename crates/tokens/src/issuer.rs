@@ -427,9 +427,6 @@ pub enum TokenError {
         /// The most.
         most: u32,
     },
-    /// The instance ended, and no barrier could be put on record.
-    #[error("the instance has ended, but that could not be proven: no barrier is on record")]
-    Unproven,
     /// The register refused or could not record it.
     #[error(transparent)]
     Register(#[from] CommandError),
@@ -478,9 +475,7 @@ impl TokenError {
             Self::NotYours => "another-agents-token",
             Self::TooMany { .. } => "too-many-revocations",
             Self::Register(CommandError::Refused(_)) => "refused-instance",
-            Self::Unproven | Self::Register(_) | Self::Impossible(_) | Self::Random(_) => {
-                "cannot-issue"
-            }
+            Self::Register(_) | Self::Impossible(_) | Self::Random(_) => "cannot-issue",
         }
     }
 
@@ -505,6 +500,10 @@ impl TokenError {
             Self::Client(AssertionError::Unproven(_)) => {
                 "the client assertion is not by the current key of a registered agent".to_owned()
             }
+            Self::Register(CommandError::Unproven(_)) => {
+                "the instance has ended, but that could not be proven: no barrier is on record"
+                    .to_owned()
+            }
             Self::Register(error) if !matches!(error, CommandError::Refused(_)) => {
                 "the node cannot record the start or end of an instance now".to_owned()
             }
@@ -515,7 +514,6 @@ impl TokenError {
             | Self::Resource
             | Self::NotYours
             | Self::TooMany { .. }
-            | Self::Unproven
             | Self::Register(_) => quotable(&self.to_string()),
         };
         Answer {
@@ -543,8 +541,7 @@ impl TokenError {
             ) => ("invalid_request", BAD),
             Self::Client(AssertionError::Full)
             | Self::Proof(ProofError::Full)
-            | Self::TooMany { .. }
-            | Self::Unproven => UNAVAILABLE,
+            | Self::TooMany { .. } => UNAVAILABLE,
             Self::Request(RequestError::NoAssertion) | Self::Client(_) => CLIENT,
             Self::Request(RequestError::ProofHeader) | Self::Proof(_) => {
                 ("invalid_dpop_proof", BAD)
@@ -560,10 +557,17 @@ impl TokenError {
                 Refusal::UnknownUpstream { .. } => ("invalid_target", BAD),
                 Refusal::InstanceEnded { .. }
                 | Refusal::OtherInstance { .. }
+                | Refusal::ParentNarrowed { .. }
+                | Refusal::RefreshReused { .. }
                 | Refusal::UnknownInstance { .. } => ("invalid_grant", BAD),
-                Refusal::PurposeNotRegistered { .. } | Refusal::InstancesReached { .. } => {
-                    ("access_denied", BAD)
-                }
+                Refusal::PurposeNotRegistered { .. }
+                | Refusal::PurposeWider { .. }
+                | Refusal::MoreCalls { .. }
+                | Refusal::TooDeep { .. }
+                | Refusal::TooManyChildren { .. }
+                | Refusal::NotForThisPerson { .. }
+                | Refusal::PersonNotActive
+                | Refusal::InstancesReached { .. } => ("access_denied", BAD),
                 _ => ("unauthorized_client", BAD),
             },
             Self::Register(_) | Self::Impossible(_) | Self::Random(_) => UNAVAILABLE,

@@ -157,8 +157,13 @@ impl VerifyError {
                 | Why::InstanceExpired
                 | Why::AgentRetired
                 | Why::AgentSuspended
+                | Why::AgentTransferred
+                | Why::AgentNotAccepted
+                | Why::AcceptanceLapsed
+                | Why::SessionsRevoked
                 | Why::SponsorSuspended
-                | Why::SponsorErased,
+                | Why::SponsorErased
+                | Why::AncestorNarrowed,
             ) => (Some("invalid_token"), StatusCode::UNAUTHORIZED),
             Self::Proof(ProofError::Full) | Self::Narrowed(Why::RegisterFailed) => {
                 (None, StatusCode::SERVICE_UNAVAILABLE)

@@ -71,6 +71,14 @@ pub const PURPOSES_PER_AGENT_MAX: usize = 64;
 pub const ALLOW_LINES_MAX: usize = 100;
 /// Live instances that one agent may be allowed.
 pub const INSTANCES_PER_AGENT_MAX: u32 = 10_000;
+/// Members of a group that one entry names as come or gone; it has to fit [`ENTRY_BYTES_MAX`].
+pub const GROUP_CHANGES_MAX: usize = 1_000;
+/// Hops of delegation that an agent may be allowed below its instances.
+pub const DELEGATION_DEPTH_MAX: u8 = 16;
+/// How long a credential for one call can be used, in seconds.
+pub const ONCE_LIFETIME_SECONDS: u64 = 60;
+/// Credentials for one call that an instance may have at once.
+pub const ONCE_PER_INSTANCE_MAX: u32 = 64;
 /// Longest life of an instance that an agent may be given, in seconds.
 pub const INSTANCE_LIFETIME_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Longest life of an agent's key, in seconds.

@@ -18,11 +18,19 @@ struct Model {
     suspended_sponsors: HashSet<String>,
     suspended_agents: HashSet<String>,
     retired_agents: HashSet<String>,
+    /// Ended, or started under a sponsor or in a session that is over.
     ended: HashSet<InstanceId>,
-    /// Instance, agent, sponsor.
-    instances: Vec<(InstanceId, String, String)>,
+    lapsed: HashSet<String>,
+    instances: Vec<Ran>,
     erased: HashSet<String>,
     keys: u32,
+}
+
+struct Ran {
+    id: InstanceId,
+    agent: String,
+    sponsor: String,
+    parent: Option<InstanceId>,
 }
 
 const SPONSORS: [&str; 2] = ["maja", "noor"];
@@ -35,7 +43,7 @@ fn pick<'a>(from: &[&'a str], which: u8) -> &'a str {
 impl Model {
     fn command(&mut self, node: &Node, (what, a, b): Step) -> Option<Command> {
         let (sponsor, agent) = (pick(&SPONSORS, a), pick(&AGENTS, a));
-        Some(match what % 20 {
+        Some(match what {
             0 => add_sponsor(sponsor),
             1 => suspend_sponsor(sponsor),
             2 | 3 => resume_sponsor(sponsor),
@@ -54,7 +62,8 @@ impl Model {
             11..=14 => {
                 let kid = node.control.view(|state| {
                     let agent = state.agent(&agent.parse().unwrap());
-                    agent.map_or_else(|| "k1".to_owned(), |agent| agent.key.kid.to_string())
+                    let key = agent.and_then(|agent| agent.key.clone());
+                    key.map_or_else(|| "k1".to_owned(), |key| key.kid.to_string())
                 });
                 let binding = match b % 4 {
                     0 => Binding::Bearer,
@@ -64,10 +73,8 @@ impl Model {
                 start_with(agent, &kid, purpose, binding)
             }
             15 => {
-                let (id, ..) = self
-                    .instances
-                    .get(usize::from(b) % self.instances.len().max(1))?;
-                end(id, EndReason::ALL[usize::from(a) % 4])
+                let id = &self.instance(b)?.id;
+                end(id, EndReason::ALL[usize::from(a) % 5])
             }
             16 => configure("files"),
             17 if b.is_multiple_of(8) => {
@@ -77,8 +84,80 @@ impl Model {
                 })?;
                 Command::Erase { handle }
             }
+            20..=23 => {
+                let parent = self.instance(b)?;
+                Command::Delegate(Box::new(Delegation {
+                    parent: parent.id.clone(),
+                    agent: agent.parse().unwrap(),
+                    once: false,
+                    purpose: "triage/refunds".parse().unwrap(),
+                    binding: Binding::Dpop { jkt: jkt(b % 8) },
+                    upstream: "files".parse().unwrap(),
+                    max_calls: Some(u64::from(a)),
+                    lifetime: None,
+                }))
+            }
+            24 => transfer(agent, pick(&SPONSORS, b)),
+            25 => Command::LapseAgent {
+                agent: agent.parse().unwrap(),
+                signal: signal("department-changed"),
+            },
+            26 | 27 => {
+                let sponsor = node.control.view(|state| {
+                    let agent = state.agent(&agent.parse().unwrap())?;
+                    Some(agent.sponsor.clone())
+                })?;
+                Command::AcceptAgent {
+                    agent: agent.parse().unwrap(),
+                    sponsor,
+                    sign_in: SignIn::Oidc,
+                    terms: node.keep(b"terms"),
+                }
+            }
+            28 => Command::RevokeSessions {
+                sponsor: handle_of(node, sponsor)?,
+                signal: signal("session-revoked"),
+            },
+            29 => Command::AddGroup {
+                profile: group_profile(&format!("group {}", b % 3)),
+                members: handle_of(node, sponsor).into_iter().collect(),
+                signal: signal("provisioned"),
+            },
+            30 => {
+                let member = handle_of(node, sponsor)?;
+                let group = node.control.view(|state| {
+                    let mut groups = state.groups().map(|it| it.handle.clone());
+                    groups.nth(usize::from(b) % 3)
+                })?;
+                let (added, removed) = if b.is_multiple_of(2) {
+                    (vec![member], Vec::new())
+                } else {
+                    (Vec::new(), vec![member])
+                };
+                if b >= 240 {
+                    let signal = signal("provisioned");
+                    return Some(Command::RemoveGroup { group, signal });
+                }
+                Command::ChangeMembers {
+                    group,
+                    added,
+                    removed,
+                    signal: signal("provisioned"),
+                }
+            }
+            31 => Command::ChangeSponsor {
+                sponsor: handle_of(node, sponsor)?,
+                person: Box::new(person(sponsor, b)),
+                changes: vec!["department".parse().unwrap()],
+                signal: signal("provisioned"),
+            },
             _ => return None,
         })
+    }
+
+    fn instance(&self, which: u8) -> Option<&Ran> {
+        self.instances
+            .get(usize::from(which) % self.instances.len().max(1))
     }
 
     /// Notes what a command that was done means.
@@ -90,13 +169,34 @@ impl Model {
             })
         };
         match command {
-            Command::SuspendSponsor { id } => {
+            Command::TransferAgent { agent, .. } => {
+                let theirs = self
+                    .instances
+                    .iter()
+                    .filter(|it| it.agent == agent.as_str());
+                self.ended.extend(theirs.map(|it| it.id.clone()));
+                self.lapsed.remove(agent.as_str());
+            }
+            Command::LapseAgent { agent, .. } => {
+                self.lapsed.insert(agent.to_string());
+            }
+            Command::AcceptAgent { agent, .. } => {
+                self.lapsed.remove(agent.as_str());
+            }
+            Command::RevokeSessions { sponsor, .. } => {
+                let theirs = self
+                    .instances
+                    .iter()
+                    .filter(|it| it.sponsor == sponsor.as_str());
+                self.ended.extend(theirs.map(|it| it.id.clone()));
+            }
+            Command::SuspendSponsor { id, .. } => {
                 self.suspended_sponsors.insert(handle(id));
             }
-            Command::ResumeSponsor { id } => {
+            Command::ResumeSponsor { id, .. } => {
                 self.suspended_sponsors.remove(&handle(id));
             }
-            Command::SuspendAgent { id } => {
+            Command::SuspendAgent { id, .. } => {
                 self.suspended_agents.insert(id.to_string());
             }
             Command::ResumeAgent { id } => {
@@ -114,28 +214,45 @@ impl Model {
             _ => {}
         }
         if let Done::Started { instance, .. } = done {
-            self.instances.push((
-                instance.id.clone(),
-                instance.agent.to_string(),
-                instance.sponsor.to_string(),
-            ));
+            self.instances.push(Ran {
+                id: instance.id.clone(),
+                agent: instance.agent.to_string(),
+                sponsor: instance.sponsor.to_string(),
+                parent: instance.parent.clone(),
+            });
         }
     }
 
     fn check(&self, node: &Node) {
-        for (id, agent, sponsor) in &self.instances {
-            let stopped = self.erased.contains(sponsor)
-                || self.suspended_sponsors.contains(sponsor)
-                || self.suspended_agents.contains(agent)
-                || self.retired_agents.contains(agent)
-                || self.ended.contains(id);
+        for ran in &self.instances {
+            let (id, stopped) = (&ran.id, self.stopped(node, ran));
             match node.narrowed(id) {
                 None => assert!(!stopped, "{id} acts although it was stopped"),
                 // It was ended because its key came back after it had expired.
                 Some(Why::InstanceExpired | Why::InstanceEnded) => {}
+                // One above it may have expired.
+                Some(Why::AncestorNarrowed) => assert!(ran.parent.is_some()),
                 Some(why) => assert!(stopped, "{id} is narrowed by {why:?} for no reason"),
             }
         }
+    }
+
+    /// Whether it was stopped itself, or one above it was.
+    fn stopped(&self, node: &Node, ran: &Ran) -> bool {
+        let agents_sponsor = node.control.view(|state| {
+            let agent = state.agent(&ran.agent.parse().unwrap()).unwrap();
+            agent.sponsor.to_string()
+        });
+        let parent = ran.parent.as_ref();
+        let parent = parent.and_then(|id| self.instances.iter().find(|it| it.id == *id));
+        [&ran.sponsor, &agents_sponsor]
+            .into_iter()
+            .any(|it| self.erased.contains(it) || self.suspended_sponsors.contains(it))
+            || self.suspended_agents.contains(&ran.agent)
+            || self.retired_agents.contains(&ran.agent)
+            || self.lapsed.contains(&ran.agent)
+            || self.ended.contains(&ran.id)
+            || parent.is_some_and(|parent| self.stopped(node, parent))
     }
 }
 
@@ -152,8 +269,8 @@ async fn run(steps: Vec<Step>) {
                 node = node.restarted().unwrap();
             }
             (19, _, which) => {
-                if let Some((id, ..)) = model.instances.get(usize::from(which)) {
-                    node.control.touch(id, node.now());
+                if let Some(ran) = model.instances.get(usize::from(which)) {
+                    node.control.touch(&ran.id, node.now());
                 }
             }
             step => {
@@ -164,7 +281,9 @@ async fn run(steps: Vec<Step>) {
                 let answer = node.execute(command.clone()).await;
                 let written = node.log.len() - before;
                 match &answer {
-                    Ok(Done::Changed { records, .. }) => assert_eq!(records.len() as u64, written),
+                    Ok(Done::Changed { records, .. }) => {
+                        assert_eq!(records.len() as u64, written);
+                    }
                     Ok(Done::Started { record, .. }) => {
                         assert_eq!(record.index, before + written - 1);
                     }
@@ -193,7 +312,7 @@ proptest! {
 
     #[test]
     fn folding_again_gives_the_same_and_the_stopped_stay_stopped(
-        steps in proptest::collection::vec((0..20_u8, any::<u8>(), any::<u8>()), 0..80),
+        steps in proptest::collection::vec((0..32_u8, any::<u8>(), any::<u8>()), 0..80),
     ) {
         tokio::runtime::Builder::new_current_thread()
             .build()

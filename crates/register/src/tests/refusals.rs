@@ -16,6 +16,10 @@ fn agent_with(change: impl FnOnce(&mut NewAgent)) -> Command {
     Command::AddAgent(Box::new(agent))
 }
 
+fn key(agent: &mut NewAgent) -> &mut NewKey {
+    agent.key.as_mut().unwrap()
+}
+
 #[tokio::test]
 async fn refusals_say_what_why_and_what_to_do() {
     let node = Node::ready().await;
@@ -61,11 +65,11 @@ async fn refusals_say_what_why_and_what_to_do() {
             agent.max_lifetime = Some(minutes(60));
             agent.idle = Some(minutes(61));
         }),
-        agent_with(|agent| agent.key.expires_at = Some(Time::EPOCH)),
-        agent_with(|agent| agent.key.expires_at = Some("2028-06-01".parse().unwrap())),
+        agent_with(|agent| key(agent).expires_at = Some(Time::EPOCH)),
+        agent_with(|agent| key(agent).expires_at = Some("2028-06-01".parse().unwrap())),
         agent_with(|agent| {
-            agent.key.not_before = Some(later);
-            agent.key.expires_at = Some(later);
+            key(agent).not_before = Some(later);
+            key(agent).expires_at = Some(later);
         }),
         suspend_agent("gone"),
         resume_agent("gone"),

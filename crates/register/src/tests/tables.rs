@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::entry::AssertedAgents;
 use crate::lifecycle::{
-    AgentEvent, AgentLife, InstanceEvent, InstanceLife, InvalidTransition, KeyEvent, KeyLife,
-    SponsorEvent, SponsorLife,
+    Acceptance, AcceptanceEvent, AgentEvent, AgentLife, InstanceEvent, InstanceLife,
+    InvalidTransition, KeyEvent, KeyLife, SponsorEvent, SponsorLife,
 };
 use crate::standing::narrowed;
 
@@ -47,6 +48,15 @@ fn table() -> String {
         let events = AgentEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
         rows(&mut out, life.as_str(), events, AgentLife::as_str);
     }
+    out.push_str("\nacceptance\n");
+    for state in [
+        Acceptance::Asserted { since: at },
+        Acceptance::Accepted { since: at },
+        Acceptance::Lapsed { since: at },
+    ] {
+        let events = AcceptanceEvent::ALL.map(|on| (on.as_str().to_owned(), state.after(on, at)));
+        rows(&mut out, state.as_str(), events, Acceptance::as_str);
+    }
     out.push_str("\nagent's key\n");
     for life in [
         KeyLife::Current { since: at },
@@ -63,9 +73,14 @@ fn table() -> String {
             reason: EndReason::Revoked,
         },
     ] {
-        let events = EndReason::ALL.map(|reason| {
-            let event = format!("end ({})", reason.as_str());
-            (event, life.after(InstanceEvent::End(reason), at))
+        let ends = EndReason::ALL.map(InstanceEvent::End);
+        let events = [InstanceEvent::Delegate, InstanceEvent::Refresh].into_iter();
+        let events = events.chain(ends).map(|on| {
+            let event = match on {
+                InstanceEvent::End(reason) => format!("end ({})", reason.as_str()),
+                InstanceEvent::Delegate | InstanceEvent::Refresh => on.as_str().to_owned(),
+            };
+            (event, life.after(on, at))
         });
         rows(&mut out, life.as_str(), events, InstanceLife::as_str);
     }
@@ -107,7 +122,9 @@ async fn standings() -> String {
                 instance.life = life;
                 agent.life = agent_life;
                 sponsor.life = sponsor_life;
-                let why = narrowed(&instance, &agent, &sponsor, now);
+                let asserted = AssertedAgents::Run;
+                let sponsors = [&sponsor, &sponsor];
+                let why = narrowed(&instance, &agent, sponsors, asserted, now);
                 writeln!(
                     out,
                     "  {state:<10} {:<10} {:<10} {}",

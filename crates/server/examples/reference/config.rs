@@ -225,6 +225,19 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        heading: "[agents]",
+        about: "What goes for all agents.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "",
+        keys: &[key(
+            "asserted",
+            "`run`, `refuse`",
+            Says("`run` in development, `refuse` in production"),
+            "asserted = \"refuse\"",
+            "What becomes of an agent whose sponsor did not accept it, signed in as themselves, but of whom only an administrator said that they answer for it: it runs, and is shown as `asserted`; or it does not run until they accept it.",
+        )],
+    },
+    Table {
         heading: "[upstream.NAME]",
         about: "What agents reach through the gateway, at `/mcp/NAME`. Each has `command` or `url`.",
         before: "trust_domain = \"acme.example\"\n",

@@ -265,7 +265,6 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         TokenError::Resource => TokenError::Resource, "`resource` is `{public_url}/mcp/NAME`, with a name that the configuration has.";
         TokenError::NotYours => TokenError::NotYours, "Revoke tokens of this agent's only.";
         TokenError::TooMany { .. } => TokenError::TooMany { most: 60 }, "Let instances end by themselves, or end fewer.";
-        TokenError::Unproven => TokenError::Unproven, "It holds; `tipstaff doctor`, then ask again.";
         TokenError::Register(_) => CommandError::Ledger(AppendError::Busy).into(), "";
         TokenError::Impossible(_) => TokenError::Impossible("…"), "Our fault: the node's log has the cause.";
         TokenError::Random(_) => TokenError::Random(vocab::rng::RngError("…".to_owned())), "The system gives no randomness: try again.";

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Limited};
 use ledger::Log as _;
 use register::{
     AdminKey, AdminView, AgentView, Allow, Command, CommandError, Done, EndReason, InstanceView,
-    PublicJwk, Refusal, SponsorView, Status,
+    People, PublicJwk, Refusal, SponsorView, Status,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -46,6 +46,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/agents", get(agents).post(add_agent))
         .route("/v1/agents/{id}", get(agent))
         .route("/v1/agents/{id}/rotate-key", post(rotate_key))
+        .route("/v1/agents/{id}/transfer", post(transfer))
+        .route("/v1/agents/{id}/owners", post(own))
         .route("/v1/agents/{id}/{verb}", post(change_agent))
         .route("/v1/instances", get(instances))
         .route("/v1/instances/{id}", get(instance))
@@ -100,18 +102,6 @@ fn ok<T: serde::Serialize>(value: &T) -> Response {
     json(StatusCode::OK, value)
 }
 
-/// The word for the control entry that a cut writes: what its barrier is for.
-const fn cut(command: &Command) -> Option<&'static str> {
-    match command {
-        Command::SuspendSponsor { .. } => Some("sponsor-suspended"),
-        Command::SuspendAgent { .. } => Some("agent-suspended"),
-        Command::RetireAgent { .. } => Some("agent-retired"),
-        Command::EndInstance { .. } => Some("instance-ended"),
-        Command::Erase { .. } => Some("erased"),
-        _ => None,
-    }
-}
-
 impl Admin {
     fn control(&self) -> &Arc<register::Control> {
         self.shared.plane.control()
@@ -124,27 +114,9 @@ impl Admin {
         caller: Caller,
         command: Command,
     ) -> Result<(bool, Vec<RecordRef>), Problem> {
-        let admin = Arc::clone(self);
+        let control = Arc::clone(self.control());
         let task = self.tasks.spawn(async move {
-            let cut = cut(&command);
-            let done = admin.control().execute(caller.actor, command).await;
-            // What is recorded and not published holds too, and is cut.
-            let holds = matches!(done, Ok(_) | Err(CommandError::Unpublished { .. }));
-            let barrier = match cut {
-                Some(cause) if holds => admin.shared.plane.narrowed(cause).await,
-                Some(_) | None => Ok(()),
-            };
-            let done = done?;
-            barrier.map_err(|error| {
-                let told = format!(
-                    "it holds from now on, but that could not be proven: no barrier could be put \
-                     into the log of calls: {}",
-                    wire::chain(&error)
-                );
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unproven", &told)
-                    .help("`tipstaff doctor` says what is wrong; then give the command again")
-            })?;
-            Ok(match done {
+            Ok(match control.execute(caller.actor, command).await? {
                 Done::Changed { records, .. } => (true, records),
                 Done::Started { record, .. } => (true, vec![record]),
                 Done::Continued { .. } | Done::Unchanged { .. } => (false, Vec::new()),
@@ -324,8 +296,14 @@ async fn change_sponsor(
 ) -> Answer {
     let id: SponsorId = parsed(&id)?;
     let command = match verb.as_str() {
-        "suspend" => Command::SuspendSponsor { id: id.clone() },
-        "resume" => Command::ResumeSponsor { id: id.clone() },
+        "suspend" => Command::SuspendSponsor {
+            id: id.clone(),
+            signal: None,
+        },
+        "resume" => Command::ResumeSponsor {
+            id: id.clone(),
+            signal: None,
+        },
         _ => return Err(no_route().await),
     };
     let (is_new, records) = admin.execute(caller, command).await?;
@@ -378,7 +356,11 @@ async fn add_agent(State(admin): App, Extension(caller): Extension<Caller>, body
         max_lifetime: new.max_lifetime_s.map(Duration::from_secs),
         idle: new.idle_s.map(Duration::from_secs),
         limits: new.limits,
-        key: key(&new.key)?,
+        max_depth: new.max_depth,
+        max_children: new.max_children,
+        people: new.people.map(|people| admin.people(&people)).transpose()?,
+        owners: new.owners.into(),
+        key: new.key.as_ref().map(key).transpose()?,
         software: parsed(&new.software)?,
         model: parsed(&new.model)?,
         environment: parsed(&new.environment)?,
@@ -406,7 +388,65 @@ async fn rotate_key(
     admin.registered(&id, is_new, records, Vec::new())
 }
 
+async fn transfer(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let id: AgentId = parsed(&id)?;
+    let wire::Transfer { to } = read(&body)?;
+    let agent = id.clone();
+    let command = Command::TransferAgent { agent, to };
+    let (is_new, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.agent_view(&id)?,
+        is_new,
+        records,
+    }))
+}
+
+async fn own(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let id: AgentId = parsed(&id)?;
+    let owners: wire::NewOwners = read(&body)?;
+    let command = Command::OwnAgent {
+        agent: id.clone(),
+        owners: owners.into(),
+    };
+    let (is_new, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.agent_view(&id)?,
+        is_new,
+        records,
+    }))
+}
+
 impl Admin {
+    /// Who may sign in, as it is written on the command line.
+    fn people(&self, text: &str) -> Result<People, Problem> {
+        match text.split_once(':') {
+            None if text == "sponsor" => Ok(People::Sponsor),
+            None if text == "everyone" => Ok(People::Everyone),
+            Some(("group", name)) => self.control().view(|state| {
+                let found = state.groups().find(|group| group.name() == Some(name));
+                let group = found.map(|group| group.handle.clone());
+                let group = group.ok_or_else(|| Refusal::UnknownGroup {
+                    given: name.to_owned(),
+                });
+                let group = group.map_err(CommandError::Refused)?;
+                Ok(People::Group { group })
+            }),
+            _ => Err(Problem::bad(
+                &"who may sign in is `sponsor`, `everyone` or `group:NAME`",
+            )),
+        }
+    }
+
     /// Why a line of an allow list allows nothing now. It may later, once the upstream is there.
     fn allows_nothing(&self, line: &Allow) -> Option<String> {
         let plane = &self.shared.plane;
@@ -472,9 +512,13 @@ async fn change_agent(
 ) -> Answer {
     let id: AgentId = parsed(&id)?;
     let command = match verb.as_str() {
-        "suspend" => Command::SuspendAgent { id: id.clone() },
+        "suspend" => Command::SuspendAgent {
+            id: id.clone(),
+            signal: None,
+        },
         "resume" => Command::ResumeAgent { id: id.clone() },
         "retire" => Command::RetireAgent { id: id.clone() },
+        "review" => Command::ReviewAgent { agent: id.clone() },
         _ => return Err(no_route().await),
     };
     let (is_new, records) = admin.execute(caller, command).await?;

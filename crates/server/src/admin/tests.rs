@@ -328,7 +328,7 @@ async fn an_instance_is_shown_traced_and_revoked() {
     let control = place.node.plane.control();
     let key = control.view(|state| {
         let triage = state.agent(&"triage".parse().unwrap()).unwrap();
-        triage.key.kid.clone()
+        triage.key.as_ref().unwrap().kid.clone()
     });
     let start = register::Command::StartInstance {
         agent: "triage".parse().unwrap(),

@@ -68,8 +68,55 @@ pub struct NewAgent {
     /// Where it runs.
     #[serde(default)]
     pub environment: String,
-    /// The public key that starts its instances.
-    pub key: NewKey,
+    /// The public key that starts its instances; without it, only people, workloads and other
+    /// instances start them.
+    #[serde(default)]
+    pub key: Option<NewKey>,
+    /// Who may sign in to start instances of it: `sponsor`, `everyone`, or `group:NAME`.
+    #[serde(default)]
+    pub people: Option<String>,
+    /// Hops of delegation below one of its instances.
+    #[serde(default)]
+    pub max_depth: Option<u8>,
+    /// Live instances directly below one of its instances.
+    #[serde(default)]
+    pub max_children: Option<u32>,
+    /// Who owns it beside its sponsor.
+    #[serde(default)]
+    pub owners: NewOwners,
+}
+
+/// Who is to own an agent beside its sponsor: sponsors' ids. `POST /v1/agents/{id}/owners`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOwners {
+    /// Who answers for what it does for the business.
+    #[serde(default)]
+    pub business: Option<SponsorId>,
+    /// Who answers for how it runs.
+    #[serde(default)]
+    pub technical: Option<SponsorId>,
+    /// Who answers for its policies.
+    #[serde(default)]
+    pub policy: Option<SponsorId>,
+}
+
+impl From<NewOwners> for register::NewOwners {
+    fn from(new: NewOwners) -> Self {
+        Self {
+            business: new.business,
+            technical: new.technical,
+            policy: new.policy,
+        }
+    }
+}
+
+/// Who is to answer for an agent; `POST /v1/agents/{id}/transfer`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfer {
+    /// The new sponsor.
+    pub to: SponsorId,
 }
 
 /// An agent's public key; `POST /v1/agents/{id}/rotate-key`.
@@ -229,6 +276,7 @@ impl From<CommandError> for Problem {
             CommandError::EraseUnfinished { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "erase-unfinished")
             }
+            CommandError::Unproven(_) => (StatusCode::SERVICE_UNAVAILABLE, "unproven"),
             CommandError::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "register-failed"),
             CommandError::Ledger(_)
             | CommandError::Keyring(_)
@@ -247,11 +295,15 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::UnknownAgent { .. }
         | Refusal::UnknownInstance { .. }
         | Refusal::UnknownUpstream { .. }
+        | Refusal::UnknownGroup { .. }
+        | Refusal::UnknownHandle { .. }
         | Refusal::NothingSealed { .. } => (StatusCode::NOT_FOUND, "unknown"),
         Refusal::AdminGone { .. } => (StatusCode::UNAUTHORIZED, "untrusted"),
         Refusal::AdminExists { .. }
         | Refusal::SponsorExists { .. }
         | Refusal::AgentExists { .. }
+        | Refusal::GroupExists
+        | Refusal::ExternalIdTaken
         | Refusal::KeyReused { .. }
         | Refusal::TokenKeyTaken { .. } => (StatusCode::CONFLICT, "exists"),
         _ => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),

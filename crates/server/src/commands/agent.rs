@@ -11,7 +11,7 @@ use vocab::AgentId;
 
 use super::{Context, Failure, Outcome, Verdict, changed, on_record};
 use crate::admin::wire;
-use crate::cli::{AgentAdd, AgentCommand};
+use crate::cli::{AgentAdd, AgentCommand, OwnerArgs};
 use crate::keys::KeyError;
 use crate::output::{Lines, Table, at, cell, clean, time, warn};
 
@@ -37,6 +37,19 @@ pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
         AgentCommand::Show { id } => {
             context.show(&node.get(&format!("/v1/agents/{id}")).await?, lines)?;
         }
+        AgentCommand::Transfer { id, to } => {
+            let done = node
+                .post_json(&format!("/v1/agents/{id}/transfer"), &wire::Transfer { to })
+                .await?;
+            context.show(&done, |it| changed(it, "agent"))?;
+        }
+        AgentCommand::Owners { id, owners } => {
+            let owners = wire::NewOwners::from(owners);
+            let done = node
+                .post_json(&format!("/v1/agents/{id}/owners"), &owners)
+                .await?;
+            context.show(&done, |it| changed(it, "agent"))?;
+        }
         AgentCommand::Suspend { id } => change(context, &id, "suspend").await?,
         AgentCommand::Resume { id } => change(context, &id, "resume").await?,
         AgentCommand::Retire { id } => change(context, &id, "retire").await?,
@@ -54,8 +67,13 @@ async fn change(context: &Context, id: &AgentId, verb: &str) -> Result<(), Failu
 
 async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
     let node = context.node()?;
-    let file = Reserved::new(&new.key_out)?;
-    let key = PrivateKey::generate(&context.rng)?;
+    let key = match &new.key_out {
+        None => None,
+        Some(path) => {
+            let file = Reserved::new(path)?;
+            Some((path, file, PrivateKey::generate(&context.rng)?))
+        }
+    };
     let agent = wire::NewAgent {
         id: new.id.clone(),
         sponsor: new.sponsor,
@@ -72,10 +90,20 @@ async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
         software: new.software.unwrap_or_default(),
         model: new.model.unwrap_or_default(),
         environment: new.environment.unwrap_or_default(),
-        key: public(&key),
+        key: key.as_ref().map(|(_, _, key)| public(key)),
+        people: new.people,
+        max_depth: new.max_depth,
+        max_children: new.max_children,
+        owners: new.owners.into(),
     };
     let added = node.post_json("/v1/agents", &agent).await?;
-    file.write(&new.id, key, &added)?;
+    let told = match key {
+        None => "It has no key: only people, workloads and other instances start it.".to_owned(),
+        Some((path, file, key)) => {
+            file.write(&new.id, key, &added)?;
+            written(&added, path)
+        }
+    };
     for warning in at(&added, "/warnings").as_array().into_iter().flatten() {
         warn(&format!("warning: {}", clean(&cell(warning))));
     }
@@ -84,9 +112,19 @@ async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
             "{}\nThat {} answers for it was typed in by you: asserted, not verified.\n{}",
             changed(it, "agent"),
             cell(&it["sponsor"]),
-            written(it, &new.key_out)
+            told
         )
     })
+}
+
+impl From<OwnerArgs> for wire::NewOwners {
+    fn from(owners: OwnerArgs) -> Self {
+        Self {
+            business: owners.business,
+            technical: owners.technical,
+            policy: owners.policy,
+        }
+    }
 }
 
 fn public(key: &PrivateKey) -> wire::NewKey {

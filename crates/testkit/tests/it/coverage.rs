@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ledger::{ActorKind, Kind};
+use ledger::{Actor, ActorKind, Kind};
 use mcp::{Era, Method, ProtocolVersion};
+use register::{Command, GroupProfile, Signal};
 use serde_json::{Value, json};
 use testkit::{Answer, Plane, Reply, Script, Speaks, Upstream, until};
 
@@ -92,6 +93,18 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         Administrators,
     ),
     (
+        "/v1/agents/{id}/transfer",
+        "POST",
+        "/v1/agents/triage/transfer",
+        Administrators,
+    ),
+    (
+        "/v1/agents/{id}/owners",
+        "POST",
+        "/v1/agents/triage/owners",
+        Administrators,
+    ),
+    (
         "/v1/agents/{id}/{verb}",
         "POST",
         "/v1/agents/triage/retire",
@@ -156,7 +169,9 @@ fn routed() -> BTreeSet<String> {
 fn sources(folder: &Path, look: &mut impl FnMut(&str)) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_stem().is_some_and(|stem| stem == "tests") {
+        // A witness is another server, on a listener of its own; its tests are with the program's.
+        let other = path.file_stem();
+        if other.is_some_and(|stem| stem == "tests" || stem == "witness") {
             continue;
         }
         if path.is_dir() {
@@ -523,12 +538,26 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::AgentResumed
         | Kind::AgentRetired
         | Kind::AgentKeyRotated
+        | Kind::AgentAccepted
+        | Kind::AgentTransferred
+        | Kind::AgentOwned
+        | Kind::AgentReviewed
         | Kind::InstanceEnded
         | Kind::PolicyActivated
         | Kind::Erased => ActorKind::Person,
-        Kind::InstanceStarted | Kind::Decision | Kind::Outcome | Kind::Listing => {
-            ActorKind::Instance
-        }
+        Kind::InstanceStarted
+        | Kind::TokenRefreshed
+        | Kind::Decision
+        | Kind::Outcome
+        | Kind::Listing => ActorKind::Instance,
+        Kind::SponsorChanged
+        | Kind::SponsorRisk
+        | Kind::SessionsRevoked
+        | Kind::AgentLapsed
+        | Kind::GroupAdded
+        | Kind::GroupChanged
+        | Kind::GroupMembers
+        | Kind::GroupRemoved => ActorKind::Service,
         Kind::NodeStarted
         | Kind::NodeStopped
         | Kind::NodeDegraded
@@ -559,6 +588,11 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
             Some(json!({"key": "ops+2e8951b4+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea"})),
         ),
         ("/v1/admins/ops/remove".to_owned(), None),
+        (
+            "/v1/agents/second/owners".to_owned(),
+            Some(json!({"technical": "maya"})),
+        ),
+        ("/v1/agents/second/review".to_owned(), None),
         ("/v1/agents/second/suspend".to_owned(), None),
         ("/v1/agents/second/resume".to_owned(), None),
         (
@@ -566,6 +600,10 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
             Some(json!({"jwk": key.public().to_jwk()})),
         ),
         (format!("/v1/instances/{}/revoke", ended.instance), None),
+        (
+            "/v1/agents/second/transfer".to_owned(),
+            Some(json!({"to": "maya"})),
+        ),
         ("/v1/agents/second/retire".to_owned(), None),
         ("/v1/sponsors/otto/suspend".to_owned(), None),
         ("/v1/sponsors/otto/resume".to_owned(), None),
@@ -587,6 +625,7 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         assert!(size() > before, "{path}");
     }
+    of_the_directory(&plane).await;
     // A part that is not well.
     plane.reconfigure(|setup| setup.top = "[ledger]\nrefuse_free_mib = 999999999\n".to_owned());
     plane.restart().await;
@@ -610,6 +649,117 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     }
     assert!(missing.is_empty(), "kinds without a case: {missing:?}");
     plane.end().await;
+}
+
+/// What a directory, a sponsor and a client say, each in their own name.
+async fn of_the_directory(plane: &Plane) {
+    let control = plane.gateway().control();
+    let by = |kind| Actor {
+        kind,
+        id: "somebody".to_owned(),
+        credential: "test".to_owned(),
+        verified: true,
+    };
+    let signal = || Signal {
+        source: "scim".parse().unwrap(),
+        event: "changed".parse().unwrap(),
+        received_at: plane.now(),
+        id: None,
+    };
+    let named = |name: &str| GroupProfile {
+        display_name: name.parse().unwrap(),
+        external_id: None,
+    };
+    let maya = control.view(|state| {
+        let sponsor = state.sponsor_by_id(&"maya".parse().unwrap());
+        sponsor.unwrap().as_ref().clone()
+    });
+    let mut person = maya.person().unwrap().clone();
+    person.department = Some("Claims".parse().unwrap());
+    let sponsor = maya.handle;
+    let add = Command::AddGroup {
+        profile: named("Adjusters"),
+        members: vec![sponsor.clone()],
+        signal: signal(),
+    };
+    let done = control.execute(by(ActorKind::Service), add).await.unwrap();
+    let register::Done::Changed {
+        subject: register::Subject::Group(group),
+        ..
+    } = done
+    else {
+        panic!("{done:?}");
+    };
+    let client = plane.agent("third").await.token("files").await;
+    let terms = plane.gateway().blobs().put(b"terms").unwrap();
+    for (kind, command) in [
+        (
+            ActorKind::Service,
+            Command::ChangeGroup {
+                group: group.clone(),
+                profile: named("Claims adjusters"),
+                signal: signal(),
+            },
+        ),
+        (
+            ActorKind::Service,
+            Command::RemoveGroup {
+                group,
+                signal: signal(),
+            },
+        ),
+        (
+            ActorKind::Service,
+            Command::ChangeSponsor {
+                sponsor: sponsor.clone(),
+                person: Box::new(person),
+                changes: vec!["department".parse().unwrap()],
+                signal: signal(),
+            },
+        ),
+        (
+            ActorKind::Service,
+            Command::SetRisk {
+                sponsor: sponsor.clone(),
+                risk: register::Risk::Medium,
+                signal: signal(),
+            },
+        ),
+        (
+            ActorKind::Service,
+            Command::LapseAgent {
+                agent: "third".parse().unwrap(),
+                signal: signal(),
+            },
+        ),
+        (
+            ActorKind::Person,
+            Command::AcceptAgent {
+                agent: "third".parse().unwrap(),
+                sponsor: sponsor.clone(),
+                sign_in: register::SignIn::Oidc,
+                terms,
+            },
+        ),
+        (
+            ActorKind::Instance,
+            Command::RefreshToken {
+                instance: client.instance.parse().unwrap(),
+                serial: 0,
+            },
+        ),
+        (
+            ActorKind::Service,
+            Command::RevokeSessions {
+                sponsor,
+                signal: signal(),
+            },
+        ),
+    ] {
+        let told = format!("{command:?}");
+        let done = control.execute(by(kind), command).await;
+        assert!(matches!(done, Ok(register::Done::Changed { .. })), "{told}");
+    }
 }
 
 #[tokio::test]

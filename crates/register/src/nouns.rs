@@ -1,0 +1,579 @@
+//! What the state is made of: administrators, sponsors, groups, agents, instances, upstreams, as
+//! the entries about them have left them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ledger::Mention;
+use vocab::digest::Digest;
+use vocab::id::{
+    AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, ToolName, UpstreamName,
+};
+use vocab::time::Time;
+
+use crate::allow::Allow;
+use crate::entry::{
+    AgentAdded, Binding, CallLimits, DelegationLimits, InstanceStarted, Key, NodeStarted, Owners,
+    People, Risk, SignIn, Signal, TestResults, Via,
+};
+use crate::jwk::{PublicJwk, Thumbprint};
+use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, KeyLife, SponsorLife};
+use crate::refusal::Refusal;
+use crate::text::{AdminKey, GroupProfile, KeyId, Label, Person, Word};
+
+/// Something sealed beside an entry, as far as it can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known<T> {
+    /// This.
+    Named(T),
+    /// The key that sealed it is destroyed.
+    Erased,
+    /// The key is there but locked, or the sealed bytes are not with the entries. Only a reader
+    /// without the node's keys sees this; a node does not start with it.
+    Sealed,
+}
+
+/// Who a sponsor is, as far as it can be read.
+pub type Identity = Known<Person>;
+
+/// What was sealed beside an entry.
+#[derive(Debug)]
+pub(crate) enum Unsealed {
+    /// The entry has nothing sealed.
+    Nothing,
+    /// Who a sponsor is.
+    Person(Identity),
+    /// What a group is called.
+    Group(Known<GroupProfile>),
+}
+
+/// A group of the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The random handle that entries name.
+    pub handle: Handle,
+    /// The handle of the key that seals its name.
+    pub key: Handle,
+    /// What it is called.
+    pub profile: Known<GroupProfile>,
+    /// The sponsors who are in it.
+    pub members: BTreeSet<Handle>,
+    /// When it was added.
+    pub added_at: Time,
+    /// The index of the entry that added it.
+    pub record: u64,
+    /// The index of the last entry about it.
+    pub changed: u64,
+}
+
+impl Group {
+    /// Its name, unless it is erased or sealed.
+    pub fn name(&self) -> Option<&str> {
+        match &self.profile {
+            Known::Named(profile) => Some(profile.display_name.as_str()),
+            Known::Erased | Known::Sealed => None,
+        }
+    }
+}
+
+/// A named administrator: whoever holds the private half of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Their name.
+    pub id: AdminId,
+    /// The public half of their credential.
+    pub key: AdminKey,
+    /// When it was added.
+    pub added_at: Time,
+    /// The index of the entry that added it.
+    pub record: u64,
+}
+
+/// A person who answers for agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sponsor {
+    /// The random handle that entries and tokens name.
+    pub handle: Handle,
+    /// The handle of the key that seals who they are.
+    pub key: Handle,
+    /// Who they are.
+    pub identity: Identity,
+    /// Where they are in their life.
+    pub life: SponsorLife,
+    /// What suspended them last, if it was no administrator.
+    pub suspended_by: Option<Signal>,
+    /// Whether a directory speaks for them.
+    pub provisioned: bool,
+    /// How risky their account is held to be, if anybody said.
+    pub risk: Option<Risk>,
+    /// The index of the entry since which what ran for them before is over.
+    pub sessions_revoked: Option<u64>,
+    /// When they were added.
+    pub added_at: Time,
+    /// The index of the entry that added them.
+    pub record: u64,
+    /// The index of the last entry about them.
+    pub changed: u64,
+}
+
+impl Sponsor {
+    /// Who they are, unless it is erased or sealed.
+    pub const fn person(&self) -> Option<&Person> {
+        match &self.identity {
+            Identity::Named(person) => Some(person),
+            Identity::Erased | Identity::Sealed => None,
+        }
+    }
+
+    /// Their id, unless it is erased or sealed.
+    pub fn id(&self) -> Option<&SponsorId> {
+        self.person().map(|person| &person.id)
+    }
+}
+
+/// A key that starts, or once started, an agent's instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentKey {
+    /// Its id.
+    pub kid: KeyId,
+    /// The public key.
+    pub jwk: PublicJwk,
+    /// Not before this.
+    pub not_before: Option<Time>,
+    /// Not from this on.
+    pub expires_at: Time,
+    /// Where it is in its life.
+    pub life: KeyLife,
+}
+
+/// Why a key does not start instances now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// Its time has not come.
+    NotYet,
+    /// Its time is over.
+    Expired,
+}
+
+impl AgentKey {
+    pub(crate) fn new(key: &Key, since: Time) -> Self {
+        Self {
+            kid: key.kid.clone(),
+            jwk: key.jwk.clone(),
+            not_before: key.not_before,
+            expires_at: key.expires_at,
+            life: KeyLife::Current { since },
+        }
+    }
+
+    /// Whether `now` lies in the key's time.
+    pub fn valid_at(&self, now: Time) -> Result<(), KeyFault> {
+        if self.not_before.is_some_and(|start| now < start) {
+            Err(KeyFault::NotYet)
+        } else if now >= self.expires_at {
+            Err(KeyFault::Expired)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A registered kind of agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Who answers for it.
+    pub sponsor: Handle,
+    /// What is known of that.
+    pub acceptance: Acceptance,
+    /// What the last acceptance was to.
+    pub accepted: Option<Accepted>,
+    /// Who answered for it before, the first first.
+    pub past_sponsors: Vec<PastSponsor>,
+    /// Who owns it beside its sponsor.
+    pub owners: Owners,
+    /// When somebody last said that it is needed: registered, accepted, transferred or reviewed it.
+    pub reviewed_at: Time,
+    /// Where it is in its life.
+    pub life: AgentLife,
+    /// What it may act for: each of these, or narrower.
+    pub purposes: Vec<PurposePath>,
+    /// The most it may ever do; none: the policies alone decide.
+    pub allow: Option<Vec<Allow>>,
+    /// Live instances at once.
+    pub max_instances: u32,
+    /// Whether its instances may use tokens without proof of possession.
+    pub allow_bearer: bool,
+    /// How long an instance lives at most.
+    pub max_lifetime: Duration,
+    /// How long an instance may be idle.
+    pub idle: Duration,
+    /// How much it may call.
+    pub limits: CallLimits,
+    /// How far its instances may delegate.
+    pub delegation: DelegationLimits,
+    /// Who may sign in to start instances of it.
+    pub people: Option<People>,
+    /// The key that starts its instances; none if only people or workloads start them.
+    pub key: Option<AgentKey>,
+    /// The keys it had before, oldest first.
+    pub past_keys: Vec<AgentKey>,
+    /// Its software and version; empty where unknown.
+    pub software: Label,
+    /// Its model's digest or name; empty where unknown.
+    pub model: Label,
+    /// Where it runs; empty where unknown.
+    pub environment: Label,
+    /// When it was added.
+    pub added_at: Time,
+    /// The index of the entry that added it.
+    pub record: u64,
+}
+
+/// What a sponsor accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Exactly what they were shown, a blob.
+    pub terms: Digest,
+    /// How they signed in.
+    pub sign_in: SignIn,
+    /// The index of the entry that says so.
+    pub record: u64,
+}
+
+/// A sponsor that an agent had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastSponsor {
+    /// Who.
+    pub sponsor: Handle,
+    /// Until when.
+    pub until: Time,
+    /// The index of the entry that gave it another. What was started before it is over.
+    pub record: u64,
+}
+
+impl Agent {
+    /// Whether an instance that the entry at `record` started was started under an earlier sponsor.
+    pub fn outlived_sponsor(&self, record: u64) -> bool {
+        self.past_sponsors
+            .last()
+            .is_some_and(|past| record < past.record)
+    }
+
+    /// Whether its allow list, if it has one, allows calling a tool.
+    pub fn may_call(&self, upstream: &UpstreamName, tool: &ToolName) -> bool {
+        self.allow
+            .as_ref()
+            .is_none_or(|lines| lines.iter().any(|line| line.tool(upstream, tool)))
+    }
+
+    /// Whether its allow list, if it has one, allows a method.
+    pub fn may_request(&self, upstream: &UpstreamName, method: &str) -> bool {
+        self.allow
+            .as_ref()
+            .is_none_or(|lines| lines.iter().any(|line| line.method(upstream, method)))
+    }
+
+    /// Whether it is registered for a purpose, or one that this is narrower than.
+    pub fn acts_for(&self, purpose: &PurposePath) -> bool {
+        self.purposes
+            .iter()
+            .any(|registered| purpose.is_at_or_below(registered))
+    }
+
+    /// Whether a key is the one that speaks for it now.
+    pub fn holds(&self, kid: &KeyId, now: Time) -> Result<(), Refusal> {
+        let (agent, kid) = (self.id.clone(), kid.clone());
+        let Some(key) = self.key.as_ref().filter(|key| key.kid == kid) else {
+            return Err(Refusal::KeyNotCurrent { agent, kid });
+        };
+        match key.valid_at(now) {
+            Ok(()) => Ok(()),
+            Err(KeyFault::NotYet) => Err(Refusal::KeyNotYet {
+                agent,
+                kid,
+                not_before: key.not_before.unwrap_or(now),
+            }),
+            Err(KeyFault::Expired) => Err(Refusal::KeyExpired {
+                agent,
+                kid,
+                expired_at: key.expires_at,
+            }),
+        }
+    }
+
+    pub(crate) fn add(body: AgentAdded, at: Time, record: u64) -> Self {
+        Self {
+            id: body.agent,
+            sponsor: body.sponsor,
+            acceptance: Acceptance::Asserted { since: at },
+            accepted: None,
+            past_sponsors: Vec::new(),
+            owners: body.owners,
+            reviewed_at: at,
+            life: AgentLife::Active { since: at },
+            purposes: body.purposes,
+            allow: body.allow,
+            max_instances: body.max_instances,
+            allow_bearer: body.allow_bearer,
+            max_lifetime: Duration::from_secs(body.max_lifetime_s),
+            idle: Duration::from_secs(body.idle_s),
+            limits: body.limits,
+            delegation: body.delegation,
+            people: body.people,
+            key: body.key.as_ref().map(|key| AgentKey::new(key, at)),
+            past_keys: Vec::new(),
+            software: body.software,
+            model: body.model,
+            environment: body.environment,
+            added_at: at,
+            record,
+        }
+    }
+}
+
+/// When an instance was last used, as this process saw it. Not part of the fold: the log does not
+/// say it, so it is unknown until somebody who knows says so, and while it is unknown nothing is
+/// taken to be idle.
+#[derive(Debug, Default)]
+pub struct LastUsed(AtomicU64);
+
+impl LastUsed {
+    /// The moment, if it is known.
+    pub fn get(&self) -> Option<Time> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Time::from_micros(micros)),
+        }
+    }
+
+    /// Moves the moment forward to `now`, unless more than `idle` lies between: what expired for
+    /// idleness is not brought back by a late use.
+    pub(crate) fn touch(&self, now: Time, idle: Duration) {
+        let _: Result<u64, u64> =
+            self.0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                    let last = Time::from_micros(last);
+                    let expired = last != Time::EPOCH && now.since(last) >= idle;
+                    (now > last && !expired).then_some(now.as_micros())
+                });
+    }
+}
+
+/// Two folds of one log are the same whatever was used in between.
+impl PartialEq for LastUsed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LastUsed {}
+
+/// One running agent, or one that ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// The agent that it is an instance of.
+    pub agent: AgentId,
+    /// For whom it acts: the agent's sponsor, or the person who started it or the one above it.
+    pub sponsor: Handle,
+    /// The instance that delegated to it.
+    pub parent: Option<InstanceId>,
+    /// How many instances stand above it.
+    pub depth: u8,
+    /// Why it acts.
+    pub purpose: PurposePath,
+    /// How its tokens are bound.
+    pub binding: Binding,
+    /// The upstream that its first token was for.
+    pub upstream: UpstreamName,
+    /// What started it.
+    pub origin: Origin,
+    /// Calls that it and all below it may make in its life.
+    pub max_calls: Option<u64>,
+    /// The number of the refresh token that can be used.
+    pub refresh_serial: u64,
+    /// Where it is in its life.
+    pub life: InstanceLife,
+    /// When it started.
+    pub started_at: Time,
+    /// When its lifetime is over.
+    pub expires_at: Time,
+    /// How long it may be idle.
+    pub idle: Duration,
+    /// The index of the entry that started it.
+    pub record: u64,
+    /// When it was last used.
+    pub last_used: Arc<LastUsed>,
+}
+
+/// What started an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A key of its agent.
+    AgentKey(KeyId),
+    /// Something else.
+    Via(Via),
+}
+
+impl Instance {
+    pub(crate) fn start(
+        body: InstanceStarted,
+        origin: Origin,
+        parent: Option<&Self>,
+        at: Time,
+        record: u64,
+    ) -> Self {
+        let until = at.plus(Duration::from_secs(body.max_lifetime_s));
+        Self {
+            id: body.instance,
+            agent: body.agent,
+            sponsor: body.sponsor,
+            parent: body.parent,
+            depth: parent.map_or(0, |parent| parent.depth.saturating_add(1)),
+            purpose: body.purpose,
+            binding: body.binding,
+            upstream: body.upstream,
+            origin,
+            max_calls: body.max_calls,
+            refresh_serial: 0,
+            life: InstanceLife::Running,
+            started_at: at,
+            // Nobody outlives what they are a part of.
+            expires_at: parent.map_or(until, |parent| until.min(parent.expires_at)),
+            idle: Duration::from_secs(body.idle_s),
+            record,
+            last_used: Arc::default(),
+        }
+    }
+
+    /// Whether it is a credential for one call.
+    pub const fn is_once(&self) -> bool {
+        matches!(self.origin, Origin::Via(Via::Once))
+    }
+
+    /// Whether it counts against what may live at once.
+    pub fn lives(&self, now: Time) -> bool {
+        match self.life {
+            InstanceLife::Running => !self.outlived(now) && !self.idled(now),
+            InstanceLife::Ended { .. } => false,
+        }
+    }
+
+    /// Whether its lifetime is over at `now`.
+    pub fn outlived(&self, now: Time) -> bool {
+        now >= self.expires_at
+    }
+
+    /// Whether it was idle too long at `now`, as far as this process knows.
+    pub fn idled(&self, now: Time) -> bool {
+        self.last_used
+            .get()
+            .is_some_and(|last| now.since(last) >= self.idle)
+    }
+
+    /// The agent's key that started it, if one did.
+    pub const fn key(&self) -> Option<&KeyId> {
+        match &self.origin {
+            Origin::AgentKey(kid) => Some(kid),
+            Origin::Via(_) => None,
+        }
+    }
+
+    /// Only what an agent's key started is continued by it.
+    pub(crate) fn continues_as(&self) -> Option<Continues> {
+        match (self.binding, &self.origin) {
+            (Binding::Dpop { jkt }, Origin::AgentKey(_)) => {
+                Some((self.agent.clone(), jkt, self.purpose.clone()))
+            }
+            (Binding::Dpop { .. }, Origin::Via(_)) | (Binding::Bearer, _) => None,
+        }
+    }
+}
+
+/// What an instance is continued by: the same agent proves the same key for the same purpose.
+pub(crate) type Continues = (AgentId, Thumbprint, PurposePath);
+
+/// An upstream's tool list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tools {
+    /// The list, a blob.
+    pub blob: Digest,
+    /// How many tools are in it.
+    pub count: u32,
+    /// When it was read.
+    pub listed_at: Time,
+    /// The index of the entry that names it.
+    pub record: u64,
+}
+
+/// An upstream that was configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name.
+    pub name: UpstreamName,
+    /// The digest of its configuration.
+    pub config: Digest,
+    /// Until when what policy denies passes and is recorded as such.
+    pub observe_until: Option<Time>,
+    /// Its tool list, if one was read.
+    pub tools: Option<Tools>,
+    /// The index of the entry that configured it.
+    pub record: u64,
+}
+
+impl Upstream {
+    /// Whether it only observes at `now`.
+    pub fn observing(&self, now: Time) -> bool {
+        self.observe_until.is_some_and(|until| now < until)
+    }
+}
+
+/// The policy set in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActivePolicy {
+    /// The set, a blob.
+    pub set: Digest,
+    /// Who proposed it.
+    pub author: AdminId,
+    /// What its cases came to.
+    pub tests: TestResults,
+    /// Since when it is in force.
+    pub since: Time,
+    /// The index of the entry that activated it.
+    pub record: u64,
+}
+
+/// A key that signs tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenKey {
+    /// Its id.
+    pub kid: KeyId,
+    /// The public key.
+    pub jwk: PublicJwk,
+    /// Since when it is known.
+    pub since: Time,
+}
+
+/// The node's own life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeState {
+    /// What the last start said, and when.
+    pub started: Option<(NodeStarted, Time)>,
+    /// When it stopped on request, if it did not start since.
+    pub stopped_at: Option<Time>,
+    /// What is wrong, by part, since the last start.
+    pub degraded: BTreeMap<Word, Word>,
+    /// What was last said of the log of calls, and the index of the entry that says it.
+    pub calls: Option<(u64, Mention)>,
+}
+
+impl NodeState {
+    pub(crate) fn mention(&mut self, record: u64, calls: Option<Mention>) {
+        self.calls = calls.map(|calls| (record, calls)).or(self.calls.take());
+    }
+}

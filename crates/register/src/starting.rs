@@ -1,0 +1,407 @@
+//! Decisions on starting instances: by a key of their agent, for a person or a workload, and below
+//! another instance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vocab::id::{AgentId, Handle, InstanceId, PurposePath, UpstreamName};
+use vocab::limits::{ONCE_LIFETIME_SECONDS, ONCE_PER_INSTANCE_MAX};
+use vocab::rng::Rng;
+use vocab::time::Time;
+
+use crate::command::{Delegation, Subject};
+use crate::decide::{NoPlan, Plan, agent, upstream};
+use crate::entry::{
+    AssertedAgents, Binding, Event, InstanceEnded, InstanceStarted, People, TokenRefreshed, Via,
+};
+use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife};
+use crate::refusal::Refusal;
+use crate::standing::{Active, sponsor_narrowed};
+use crate::state::{Agent, State};
+use crate::text::KeyId;
+
+/// Whether the agent's instance may go on with this key and purpose. If somebody ended it, it may
+/// not; that its time is over is nobody's doing, and another takes its place.
+pub(crate) fn goes_on(
+    state: &State,
+    agent: &AgentId,
+    id: InstanceId,
+    binding: Binding,
+    purpose: &PurposePath,
+) -> Result<(), Refusal> {
+    let Some(instance) = state.instance(&id).filter(|it| it.agent == *agent) else {
+        return Err(Refusal::UnknownInstance { given: id });
+    };
+    if !binding.proven() || instance.binding != binding || instance.purpose != *purpose {
+        return Err(Refusal::OtherInstance { instance: id });
+    }
+    match instance.life {
+        InstanceLife::Ended {
+            since,
+            reason: reason @ (EndReason::Revoked | EndReason::Closed | EndReason::Reused),
+        } => Err(Refusal::InstanceEnded {
+            instance: id,
+            since,
+            reason,
+        }),
+        InstanceLife::Ended {
+            reason: EndReason::Idle | EndReason::Lifetime,
+            ..
+        }
+        | InstanceLife::Running => Ok(()),
+    }
+}
+
+/// A key of the agent starts an instance, or continues one.
+pub(crate) fn by_key(
+    state: &State,
+    rng: &dyn Rng,
+    now: Time,
+    agent_id: &AgentId,
+    kid: KeyId,
+    purpose: PurposePath,
+    binding: Binding,
+    name: UpstreamName,
+) -> Result<Plan, NoPlan> {
+    let agent = runs(state, agent_id)?;
+    // Here, in the order of writing, and not only where the request was authenticated: a key that
+    // is replaced meanwhile starts nothing.
+    agent.holds(&kid, now)?;
+    registered(agent, &purpose, binding)?;
+    upstream(state, &name)?;
+    let mut events = Vec::new();
+    let occupant = match binding {
+        Binding::Dpop { jkt } => state.occupant(agent_id, jkt, &purpose),
+        Binding::Bearer => None,
+    };
+    if let Some(instance) = occupant {
+        let reason = if instance.outlived(now) {
+            Some(EndReason::Lifetime)
+        } else if instance.idled(now) {
+            Some(EndReason::Idle)
+        } else if state.narrowed_by(instance, now).is_some() {
+            // Its sponsor changed, or what ran for them was ended; the agent itself may act.
+            Some(EndReason::Revoked)
+        } else {
+            None
+        };
+        let Some(reason) = reason else {
+            return Ok(Plan::Continue(Arc::clone(instance)));
+        };
+        // Its time is over and its key starts another: say that it ended, so that no reader, also
+        // after a restart, takes it for running.
+        events.push(Event::InstanceEnded(InstanceEnded {
+            instance: instance.id.clone(),
+            reason,
+        }));
+    }
+    room(state, agent, now)?;
+    let start = Start {
+        sponsor: agent.sponsor.clone(),
+        parent: None,
+        key: Some(kid),
+        via: None,
+        max_calls: None,
+        lifetime: agent.max_lifetime,
+    };
+    start.plan(rng, agent, purpose, binding, name, events)
+}
+
+/// A person who signed in, or a workload, starts an instance.
+pub(crate) fn for_someone(
+    state: &State,
+    rng: &dyn Rng,
+    now: Time,
+    agent_id: AgentId,
+    person: Option<Handle>,
+    via: Via,
+    purpose: PurposePath,
+    binding: Binding,
+    name: UpstreamName,
+) -> Result<Plan, NoPlan> {
+    let agent = runs(state, &agent_id)?;
+    let sponsor = match (&via, person) {
+        (Via::Person { .. } | Via::IdentityAssertion { .. }, Some(person)) => {
+            may_start(state, agent, &person)?;
+            person
+        }
+        (Via::Workload { .. }, None) => agent.sponsor.clone(),
+        // Whoever asks for this has mixed up who came.
+        (Via::Person { .. } | Via::IdentityAssertion { .. }, None)
+        | (Via::Workload { .. } | Via::Exchange | Via::Once, _) => {
+            return Err(Refusal::NotForThisPerson { agent: agent_id }.into());
+        }
+    };
+    if let Via::IdentityAssertion { key, .. } = &via {
+        agent.holds(key, now)?;
+    }
+    registered(agent, &purpose, binding)?;
+    upstream(state, &name)?;
+    room(state, agent, now)?;
+    let start = Start {
+        sponsor,
+        parent: None,
+        key: None,
+        via: Some(via),
+        max_calls: None,
+        lifetime: agent.max_lifetime,
+    };
+    start.plan(rng, agent, purpose, binding, name, Vec::new())
+}
+
+/// An instance starts another below it.
+pub(crate) fn below(
+    state: &State,
+    rng: &dyn Rng,
+    now: Time,
+    asked: Delegation,
+) -> Result<Plan, NoPlan> {
+    let parent = state.standing(&asked.parent, now).active();
+    let parent = parent.map_err(|why| Refusal::ParentNarrowed {
+        instance: asked.parent.clone(),
+        why,
+    })?;
+    let agent = runs(state, &asked.agent)?;
+    registered(agent, &asked.purpose, asked.binding)?;
+    if !asked.purpose.is_at_or_below(&parent.instance().purpose) {
+        return Err(Refusal::PurposeWider {
+            purpose: asked.purpose,
+            parent: parent.instance().purpose.clone(),
+        }
+        .into());
+    }
+    if let (Some(given), Some(max)) = (asked.max_calls, parent.instance().max_calls)
+        && given > max
+    {
+        return Err(Refusal::MoreCalls { given, max }.into());
+    }
+    upstream(state, &asked.upstream)?;
+    // Without a key of its own a child is told from its parent by nothing but its token.
+    let same_agent = agent.id == parent.agent().id;
+    if !asked.binding.proven() && !same_agent {
+        return Err(Refusal::BearerNotAllowed { agent: asked.agent }.into());
+    }
+    let (via, lifetime) = if asked.once {
+        if !same_agent || asked.binding != parent.instance().binding {
+            return Err(Refusal::OtherInstance {
+                instance: asked.parent,
+            }
+            .into());
+        }
+        (Via::Once, Duration::from_secs(ONCE_LIFETIME_SECONDS))
+    } else {
+        deep_enough(&parent)?;
+        room(state, agent, now)?;
+        (Via::Exchange, agent.max_lifetime)
+    };
+    not_too_many(state, &parent, asked.once, now)?;
+    let left = parent.instance().expires_at.since(now);
+    let lifetime = asked.lifetime.unwrap_or(lifetime).min(lifetime).min(left);
+    let start = Start {
+        sponsor: parent.instance().sponsor.clone(),
+        parent: Some(asked.parent),
+        key: None,
+        via: Some(via),
+        max_calls: asked.max_calls,
+        lifetime: lifetime.max(Duration::from_secs(1)),
+    };
+    start.plan(
+        rng,
+        agent,
+        asked.purpose,
+        asked.binding,
+        asked.upstream,
+        Vec::new(),
+    )
+}
+
+/// An instance's refresh token is used.
+pub(crate) fn refresh(
+    state: &State,
+    now: Time,
+    id: InstanceId,
+    serial: u64,
+) -> Result<Plan, Refusal> {
+    let stands = state.standing(&id, now).active();
+    let active = stands.map_err(|why| Refusal::ParentNarrowed {
+        instance: id.clone(),
+        why,
+    })?;
+    if active.instance().refresh_serial != serial {
+        return Err(Refusal::RefreshReused { instance: id });
+    }
+    Ok(Plan::Write(
+        Subject::Instance(id.clone()),
+        vec![Event::TokenRefreshed(TokenRefreshed {
+            instance: id,
+            serial: serial + 1,
+        })],
+    ))
+}
+
+struct Start {
+    sponsor: Handle,
+    parent: Option<InstanceId>,
+    key: Option<KeyId>,
+    via: Option<Via>,
+    max_calls: Option<u64>,
+    lifetime: Duration,
+}
+
+impl Start {
+    fn plan(
+        self,
+        rng: &dyn Rng,
+        agent: &Agent,
+        purpose: PurposePath,
+        binding: Binding,
+        upstream: UpstreamName,
+        mut events: Vec<Event>,
+    ) -> Result<Plan, NoPlan> {
+        let instance = InstanceId::random(rng)?;
+        events.push(Event::InstanceStarted(InstanceStarted {
+            instance: instance.clone(),
+            agent: agent.id.clone(),
+            sponsor: self.sponsor,
+            parent: self.parent,
+            purpose,
+            binding,
+            upstream,
+            key: self.key,
+            via: self.via,
+            max_calls: self.max_calls,
+            max_lifetime_s: self.lifetime.as_secs(),
+            idle_s: agent.idle.min(self.lifetime).as_secs(),
+        }));
+        Ok(Plan::Write(Subject::Instance(instance), events))
+    }
+}
+
+/// The agent, if it may start instances now.
+fn runs<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
+    let agent = agent(state, id)?;
+    match agent.life {
+        AgentLife::Active { .. } => {}
+        AgentLife::Suspended { since } => {
+            return Err(Refusal::AgentSuspended {
+                agent: id.clone(),
+                since,
+            });
+        }
+        AgentLife::Retired { since } => {
+            return Err(Refusal::AgentRetired {
+                agent: id.clone(),
+                since,
+            });
+        }
+    }
+    sponsored(state, agent)?;
+    match (agent.acceptance, state.asserted_agents()) {
+        (Acceptance::Accepted { .. }, _) | (Acceptance::Asserted { .. }, AssertedAgents::Run) => {
+            Ok(agent)
+        }
+        (Acceptance::Asserted { .. }, AssertedAgents::Refuse) | (Acceptance::Lapsed { .. }, _) => {
+            Err(Refusal::AgentNotAccepted { agent: id.clone() })
+        }
+    }
+}
+
+/// Whether the agent's sponsor stands behind it now.
+pub(crate) fn sponsored(state: &State, agent: &Agent) -> Result<(), Refusal> {
+    match state
+        .sponsor(&agent.sponsor)
+        .map(|found| sponsor_narrowed(found))
+    {
+        Some(None) => Ok(()),
+        Some(Some(_)) | None => Err(Refusal::AgentWithoutSponsor {
+            agent: agent.id.clone(),
+        }),
+    }
+}
+
+fn registered(agent: &Agent, purpose: &PurposePath, binding: Binding) -> Result<(), Refusal> {
+    if !agent.acts_for(purpose) {
+        return Err(Refusal::PurposeNotRegistered {
+            agent: agent.id.clone(),
+            purpose: purpose.clone(),
+            registered: agent.purposes.clone(),
+        });
+    }
+    if !binding.proven() && !agent.allow_bearer {
+        return Err(Refusal::BearerNotAllowed {
+            agent: agent.id.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn room(state: &State, agent: &Agent, now: Time) -> Result<(), Refusal> {
+    let live = state.live_instances(&agent.id, now);
+    if live >= agent.max_instances {
+        return Err(Refusal::InstancesReached {
+            agent: agent.id.clone(),
+            live,
+            max: agent.max_instances,
+        });
+    }
+    Ok(())
+}
+
+fn may_start(state: &State, agent: &Agent, person: &Handle) -> Result<(), Refusal> {
+    let sponsor = state.sponsor(person).ok_or(Refusal::PersonNotActive)?;
+    if sponsor_narrowed(sponsor).is_some() {
+        return Err(Refusal::PersonNotActive);
+    }
+    let may = match &agent.people {
+        None => false,
+        Some(People::Sponsor) => agent.sponsor == *person,
+        Some(People::Everyone) => true,
+        Some(People::Group { group }) => state.is_member(group, person),
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(Refusal::NotForThisPerson {
+            agent: agent.id.clone(),
+        })
+    }
+}
+
+/// Whether every agent on the way lets its instances have one more hop below them.
+fn deep_enough(parent: &Active) -> Result<(), Refusal> {
+    let mut depth = 0_u8;
+    for link in parent.chain().rev() {
+        depth = depth.saturating_add(1);
+        let max = link.agent.delegation.max_depth;
+        if depth > max {
+            return Err(Refusal::TooDeep {
+                agent: link.agent.id.clone(),
+                depth,
+                max,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn not_too_many(state: &State, parent: &Active, once: bool, now: Time) -> Result<(), Refusal> {
+    let instance = parent.instance();
+    let live = state
+        .children(&instance.id)
+        .filter(|child| child.is_once() == once && child.lives(now))
+        .count();
+    let live = u32::try_from(live).unwrap_or(u32::MAX);
+    let max = if once {
+        ONCE_PER_INSTANCE_MAX
+    } else {
+        parent.agent().delegation.max_children
+    };
+    if live >= max {
+        return Err(Refusal::TooManyChildren {
+            instance: instance.id.clone(),
+            live,
+            max,
+        });
+    }
+    Ok(())
+}
