@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use ledger::{Actor, ActorKind, AppendError, Guard, RecordError, Recorded};
+use ledger::{Actor, ActorKind, AppendError, Guard, Record, RecordError, Recorded, Ruling};
 use mcp::error::Verdict;
 use mcp::frame::{Param, ReplyEdit, meta};
 use mcp::{Era, Frame, Method, Raw, Request, Response};
 use policy::{Facts, InstanceFacts, Target};
-use register::{Active, Agent, Instance, Sponsor, Why};
+use register::{Active, Agent, Instance, Pep, Sponsor, Why};
 use serde_json::value::RawValue;
 use tokens::Caller;
 use tokio::time::timeout;
@@ -32,8 +32,8 @@ use crate::ending::{Ended, Ending};
 use crate::limits::{InFlight, Stop};
 use crate::plane::{Life, Plane, Served, Snapshot};
 use crate::record::{
-    Came, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, Outcome, OutcomeBody, Permit,
-    SealedRef, seal,
+    Asked, Came, Decided, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, Outcome,
+    OutcomeBody, Over, Permit, SealedRef, seal,
 };
 use crate::route::Route;
 use crate::session::Session;
@@ -155,7 +155,7 @@ pub(crate) struct Denied {
 
 impl Denied {
     /// A refusal that could not be put on record.
-    fn unrecorded(reason: &str) -> Self {
+    pub(crate) fn unrecorded(reason: &str) -> Self {
         Self {
             reason: reason.to_owned(),
             policies: Vec::new(),
@@ -163,7 +163,7 @@ impl Denied {
         }
     }
 
-    fn verdict(&self, plane: &Plane) -> Verdict {
+    pub(crate) fn verdict(&self, plane: &Plane) -> Verdict {
         verdict(
             plane,
             mcp::error::Effect::Deny,
@@ -185,7 +185,7 @@ impl Denied {
     }
 }
 
-fn verdict(
+pub(crate) fn verdict(
     plane: &Plane,
     effect: mcp::error::Effect,
     reason: &str,
@@ -237,12 +237,61 @@ async fn rule(
     subject: &Subject,
     target: &Target,
 ) -> Result<(Recorded<Permit>, InFlight), Denied> {
+    let question = Question {
+        instance: call.caller.instance(),
+        proven: call.caller.proven(),
+        token: call.caller.token_id(),
+        actor: actor(&call.caller),
+        served: &call.served,
+        method: subject.request.method().as_str(),
+        target,
+        args: &subject.args,
+        id: subject.request.id_text(),
+        trace: call.trace.as_deref(),
+        asker: None,
+    };
+    ruled(plane, &question, |decided| Intent {
+        request: Arc::clone(&subject.request),
+        decided,
+    })
+    .await
+}
+
+/// What is to be decided: who asks for what.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) instance: &'a InstanceId,
+    /// Whether it proved possession of its key.
+    pub(crate) proven: bool,
+    /// The id of its token; empty if somebody asks who showed none.
+    pub(crate) token: &'a str,
+    pub(crate) actor: Actor,
+    pub(crate) served: &'a Arc<Served>,
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a Target,
+    pub(crate) args: &'a RawValue,
+    /// The request's id, as its protocol writes it.
+    pub(crate) id: &'a str,
+    pub(crate) trace: Option<&'a str>,
+    /// Who is to be told, if it is somebody who acts on it elsewhere.
+    pub(crate) asker: Option<(&'a Arc<Pep>, Over)>,
+}
+
+/// Decides and records, as what `made` makes of the decision.
+pub(crate) async fn ruled<R>(
+    plane: &Arc<Plane>,
+    question: &Question<'_>,
+    made: impl Fn(Decided) -> R,
+) -> Result<(Recorded<R::Permit>, InFlight), Denied>
+where
+    R: Record + Ruling,
+{
     // Twice at most: the second time because the caller was narrowed between decision and record.
     for last in [false, true] {
-        let Some(who) = Who::now(plane, call.caller.instance()) else {
+        let Some(who) = Who::now(plane, question.instance) else {
             return Err(Denied::unrecorded(NARROWED));
         };
-        match decide_once(plane, call, subject, target, &who).await {
+        match decide_once(plane, question, &who, &made).await {
             Ok(cleared) => return Ok(cleared),
             Err(Undecided::Denied(denied)) => return Err(denied),
             Err(Undecided::Narrowed) if last => break,
@@ -283,8 +332,8 @@ impl Who {
 
 const NARROWED: &str = "This agent instance may not act any more. Stop, and tell the person you \
                         work for.";
-const UNRECORDED: &str = "The call was not made: it could not be put on record, and nothing is \
-                          done here that is not on record. Try again later.";
+pub(crate) const UNRECORDED: &str = "The call was not made: it could not be put on record, and \
+                                     nothing is done here that is not on record. Try again later.";
 
 enum Undecided {
     /// The guard said no: the caller was narrowed after the decision.
@@ -292,14 +341,17 @@ enum Undecided {
     Denied(Denied),
 }
 
-async fn decide_once(
+async fn decide_once<R>(
     plane: &Arc<Plane>,
-    call: &Call,
-    subject: &Subject,
-    target: &Target,
+    question: &Question<'_>,
     who: &Who,
-) -> Result<(Recorded<Permit>, InFlight), Undecided> {
+    made: impl Fn(Decided) -> R,
+) -> Result<(Recorded<R::Permit>, InFlight), Undecided>
+where
+    R: Record + Ruling,
+{
     let (instance, agent) = (&who.instance, &who.agent);
+    let (served, target) = (question.served, question.target);
     let elapsed = plane.clock.elapsed();
     let flight = plane.limiter.depart(&instance.id);
     let spending = plane
@@ -314,19 +366,19 @@ async fn decide_once(
     let snapshot = plane.active.load_full();
     let mut facts = Facts {
         v: policy::FACTS_VERSION,
-        instance: instance_facts(who, call.caller.proven()),
-        upstream: call.served.name.clone(),
+        instance: instance_facts(who, question.proven),
+        upstream: served.name.clone(),
         target: target.clone(),
-        args: subject.args.clone(),
+        args: question.args.to_owned(),
         now: plane.clock.now(),
         standing: who.standing.as_ref().err().map(ToString::to_string),
         limit,
-        observe: call.served.observing(plane.clock.now()),
+        observe: served.observing(plane.clock.now()),
     };
     let mut decision = snapshot.engine.decide(&facts);
     let denied = match &decision {
         policy::Decision::Permit(_) => None,
-        policy::Decision::Denial(denial) => Some(kind_of(denial, target, &call.served.name)),
+        policy::Decision::Denial(denial) => Some(kind_of(denial, target, &served.name)),
     };
     let stop = denied.and_then(|what| plane.limiter.denied(&instance.id, what, elapsed));
     if let Some(stop) = &stop
@@ -341,26 +393,26 @@ async fn decide_once(
         record: Some(record),
     }) = stop
     {
-        let denied = repeated(plane, call, &decision, (text, record));
+        let denied = repeated(plane, question, &decision, (text, record));
         return Err(Undecided::Denied(denied));
     }
     let said = decision.verdict();
     if said.observed {
         tracing::warn!(
-            agent.id = %agent.id, upstream.name = %call.served.name,
-            "Observe mode let pass what policy denies: {} by {}", target.action(&call.served.name),
+            agent.id = %agent.id, upstream.name = %served.name,
+            "Observe mode let pass what policy denies: {} by {}", target.action(&served.name),
             agent.id
         );
     }
     plane
         .metrics
         .decided(said.effect == policy::Effect::Allow, said.stage);
-    let intent =
-        intent(plane, call, subject, who, &snapshot, facts, decision, &said).map_err(|cause| {
+    let decided =
+        decided(plane, question, who, &snapshot, facts, decision, &said).map_err(|cause| {
             tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
             Undecided::Denied(Denied::unrecorded(UNRECORDED))
         })?;
-    let recorded = match ledger::record(&*plane.calls, intent).await {
+    let recorded = match ledger::record(&*plane.calls, made(decided)).await {
         Ok(recorded) => recorded,
         Err(RecordError::Append(AppendError::Narrowed)) => return Err(Undecided::Narrowed),
         Err(cause) => {
@@ -389,7 +441,7 @@ async fn decide_once(
                 plane.limiter.stopped(&instance.id, what, &record);
             }
             Err(Undecided::Denied(Denied {
-                reason: match unavailable(&snapshot, &call.served) {
+                reason: match unavailable(&snapshot, served) {
                     Some(why) => format!("{} {why}", said.reason),
                     None => said.reason,
                 },
@@ -416,13 +468,13 @@ fn kind_of(denial: &policy::Denial, target: &Target, upstream: &UpstreamName) ->
 /// are counted, so that an agent that goes on and on does not fill the disk.
 fn repeated(
     plane: &Plane,
-    call: &Call,
+    question: &Question<'_>,
     decision: &policy::Decision,
     (stop, record): (String, RecordRef),
 ) -> Denied {
     let said = decision.verdict();
     plane.metrics.decided(false, said.stage);
-    let instance = Some(call.caller.instance());
+    let instance = Some(question.instance);
     plane.refusals.note("repeated-denial", "call", instance);
     Denied {
         reason: match said.stage {
@@ -496,20 +548,15 @@ enum IntentError {
     Facts(#[from] serde_json::Error),
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything that an entry says meets here"
-)]
-fn intent(
+fn decided(
     plane: &Arc<Plane>,
-    call: &Call,
-    subject: &Subject,
+    question: &Question<'_>,
     who: &Who,
     snapshot: &Snapshot,
     mut facts: Facts,
     decision: policy::Decision,
     said: &policy::Verdict,
-) -> Result<Intent, IntentError> {
+) -> Result<Decided, IntentError> {
     let (instance, agent) = (&who.instance, &who.agent);
     let day = facts.now.day();
     let group = format!("{}/{}/{day}", instance.sponsor, agent.id);
@@ -535,12 +582,12 @@ fn intent(
         sponsor: instance.sponsor.clone(),
         purpose: instance.purpose.clone(),
         chain: vec![instance.id.clone()],
-        proven: call.caller.proven(),
-        token: call.caller.token_id().to_owned(),
-        upstream: call.served.name.clone(),
-        method: subject.request.method().as_str().to_owned(),
+        proven: question.proven,
+        token: question.token.to_owned(),
+        upstream: question.served.name.clone(),
+        method: question.method.to_owned(),
         tool,
-        request: Digest::of(subject.request.id_text().as_bytes()),
+        request: Digest::of(question.id.as_bytes()),
         authority: agent
             .allow
             .as_ref()
@@ -552,27 +599,38 @@ fn intent(
         stage: said.stage.map(|stage| stage.as_str().to_owned()),
         observed: said.observed,
         policies: said.policies.clone(),
-        basis: snapshot.basis(&call.served, who.control_size),
+        basis: snapshot.basis(question.served, who.control_size),
         facts: reference,
         software: agent.software.as_str().to_owned(),
         model: agent.model.as_str().to_owned(),
         environment: agent.environment.as_str().to_owned(),
         open_from: ticket.open_from(),
+        asked: question.asker.map(|(pep, over)| Asked {
+            by: pep.name.clone(),
+            over,
+        }),
     };
+    let asker = question.asker.map(|(pep, _)| Arc::clone(pep));
     let (control, clock) = (Arc::clone(&plane.control), Arc::clone(&plane.clock));
     let active = who.standing.as_ref().ok().cloned();
-    Ok(Intent {
-        request: Arc::clone(&subject.request),
+    Ok(Decided {
         decision,
         body,
-        actor: actor(&call.caller),
-        trace: call.trace.clone(),
+        actor: question.actor.clone(),
+        trace: question.trace.map(str::to_owned),
         sealed,
         standing: Box::new(move || -> Guard {
-            let (control, clock, active) =
-                (Arc::clone(&control), Arc::clone(&clock), active.clone());
+            let (control, clock, active, asker) = (
+                Arc::clone(&control),
+                Arc::clone(&clock),
+                active.clone(),
+                asker.clone(),
+            );
             Box::new(move || {
                 active.is_some_and(|active| control.still(&active, clock.now()).is_ok())
+                    && asker.is_none_or(|pep| {
+                        control.view(|state| state.pep(&pep.name).is_some_and(|it| *it == pep))
+                    })
             })
         }),
         ticket,

@@ -37,7 +37,8 @@ use crate::upstream::{Link, MessageKind, Opening, Transport, chain};
 pub fn router(plane: Arc<Plane>) -> Router {
     Router::new()
         .route("/mcp/{upstream}", any(entry))
-        .with_state(plane)
+        .with_state(Arc::clone(&plane))
+        .merge(crate::access::router(plane))
 }
 
 /// A request that is turned away before there is anything to decide.
@@ -103,7 +104,8 @@ async fn serve(
     let served = name
         .parse::<UpstreamName>()
         .ok()
-        .and_then(|name| plane.upstreams.get(&name));
+        .and_then(|name| plane.upstreams.get(&name))
+        .filter(|served| !served.is_elsewhere());
     let Some(served) = served else {
         plane.refusals.note("no-such-upstream", "mcp", None);
         return Err(Turned::text(StatusCode::NOT_FOUND, "there is nothing here"));
@@ -152,13 +154,13 @@ fn not_allowed() -> Turned {
 
 /// Why there is no body.
 #[derive(Debug, PartialEq, Eq)]
-enum Unread {
+pub(crate) enum Unread {
     TooLong,
     Broken,
 }
 
 /// A whole body, if it comes in time.
-async fn read(body: Body, within: Duration) -> Result<Bytes, Unread> {
+pub(crate) async fn read(body: Body, within: Duration) -> Result<Bytes, Unread> {
     let read = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(within, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -659,7 +661,7 @@ fn mirrored(headers: &HeaderMap, era: Era) -> Vec<(http::HeaderName, HeaderValue
 }
 
 /// The trace id of a W3C `traceparent`.
-fn trace_id(traceparent: &str) -> Option<String> {
+pub(crate) fn trace_id(traceparent: &str) -> Option<String> {
     let id = traceparent.split('-').nth(1)?;
     let valid = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
     valid.then(|| id.to_ascii_lowercase())

@@ -7,8 +7,10 @@
 //!
 //! Main types: [`Plane`], [`Parts`].
 
+mod access;
 mod answer;
 mod call;
+mod elsewhere;
 mod ending;
 mod face;
 mod hosts;

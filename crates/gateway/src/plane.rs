@@ -29,7 +29,7 @@ use crate::record::{Barrier, BarrierBody, Basis};
 use crate::refusals::Refusals;
 use crate::route::Hubs;
 use crate::session::Sessions;
-use crate::upstream::{Upstream, UpstreamConfig, chain};
+use crate::upstream::{Transport, Upstream, UpstreamConfig, chain};
 
 /// Settings of the node that matter here.
 #[derive(Debug, Clone)]
@@ -53,6 +53,9 @@ pub struct ServedConfig {
     pub options: UpstreamOptions,
     /// Until when policy denials pass.
     pub observe_until: Option<Time>,
+    /// Where clients reach what guards itself, as they write it: what a proof is for that they make
+    /// there. None: its URI here.
+    pub endpoint: Option<String>,
 }
 
 /// Everything that a plane is made of.
@@ -122,6 +125,7 @@ pub struct Served {
     observe_until: Option<Time>,
     /// Its URI, which tokens for it name.
     pub(crate) resource: Resource,
+    endpoint: Option<String>,
     /// Instances that may have a link to it.
     owners: Mutex<HashSet<InstanceId>>,
     /// It speaks the modern era and refused the one before.
@@ -158,6 +162,27 @@ impl Served {
             }
             stays
         });
+    }
+
+    /// Whether it guards itself, and nothing is sent to it from here.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(
+            self.upstream.config().transport,
+            Transport::Elsewhere { .. }
+        )
+    }
+
+    /// Where clients reach it, if it guards itself.
+    pub(crate) fn endpoint(&self) -> &str {
+        self.endpoint
+            .as_deref()
+            .unwrap_or_else(|| self.resource.uri())
+    }
+
+    /// Whether a URL, as its clients write it, is one of its own.
+    pub(crate) fn covers(&self, url: &str) -> bool {
+        url.strip_prefix(self.endpoint())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     }
 
     /// Whether it is known to speak the modern era only.
@@ -456,6 +481,7 @@ impl Plane {
                 name: name.clone(),
                 upstream: Arc::new(Upstream::new(config.upstream)),
                 resource: Resource::new(&parts.public_url, name.clone()),
+                endpoint: config.endpoint,
                 owners: Mutex::default(),
                 legacy_refused: AtomicBool::new(false),
                 hubs: Hubs::default(),

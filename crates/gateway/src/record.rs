@@ -3,7 +3,8 @@
 //!
 //! An [`Intent`] is a decision with everything that its entry says. Recorded, it becomes either a
 //! `Recorded<Permit>`, the only thing that [`crate::call`] can send with, or a
-//! `Recorded<Refusal>`, which goes back to the agent.
+//! `Recorded<Refusal>`, which goes back to the agent. An [`Inquiry`] is one that somebody else asked
+//! for and acts on: recorded, it can be told, and never sent.
 
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use ledger::seal::{self, GroupKey, Sealed};
 use ledger::{Actor, ActorKind, Draft, EntryError, Guard, Kind, Mention, Record, Ruling};
 use mcp::Request;
 use serde::{Deserialize, Serialize};
-use vocab::{AgentId, Digest, Handle, InstanceId, PurposePath, Rng, ToolName, UpstreamName};
+use vocab::{
+    AgentId, Digest, Handle, InstanceId, PepName, PurposePath, Rng, ToolName, UpstreamName,
+};
 
 use crate::open::Ticket;
 
@@ -67,6 +70,36 @@ pub struct DecisionBody {
     pub environment: String,
     /// The lowest index at which a permit may then have been without an outcome.
     pub open_from: u64,
+    /// Who asked for it, if it was told to a policy enforcement point, which acts on it itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub asked: Option<Asked>,
+}
+
+impl DecisionBody {
+    /// Whether it is a permit of which an outcome has to follow. What somebody else acts on has none.
+    pub const fn awaits_outcome(&self) -> bool {
+        matches!(self.effect, Effect::Allow) && self.asked.is_none()
+    }
+}
+
+/// Who was told a decision, to act on it elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// The policy enforcement point.
+    pub by: PepName,
+    /// How it asked.
+    pub over: Over,
+}
+
+/// How a policy enforcement point asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Over {
+    /// `AuthZEN`, on `/access/v1`.
+    Authzen,
+    /// gRPC `ext_authz`.
+    ExtAuthz,
 }
 
 /// `allow` or `deny`.
@@ -149,10 +182,8 @@ pub(crate) fn seal(
     ))
 }
 
-/// A decision, ready to be recorded.
-pub(crate) struct Intent {
-    /// The request that was decided on.
-    pub(crate) request: Arc<Request>,
+/// A decision, and everything that its entry says.
+pub(crate) struct Decided {
     pub(crate) decision: policy::Decision,
     pub(crate) body: DecisionBody,
     pub(crate) actor: Actor,
@@ -161,6 +192,26 @@ pub(crate) struct Intent {
     /// Makes the check that the writer runs at the moment of sequencing.
     pub(crate) standing: Box<dyn Fn() -> Guard + Send + Sync>,
     pub(crate) ticket: Ticket,
+}
+
+impl Decided {
+    fn draft(&self) -> Result<Draft, EntryError> {
+        let mut draft = Draft::new(Kind::Decision, self.actor.clone(), &self.body)?;
+        draft.trace.clone_from(&self.trace);
+        draft.sealed = Some(self.sealed.clone());
+        // A denial is recorded whatever became of the instance meanwhile.
+        if self.body.effect == Effect::Allow {
+            draft.guard = Some((self.standing)());
+        }
+        Ok(draft)
+    }
+}
+
+/// A decision on a request that is to be sent, ready to be recorded.
+pub(crate) struct Intent {
+    /// The request that was decided on.
+    pub(crate) request: Arc<Request>,
+    pub(crate) decided: Decided,
 }
 
 /// A permit, before and after it is on record. Nothing but an [`Intent`] makes one.
@@ -194,14 +245,7 @@ pub(crate) struct Refusal;
 
 impl Record for Intent {
     fn draft(&self) -> Result<Draft, EntryError> {
-        let mut draft = Draft::new(Kind::Decision, self.actor.clone(), &self.body)?;
-        draft.trace.clone_from(&self.trace);
-        draft.sealed = Some(self.sealed.clone());
-        // A denial is recorded whatever became of the instance meanwhile.
-        if self.body.effect == Effect::Allow {
-            draft.guard = Some((self.standing)());
-        }
-        Ok(draft)
+        self.decided.draft()
     }
 }
 
@@ -210,12 +254,44 @@ impl Ruling for Intent {
     type Denial = Refusal;
 
     fn ruling(self) -> Result<Permit, Refusal> {
-        match self.decision {
+        match self.decided.decision {
             policy::Decision::Permit(policy) => Ok(Permit {
                 policy,
                 request: self.request,
-                ticket: self.ticket.permitted(),
+                ticket: self.decided.ticket.permitted(),
             }),
+            policy::Decision::Denial(_) => Err(Refusal),
+        }
+    }
+}
+
+/// A decision that somebody else asked for, ready to be recorded.
+pub(crate) struct Inquiry(pub(crate) Decided);
+
+/// A recorded yes to somebody who acts on it elsewhere. There is no request in it to send.
+#[derive(Debug)]
+pub(crate) struct Granted(policy::Permit);
+
+impl Granted {
+    /// What policy said.
+    pub(crate) const fn policy(&self) -> &policy::Permit {
+        &self.0
+    }
+}
+
+impl Record for Inquiry {
+    fn draft(&self) -> Result<Draft, EntryError> {
+        self.0.draft()
+    }
+}
+
+impl Ruling for Inquiry {
+    type Permit = Granted;
+    type Denial = Refusal;
+
+    fn ruling(self) -> Result<Granted, Refusal> {
+        match self.0.decision {
+            policy::Decision::Permit(policy) => Ok(Granted(policy)),
             policy::Decision::Denial(_) => Err(Refusal),
         }
     }

@@ -73,6 +73,10 @@ kinds! {
     AdminAdded "admin-added" Control,
     /// A named administrator's credential was taken away.
     AdminRemoved "admin-removed" Control,
+    /// A service or gateway may ask for decisions.
+    PepAdded "pep-added" Control,
+    /// A service or gateway may not ask any more.
+    PepRemoved "pep-removed" Control,
     /// A sponsor became known.
     SponsorAdded "sponsor-added" Control,
     /// A sponsor, and everything they sponsor, was stopped.

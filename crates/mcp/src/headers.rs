@@ -318,6 +318,13 @@ fn is_json(media_type: &str) -> bool {
             .all(|(_, value)| value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
 }
 
+/// Whether a body is said to be JSON, once, and as it is.
+pub fn says_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let first = types.next().and_then(|value| value.to_str().ok());
+    first.is_some_and(is_json) && types.next().is_none() && !headers.contains_key(CONTENT_ENCODING)
+}
+
 /// What holds for every POST in both eras: JSON comes, JSON or a stream may go back.
 pub fn check_post(headers: &HeaderMap) -> Result<(), ProtocolError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();

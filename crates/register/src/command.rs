@@ -6,7 +6,7 @@ use std::time::Duration;
 use ledger::{AppendError, BlobError, EntryError, KeyringError, Kind, Mention, RecordError};
 use vocab::digest::Digest;
 use vocab::id::{
-    AdminId, AgentId, Handle, InstanceId, PurposePath, RecordRef, SponsorId, UpstreamName,
+    AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, RecordRef, SponsorId, UpstreamName,
 };
 use vocab::time::Time;
 
@@ -129,6 +129,22 @@ pub enum Command {
     RemoveAdmin {
         /// The administrator.
         id: AdminId,
+    },
+    /// Lets a service or gateway ask for decisions.
+    AddPep {
+        /// What it is called.
+        pep: PepName,
+        /// SHA-256 of the token that it will show.
+        token: Digest,
+        /// What it may ask about. At least one.
+        serves: Vec<UpstreamName>,
+        /// Whether its word is taken for which instance asks.
+        trusted: bool,
+    },
+    /// Lets a service or gateway ask no more.
+    RemovePep {
+        /// What it is called.
+        pep: PepName,
     },
     /// Makes a person known who may answer for agents.
     AddSponsor {
@@ -436,9 +452,11 @@ impl Command {
             Self::LapseAgent { .. } => Kind::AgentLapsed,
             Self::TransferAgent { .. } => Kind::AgentTransferred,
             Self::EndInstance { .. } => Kind::InstanceEnded,
+            Self::RemovePep { .. } => Kind::PepRemoved,
             Self::Erase { .. } => Kind::Erased,
             Self::AddAdmin { .. }
             | Self::RemoveAdmin { .. }
+            | Self::AddPep { .. }
             | Self::AddSponsor { .. }
             | Self::ProvisionSponsor { .. }
             | Self::ChangeSponsor { .. }
@@ -475,6 +493,8 @@ impl Command {
 pub enum Subject {
     /// A named administrator.
     Admin(AdminId),
+    /// A policy enforcement point.
+    Pep(PepName),
     /// A sponsor.
     Sponsor(Handle),
     /// A group of the directory.

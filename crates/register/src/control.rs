@@ -316,6 +316,8 @@ impl Control {
             }
             Command::AddAdmin { .. }
             | Command::RemoveAdmin { .. }
+            | Command::AddPep { .. }
+            | Command::RemovePep { .. }
             | Command::AddSponsor { .. }
             | Command::SuspendSponsor { .. }
             | Command::ResumeSponsor { .. }

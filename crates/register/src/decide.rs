@@ -7,10 +7,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vocab::id::{AgentId, Handle, SponsorId, UpstreamName};
+use vocab::digest::Digest;
+use vocab::id::{AgentId, Handle, PepName, SponsorId, UpstreamName};
 use vocab::limits::{
     AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, DELEGATION_DEPTH_MAX, GROUP_CHANGES_MAX,
-    INSTANCE_LIFETIME_SECONDS_MAX, INSTANCES_PER_AGENT_MAX, PURPOSES_PER_AGENT_MAX,
+    INSTANCE_LIFETIME_SECONDS_MAX, INSTANCES_PER_AGENT_MAX, PEP_SERVES_MAX, PURPOSES_PER_AGENT_MAX,
 };
 use vocab::rng::{Rng, RngError};
 use vocab::suggest::nearest;
@@ -21,8 +22,9 @@ use crate::entry::{
     AdminAdded, AdminRemoved, AgentAccepted, AgentAdded, AgentKeyRotated, AgentLapsed, AgentOwned,
     AgentResumed, AgentRetired, AgentReviewed, AgentSuspended, AgentTransferred, DelegationLimits,
     Erased, Event, GroupMembers, GroupRemoved, InstanceEnded, Key, NodeDegraded, NodeStarted,
-    NodeStopped, Owners, People, PolicyActivated, SessionsRevoked, Signal, SponsorResumed,
-    SponsorRisk, SponsorSuspended, Sponsorship, TokenKeyAdded, ToolsListed, UpstreamConfigured,
+    NodeStopped, Owners, People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal,
+    SponsorResumed, SponsorRisk, SponsorSuspended, Sponsorship, TokenKeyAdded, ToolsListed,
+    UpstreamConfigured,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -91,6 +93,27 @@ pub(crate) fn decide(
             Plan::Write(
                 Subject::Admin(id.clone()),
                 vec![Event::AdminRemoved(AdminRemoved { admin: id })],
+            )
+        }
+        Command::AddPep {
+            pep,
+            token,
+            serves,
+            trusted,
+        } => add_pep(state, pep, token, serves, trusted)?,
+        Command::RemovePep { pep } => {
+            if state.pep(&pep).is_none() {
+                let known = state.peps().map(|pep| pep.name.as_str());
+                let nearest = nearest(pep.as_str(), known).map(str::to_owned);
+                return Err(Refusal::UnknownPep {
+                    given: pep,
+                    nearest,
+                }
+                .into());
+            }
+            Plan::Write(
+                Subject::Pep(pep.clone()),
+                vec![Event::PepRemoved(PepRemoved { pep })],
             )
         }
         Command::AddSponsor { id, name, email } => {
@@ -596,6 +619,46 @@ fn unless(same: bool, subject: Subject, event: Event) -> Plan {
     } else {
         Plan::Write(subject, vec![event])
     }
+}
+
+fn add_pep(
+    state: &State,
+    pep: PepName,
+    token: Digest,
+    mut serves: Vec<UpstreamName>,
+    trusted: bool,
+) -> Result<Plan, Refusal> {
+    serves.sort_unstable();
+    serves.dedup();
+    if serves.is_empty() || serves.len() > PEP_SERVES_MAX {
+        return Err(Refusal::PepServes {
+            pep,
+            given: serves.len(),
+            max: PEP_SERVES_MAX,
+        });
+    }
+    if let Some(known) = state.pep(&pep) {
+        let same = known.token == token && known.serves == serves && known.trusted == trusted;
+        return if same {
+            Ok(Plan::Unchanged(Subject::Pep(pep)))
+        } else {
+            Err(Refusal::PepExists { pep })
+        };
+    }
+    if let Some(holder) = state.pep_of_token(&token) {
+        let holder = holder.name.clone();
+        return Err(Refusal::PepToken { holder });
+    }
+    for name in &serves {
+        upstream(state, name)?;
+    }
+    let added = PepAdded {
+        pep: pep.clone(),
+        token,
+        serves,
+        trusted,
+    };
+    Ok(Plan::Write(Subject::Pep(pep), vec![Event::PepAdded(added)]))
 }
 
 fn add_agent(

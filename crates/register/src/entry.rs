@@ -6,7 +6,7 @@
 use ledger::{Actor, Draft, Entry, EntryError, Kind, Mention};
 use serde::{Deserialize, Serialize};
 use vocab::digest::Digest;
-use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, UpstreamName};
+use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
 use vocab::time::Time;
 
 use crate::allow::Allow;
@@ -60,6 +60,7 @@ macro_rules! events {
 events! {
     NodeStarted NodeStopped NodeDegraded
     AdminAdded AdminRemoved
+    PepAdded PepRemoved
     SponsorAdded SponsorSuspended SponsorResumed
     SponsorChanged SponsorRisk SessionsRevoked
     GroupAdded GroupChanged GroupMembers GroupRemoved
@@ -152,6 +153,29 @@ pub struct AdminAdded {
 pub struct AdminRemoved {
     /// The administrator.
     pub admin: AdminId,
+}
+
+/// A policy enforcement point may ask: a service or gateway that lets through what is permitted
+/// here. An answer discloses policy, so not everybody may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PepAdded {
+    /// The policy enforcement point.
+    pub pep: PepName,
+    /// SHA-256 of the token that it shows; the token itself is nowhere.
+    pub token: Digest,
+    /// The upstreams and services that it may ask about.
+    pub serves: Vec<UpstreamName>,
+    /// Whether its word is taken for which instance asks. Otherwise it shows the instance's token.
+    pub trusted: bool,
+}
+
+/// A policy enforcement point may not ask any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PepRemoved {
+    /// The policy enforcement point.
+    pub pep: PepName,
 }
 
 /// How it is known that a person sponsors what the entry says.

@@ -38,12 +38,12 @@ pub use jwk::{PublicJwk, Thumbprint};
 pub use lifecycle::EndReason;
 pub use refusal::Refusal;
 pub use standing::{Active, Link, Standing, Why};
-pub use state::{Admin, Agent, Group, Identity, Instance, Known, Origin, Sponsor, State};
+pub use state::{Admin, Agent, Group, Identity, Instance, Known, Origin, Pep, Sponsor, State};
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,
     Word,
 };
-pub use view::{AdminView, AgentView, InstanceView, SponsorView, Status};
+pub use view::{AdminView, AgentView, InstanceView, PepView, SponsorView, Status};
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ledger::Mention;
 use vocab::digest::Digest;
 use vocab::id::{
-    AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, ToolName, UpstreamName,
+    AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, SponsorId, ToolName, UpstreamName,
 };
 use vocab::time::Time;
 
@@ -85,6 +85,23 @@ pub struct Admin {
     pub id: AdminId,
     /// The public half of their credential.
     pub key: AdminKey,
+    /// When it was added.
+    pub added_at: Time,
+    /// The index of the entry that added it.
+    pub record: u64,
+}
+
+/// A policy enforcement point: a service or gateway that asks what it may let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pep {
+    /// What it is called.
+    pub name: PepName,
+    /// SHA-256 of the token that it shows.
+    pub token: Digest,
+    /// What it may ask about, sorted.
+    pub serves: Vec<UpstreamName>,
+    /// Whether its word is taken for which instance asks.
+    pub trusted: bool,
     /// When it was added.
     pub added_at: Time,
     /// The index of the entry that added it.

@@ -4,7 +4,9 @@
 //! names the agent and what belongs to it, never its sponsor.
 
 use vocab::digest::Digest;
-use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
+use vocab::id::{
+    AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, SponsorId, UpstreamName,
+};
 use vocab::time::Time;
 
 use crate::lifecycle::EndReason;
@@ -36,6 +38,42 @@ pub enum Refusal {
     AdminGone {
         /// The administrator.
         id: String,
+    },
+    /// No such policy enforcement point.
+    #[error("there is no policy enforcement point `{given}`; {}", hint(nearest.as_deref(), "tipstaff pep list"))]
+    UnknownPep {
+        /// The name that was given.
+        given: PepName,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The name is taken.
+    #[error(
+        "there is a policy enforcement point `{pep}` already, with another token or for other \
+         upstreams; remove it first with `tipstaff pep remove {pep}`"
+    )]
+    PepExists {
+        /// The name that is taken.
+        pep: PepName,
+    },
+    /// Nothing that it may ask about, or too much.
+    #[error(
+        "`{pep}` is to ask about {given} upstreams; name 1 to {max} with `--for NAME`, each that \
+         it stands in front of"
+    )]
+    PepServes {
+        /// The policy enforcement point.
+        pep: PepName,
+        /// How many were named.
+        given: usize,
+        /// The most allowed.
+        max: usize,
+    },
+    /// The token is another one's.
+    #[error("that token is `{holder}`'s already; make another")]
+    PepToken {
+        /// Whose it is.
+        holder: PepName,
     },
     /// No such sponsor.
     #[error("there is no sponsor `{given}`; {}", hint(nearest.as_deref(), "tipstaff sponsor list"))]

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ledger::Actor;
-use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, SponsorId, UpstreamName};
+use vocab::digest::Digest;
+use vocab::id::{
+    AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, SponsorId, UpstreamName,
+};
 use vocab::time::Time;
 
 use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
@@ -18,7 +21,7 @@ use crate::lifecycle::{
 };
 pub use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Group, Identity, Instance, KeyFault, Known,
-    LastUsed, NodeState, Origin, PastSponsor, Sponsor, TokenKey, Tools, Upstream,
+    LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, TokenKey, Tools, Upstream,
 };
 pub(crate) use crate::nouns::{Continues, Unsealed};
 use crate::text::{AdminKey, GroupProfile, PersonText};
@@ -79,6 +82,7 @@ pub struct State {
     last_time: Option<Time>,
     generation: u64,
     admins: BTreeMap<AdminId, Admin>,
+    peps: BTreeMap<PepName, Arc<Pep>>,
     sponsors: HashMap<Handle, Arc<Sponsor>>,
     /// Ids in lower case, so that no two differ only in case.
     sponsor_ids: BTreeMap<String, Handle>,
@@ -293,6 +297,21 @@ impl State {
         self.admins.values()
     }
 
+    /// A policy enforcement point.
+    pub fn pep(&self, name: &PepName) -> Option<&Arc<Pep>> {
+        self.peps.get(name)
+    }
+
+    /// Every policy enforcement point, by name.
+    pub fn peps(&self) -> impl Iterator<Item = &Arc<Pep>> {
+        self.peps.values()
+    }
+
+    /// Whose token has this digest. There are few of them.
+    pub fn pep_of_token(&self, token: &Digest) -> Option<&Arc<Pep>> {
+        self.peps.values().find(|pep| pep.token == *token)
+    }
+
     /// Whether who acts may still give commands: a named administrator with the credential that
     /// they have now.
     pub(crate) fn commands(&self, actor: &Actor) -> bool {
@@ -396,6 +415,28 @@ impl State {
             Event::AdminRemoved(body) => {
                 if self.admins.remove(&body.admin).is_none() {
                     return Err(unknown("administrator", &body.admin));
+                }
+            }
+            Event::PepAdded(body) => {
+                if self.peps.contains_key(&body.pep) {
+                    return Err(twice("policy enforcement point", &body.pep));
+                }
+                if self.pep_of_token(&body.token).is_some() {
+                    return Err(twice("the token of policy enforcement point", &body.pep));
+                }
+                let pep = Pep {
+                    name: body.pep.clone(),
+                    token: body.token,
+                    serves: body.serves,
+                    trusted: body.trusted,
+                    added_at: time,
+                    record,
+                };
+                self.peps.insert(body.pep, Arc::new(pep));
+            }
+            Event::PepRemoved(body) => {
+                if self.peps.remove(&body.pep).is_none() {
+                    return Err(unknown("policy enforcement point", &body.pep));
                 }
             }
             Event::SponsorAdded(body) => {
@@ -898,6 +939,8 @@ const fn narrows(event: &Event) -> bool {
         | Event::NodeDegraded(_)
         | Event::AdminAdded(_)
         | Event::AdminRemoved(_)
+        | Event::PepAdded(_)
+        | Event::PepRemoved(_)
         | Event::SponsorAdded(_)
         | Event::SponsorResumed(_)
         | Event::SponsorChanged(_)

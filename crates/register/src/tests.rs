@@ -230,6 +230,15 @@ fn add_agent(id: &str, sponsor: &str) -> Command {
     Command::AddAgent(Box::new(new_agent(id, sponsor)))
 }
 
+fn add_pep(pep: &str, token: u8, serves: &[&str]) -> Command {
+    Command::AddPep {
+        pep: pep.parse().unwrap(),
+        token: vocab::Digest::of(&[token]),
+        serves: serves.iter().map(|name| name.parse().unwrap()).collect(),
+        trusted: false,
+    }
+}
+
 fn add_sponsor(id: &str) -> Command {
     Command::AddSponsor {
         id: id.parse().unwrap(),

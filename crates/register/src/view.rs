@@ -1,7 +1,7 @@
 //! What people and scripts see of the register: the shapes behind `--json`.
 
 use serde::Serialize;
-use vocab::id::{AdminId, AgentId, Handle, InstanceId, PurposePath, UpstreamName};
+use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
 use vocab::time::Time;
 
 use crate::allow::Allow;
@@ -78,6 +78,21 @@ pub struct AdminView {
     pub status: Status,
     /// The public half of their credential.
     pub key: AdminKey,
+    /// When it was added.
+    pub added_at: Time,
+}
+
+/// A policy enforcement point.
+#[derive(Clone, Debug, Serialize)]
+pub struct PepView {
+    /// What it is called.
+    pub id: PepName,
+    /// `active`, or `revoked` in the answer to whoever removed it.
+    pub status: Status,
+    /// What it may ask about.
+    pub serves: Vec<UpstreamName>,
+    /// Whether its word is taken for which instance asks.
+    pub trusted: bool,
     /// When it was added.
     pub added_at: Time,
 }
@@ -374,6 +389,19 @@ impl State {
                 status: Status::Active,
                 key: admin.key.clone(),
                 added_at: admin.added_at,
+            })
+            .collect()
+    }
+
+    /// Every policy enforcement point, by name.
+    pub fn pep_views(&self) -> Vec<PepView> {
+        self.peps()
+            .map(|pep| PepView {
+                id: pep.name.clone(),
+                status: Status::Active,
+                serves: pep.serves.clone(),
+                trusted: pep.trusted,
+                added_at: pep.added_at,
             })
             .collect()
     }

@@ -72,6 +72,9 @@ pub enum Command {
     /// Administrators by credential, beside local users.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Policy enforcement points: services and gateways that may ask for decisions.
+    #[command(subcommand)]
+    Pep(PepCommand),
     /// Internal: confine this process, then become the given command.
     #[command(name = "__confine", hide = true)]
     Confine {
@@ -501,6 +504,34 @@ pub struct LedgerFiles {
     /// folder's own.
     #[arg(long, value_name = "DIR")]
     pub vkeys: Option<PathBuf>,
+}
+
+/// `tipstaff pep …`.
+#[derive(Debug, Subcommand)]
+pub enum PepCommand {
+    /// Let a service or gateway ask for decisions, and print the token that it asks with.
+    ///
+    /// It asks over `AuthZEN` (`/access/v1/evaluation`) or gRPC `ext_authz`, and acts on the answers
+    /// itself. An answer discloses policy, so it may ask only about what it stands in front of. The
+    /// token is printed once; the node keeps its digest.
+    Add {
+        /// What it is called, in records too.
+        name: vocab::PepName,
+        /// An upstream or service that it stands in front of; give it once for each.
+        #[arg(long = "for", value_name = "UPSTREAM", required = true)]
+        serves: Vec<UpstreamName>,
+        /// Take its word for which instance a request is of. Otherwise it presents the instance's
+        /// own access token, which is checked here.
+        #[arg(long)]
+        trusted: bool,
+    },
+    /// List them, and what each may ask about.
+    List,
+    /// Remove one. It gets no answer after that, and this command returns when that is on record.
+    Remove {
+        /// What it is called.
+        name: vocab::PepName,
+    },
 }
 
 /// `tipstaff admin …`.

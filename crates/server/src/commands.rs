@@ -7,6 +7,7 @@ mod doctor;
 mod init;
 mod instance;
 pub mod ledger;
+mod pep;
 mod policy;
 mod sponsor;
 mod token;
@@ -290,6 +291,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Connect(connect) => Box::pin(token::connect(context, connect)).await,
             Command::Token(token) => token::run(context, token).await,
             Command::Admin(command) => admin::run(context, command).await,
+            Command::Pep(command) => pep::run(context, command).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
             Command::Agent(command) => agent::run(context, command).await,
             Command::Instance(command) => instance::run(context, command).await,

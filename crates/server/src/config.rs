@@ -240,6 +240,13 @@ pub enum Transport {
         /// Its URL.
         url: String,
     },
+    /// Not from here: `[service.NAME]` guards itself and asks for decisions.
+    Elsewhere {
+        /// The file that declares its actions.
+        actions: PathBuf,
+        /// Where its clients reach it.
+        url: Option<String>,
+    },
 }
 
 /// Confinement of a stdio child.
@@ -335,6 +342,8 @@ struct Raw {
     agents: RawAgents,
     #[serde(default)]
     upstream: BTreeMap<String, RawUpstream>,
+    #[serde(default)]
+    service: BTreeMap<String, RawService>,
 }
 
 #[derive(Deserialize, Default)]
@@ -397,6 +406,26 @@ struct RawUpstream {
     url_arguments: Vec<String>,
     #[serde(default)]
     confine: Confine,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawService {
+    actions: PathBuf,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    mode: Option<Mode>,
+    #[serde(default)]
+    observe_until: Option<String>,
+    #[serde(default)]
+    undeclared_arguments: Handling,
+    #[serde(default)]
+    noncanonical_arguments: Handling,
+    #[serde(default)]
+    path_arguments: Vec<String>,
+    #[serde(default)]
+    url_arguments: Vec<String>,
 }
 
 #[derive(Deserialize, PartialEq, Eq, Clone, Copy)]
@@ -482,6 +511,19 @@ impl Config {
                 )
             })?;
             upstreams.insert(name, upstream);
+        }
+        for (name, raw) in raw.service {
+            let key = format!("service.{name}");
+            let name: UpstreamName = name
+                .parse()
+                .map_err(|error: vocab::IdError| bad(&key, error.to_string()))?;
+            let service = service(raw, &base)
+                .map_err(|(part, message)| bad(&format!("{key}.{part}"), message))?;
+            if upstreams.insert(name, service).is_some() {
+                let message = "there is an upstream of that name; policies could not tell them \
+                               apart";
+                return Err(bad(&key, message.to_owned()));
+            }
         }
         let anchors = match raw.ledger.anchor {
             None => Vec::new(),
@@ -654,27 +696,10 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
         (Some(_), Some(_)) => return Err(("", "has both `command` and `url`; keep one".into())),
         (None, None) => return Err(("", "needs `command` (stdio) or `url` (HTTP)".into())),
     };
-    let observe_until = match (raw.mode.unwrap_or(Mode::Enforce), raw.observe_until) {
-        (Mode::Enforce, None) => None,
-        (Mode::Enforce, Some(_)) => {
-            return Err(("observe_until", "belongs to `mode = \"observe\"`".into()));
-        }
-        (Mode::Observe, None) => {
-            return Err((
-                "mode",
-                "observe mode needs an end: observe_until = \"2026-12-31\"".into(),
-            ));
-        }
-        (Mode::Observe, Some(until)) => Some(
-            until
-                .parse()
-                .map_err(|error: vocab::time::TimeError| ("observe_until", error.to_string()))?,
-        ),
-    };
     Ok(Upstream {
         transport,
         shared: raw.shared,
-        observe_until,
+        observe_until: observed(raw.mode, raw.observe_until)?,
         timeout: seconds("timeout_s", raw.timeout_s, 60)?,
         start_timeout: seconds("start_timeout_s", raw.start_timeout_s, 30)?,
         allow_undeclared: raw.undeclared_arguments == Handling::Allow,
@@ -683,6 +708,54 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
         url_arguments: raw.url_arguments,
         confine: raw.confine,
     })
+}
+
+/// A service, as an upstream that nothing is sent to.
+fn service(raw: RawService, base: &Path) -> Result<Upstream, (&'static str, String)> {
+    let url = raw.url.map(|url| {
+        tokens::endpoint(&url).ok_or_else(|| {
+            let message = format!(
+                "`{url}` is not where clients reach it; write it as they do, like \
+                 `https://records.acme.example/api`"
+            );
+            ("url", message)
+        })
+    });
+    Ok(Upstream {
+        transport: Transport::Elsewhere {
+            actions: base.join(raw.actions),
+            url: url.transpose()?,
+        },
+        shared: false,
+        observe_until: observed(raw.mode, raw.observe_until)?,
+        timeout: seconds("timeout_s", None, 60)?,
+        start_timeout: seconds("start_timeout_s", None, 30)?,
+        allow_undeclared: raw.undeclared_arguments == Handling::Allow,
+        allow_noncanonical: raw.noncanonical_arguments == Handling::Allow,
+        path_arguments: raw.path_arguments,
+        url_arguments: raw.url_arguments,
+        confine: Confine::Off,
+    })
+}
+
+fn observed(
+    mode: Option<Mode>,
+    until: Option<String>,
+) -> Result<Option<Time>, (&'static str, String)> {
+    match (mode.unwrap_or(Mode::Enforce), until) {
+        (Mode::Enforce, None) => Ok(None),
+        (Mode::Enforce, Some(_)) => {
+            Err(("observe_until", "belongs to `mode = \"observe\"`".into()))
+        }
+        (Mode::Observe, None) => Err((
+            "mode",
+            "observe mode needs an end: observe_until = \"2026-12-31\"".into(),
+        )),
+        (Mode::Observe, Some(until)) => until
+            .parse()
+            .map(Some)
+            .map_err(|error: vocab::time::TimeError| ("observe_until", error.to_string())),
+    }
 }
 
 fn place(at: usize, text: &str) -> String {

@@ -459,13 +459,13 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
                         .plane
                         .known_tools(&name)
                         .map_or(0, |(_, tools)| tools.list().len());
-                    Finding::ok(
-                        "upstreams",
-                        format!(
-                            "`{name}` answers and lists {}",
-                            count(tools, "tool", "tools")
-                        ),
-                    )
+                    let what = if served.is_elsewhere() {
+                        format!("`{name}` declares {}", count(tools, "action", "actions"))
+                    } else {
+                        let tools = count(tools, "tool", "tools");
+                        format!("`{name}` answers and lists {tools}")
+                    };
+                    Finding::ok("upstreams", what)
                 }
                 Ok(Err(error)) => unreachable_upstream(shared, &name, &error),
                 Err(_) => {
@@ -582,6 +582,10 @@ fn unreachable_upstream(shared: &Shared, name: &vocab::UpstreamName, error: &str
             format!("try it by hand: {}", command.join(" "))
         }
         Some(Transport::Http { url }) => format!("see whether {url} is up and speaks MCP"),
+        Some(Transport::Elsewhere { actions, .. }) => format!(
+            "write what can be done there into `{}`: a JSON array of tools, as `tools/list` gives it",
+            actions.display()
+        ),
         None => "see the configuration".to_owned(),
     };
     Finding::fail(

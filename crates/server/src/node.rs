@@ -584,6 +584,13 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
                 .parse()
                 .map(|url| Reach::Http { url })
                 .map_err(|_| format!("url: `{url}` is not a URL")),
+            Transport::Elsewhere { actions, .. } => Ok(Reach::Elsewhere {
+                actions: actions.clone(),
+            }),
+        };
+        let endpoint = match &upstream.transport {
+            Transport::Elsewhere { url, .. } => url.clone(),
+            Transport::Stdio { .. } | Transport::Http { .. } => None,
         };
         // One that cannot be used is unavailable, and the node runs for the others.
         let transport = transport.unwrap_or_else(|why| {
@@ -614,6 +621,7 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
             },
             options: upstream.policy_options(),
             observe_until: upstream.observe_until,
+            endpoint,
         });
     }
     all

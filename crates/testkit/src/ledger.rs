@@ -182,7 +182,7 @@ fn paired(ledger: &Ledger) {
                 assert_eq!(line.actor.id, body.instance.as_str());
                 let earliest = open.first().copied().unwrap_or(line.index);
                 assert!(body.open_from <= earliest, "a start would miss {earliest}");
-                if body.effect == Effect::Allow {
+                if body.awaits_outcome() {
                     open.insert(line.index);
                 }
             }

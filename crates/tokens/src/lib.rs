@@ -51,7 +51,7 @@ pub use jws::JwsError;
 #[doc(hidden)]
 pub use jws::read_anything;
 pub use request::{DPOP, RequestError, RevocationRequest, TokenRequest};
-pub use uri::{PublicUrl, PublicUrlError, Resource};
+pub use uri::{PublicUrl, PublicUrlError, Resource, endpoint};
 pub use verify::{Caller, Challenge, VerifyError};
 
 #[cfg(test)]

@@ -127,6 +127,13 @@ pub(crate) fn same_endpoint(given: &str, expected: &str) -> bool {
     given == expected || canonical(given).is_some_and(|given| given == expected)
 }
 
+/// A URL in the form in which endpoints are compared; none if it names no endpoint.
+pub fn endpoint(url: &str) -> Option<String> {
+    let url = canonical(url)?;
+    // So that `/api/` covers what `/api` does.
+    Some(url.trim_end_matches('/').to_owned())
+}
+
 /// Scheme and host in lower case, no default port, no query, no fragment, no user. Our paths have
 /// nothing that could be percent-encoded or a dot segment, so paths are compared as they stand.
 fn canonical(text: &str) -> Option<String> {

@@ -280,10 +280,25 @@ impl Issuer {
         method: &str,
         resource: &Resource,
     ) -> Result<Caller, Challenge> {
+        self.verify_at(headers, method, resource, resource.uri())
+    }
+
+    /// [`Issuer::verify`] of a request that another server got, which asks about it: `uri` is what
+    /// its sender knows that server by, and so what its proof is for.
+    pub fn verify_at(
+        &self,
+        headers: &HeaderMap,
+        method: &str,
+        resource: &Resource,
+        uri: &str,
+    ) -> Result<Caller, Challenge> {
         let credentials = credentials(headers);
         let scheme = credentials.as_ref().ok().map(|(scheme, _)| *scheme);
         credentials
-            .and_then(|(scheme, token)| self.caller(headers, method, resource, scheme, token))
+            .and_then(|(scheme, token)| {
+                let request = (headers, method, uri);
+                self.caller(request, resource, scheme, token)
+            })
             .map_err(|cause| Challenge {
                 cause,
                 metadata_uri: Arc::clone(resource.metadata_uri()),
@@ -293,8 +308,7 @@ impl Issuer {
 
     fn caller(
         &self,
-        headers: &HeaderMap,
-        method: &str,
+        request: (&HeaderMap, &str, &str),
         resource: &Resource,
         scheme: Scheme,
         token: &str,
@@ -325,7 +339,7 @@ impl Issuer {
             (None, Scheme::Dpop) => return Err(VerifyError::BearerAsBound),
             (Some(_), Scheme::Bearer) => return Err(VerifyError::BoundAsBearer),
             (Some(jkt), Scheme::Dpop) => {
-                self.prove(headers, method, resource, &known, jkt, &digest, moment)?;
+                self.prove(request, &known, jkt, &digest, moment)?;
             }
         }
         match self.control().standing(&claims.instance, moment.now) {
@@ -376,9 +390,7 @@ impl Issuer {
 
     fn prove(
         &self,
-        headers: &HeaderMap,
-        method: &str,
-        resource: &Resource,
+        (headers, method, uri): (&HeaderMap, &str, &str),
         known: &KnownToken,
         jkt: &str,
         digest: &Digest,
@@ -389,7 +401,7 @@ impl Issuer {
             .ok_or(VerifyError::NoProof)?;
         let expected = dpop::Expected {
             method,
-            uri: resource.uri(),
+            uri,
             token: Some(dpop::Bound {
                 ath: &b64(digest.as_bytes()),
                 jkt,

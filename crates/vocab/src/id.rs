@@ -184,6 +184,12 @@ name!(
     |c| c.is_ascii_alphanumeric(), |c| user(c) || c == ':'
 );
 name!(
+    /// A policy enforcement point: a service or gateway that may ask what would be decided.
+    PepName, "a policy enforcement point's name", 64,
+    "lower-case letters, digits, `-`, `_` and `.` are allowed, the first a letter or digit",
+    lower, slug
+);
+name!(
     /// An upstream's name in the configuration, such as `files`.
     UpstreamName, "an upstream's name", 64,
     "lower-case letters, digits, `-` and `_` are allowed, the first a letter or digit",

@@ -79,6 +79,12 @@ pub const DELEGATION_DEPTH_MAX: u8 = 16;
 pub const ONCE_LIFETIME_SECONDS: u64 = 60;
 /// Credentials for one call that an instance may have at once.
 pub const ONCE_PER_INSTANCE_MAX: u32 = 64;
+/// Upstreams and services that one policy enforcement point may ask about.
+pub const PEP_SERVES_MAX: usize = 64;
+/// Evaluations in one request of a policy enforcement point.
+pub const EVALUATIONS_MAX: usize = 100;
+/// Evaluations of one request that wait for their records at once.
+pub const EVALUATIONS_AT_ONCE: usize = 8;
 /// Longest life of an instance that an agent may be given, in seconds.
 pub const INSTANCE_LIFETIME_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Longest life of an agent's key, in seconds.

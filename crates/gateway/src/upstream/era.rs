@@ -6,6 +6,8 @@
 //! What was found is kept until a link fails to open.
 
 use std::convert::Infallible;
+use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use vocab::limits::{PAGES_MAX, TOOL_LIST_BYTES_MAX, TOOLS_MAX};
 use super::pool::{Opening, Upstream};
 use super::{
     Exchange, ExchangeError, Link, Message, MessageKind, OpenError, Outgoing, Passing, SendError,
+    Transport,
 };
 
 /// The part of the start timeout that a server may think about `server/discover` before it is sent
@@ -145,6 +148,30 @@ pub enum ListError {
     },
 }
 
+/// What a service declares can be done there.
+async fn declared(actions: PathBuf) -> Result<Vec<u8>, ListError> {
+    let limit = TOOL_LIST_BYTES_MAX;
+    let shown = actions.display().to_string();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut text = Vec::new();
+        std::fs::File::open(actions)?
+            .take(limit as u64 + 1)
+            .read_to_end(&mut text)?;
+        Ok::<_, std::io::Error>(text)
+    });
+    let unusable = |cause: String| OpenError::Unusable {
+        what: format!("cannot read `{shown}`: {cause}"),
+    };
+    let text = read
+        .await
+        .map_err(|error| unusable(error.to_string()))?
+        .map_err(|error| unusable(error.to_string()))?;
+    if text.len() > limit {
+        return Err(ListError::TooLong { limit });
+    }
+    Ok(text)
+}
+
 impl Upstream {
     /// What the server said of itself, asked on a link of its own unless it is known.
     pub async fn probe(&self) -> Result<Arc<Probed>, OpenError> {
@@ -190,6 +217,9 @@ impl Upstream {
     }
 
     async fn listed(&self) -> Result<Vec<u8>, ListError> {
+        if let Transport::Elsewhere { actions } = &self.config().transport {
+            return declared(actions.clone()).await;
+        }
         if self.config().shared {
             let link = self.link("", Opening::Handshake).await?;
             let probed = self.probe().await?;

@@ -110,6 +110,11 @@ pub enum Transport {
         /// The endpoint.
         url: Uri,
     },
+    /// Not by this node: a service that does what it lets through itself, and asks here first.
+    Elsewhere {
+        /// The file that declares what can be done there, in the form of `tools/list`.
+        actions: PathBuf,
+    },
     /// Not at all: it cannot be used as it is configured.
     Unusable {
         /// What is wrong.

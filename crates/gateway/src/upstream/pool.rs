@@ -82,7 +82,9 @@ impl Upstream {
     /// A server that is not spoken to yet. What is wrong with its configuration shows when it is.
     pub fn new(config: UpstreamConfig) -> Self {
         let http = match &config.transport {
-            Transport::Stdio { .. } | Transport::Unusable { .. } => None,
+            Transport::Stdio { .. } | Transport::Elsewhere { .. } | Transport::Unusable { .. } => {
+                None
+            }
             Transport::Http { url } => Some(HttpClient::new(url)),
         };
         let trouble = match &config.transport {
@@ -90,7 +92,7 @@ impl Upstream {
                 let what = why.clone();
                 Some(OpenError::Unusable { what }.to_string())
             }
-            Transport::Stdio { .. } | Transport::Http { .. } => None,
+            Transport::Stdio { .. } | Transport::Http { .. } | Transport::Elsewhere { .. } => None,
         };
         Self {
             config: Arc::new(config),
@@ -124,7 +126,9 @@ impl Upstream {
     pub fn confinement(&self) -> Option<Result<Confinement, OpenError>> {
         match &self.config.transport {
             Transport::Stdio { .. } => Some(sandbox::confinement(&self.config)),
-            Transport::Http { .. } | Transport::Unusable { .. } => None,
+            Transport::Http { .. } | Transport::Elsewhere { .. } | Transport::Unusable { .. } => {
+                None
+            }
         }
     }
 
@@ -154,7 +158,9 @@ impl Upstream {
     pub fn last_words(&self) -> String {
         match &self.config.transport {
             Transport::Stdio { .. } => self.stderr.last_words(),
-            Transport::Http { .. } | Transport::Unusable { .. } => String::new(),
+            Transport::Http { .. } | Transport::Elsewhere { .. } | Transport::Unusable { .. } => {
+                String::new()
+            }
         }
     }
 
@@ -258,6 +264,10 @@ impl Upstream {
             }
             (Transport::Unusable { why }, _) => {
                 return Err(OpenError::Unusable { what: why.clone() });
+            }
+            (Transport::Elsewhere { .. }, _) => {
+                let what = "nothing is sent to it from here".to_owned();
+                return Err(OpenError::Unusable { what });
             }
             (Transport::Http { .. } | Transport::Stdio { .. }, _) => {
                 let limit = CHILDREN_MAX;

@@ -447,7 +447,7 @@ async fn listen(
 ) {
     let secrets = match &config.transport {
         Transport::Stdio { env, .. } => env.as_slice(),
-        Transport::Http { .. } | Transport::Unusable { .. } => &[],
+        Transport::Http { .. } | Transport::Elsewhere { .. } | Transport::Unusable { .. } => &[],
     };
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();

@@ -24,6 +24,7 @@ fn key(agent: &mut NewAgent) -> &mut NewKey {
 async fn refusals_say_what_why_and_what_to_do() {
     let node = Node::ready().await;
     node.ok(Command::AddAdmin { key: admin_key(7) }).await;
+    node.ok(add_pep("notes-server", 0, &["files"])).await;
     node.ok(add_sponsor("noor")).await;
     node.ok(suspend_sponsor("noor")).await;
     node.ok(add_agent("held", "maja")).await;
@@ -47,6 +48,13 @@ async fn refusals_say_what_why_and_what_to_do() {
             id: "opps".parse().unwrap(),
         },
         Command::AddAdmin { key: admin_key(8) },
+        Command::RemovePep {
+            pep: "notes-sever".parse().unwrap(),
+        },
+        add_pep("notes-server", 1, &["files", "later"]),
+        add_pep("other", 0, &["files"]),
+        add_pep("other", 1, &[]),
+        add_pep("other", 1, &["fiels"]),
         suspend_sponsor("maya"),
         suspend_sponsor("zachary"),
         add_sponsor("Maja"),

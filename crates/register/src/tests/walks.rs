@@ -254,6 +254,35 @@ async fn no_command_of_an_administrator_follows_their_removal() {
 }
 
 #[tokio::test]
+async fn a_policy_enforcement_point_is_known_by_its_token_until_it_is_removed() {
+    let node = Node::ready().await;
+    node.ok(configure("later")).await;
+    let holder = |token: u8| {
+        node.control.view(|state| {
+            let pep = state.pep_of_token(&vocab::Digest::of(&[token]));
+            pep.map(|pep| (pep.name.to_string(), pep.serves.len()))
+        })
+    };
+    assert_eq!(holder(1), None);
+    node.ok(add_pep("notes-server", 1, &["later", "files", "later"]))
+        .await;
+    assert_eq!(holder(1), Some(("notes-server".to_owned(), 2)));
+    let size = node.control.view(State::size);
+    let same = node
+        .ok(add_pep("notes-server", 1, &["files", "later"]))
+        .await;
+    assert!(matches!(same, Done::Unchanged { .. }), "{same:?}");
+    assert_eq!(node.control.view(State::size), size);
+    let pep = "notes-server".parse().unwrap();
+    node.ok(Command::RemovePep { pep }).await;
+    assert_eq!(holder(1), None);
+    // Another token under the old name, and another name with the old token.
+    node.ok(add_pep("notes-server", 2, &["files"])).await;
+    node.ok(add_pep("other", 1, &["files"])).await;
+    assert_eq!(holder(1), Some(("other".to_owned(), 1)));
+}
+
+#[tokio::test]
 async fn what_the_ledger_refuses_did_not_happen() {
     let node = Node::ready().await;
     let id = node.start("triage", 0).await;

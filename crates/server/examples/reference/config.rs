@@ -343,6 +343,70 @@ const TABLES: &[Table] = &[
             ),
         ],
     },
+    Table {
+        heading: "[service.NAME]",
+        about: "What guards itself and asks here for decisions, over AuthZEN or `ext_authz`: see [AuthZEN](../authzen.md). Nothing is sent to it from here. Policies name it like an upstream.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "actions = \"records.actions.json\"",
+        keys: &[
+            key(
+                "actions",
+                "path",
+                Says("required"),
+                "actions = \"records.actions.json\"",
+                "What can be done there: a JSON array of `{name, inputSchema}`, as an MCP server's `tools/list` gives it. It is read at the start and every few minutes; each version is kept with the decisions that rest on it.",
+            ),
+            key(
+                "url",
+                "URL",
+                Says("`public_url/mcp/NAME`"),
+                "url = \"https://records.acme.example/api\"",
+                "Where its clients reach it, as they write it: a DPoP proof must be for that URL or, over AuthZEN, for one below it.",
+            ),
+            key(
+                "mode",
+                "`enforce`, `observe`",
+                Is("\"enforce\""),
+                "mode = \"observe\"\nobserve_until = \"2027-01-31\"",
+                "In `observe` a call that policy denies passes, is recorded as such and shown. Identity and recording still refuse.",
+            ),
+            key(
+                "observe_until",
+                "date or time",
+                Says("–"),
+                "mode = \"observe\"\nobserve_until = \"2027-01-31T12:00:00Z\"",
+                "When `observe` ends; it must have an end. From then on the upstream is enforced.",
+            ),
+            key(
+                "undeclared_arguments",
+                "`refuse`, `allow`",
+                Is("\"refuse\""),
+                "undeclared_arguments = \"allow\"",
+                "What becomes of an argument, or a member of one, that the tool's schema does not declare. If allowed, policies see its name in `context.untyped`.",
+            ),
+            key(
+                "noncanonical_arguments",
+                "`refuse`, `allow`",
+                Is("\"refuse\""),
+                "noncanonical_arguments = \"allow\"",
+                "What becomes of a path or URL in another than its canonical form. One that has none is refused in any case.",
+            ),
+            key(
+                "path_arguments",
+                "list of `ARGUMENT` or `TOOL/ARGUMENT`",
+                Is("[]"),
+                "path_arguments = [\"target\", \"move/to\"]",
+                "Arguments that are paths although neither their name nor their format says so; dots lead into objects.",
+            ),
+            key(
+                "url_arguments",
+                "list of `ARGUMENT` or `TOOL/ARGUMENT`",
+                Is("[]"),
+                "url_arguments = [\"fetch/target\"]",
+                "The same for URLs.",
+            ),
+        ],
+    },
 ];
 
 pub(crate) fn page(_: &Sources) -> Result<String> {

@@ -362,6 +362,26 @@ const CAUSES: &[(&str, &str)] = &[
         "An instance went on asking for what it had been told to stop asking for. The denial that told it so is on record in full.",
     ),
     (
+        "unknown-asker",
+        "A decision was asked for without the token of a policy enforcement point.",
+    ),
+    (
+        "asker-not-trusted",
+        "A policy enforcement point named an instance, and is not trusted to; it presents the access token.",
+    ),
+    (
+        "not-for-asker",
+        "A policy enforcement point asked about something that it does not stand in front of, or that is not there.",
+    ),
+    (
+        "bad-evaluation",
+        "The request for a decision lacks something, or contradicts itself.",
+    ),
+    (
+        "unknown-subject",
+        "The subject of a request for a decision is no agent's instance.",
+    ),
+    (
         "not-an-auditor",
         "Entries were asked for without an auditor's token.",
     ),
@@ -381,6 +401,7 @@ const CAUSES: &[(&str, &str)] = &[
 const PLACES: &[(&str, &str)] = &[
     ("mcp", "`/mcp/{upstream}`"),
     ("call", "`/mcp/{upstream}`, by a known instance"),
+    ("access", "`/access/v1/…`"),
     ("http", "another route"),
     ("token", "`/oauth/token`, `/oauth/revoke`"),
     ("ledger", "`/ledger/…`"),

@@ -44,6 +44,7 @@ const WORDS: &[(&str, &str)] = &[
     ("PublicJwk", "JWK, public"),
     ("AgentId", "agent"),
     ("AdminId", "administrator"),
+    ("PepName", "policy enforcement point"),
     ("AdminKey", "public key in signed-note form"),
     ("InstanceId", "instance"),
     ("UpstreamName", "upstream"),
@@ -99,6 +100,8 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&calls, "SealedRef", Sort::Object),
         (&calls, "LeftOut", Sort::Object),
         (&calls, "Came", Sort::Word),
+        (&calls, "Asked", Sort::Object),
+        (&calls, "Over", Sort::Word),
     ] {
         shapes.know(items, name, sort)?;
     }

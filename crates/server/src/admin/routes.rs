@@ -18,12 +18,14 @@ use http_body_util::{BodyExt, Limited};
 use ledger::Log as _;
 use register::{
     AdminKey, AdminView, AgentView, Allow, Command, CommandError, Done, EndReason, InstanceView,
-    People, PublicJwk, Refusal, SponsorView, Status,
+    People, PepView, PublicJwk, Refusal, SponsorView, Status,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokens::PublicKey;
-use vocab::{AdminId, AgentId, Handle, InstanceId, RecordRef, SponsorId, ToolName, suggest};
+use vocab::{
+    AdminId, AgentId, Handle, InstanceId, PepName, RecordRef, SponsorId, ToolName, suggest,
+};
 
 use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer};
@@ -40,6 +42,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/doctor", get(doctor))
         .route("/v1/admins", get(admins).post(add_admin))
         .route("/v1/admins/{id}/remove", post(remove_admin))
+        .route("/v1/peps", get(peps).post(add_pep))
+        .route("/v1/peps/{id}/remove", post(remove_pep))
         .route("/v1/sponsors", get(sponsors).post(add_sponsor))
         .route("/v1/sponsors/{id}", get(sponsor))
         .route("/v1/sponsors/{id}/{verb}", post(change_sponsor))
@@ -131,6 +135,12 @@ impl Admin {
         view.ok_or_else(Problem::internal)
     }
 
+    fn pep_view(&self, pep: &PepName) -> Result<PepView, Problem> {
+        let views = self.control().view(register::State::pep_views);
+        let view = views.into_iter().find(|view| view.id == *pep);
+        view.ok_or_else(Problem::internal)
+    }
+
     fn sponsor_view(&self, id: &SponsorId) -> Result<SponsorView, Problem> {
         self.control().view(|state| {
             if let Some(sponsor) = state.sponsor_by_id(id) {
@@ -190,6 +200,7 @@ async fn status(State(admin): App) -> Answer {
             transport: match upstream.config().transport {
                 Transport::Stdio { .. } => "stdio",
                 Transport::Http { .. } => "http",
+                Transport::Elsewhere { .. } => "elsewhere",
                 Transport::Unusable { .. } => "unusable",
             },
             observe_until: served.observe_until(),
@@ -254,6 +265,46 @@ async fn remove_admin(
     let (is_new, records) = admin.execute(caller, Command::RemoveAdmin { id }).await?;
     Ok(ok(&Changed {
         view: AdminView {
+            status: Status::Revoked,
+            ..view?
+        },
+        is_new,
+        records,
+    }))
+}
+
+async fn peps(State(admin): App) -> Answer {
+    Ok(ok(&admin.control().view(register::State::pep_views)))
+}
+
+async fn add_pep(State(admin): App, Extension(caller): Extension<Caller>, body: Bytes) -> Answer {
+    let new: wire::NewPep = read(&body)?;
+    let pep = new.id.clone();
+    let command = Command::AddPep {
+        pep: new.id,
+        token: new.token,
+        serves: new.serves,
+        trusted: new.trusted,
+    };
+    let (is_new, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.pep_view(&pep)?,
+        is_new,
+        records,
+    }))
+}
+
+async fn remove_pep(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    let pep: PepName = parsed(&id)?;
+    // As it was; none if there is none, and then the register says so.
+    let view = admin.pep_view(&pep);
+    let (is_new, records) = admin.execute(caller, Command::RemovePep { pep }).await?;
+    Ok(ok(&Changed {
+        view: PepView {
             status: Status::Revoked,
             ..view?
         },

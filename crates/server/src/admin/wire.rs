@@ -6,7 +6,9 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use register::{AgentView, CallLimits, CommandError, Refusal};
 use serde::{Deserialize, Serialize};
-use vocab::{AgentId, Digest, InstanceId, PurposePath, RecordRef, SponsorId, Time, UpstreamName};
+use vocab::{
+    AgentId, Digest, InstanceId, PepName, PurposePath, RecordRef, SponsorId, Time, UpstreamName,
+};
 
 /// Longest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -17,6 +19,21 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 pub struct NewAdmin {
     /// The public half of the credential, in signed-note form; its name is the administrator's.
     pub key: String,
+}
+
+/// `POST /v1/peps`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPep {
+    /// What it is called.
+    pub id: PepName,
+    /// SHA-256 of the token that it will show.
+    pub token: Digest,
+    /// What it may ask about.
+    pub serves: Vec<UpstreamName>,
+    /// Whether its word is taken for which instance asks.
+    #[serde(default)]
+    pub trusted: bool,
 }
 
 /// `POST /v1/sponsors`.

@@ -89,8 +89,16 @@ fn notes(config: &Config, clock: &dyn Clock) -> Vec<String> {
         let how = match &upstream.transport {
             Transport::Stdio { command, .. } => command.join(" "),
             Transport::Http { url } => url.clone(),
+            Transport::Elsewhere { .. } => {
+                notes.push(format!(
+                    "/access/v1 → answers what asks for service `{name}`"
+                ));
+                String::new()
+            }
         };
-        notes.push(format!("/mcp/{name} → {how}"));
+        if !how.is_empty() {
+            notes.push(format!("/mcp/{name} → {how}"));
+        }
         match upstream.observe_until {
             Some(until) if clock.now() < until => notes.push(format!(
                 "OBSERVED: what policy denies at `{name}` PASSES until {until}, and is recorded"

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use gateway::record::{BarrierBody, Came, DecisionBody, Effect, OutcomeBody};
+use gateway::record::{BarrierBody, Came, DecisionBody, OutcomeBody};
 use ledger::{Actor, Draft, Entry, EntryError, Kind, Log, LogReader, Mention, ReadError};
 use register::Control;
 use serde::de::DeserializeOwned;
@@ -159,7 +159,7 @@ impl End {
                 Kind::Decision => {
                     let body: DecisionBody = body(&entry)?;
                     open.rests_on = open.rests_on.max(body.basis.control_size);
-                    if body.effect == Effect::Allow {
+                    if body.awaits_outcome() {
                         open.decisions.insert(index);
                     }
                 }

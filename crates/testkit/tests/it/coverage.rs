@@ -24,11 +24,13 @@ enum Who {
     Agents,
     /// Auditors, by their token; some of what is under it is public.
     Auditors,
+    /// Policy enforcement points, by their token.
+    Askers,
     /// Administrators, over the socket.
     Administrators,
 }
 
-use Who::{Administrators, Agents, Anyone, Auditors, Instances};
+use Who::{Administrators, Agents, Anyone, Askers, Auditors, Instances};
 
 /// Every route: its template in the sources, how it is asked for, who may.
 const ROUTES: &[(&str, &str, &str, Who)] = &[
@@ -54,6 +56,24 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/ledger/control/tile/entries/000.p/1",
         Auditors,
     ),
+    (
+        "/access/v1/evaluation",
+        "POST",
+        "/access/v1/evaluation",
+        Askers,
+    ),
+    (
+        "/access/v1/evaluations",
+        "POST",
+        "/access/v1/evaluations",
+        Askers,
+    ),
+    (
+        "/.well-known/authzen-configuration",
+        "GET",
+        "/.well-known/authzen-configuration",
+        Anyone,
+    ),
     ("/healthz", "GET", "/healthz", Anyone),
     ("/readyz", "GET", "/readyz", Anyone),
     ("/metrics", "GET", "/metrics", Anyone),
@@ -64,6 +84,13 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/v1/admins/{id}/remove",
         "POST",
         "/v1/admins/ops/remove",
+        Administrators,
+    ),
+    ("/v1/peps", "POST", "/v1/peps", Administrators),
+    (
+        "/v1/peps/{id}/remove",
+        "POST",
+        "/v1/peps/web/remove",
         Administrators,
     ),
     ("/v1/sponsors", "POST", "/v1/sponsors", Administrators),
@@ -224,7 +251,7 @@ async fn no_route_serves_whoever_may_not() {
         let answer = as_outsider(&plane, verb, path, *who, &[]).await;
         let expected = match who {
             Anyone => 200,
-            Instances | Auditors => 401,
+            Instances | Auditors | Askers => 401,
             Agents => 400,
             Administrators => 403,
         };
@@ -530,6 +557,8 @@ const fn actor_of(kind: Kind) -> ActorKind {
     match kind {
         Kind::AdminAdded
         | Kind::AdminRemoved
+        | Kind::PepAdded
+        | Kind::PepRemoved
         | Kind::SponsorAdded
         | Kind::SponsorSuspended
         | Kind::SponsorResumed
@@ -588,6 +617,11 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
             Some(json!({"key": "ops+2e8951b4+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea"})),
         ),
         ("/v1/admins/ops/remove".to_owned(), None),
+        (
+            "/v1/peps".to_owned(),
+            Some(json!({"id": "web", "token": "0".repeat(64), "serves": ["files"]})),
+        ),
+        ("/v1/peps/web/remove".to_owned(), None),
         (
             "/v1/agents/second/owners".to_owned(),
             Some(json!({"technical": "maya"})),

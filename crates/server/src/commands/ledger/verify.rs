@@ -278,6 +278,8 @@ impl Calls {
                     self.names(index, &decision.basis);
                     if decision.effect == Effect::Allow {
                         self.permits += 1;
+                    }
+                    if decision.awaits_outcome() {
                         return At::Open;
                     }
                 }
