@@ -3,6 +3,7 @@
 //! Nothing here is part of the product, and nothing of the product is used here: the tasks drive
 //! cargo, Python, Node and Go from outside, so that they still work when the product does not build.
 
+mod cite;
 mod parts;
 mod peers;
 mod process;
@@ -20,7 +21,10 @@ cargo xtask TASK
 
   test [--only PART]...   set up what the tests need and run every part, or only those named:
                           fmt, clippy, tidy, build, unit, generated, interop, oracle
-  tidy                    hold the rules of the workspace: arrows between crates, licences, sizes, words
+  tidy                    hold the rules of the workspace: arrows between crates, licences, sizes, words,
+                          and that citations of specifications quote them
+  cite [SPEC]             list the requirements of specifications (or of one) that no code or no test cites,
+                          and fail on a citation that quotes nothing
   gen [--check]           write docs/reference from the code, or say whether it is stale
   bench [ARG]...          measure, in a release build; arguments go to the benchmark
 ";
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
             Err(error) => usage(&error),
         },
         "tidy" if rest.is_empty() => end(tidy::run(&root)),
+        "cite" if rest.len() <= 1 => end(cite::run(&root, rest.first().map(String::as_str))),
         "gen" if rest.is_empty() => end(reference::write(&root, &root.join(reference::FOLDER))),
         "gen" if rest == ["--check"] => end(reference::check(&root)),
         "bench" => end(bench(&root, &rest)),

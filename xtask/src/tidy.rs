@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::cite;
 use crate::process::{command, output, say};
 
 /// Holds every rule, prints each thing found wrong, and fails if there was any.
@@ -23,6 +24,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     wrong.extend(crates::order(&metadata, &manifest));
     wrong.extend(licences::check(&metadata));
     wrong.extend(text::check(&files));
+    wrong.extend(cite::check(&files)?);
     for finding in &wrong {
         say(finding);
     }
@@ -40,13 +42,13 @@ fn metadata(root: &Path) -> Result<Value> {
 
 /// A file of ours that is text.
 #[derive(Debug)]
-struct Source {
-    path: String,
-    text: String,
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// What git knows, so that build products are not ours; new files count before they are committed.
-fn tracked(root: &Path) -> Result<Vec<Source>> {
+pub(crate) fn tracked(root: &Path) -> Result<Vec<Source>> {
     let args = [
         "ls-files",
         "-z",

@@ -80,10 +80,22 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let routes = Arc::new(Routes { shared, reads });
     Router::new()
         .route(
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-3
+            //# Authorization servers supporting metadata MUST make a JSON document containing
+            //# metadata as specified in Section 2 available at a path
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-3.1
+            //# An authorization server metadata document MUST be queried using an HTTP "GET"
+            //# request at the previously specified path.
             "/.well-known/oauth-authorization-server",
             get(authorization_server),
         )
         .route(
+            //= https://www.rfc-editor.org/rfc/rfc9728#section-3
+            //# Protected resources supporting metadata MUST make a JSON document containing
+            //# metadata as specified in Section 2 available at a URL
+            //= https://www.rfc-editor.org/rfc/rfc9728#section-3.1
+            //# A protected resource metadata document MUST be queried using an HTTP GET request at
+            //# the previously specified URL.
             "/.well-known/oauth-protected-resource/mcp/{upstream}",
             get(protected_resource),
         )
@@ -121,6 +133,9 @@ async fn nothing() -> Response {
 }
 
 async fn authorization_server(State(routes): Routed) -> Response {
+    //= https://www.rfc-editor.org/rfc/rfc8414#section-3.2
+    //# A successful response MUST use the 200 OK HTTP status code and return a JSON object using
+    //# the "application/json" content type
     as_json(StatusCode::OK, &routes.shared.plane.issuer().metadata_as())
 }
 
@@ -128,6 +143,9 @@ async fn protected_resource(State(routes): Routed, Path(upstream): Path<String>)
     let upstream = upstream.parse::<UpstreamName>().ok();
     let issuer = routes.shared.plane.issuer();
     match upstream.and_then(|upstream| issuer.metadata_resource(&upstream)) {
+        //= https://www.rfc-editor.org/rfc/rfc9728#section-3.2
+        //# A successful response MUST use the 200 OK HTTP status code and return a JSON object
+        //# using the application/json content type
         Some(metadata) => as_json(StatusCode::OK, &metadata),
         None => nothing().await,
     }

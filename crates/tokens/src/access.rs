@@ -48,6 +48,9 @@ impl Claims {
             "exp": self.expires_at,
         });
         if let (Some(jkt), Some(claims)) = (&self.jkt, claims.as_object_mut()) {
+            //= https://www.rfc-editor.org/rfc/rfc9449#section-6.1
+            //# The value of the jkt member MUST be the base64url encoding (as defined in [RFC7515])
+            //# of the JWK SHA-256 Thumbprint
             claims.insert("cnf".to_owned(), json!({ "jkt": **jkt }));
         }
         claims
@@ -58,7 +61,12 @@ impl Claims {
         if claims.required_text("iss")? != issuer {
             return Err(ClaimsError::Issuer);
         }
+        //= https://www.rfc-editor.org/rfc/rfc8693#section-4.1
+        //# the consumer of a token MUST only consider the token's top-level claims and the party
+        //# identified as the current actor by the "act" claim.
         let act = claims.object("act")?.ok_or(JsonError::Missing("act"))?;
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-6
+        //# Resource servers MUST be able to reliably identify whether an access token is DPoP-bound
         let jkt = match claims.object("cnf")? {
             // A confirmation of another sort must not pass for none.
             Some(cnf) => Some(cnf.required_text("jkt")?.into()),

@@ -106,24 +106,53 @@ pub(crate) fn accept(
     };
     //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
     //# To validate a DPoP proof, the receiving server MUST ensure the following:
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# All required claims per Section 4.2 are contained in the JWT.
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+    //# The payload of a DPoP proof MUST contain at least the following claims:
     let jti = claims.required_text("jti")?;
     if jti.is_empty() || jti.len() > JTI_BYTES_MAX {
         return Err(ProofError::Jti);
     }
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# The htm claim matches the HTTP method of the current request.
     if claims.required_text("htm")? != expected.method {
         return Err(ProofError::Method);
     }
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# The htu claim matches the HTTP URI value for the HTTP request in which the JWT was received,
+    //# ignoring any query and fragment parts.
     if !same_endpoint(claims.required_text("htu")?, expected.uri) {
         return Err(ProofError::Uri {
             expected: expected.uri.to_owned(),
         });
     }
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# The creation time of the JWT, as determined by either the iat claim or a server managed
+    //# timestamp via the nonce claim, is within an acceptable window
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-11.1
+    //# servers MUST only accept DPoP proofs for a limited time after their creation
     let iat = claims.required_seconds("iat")?;
     expected.moment.check(iat, PROOF_SECONDS_MAX)?;
     if let Some(token) = &expected.token {
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+        //# ensure that the value of the ath claim equals the hash of that access token
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+        //# When the DPoP proof is used in conjunction with the presentation of an access token in
+        //# protected resource access (see Section 7), the DPoP proof MUST also contain the
+        //# following claim:
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-7
+        //# The DPoP proof MUST include the ath claim with a valid hash of the associated access
+        //# token.
         if claims.text("ath")? != Some(token.ath) {
             return Err(ProofError::Token);
         }
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+        //# confirm that the public key to which the access token is bound matches the public key
+        //# from the DPoP proof.
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-6
+        //# Resource servers supporting DPoP MUST ensure that the public key from the DPoP proof
+        //# matches the one bound to the access token.
         if key.jkt() != token.jkt {
             return Err(ProofError::OtherKey);
         }
@@ -138,12 +167,20 @@ pub(crate) fn accept(
 }
 
 fn read(text: &str) -> Result<(crate::json::Object, ProofKey), ProofError> {
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# The DPoP HTTP request header field value is a single and well-formed JWT.
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+    //# The JOSE Header of a DPoP JWT MUST contain at least the following parameters:
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-5
+    //# The DPoP HTTP header field MUST contain a valid DPoP proof JWT.
     let proof = Unverified::parse(text, Typ::Proof)?;
     let jwk = proof
         .header()
         .object("jwk")?
         .ok_or(JsonError::Missing("jwk"))?;
     let key = PublicKey::from_object(jwk)?;
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# The JWT signature verifies with the public key contained in the jwk JOSE Header Parameter.
     let claims = proof.verify(&key)?;
     let header_text = proof.header_text.into();
     Ok((claims, ProofKey { header_text, key }))

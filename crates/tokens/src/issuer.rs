@@ -199,6 +199,8 @@ impl Issuer {
                 return Err(TokenError::Impossible("the register gave no instance"));
             }
         };
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-5
+        //# A token_type of DPoP MUST be included in the access token response
         let token_type = if key.is_some() { "DPoP" } else { "Bearer" };
         let jkt = key.map(|key| Arc::clone(key.thumbprint()));
         Ok(TokenResponse {
@@ -218,6 +220,9 @@ impl Issuer {
         request: &RevocationRequest,
     ) -> Result<Option<(Actor, Command)>, TokenError> {
         let moment = self.moment();
+        //= https://www.rfc-editor.org/rfc/rfc7009#section-5
+        //# Appropriate countermeasures, which should be in place for the token endpoint as well,
+        //# MUST be applied to the revocation endpoint
         let client = self.authenticate(&request.client, &self.revocation_endpoint, moment)?;
         let Ok(claims) = self.signed(request.token.expose(), moment.now) else {
             return Ok(None);
@@ -240,6 +245,9 @@ impl Issuer {
         agent
             .holds(&client.kid, moment.now)
             .map_err(CommandError::Refused)?;
+        //= https://www.rfc-editor.org/rfc/rfc7009#section-5
+        //# Care MUST be taken to prevent malicious clients from exploiting this feature to launch
+        //# denial-of-service attacks.
         let most = agent.max_instances.max(REVOCATIONS_PER_MINUTE_MIN);
         if !self.revocations.take(&agent.id, most, moment.now) {
             return Err(TokenError::TooMany { most });

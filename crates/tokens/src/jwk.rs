@@ -91,6 +91,10 @@ impl PublicKey {
 
     pub(crate) fn from_object(jwk: &Object) -> Result<Self, JwkError> {
         // `d` of OKP, EC and RSA; the others of RSA; `k` of symmetric keys (RFC 7518 §6).
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+        //# The jwk JOSE Header Parameter does not contain a private key.
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+        //# It MUST NOT contain a private key.
         for private in ["d", "k", "p", "q", "dp", "dq", "qi", "oth"] {
             if jwk.has(private) {
                 return Err(JwkError::Private(private));

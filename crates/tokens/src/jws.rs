@@ -74,6 +74,11 @@ impl Typ {
         };
         let (good, expected) = match self {
             Self::Access => (is("at+jwt"), "`at+jwt`"),
+            //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+            //# The typ JOSE Header Parameter has the value dpop+jwt.
+            //= https://www.rfc-editor.org/rfc/rfc9449#section-11.5
+            //# Servers accepting signed DPoP proof JWTs MUST verify that the typ field is dpop+jwt
+            //# in the headers of the JWTs
             Self::Proof => (is("dpop+jwt"), "`dpop+jwt`"),
             Self::Assertion => (
                 typ.is_none() || is("JWT") || is("client-authentication+jwt"),
@@ -112,6 +117,18 @@ impl<'a> Unverified<'a> {
             }
         }
         let alg = header.required_text("alg").map_err(JwsError::Header)?;
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+        //# The alg JOSE Header Parameter indicates a registered asymmetric digital signature
+        //# algorithm [IANA.JOSE.ALGS], is not none, is supported by the application, and is
+        //# acceptable per local policy.
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+        //# It MUST NOT be none or an identifier for a symmetric algorithm (Message Authentication
+        //# Code (MAC)).
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-11.6
+        //# Implementers MUST ensure that only asymmetric digital signature algorithms (such as
+        //# ES256) that are deemed secure can be used for signing DPoP proofs.
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-11.6
+        //# In particular, the algorithm none MUST NOT be allowed.
         let algorithm = Algorithm::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == alg)

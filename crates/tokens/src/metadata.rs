@@ -13,16 +13,29 @@ impl Issuer {
         let algorithms = Algorithm::ALL.map(Algorithm::as_str);
         let url = self.public_url();
         json!({
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-3.3
+            //# The "issuer" value returned MUST be identical to the authorization server's issuer
+            //# identifier value into which the well-known URI string was inserted
             "issuer": url.as_str(),
             "token_endpoint": url.token_endpoint(),
             "revocation_endpoint": url.revocation_endpoint(),
             "revocation_endpoint_auth_methods_supported": ["private_key_jwt"],
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+            //# This metadata entry MUST be present if either of these authentication methods are
+            //# specified in the "revocation_endpoint_auth_methods_supported" entry.
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": url.join("/oauth/jwks"),
             "grant_types_supported": ["client_credentials"],
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+            //# response_types_supported REQUIRED.
             // Required (RFC 8414 §2), and empty, since there is no authorization endpoint.
             "response_types_supported": [],
             "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+            //# This metadata entry MUST be present if either of these authentication methods are
+            //# specified in the "token_endpoint_auth_methods_supported" entry.
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+            //# The value "none" MUST NOT be used.
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "dpop_signing_alg_values_supported": algorithms,
         })
@@ -36,10 +49,20 @@ impl Issuer {
         }
         let url = self.public_url();
         Some(json!({
+            //= https://www.rfc-editor.org/rfc/rfc9728#section-2
+            //# resource REQUIRED.
+            //= https://www.rfc-editor.org/rfc/rfc9728#section-3.3
+            //# The resource value returned MUST be identical to the protected resource's resource
+            //# identifier value into which the well-known URI path suffix was inserted
+            //= https://www.rfc-editor.org/rfc/rfc9728#section-3.3
+            //# then the resource value returned MUST be identical to the URL that the client used
+            //# to make the request to the resource server.
             "resource": Resource::new(url, upstream.clone()).uri(),
             "authorization_servers": [url.as_str()],
             "bearer_methods_supported": ["header"],
             "resource_name": format!("{upstream} through Tipstaff"),
+            //= https://www.rfc-editor.org/rfc/rfc9728#section-3.2
+            //# Parameters with zero values MUST be omitted from the response.
             "dpop_signing_alg_values_supported": Algorithm::ALL.map(Algorithm::as_str),
             "dpop_bound_access_tokens_required": false,
         }))

@@ -110,6 +110,8 @@ impl RevocationRequest {
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, RequestError> {
         let form = form(headers, body)?;
         let client = client(headers, &form)?;
+        //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
+        //# token REQUIRED. The token that the client wants to get revoked.
         let token = form.get("token").ok_or(RequestError::Missing("token"))?;
         Ok(Self {
             client,
@@ -165,6 +167,8 @@ pub(crate) struct HeaderError;
 
 /// The request's DPoP proof, if it has one.
 pub(crate) fn proof(headers: &HeaderMap) -> Result<Option<&str>, HeaderError> {
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    //# There is not more than one DPoP HTTP request header field.
     one(headers, &DPOP)
 }
 

@@ -337,8 +337,20 @@ impl Issuer {
         match (&claims.jkt, scheme) {
             (None, Scheme::Bearer) => {}
             (None, Scheme::Dpop) => return Err(VerifyError::BearerAsBound),
+            //= https://www.rfc-editor.org/rfc/rfc9449#section-7.2
+            //# such a protected resource MUST reject a DPoP-bound access token received as a bearer
+            //# token
             (Some(_), Scheme::Bearer) => return Err(VerifyError::BoundAsBearer),
             (Some(jkt), Scheme::Dpop) => {
+                //= https://www.rfc-editor.org/rfc/rfc9449#section-7.1
+                //# For such an access token, a resource server MUST check that a DPoP proof was
+                //# also received in the DPoP header field of the HTTP request
+                //= https://www.rfc-editor.org/rfc/rfc9449#section-7.1
+                //# The resource server MUST NOT grant access to the resource unless all checks are
+                //# successful.
+                //= https://www.rfc-editor.org/rfc/rfc9449#section-7
+                //# Requests to DPoP-protected resources MUST include both a DPoP proof as per
+                //# Section 4 and the access token as described in Section 7.1.
                 self.prove(request, &known, jkt, &digest, moment)?;
             }
         }
@@ -403,6 +415,10 @@ impl Issuer {
             method,
             uri,
             token: Some(dpop::Bound {
+                //= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+                //# The value MUST be the result of a base64url encoding (as defined in Section 2 of
+                //# [RFC7515]) the SHA-256 [SHS] hash of the ASCII encoding of the associated access
+                //# token's value.
                 ath: &b64(digest.as_bytes()),
                 jkt,
             }),

@@ -287,7 +287,7 @@ impl Filter {
                     let none = found.values.iter().all(|value| is_empty(value));
                     return none == (*op == Op::Eq);
                 }
-                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.1
                 //# For filtered attributes that are not part of a particular resource
                 //# type, the service provider SHALL treat the attribute as if there is
                 //# no attribute value.

@@ -227,10 +227,9 @@ fn whole(
         }
         //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
         //# If the target location specifies a complex attribute, a set of
-        //# sub-attributes SHALL be specified in the "value" parameter that
+        //# sub-attributes SHALL be specified in the "value" parameter, which
         //# replaces any existing values or adds where an attribute did not
-        //# previously exist.  Sub-attributes that are not specified SHALL be
-        //# left unchanged.
+        //# previously exist.
         (Verb::Add | Verb::Replace, Some(Value::Object(parts))) => {
             let have = place
                 .entry(name)

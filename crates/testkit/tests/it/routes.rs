@@ -14,6 +14,14 @@ use vocab::Digest;
 use crate::common::{Client, ERAS, PUBLIC};
 
 /// Path, status, media type.
+//= https://www.rfc-editor.org/rfc/rfc8414#section-3.2
+//= type=test
+//# A successful response MUST use the 200 OK HTTP status code and return a JSON object using
+//# the "application/json" content type
+//= https://www.rfc-editor.org/rfc/rfc9728#section-3.2
+//= type=test
+//# A successful response MUST use the 200 OK HTTP status code and return a JSON object using
+//# the application/json content type
 const ROUTES: &[(&str, u16, &str)] = &[
     ("/.well-known/oauth-authorization-server", 200, JSON),
     ("/.well-known/oauth-protected-resource/mcp/files", 200, JSON),
@@ -86,11 +94,25 @@ async fn metadata_leads_from_an_upstream_to_a_token() {
     let plane = Plane::start().await;
     let agent = plane.agent("triage").await;
     let get = async |path: &str| plane.ask("GET", path).send().await.json();
+    //= https://www.rfc-editor.org/rfc/rfc9728#section-3
+    //= type=test
+    //# Protected resources supporting metadata MUST make a JSON document containing metadata as
+    //# specified in Section 2 available at a URL
+    //= https://www.rfc-editor.org/rfc/rfc9728#section-3.1
+    //= type=test
+    //# MUST be queried using an HTTP GET request at the previously specified URL.
     let resource = get("/.well-known/oauth-protected-resource/mcp/files").await;
     assert_eq!(
         resource["resource"],
         format!("{}/mcp/files", Plane::public_url())
     );
+    //= https://www.rfc-editor.org/rfc/rfc8414#section-3
+    //= type=test
+    //# Authorization servers supporting metadata MUST make a JSON document containing metadata as
+    //# specified in Section 2 available at a path
+    //= https://www.rfc-editor.org/rfc/rfc8414#section-3.1
+    //= type=test
+    //# MUST be queried using an HTTP "GET" request at the previously specified path.
     let server = get("/.well-known/oauth-authorization-server").await;
     assert_eq!(resource["authorization_servers"], json!([server["issuer"]]));
     assert_eq!(

@@ -11,6 +11,24 @@ fn check(document: &Value, expected: &str) {
     );
 }
 
+//= https://www.rfc-editor.org/rfc/rfc8414#section-3.3
+//= type=test
+//# The "issuer" value returned MUST be identical to the authorization server's issuer identifier
+//# value
+//= https://www.rfc-editor.org/rfc/rfc8414#section-2
+//= type=test
+//# response_types_supported REQUIRED.
+//= https://www.rfc-editor.org/rfc/rfc8414#section-2
+//= type=test
+//# MUST be present if either of these authentication methods are specified in the
+//# "revocation_endpoint_auth_methods_supported" entry.
+//= https://www.rfc-editor.org/rfc/rfc8414#section-2
+//= type=test
+//# MUST be present if either of these authentication methods are specified in the
+//# "token_endpoint_auth_methods_supported" entry.
+//= https://www.rfc-editor.org/rfc/rfc8414#section-2
+//= type=test
+//# The value "none" MUST NOT be used.
 #[test]
 fn authorization_server() {
     check(
@@ -19,6 +37,19 @@ fn authorization_server() {
     );
 }
 
+//= https://www.rfc-editor.org/rfc/rfc9728#section-2
+//= type=test
+//# resource REQUIRED.
+//= https://www.rfc-editor.org/rfc/rfc9728#section-3.3
+//= type=test
+//# The resource value returned MUST be identical to the protected resource's resource identifier
+//# value
+//= https://www.rfc-editor.org/rfc/rfc9728#section-3.3
+//= type=test
+//# MUST be identical to the URL that the client used to make the request to the resource server.
+//= https://www.rfc-editor.org/rfc/rfc9728#section-3.2
+//= type=test
+//# Parameters with zero values MUST be omitted from the response.
 #[test]
 fn protected_resource() {
     let issuer = &Bench::new().issuer;

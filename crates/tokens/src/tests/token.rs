@@ -51,6 +51,13 @@ fn form_with(bench: &Bench, changes: &[(&str, &str)]) -> String {
     form::encode(&parameters)
 }
 
+//= https://www.rfc-editor.org/rfc/rfc9449#section-5
+//= type=test
+//# A token_type of DPoP MUST be included in the access token response
+//= https://www.rfc-editor.org/rfc/rfc9449#section-6.1
+//= type=test
+//# The value of the jkt member MUST be the base64url encoding (as defined in [RFC7515]) of the JWK
+//# SHA-256 Thumbprint
 #[test]
 fn an_agent_gets_a_token_for_a_new_instance() {
     let bench = Bench::new();
@@ -533,6 +540,9 @@ fn an_assertion_that_got_no_token_is_used_up_too() {
     assert_eq!(error.oauth_code(), "invalid_client");
 }
 
+//= https://www.rfc-editor.org/rfc/rfc9449#section-5
+//= type=test
+//# The DPoP HTTP header field MUST contain a valid DPoP proof JWT.
 #[test]
 fn hostile_proofs_at_the_token_endpoint() {
     let bench = Bench::new();
@@ -736,6 +746,9 @@ fn registered_keys_are_the_same_keys() {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
+//= type=test
+//# and then verifies whether the token was issued to the client making the revocation request.
 #[test]
 fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
     let bench = Bench::new();
@@ -782,6 +795,14 @@ fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
     assert_eq!(error.word(), "replayed-assertion");
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7009#section-5
+//= type=test
+//# Care MUST be taken to prevent malicious clients from exploiting this feature to launch
+//# denial-of-service attacks.
+//= https://www.rfc-editor.org/rfc/rfc7009#section-5
+//= type=test
+//# Appropriate countermeasures, which should be in place for the token endpoint as well, MUST be
+//# applied to the revocation endpoint
 #[test]
 fn revocations_are_counted_and_need_a_key_that_holds() {
     let bench = Bench::new();

@@ -23,6 +23,10 @@ fn word(answer: Result<crate::Caller, Challenge>) -> &'static str {
     answer.map_or_else(|challenge| challenge.word(), |_| "ok")
 }
 
+//= https://www.rfc-editor.org/rfc/rfc8693#section-4.1
+//= type=test
+//# MUST only consider the token's top-level claims and the party identified as the current actor by
+//# the "act" claim.
 #[test]
 fn a_caller_is_who_the_token_says() {
     let bench = Bench::new();
@@ -60,6 +64,26 @@ fn a_caller_is_who_the_token_says() {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# There is not more than one DPoP HTTP request header field.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-7
+//= type=test
+//# Requests to DPoP-protected resources MUST include both a DPoP proof as per Section 4 and the
+//# access token
+//= https://www.rfc-editor.org/rfc/rfc9449#section-7.1
+//= type=test
+//# a resource server MUST check that a DPoP proof was also received in the DPoP header field of the
+//# HTTP request
+//= https://www.rfc-editor.org/rfc/rfc9449#section-7.1
+//= type=test
+//# MUST NOT grant access to the resource unless all checks are successful.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-7.2
+//= type=test
+//# MUST reject a DPoP-bound access token received as a bearer token
+//= https://www.rfc-editor.org/rfc/rfc9449#section-6
+//= type=test
+//# MUST be able to reliably identify whether an access token is DPoP-bound
 #[test]
 fn headers_are_strict() {
     let bench = Bench::new();
@@ -396,6 +420,78 @@ fn a_token_is_for_one_upstream() {
 //= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
 //= type=test
 //# To validate a DPoP proof, the receiving server MUST ensure the following:
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# All required claims per Section 4.2 are contained in the JWT.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The typ JOSE Header Parameter has the value dpop+jwt.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The alg JOSE Header Parameter indicates a registered asymmetric digital signature algorithm
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The JWT signature verifies with the public key contained in the jwk JOSE Header Parameter.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The jwk JOSE Header Parameter does not contain a private key.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The htm claim matches the HTTP method of the current request.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The htu claim matches the HTTP URI value for the HTTP request in which the JWT was received,
+//# ignoring any query and fragment parts.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The creation time of the JWT, as determined by either the iat claim
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# ensure that the value of the ath claim equals the hash of that access token
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# confirm that the public key to which the access token is bound matches the public key from the
+//# DPoP proof.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+//= type=test
+//# The DPoP HTTP request header field value is a single and well-formed JWT.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+//= type=test
+//# The payload of a DPoP proof MUST contain at least the following claims:
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+//= type=test
+//# The JOSE Header of a DPoP JWT MUST contain at least the following parameters:
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+//= type=test
+//# It MUST NOT be none or an identifier for a symmetric algorithm
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+//= type=test
+//# It MUST NOT contain a private key.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+//= type=test
+//# the DPoP proof MUST also contain the following claim:
+//= https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+//= type=test
+//# The value MUST be the result of a base64url encoding (as defined in Section 2 of [RFC7515]) the
+//# SHA-256 [SHS] hash
+//= https://www.rfc-editor.org/rfc/rfc9449#section-6
+//= type=test
+//# MUST ensure that the public key from the DPoP proof matches the one bound to the access token.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-7
+//= type=test
+//# The DPoP proof MUST include the ath claim with a valid hash of the associated access token.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-11.1
+//= type=test
+//# servers MUST only accept DPoP proofs for a limited time after their creation
+//= https://www.rfc-editor.org/rfc/rfc9449#section-11.5
+//= type=test
+//# MUST verify that the typ field is dpop+jwt
+//= https://www.rfc-editor.org/rfc/rfc9449#section-11.6
+//= type=test
+//# MUST ensure that only asymmetric digital signature algorithms
+//= https://www.rfc-editor.org/rfc/rfc9449#section-11.6
+//= type=test
+//# In particular, the algorithm none MUST NOT be allowed.
 #[test]
 fn hostile_proofs() {
     let bench = Bench::new();
