@@ -7,8 +7,10 @@
 //! the outcome on record before the client sees anything of it.
 
 mod asked;
+mod who;
 
 pub(crate) use self::asked::{abandon, ask_client, client_answered};
+pub(crate) use self::who::Who;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,8 +21,8 @@ use ledger::{Actor, ActorKind, AppendError, Guard, Record, RecordError, Recorded
 use mcp::error::Verdict;
 use mcp::frame::{Param, ReplyEdit, meta};
 use mcp::{Era, Frame, Method, Raw, Request, Response};
-use policy::{Facts, InstanceFacts, Target};
-use register::{Active, Agent, Instance, Pep, Sponsor, Why};
+use policy::{Facts, Target};
+use register::{Instance, Pep};
 use serde_json::value::RawValue;
 use tokens::Caller;
 use tokio::time::timeout;
@@ -301,35 +303,6 @@ where
     Err(Denied::unrecorded(NARROWED))
 }
 
-/// The caller as the register knows it at one moment, narrowed or not.
-#[derive(Debug)]
-pub(crate) struct Who {
-    instance: Arc<Instance>,
-    agent: Arc<Agent>,
-    sponsor: Arc<Sponsor>,
-    control_size: u64,
-    standing: Result<Active, Why>,
-}
-
-impl Who {
-    pub(crate) fn now(plane: &Plane, id: &InstanceId) -> Option<Self> {
-        let standing = plane.control.standing(id, plane.clock.now()).active();
-        plane.control.view(|state| {
-            let instance = Arc::clone(state.instance(id)?);
-            Some(Self {
-                agent: Arc::clone(state.agent(&instance.agent)?),
-                sponsor: Arc::clone(state.sponsor(&instance.sponsor)?),
-                instance,
-                control_size: match &standing {
-                    Ok(active) => active.size(),
-                    Err(_) => state.size(),
-                },
-                standing,
-            })
-        })
-    }
-}
-
 const NARROWED: &str = "This agent instance may not act any more. Stop, and tell the person you \
                         work for.";
 pub(crate) const UNRECORDED: &str = "The call was not made: it could not be put on record, and \
@@ -354,9 +327,7 @@ where
     let (served, target) = (question.served, question.target);
     let elapsed = plane.clock.elapsed();
     let flight = plane.limiter.depart(&instance.id);
-    let spending = plane
-        .limiter
-        .spend(&instance.id, agent.limits.calls_per_instance);
+    let spending = plane.limiter.spend(&instance.id, who.counted());
     let limit = match (&flight, &spending) {
         (Err(limit), _) | (_, Err(limit)) => Some(limit.clone()),
         (Ok(_), Ok(_)) => plane
@@ -366,7 +337,7 @@ where
     let snapshot = plane.active.load_full();
     let mut facts = Facts {
         v: policy::FACTS_VERSION,
-        instance: instance_facts(who, question.proven),
+        instance: who.facts(question.proven),
         upstream: served.name.clone(),
         target: target.clone(),
         args: question.args.to_owned(),
@@ -500,34 +471,6 @@ fn unavailable(snapshot: &Snapshot, served: &Served) -> Option<String> {
     )
 }
 
-/// The caller, as policy sees it.
-pub(crate) fn instance_facts(who: &Who, proven: bool) -> InstanceFacts {
-    let Who {
-        instance,
-        agent,
-        sponsor,
-        ..
-    } = who;
-    InstanceFacts {
-        id: instance.id.clone(),
-        agent: agent.id.clone(),
-        sponsor: sponsor.id().cloned(),
-        sponsor_groups: Vec::new(),
-        purpose: instance.purpose.clone(),
-        depth: 0,
-        ancestors: Vec::new(),
-        proven,
-        environment: agent.environment.as_str().to_owned(),
-        authority: agent
-            .allow
-            .as_ref()
-            .map(|allow| allow.iter().map(ToString::to_string).collect()),
-        handed_on: None,
-        above: Vec::new(),
-        root_purpose: None,
-    }
-}
-
 /// The caller, as entries name it.
 pub(crate) fn actor(caller: &Caller) -> Actor {
     Actor {
@@ -565,9 +508,9 @@ fn decided(
         Target::Tool { name } => Some(name.clone()),
         Target::Method { .. } => None,
     };
-    let left_out = match &decision {
-        policy::Decision::Permit(_) => None,
-        policy::Decision::Denial(_) => leave_out(plane, &agent.id, &mut facts),
+    let (details, left_out) = match &decision {
+        policy::Decision::Permit(_) => (who.details(&facts), None),
+        policy::Decision::Denial(_) => (Vec::new(), leave_out(plane, &agent.id, &mut facts)),
     };
     let plain = serde_json::to_vec(&DecisionSeal {
         facts,
@@ -581,17 +524,15 @@ fn decided(
         agent: agent.id.clone(),
         sponsor: instance.sponsor.clone(),
         purpose: instance.purpose.clone(),
-        chain: vec![instance.id.clone()],
+        chain: who.chain(),
+        details,
         proven: question.proven,
         token: question.token.to_owned(),
         upstream: question.served.name.clone(),
         method: question.method.to_owned(),
         tool,
         request: Digest::of(question.id.as_bytes()),
-        authority: agent
-            .allow
-            .as_ref()
-            .map(|allow| allow.iter().map(ToString::to_string).collect()),
+        authority: who::lines(agent),
         effect: match said.effect {
             policy::Effect::Allow => Effect::Allow,
             policy::Effect::Deny => Effect::Deny,

@@ -36,8 +36,47 @@ pub(crate) struct Limiter {
     kept: Mutex<HashMap<AgentId, Bucket>>,
     breakers: Mutex<HashMap<(InstanceId, Digest), Run>>,
     flights: Mutex<HashMap<InstanceId, usize>>,
-    /// Permitted calls of instances that may make only so many.
-    spent: Mutex<HashMap<InstanceId, u64>>,
+    /// Permitted calls where only so many may be made.
+    spent: Mutex<HashMap<Counter, u64>>,
+}
+
+/// Whose permitted calls are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Counter {
+    /// Those of an instance.
+    Own(InstanceId),
+    /// Those of an instance and of all below it.
+    Tree(InstanceId),
+}
+
+impl Counter {
+    const fn instance(&self) -> &InstanceId {
+        match self {
+            Self::Own(id) | Self::Tree(id) => id,
+        }
+    }
+
+    /// What its caller is told when they are used up.
+    fn used_up(&self, caller: &InstanceId, most: u64) -> String {
+        match self {
+            Self::Own(_) => format!(
+                "This instance has made every call that it may make in its life, {most} in all. \
+                 Stop, and tell the person you work for."
+            ),
+            Self::Tree(id) if id == caller && most == 1 => {
+                "This was a credential for one call, and that call was made. Ask for another."
+                    .to_owned()
+            }
+            Self::Tree(id) if id == caller => format!(
+                "Every call that was handed on to this instance is made, {most} in all. Stop, and \
+                 tell whoever started you."
+            ),
+            Self::Tree(_) => format!(
+                "Every call that was handed on to an instance above this one is made, {most} in \
+                 all, by it and those it started. Stop, and tell whoever started you."
+            ),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +138,7 @@ const SWEEP_AT: usize = 10_000;
 
 impl Limiter {
     /// Fresh counters.
-    pub(crate) fn new(bounds: Bounds, spent: HashMap<InstanceId, u64>) -> Self {
+    pub(crate) fn new(bounds: Bounds, spent: HashMap<Counter, u64>) -> Self {
         Self {
             bounds,
             agents: Mutex::default(),
@@ -129,33 +168,33 @@ impl Limiter {
         ))
     }
 
-    /// One call of the instance's life, given back unless it is permitted. `most` is how many it
-    /// has, where they are counted.
+    /// One call of each of these, all or none, given back unless it is permitted: each counter with
+    /// how many it has.
     pub(crate) fn spend(
         self: &Arc<Self>,
-        instance: &InstanceId,
-        most: Option<u64>,
+        caller: &InstanceId,
+        counted: Vec<(Counter, u64)>,
     ) -> Result<Spending, String> {
-        if let Some(most) = most {
+        if !counted.is_empty() {
             let mut spent = lock(&self.spent);
-            let count = spent.entry(instance.clone()).or_insert(0);
-            if *count >= most {
-                return Err(format!(
-                    "This instance has made every call that it may make in its life, {most} in \
-                     all. Stop, and tell the person you work for."
-                ));
+            for (counter, most) in &counted {
+                if spent.get(counter).is_some_and(|count| count >= most) || *most == 0 {
+                    return Err(counter.used_up(caller, *most));
+                }
             }
-            *count += 1;
+            for (counter, _) in &counted {
+                *spent.entry(counter.clone()).or_insert(0) += 1;
+            }
         }
         Ok(Spending {
             limiter: Arc::clone(self),
-            instance: most.map(|_| instance.clone()),
+            counted: counted.into_iter().map(|(counter, _)| counter).collect(),
         })
     }
 
     /// Forgets instances that `keep` says are over for good.
     pub(crate) fn forget(&self, keep: impl Fn(&InstanceId) -> bool) {
-        lock(&self.spent).retain(|instance, _| keep(instance));
+        lock(&self.spent).retain(|counter, _| keep(counter.instance()));
     }
 
     /// Whether arguments of this length are kept, of a call of the agent's that is denied. If so
@@ -258,39 +297,42 @@ impl Drop for InFlight {
     }
 }
 
-/// A call of an instance's life.
+/// A call that is counted.
 #[derive(Debug)]
 pub(crate) struct Spending {
     limiter: Arc<Limiter>,
-    /// None where calls are not counted, or once this one is spent.
-    instance: Option<InstanceId>,
+    /// Empty where calls are not counted, or once this one is spent.
+    counted: Vec<Counter>,
 }
 
 impl Spending {
     /// The call is permitted, on record.
     pub(crate) fn spent(mut self) {
-        self.instance = None;
+        self.counted.clear();
     }
 }
 
 impl Drop for Spending {
     fn drop(&mut self) {
-        let Some(instance) = &self.instance else {
+        if self.counted.is_empty() {
             return;
-        };
-        if let Some(count) = lock(&self.limiter.spent).get_mut(instance) {
-            *count = count.saturating_sub(1);
+        }
+        let mut spent = lock(&self.limiter.spent);
+        for counter in &self.counted {
+            if let Some(count) = spent.get_mut(counter) {
+                *count = count.saturating_sub(1);
+            }
         }
     }
 }
 
-/// The permitted calls of these instances, none of which started before `since`, as they are on
-/// record.
+/// The permitted calls that these count, as they are on record. None of their instances started
+/// before `since`.
 pub(crate) fn on_record(
     calls: &dyn LogReader,
-    of: &HashSet<InstanceId>,
+    of: &HashSet<Counter>,
     since: Time,
-) -> Result<HashMap<InstanceId, u64>, ReadError> {
+) -> Result<HashMap<Counter, u64>, ReadError> {
     let mut spent = HashMap::new();
     // The times of two logs may differ by as much as a clock may go back.
     let since = since.minus(Duration::from_secs(CLOCK_LEEWAY_SECONDS));
@@ -306,8 +348,14 @@ pub(crate) fn on_record(
         }
         let body: DecisionBody =
             serde_json::from_str(entry.body.get()).map_err(|error| damaged(error.to_string()))?;
-        if body.effect == Effect::Allow && of.contains(&body.instance) {
-            *spent.entry(body.instance).or_default() += 1;
+        if body.effect != Effect::Allow {
+            continue;
+        }
+        let trees = body.chain.into_iter().map(Counter::Tree);
+        for counter in trees.chain([Counter::Own(body.instance)]) {
+            if of.contains(&counter) {
+                *spent.entry(counter).or_default() += 1;
+            }
         }
     }
     Ok(spent)
@@ -401,15 +449,66 @@ mod tests {
     #[test]
     fn a_call_that_is_not_permitted_is_not_spent() {
         let limiter = limiter(0);
-        let one = instance('a');
-        limiter.spend(&one, Some(2)).unwrap().spent();
-        drop(limiter.spend(&one, Some(2)).unwrap());
-        limiter.spend(&one, Some(2)).unwrap().spent();
-        let refused = limiter.spend(&one, Some(2)).unwrap_err();
+        let (one, other) = (instance('a'), instance('b'));
+        let own = |id: &InstanceId, most| vec![(Counter::Own(id.clone()), most)];
+        limiter.spend(&one, own(&one, 2)).unwrap().spent();
+        drop(limiter.spend(&one, own(&one, 2)).unwrap());
+        limiter.spend(&one, own(&one, 2)).unwrap().spent();
+        let refused = limiter.spend(&one, own(&one, 2)).unwrap_err();
         assert!(refused.contains("in its life, 2 in all. Stop"), "{refused}");
-        assert!(limiter.spend(&one, None).is_ok());
-        assert!(limiter.spend(&instance('b'), Some(1)).is_ok());
-        assert!(limiter.spend(&instance('b'), Some(0)).is_err());
+        assert!(limiter.spend(&one, Vec::new()).is_ok());
+        assert!(limiter.spend(&other, own(&other, 1)).is_ok());
+        assert!(limiter.spend(&other, own(&other, 0)).is_err());
+    }
+
+    /// A call counts for everybody above, or, if one of them has none left, for nobody.
+    #[test]
+    fn calls_are_counted_along_the_chain() {
+        let limiter = limiter(0);
+        let (root, child, sibling) = (instance('a'), instance('b'), instance('c'));
+        let below_root = |id: &InstanceId, most| {
+            vec![
+                (Counter::Tree(root.clone()), 3),
+                (Counter::Tree(id.clone()), most),
+            ]
+        };
+        let spend = |id: &InstanceId, most| limiter.spend(id, below_root(id, most));
+        spend(&child, 1).unwrap().spent();
+        let refused = spend(&child, 1).unwrap_err();
+        assert!(refused.contains("a credential for one call"), "{refused}");
+        spend(&sibling, 5).unwrap().spent();
+        spend(&sibling, 5).unwrap().spent();
+        let refused = spend(&sibling, 5).unwrap_err();
+        assert!(
+            refused.contains("an instance above this one is made, 3 in all"),
+            "{refused}"
+        );
+        let refused = limiter
+            .spend(&root, vec![(Counter::Tree(root.clone()), 3)])
+            .unwrap_err();
+        assert!(
+            refused.contains("handed on to this instance is made, 3 in all"),
+            "{refused}"
+        );
+        // What was refused is not counted for those below.
+        let own = vec![(Counter::Tree(sibling.clone()), 3)];
+        assert!(limiter.spend(&sibling, own).is_ok());
+    }
+
+    /// However many ask at once, no more than there are get through.
+    #[test]
+    fn a_race_spends_no_more_than_there_is() {
+        let limiter = limiter(0);
+        let one = instance('a');
+        let spend = || {
+            let spending = limiter.spend(&one, vec![(Counter::Tree(one.clone()), 1)]);
+            u32::from(spending.map(Spending::spent).is_ok())
+        };
+        let spent: u32 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(spend)).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).sum()
+        });
+        assert_eq!(spent, 1);
     }
 
     #[test]

@@ -225,7 +225,7 @@ async fn answered(
         let Some(who) = call::Who::now(plane, call.caller.instance()) else {
             return trouble(call, "This agent instance may not act any more.");
         };
-        let facts = call::instance_facts(&who, call.caller.proven());
+        let facts = who.facts(call.caller.proven());
         keep = visible(plane, call, &facts, list, response);
         listed = keep.len();
         shown = keep.iter().filter(|keep| **keep).count();

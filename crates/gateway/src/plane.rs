@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, UpstreamName};
 
 use crate::hosts::Hosts;
-use crate::limits::{Bounds, Limiter};
+use crate::limits::{Bounds, Counter, Limiter};
 use crate::metrics::Metrics;
 use crate::open::OpenIntents;
 use crate::pass::Strange;
@@ -435,18 +435,24 @@ pub enum PlaneError {
     Unfinished(String),
 }
 
-/// The calls on record of those running instances that may make only so many in their life.
-fn spent(parts: &Parts) -> Result<HashMap<InstanceId, u64>, ReadError> {
+/// The calls on record that count against what running instances may make in their life.
+fn spent(parts: &Parts) -> Result<HashMap<Counter, u64>, ReadError> {
     let now = parts.clock.now();
     let (counted, started) = parts.control.view(|state| {
-        let counted = state.instances().into_iter().filter(|instance| {
+        let (mut counted, mut first) = (HashSet::new(), None);
+        for instance in state.instances() {
             let agent = state.agent(&instance.agent);
-            let limited = agent.is_some_and(|it| it.limits.calls_per_instance.is_some());
-            limited && !instance.outlived(now)
-        });
-        let counted: Vec<_> = counted.map(|it| (it.id.clone(), it.started_at)).collect();
-        let first = counted.iter().map(|(_, started)| *started).min();
-        (counted.into_iter().map(|(id, _)| id).collect(), first)
+            let own = agent.is_some_and(|it| it.limits.calls_per_instance.is_some());
+            let tree = instance.max_calls.is_some();
+            if instance.outlived(now) || !(own || tree) {
+                continue;
+            }
+            let id = &instance.id;
+            counted.extend(own.then(|| Counter::Own(id.clone())));
+            counted.extend(tree.then(|| Counter::Tree(id.clone())));
+            first = Some(first.map_or(instance.started_at, |at| instance.started_at.min(at)));
+        }
+        (counted, first)
     });
     match started {
         None => Ok(HashMap::new()),

@@ -32,6 +32,10 @@ pub struct DecisionBody {
     pub purpose: PurposePath,
     /// Every instance between the sponsor and the caller, the caller last.
     pub chain: Vec<InstanceId>,
+    /// Of each of these, the number of the detail, from 0, of what was handed on to it that permits
+    /// the call; null where that was everything. Empty in a denial, and where it was so for all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub details: Vec<Option<u64>>,
     /// Whether the caller proved possession of its key.
     pub proven: bool,
     /// The token's id.
@@ -45,7 +49,7 @@ pub struct DecisionBody {
     pub tool: Option<ToolName>,
     /// SHA-256 of the JSON-RPC id's text.
     pub request: Digest,
-    /// The most the agent may ever do; none when the policies alone decide.
+    /// The most the caller's agent may ever do; none when the policies alone decide.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub authority: Option<Vec<String>>,
     /// `allow` or `deny`.

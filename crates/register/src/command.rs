@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{AppendError, BlobError, EntryError, KeyringError, Kind, Mention, RecordError};
+use vocab::Authority;
 use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, RecordRef, SponsorId, UpstreamName,
@@ -425,6 +426,9 @@ pub struct Delegation {
     pub parent: InstanceId,
     /// The agent of the new instance.
     pub agent: AgentId,
+    /// The agent's key that authenticated the client; none: the instance that delegates showed that
+    /// it is of the same agent.
+    pub kid: Option<KeyId>,
     /// Whether it is a credential for one call: then the agent is the same, and so is the holder.
     pub once: bool,
     /// Why it acts: as the one above, or narrower.
@@ -433,6 +437,8 @@ pub struct Delegation {
     pub binding: Binding,
     /// The upstream that its first token is for.
     pub upstream: UpstreamName,
+    /// What is handed on to it; none: all that the one above may do.
+    pub authority: Option<Arc<Authority>>,
     /// Calls that it and all below it may make.
     pub max_calls: Option<u64>,
     /// How long it lives at most; none: as long as its agent's registration and the one above allow.

@@ -394,10 +394,14 @@ pub(crate) fn decide(
             upstream,
             continues,
         } => {
+            let child = continues.as_ref().and_then(|id| starting::child(state, id));
             if let Some(id) = continues {
                 starting::goes_on(state, &agent, id, binding, &purpose)?;
             }
-            starting::by_key(state, rng, now, &agent, kid, purpose, binding, upstream)?
+            match child {
+                Some(child) => starting::child_goes_on(state, now, &kid, child, &upstream)?,
+                None => starting::by_key(state, rng, now, &agent, kid, purpose, binding, upstream)?,
+            }
         }
         Command::StartFor {
             agent,

@@ -3,8 +3,11 @@
 //! Golden vectors in `tests/entries.jsonl` pin each shape. No name, address or free text is in any
 //! of them: a sponsor is a random handle, and who that is lies sealed beside `sponsor-added`.
 
+use std::sync::Arc;
+
 use ledger::{Actor, Draft, Entry, EntryError, Kind, Mention};
 use serde::{Deserialize, Serialize};
+use vocab::Authority;
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
 use vocab::time::Time;
@@ -643,6 +646,9 @@ pub struct InstanceStarted {
     /// What started it, if it was no key of its agent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub via: Option<Via>,
+    /// What was handed on to it; absent: all that its agent, and whoever delegated to it, may do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub authority: Option<Arc<Authority>>,
     /// Calls that it and all below it may make in its life; absent: no such limit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_calls: Option<u64>,

@@ -10,6 +10,7 @@
 mod control;
 mod decide;
 mod fold;
+mod handing_on;
 mod nouns;
 mod starting;
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ledger::Mention;
+use vocab::Authority;
 use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, SponsorId, ToolName, UpstreamName,
@@ -410,6 +411,8 @@ pub struct Instance {
     pub upstream: UpstreamName,
     /// What started it.
     pub origin: Origin,
+    /// What was handed on to it; none: all that its agent, and whoever delegated to it, may do.
+    pub authority: Option<Arc<Authority>>,
     /// Calls that it and all below it may make in its life.
     pub max_calls: Option<u64>,
     /// The number of the refresh token that can be used.
@@ -456,6 +459,7 @@ impl Instance {
             binding: body.binding,
             upstream: body.upstream,
             origin,
+            authority: body.authority,
             max_calls: body.max_calls,
             refresh_serial: 0,
             life: InstanceLife::Running,

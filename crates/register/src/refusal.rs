@@ -3,6 +3,7 @@
 //! A text that may reach an agent's client (all that [`StartInstance`](crate::Command) can give)
 //! names the agent and what belongs to it, never its sponsor.
 
+use vocab::authority::NotWithin;
 use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, SponsorId, UpstreamName,
@@ -226,6 +227,14 @@ pub enum Refusal {
         /// Why.
         why: Why,
     },
+    /// An instance below another that may not act any more.
+    #[error("instance `{instance}` does not go on: {why}; whoever started it can start another")]
+    ChildOver {
+        /// The instance.
+        instance: InstanceId,
+        /// Why.
+        why: Why,
+    },
     /// More hops than an agent on the way may have below it.
     #[error(
         "the delegation would be {depth} hops below an instance of agent `{agent}`, which may have \
@@ -271,6 +280,33 @@ pub enum Refusal {
         /// What the one above may make.
         max: u64,
     },
+    /// More than the instance that delegates may do, or what cannot be shown to be less.
+    #[error(transparent)]
+    Beyond(#[from] NotWithin),
+    /// No part of what is handed on is about the upstream that a token is asked for.
+    #[error("nothing of upstream `{upstream}` is handed on, so no token for it would be of use")]
+    NothingHandedOn {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
+    /// A credential for one call that is not about one call.
+    #[error(
+        "a credential for one call names one tool of one upstream, without `*`, with the digest of \
+         its arguments (`arguments_sha256`), and nothing else"
+    )]
+    NotOneCall,
+    /// A credential for one call that would start others.
+    #[error("instance `{instance}` is a credential for one call, and hands on nothing")]
+    OnceDelegates {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// A new instance that would prove the key of one above it.
+    #[error(
+        "an instance below another proves a key of its own, so that the two can be told apart; this \
+         is the key of one above it"
+    )]
+    SharedKey,
     /// A refresh token that was used before, or one of an instance that has none.
     #[error(
         "the refresh token of instance `{instance}` was used before; the instance is ended, since \

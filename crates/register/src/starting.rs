@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vocab::Authority;
 use vocab::id::{AgentId, Handle, InstanceId, PurposePath, UpstreamName};
 use vocab::limits::{ONCE_LIFETIME_SECONDS, ONCE_PER_INSTANCE_MAX};
 use vocab::rng::Rng;
@@ -14,10 +15,11 @@ use crate::decide::{NoPlan, Plan, agent, upstream};
 use crate::entry::{
     AssertedAgents, Binding, Event, InstanceEnded, InstanceStarted, People, TokenRefreshed, Via,
 };
+use crate::handing_on::{handed_on, own_key};
 use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife};
 use crate::refusal::Refusal;
 use crate::standing::{Active, sponsor_narrowed};
-use crate::state::{Agent, State};
+use crate::state::{Agent, Instance, State};
 use crate::text::KeyId;
 
 /// Whether the agent's instance may go on with this key and purpose. If somebody ended it, it may
@@ -50,6 +52,45 @@ pub(crate) fn goes_on(
         }
         | InstanceLife::Running => Ok(()),
     }
+}
+
+/// An instance that no key of its agent started: none takes its place once it is over.
+pub(crate) fn child<'a>(state: &'a State, id: &InstanceId) -> Option<&'a Arc<Instance>> {
+    state.instance(id).filter(|it| it.key().is_none())
+}
+
+/// An instance below another goes on, for as long as all above it stand.
+pub(crate) fn child_goes_on(
+    state: &State,
+    now: Time,
+    kid: &KeyId,
+    child: &Arc<Instance>,
+    upstream: &UpstreamName,
+) -> Result<Plan, Refusal> {
+    // Those of people go on by refresh tokens, and a credential for one call does not.
+    if child.parent.is_none() || child.is_once() {
+        return Err(Refusal::OtherInstance {
+            instance: child.id.clone(),
+        });
+    }
+    runs(state, &child.agent)?.holds(kid, now)?;
+    if let Some(why) = state.narrowed_by(child, now) {
+        return Err(Refusal::ChildOver {
+            instance: child.id.clone(),
+            why,
+        });
+    }
+    self::upstream(state, upstream)?;
+    if child
+        .authority
+        .as_ref()
+        .is_some_and(|authority| !authority.reaches(upstream))
+    {
+        return Err(Refusal::NothingHandedOn {
+            upstream: upstream.clone(),
+        });
+    }
+    Ok(Plan::Continue(Arc::clone(child)))
 }
 
 /// A key of the agent starts an instance, or continues one.
@@ -101,6 +142,7 @@ pub(crate) fn by_key(
         parent: None,
         key: Some(kid),
         via: None,
+        authority: None,
         max_calls: None,
         lifetime: agent.max_lifetime,
     };
@@ -143,6 +185,7 @@ pub(crate) fn for_someone(
         parent: None,
         key: None,
         via: Some(via),
+        authority: None,
         max_calls: None,
         lifetime: agent.max_lifetime,
     };
@@ -178,6 +221,16 @@ pub(crate) fn below(
     upstream(state, &asked.upstream)?;
     // Without a key of its own a child is told from its parent by nothing but its token.
     let same_agent = agent.id == parent.agent().id;
+    match &asked.kid {
+        Some(kid) => agent.holds(kid, now)?,
+        None if same_agent => {}
+        None => {
+            return Err(Refusal::OtherInstance {
+                instance: asked.parent,
+            }
+            .into());
+        }
+    }
     if !asked.binding.proven() && !same_agent {
         return Err(Refusal::BearerNotAllowed { agent: asked.agent }.into());
     }
@@ -194,6 +247,8 @@ pub(crate) fn below(
         room(state, agent, now)?;
         (Via::Exchange, agent.max_lifetime)
     };
+    own_key(&parent, &asked)?;
+    let (authority, max_calls) = handed_on(&parent, agent, &asked)?;
     not_too_many(state, &parent, asked.once, now)?;
     let left = parent.instance().expires_at.since(now);
     let lifetime = asked.lifetime.unwrap_or(lifetime).min(lifetime).min(left);
@@ -202,7 +257,8 @@ pub(crate) fn below(
         parent: Some(asked.parent),
         key: None,
         via: Some(via),
-        max_calls: asked.max_calls,
+        authority,
+        max_calls,
         lifetime: lifetime.max(Duration::from_secs(1)),
     };
     start.plan(
@@ -244,6 +300,7 @@ struct Start {
     parent: Option<InstanceId>,
     key: Option<KeyId>,
     via: Option<Via>,
+    authority: Option<Arc<Authority>>,
     max_calls: Option<u64>,
     lifetime: Duration,
 }
@@ -269,6 +326,7 @@ impl Start {
             upstream,
             key: self.key,
             via: self.via,
+            authority: self.authority,
             max_calls: self.max_calls,
             max_lifetime_s: self.lifetime.as_secs(),
             idle_s: agent.idle.min(self.lifetime).as_secs(),

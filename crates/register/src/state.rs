@@ -803,6 +803,9 @@ impl State {
             if !body.purpose.is_at_or_below(&parent.purpose) {
                 return foreign("a purpose");
             }
+            if parent.authority.is_some() && body.authority.is_none() {
+                return foreign("an authority");
+            }
         }
         if !agent.acts_for(&body.purpose) {
             return foreign("a purpose");

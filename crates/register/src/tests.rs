@@ -1,5 +1,6 @@
 //! The register as a whole, over a log in memory.
 
+mod delegation;
 mod entries;
 mod histories;
 mod memory;

@@ -1,6 +1,9 @@
 //! What people and scripts see of the register: the shapes behind `--json`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use vocab::Authority;
 use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
 use vocab::time::Time;
 
@@ -216,6 +219,8 @@ pub struct InstanceView {
     pub depth: u8,
     /// What started it, if it was no key of its agent.
     pub via: Option<Via>,
+    /// What was handed on to it; none: all that its agent, and whoever delegated to it, may do.
+    pub authority: Option<Arc<Authority>>,
     /// Calls that it and all below it may make in its life.
     pub max_calls: Option<u64>,
     /// Its status.
@@ -367,6 +372,7 @@ impl State {
                 Origin::AgentKey(_) => None,
                 Origin::Via(via) => Some(via.clone()),
             },
+            authority: instance.authority.clone(),
             max_calls: instance.max_calls,
             status,
             narrowed_by,

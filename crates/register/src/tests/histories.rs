@@ -89,10 +89,18 @@ impl Model {
                 Command::Delegate(Box::new(Delegation {
                     parent: parent.id.clone(),
                     agent: agent.parse().unwrap(),
+                    kid: (a % 2 == 0).then(|| "k1".parse().unwrap()),
                     once: false,
                     purpose: "triage/refunds".parse().unwrap(),
                     binding: Binding::Dpop { jkt: jkt(b % 8) },
                     upstream: "files".parse().unwrap(),
+                    authority: (b % 3 > 0).then(|| {
+                        let text = format!(
+                            r#"[{{"type":"mcp_tool","locations":["files"],"identifier":"t*","arguments":{{"n":{{"max":{}}}}}}}]"#,
+                            b % 5
+                        );
+                        Arc::new(serde_json::from_str(&text).unwrap())
+                    }),
                     max_calls: Some(u64::from(a)),
                     lifetime: None,
                 }))

@@ -37,6 +37,10 @@ const WORDS: &[(&str, &str)] = &[
     ("Word", "word"),
     ("Allow", "`UPSTREAM/TOOL` or `UPSTREAM:METHOD`"),
     ("Digest", "SHA-256 in hex"),
+    (
+        "Arc<Authority>",
+        "`authorization_details` (RFC 9396) of type `mcp_tool`, locations by name",
+    ),
     ("Time", "time, RFC 3339 in UTC with microseconds"),
     ("Handle", "random handle"),
     ("KeyId", "key id"),
