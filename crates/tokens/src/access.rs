@@ -7,10 +7,12 @@
 //! | `sub` | the sponsor's handle: for whom |
 //! | `client_id` | the agent |
 //! | `act.sub` | the instance: who acts (RFC 8693 §4.1) |
+//! | `act.act.sub`, … | the instances that delegated, the nearest first: for others to read |
 //! | `purpose` | why |
 //! | `cnf.jkt` | the key that must be proven (RFC 9449 §6.1); absent in a bearer token |
 //!
-//! Nothing in it grants: what the instance may do is looked up at each call.
+//! Nothing in it grants: what the instance may do, and who delegated to it, is looked up at each
+//! call. What is nested in `act` is not even read.
 
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub(crate) struct Claims {
     pub(crate) sponsor: Handle,
     pub(crate) agent: AgentId,
     pub(crate) instance: InstanceId,
+    /// Those above it, the nearest first. Written, never read.
+    pub(crate) delegated_by: Vec<InstanceId>,
     pub(crate) purpose: PurposePath,
     pub(crate) jkt: Option<Arc<str>>,
     pub(crate) token_id: Arc<str>,
@@ -36,12 +40,15 @@ pub(crate) struct Claims {
 
 impl Claims {
     pub(crate) fn to_json(&self, issuer: &str) -> serde_json::Value {
+        // The outermost is the current actor (RFC 8693 §4.1).
+        let above = self.delegated_by.iter().rev();
+        let above = above.fold(None, |act, id| Some(actor(id, act)));
         let mut claims = json!({
             "iss": issuer,
             "aud": self.audience,
             "sub": self.sponsor,
             "client_id": self.agent,
-            "act": { "sub": self.instance },
+            "act": actor(&self.instance, above),
             "purpose": self.purpose,
             "jti": *self.token_id,
             "iat": self.issued_at,
@@ -77,12 +84,20 @@ impl Claims {
             sponsor: value(claims, "sub")?,
             agent: value(claims, "client_id")?,
             instance: value(act, "sub")?,
+            delegated_by: Vec::new(),
             purpose: value(claims, "purpose")?,
             jkt,
             token_id: claims.required_text("jti")?.into(),
             issued_at: claims.required_seconds("iat")?,
             expires_at: claims.required_seconds("exp")?,
         })
+    }
+}
+
+fn actor(id: &InstanceId, on_behalf_of: Option<serde_json::Value>) -> serde_json::Value {
+    match on_behalf_of {
+        Some(act) => json!({ "sub": id, "act": act }),
+        None => json!({ "sub": id }),
     }
 }
 

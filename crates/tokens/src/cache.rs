@@ -77,6 +77,7 @@ mod tests {
                     sponsor: "s-1".parse().unwrap(),
                     agent: "a".parse().unwrap(),
                     instance: format!("i-{}", "a".repeat(26)).parse().unwrap(),
+                    delegated_by: Vec::new(),
                     purpose: "p".parse().unwrap(),
                     jkt: None,
                     token_id: "".into(),

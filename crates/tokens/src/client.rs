@@ -4,6 +4,7 @@ use serde_json::json;
 use vocab::rng::{self, RngError};
 use vocab::{AgentId, InstanceId, PurposePath, Rng, Secret, Time};
 
+use crate::exchange::{ACCESS_TOKEN, TOKEN_EXCHANGE, delegation_digest};
 use crate::form;
 use crate::json::{JsonError, Object};
 use crate::jwk::{JwkError, PrivateKey, b64};
@@ -114,6 +115,20 @@ impl AgentKey {
         ]))
     }
 
+    /// Adds to a request what shows that it comes from this agent.
+    pub fn authenticated(
+        &self,
+        form: &Secret<String>,
+        now: Time,
+        rng: &dyn Rng,
+    ) -> Result<Secret<String>, RngError> {
+        let own = form::encode(&[
+            ASSERTION_TYPE,
+            ("client_assertion", &self.assertion(now, rng)?),
+        ]);
+        Ok(Secret::new(format!("{}&{own}", form.expose())))
+    }
+
     /// Likewise, for the next token of an instance that is to go on.
     pub fn renewal_form(
         &self,
@@ -183,16 +198,106 @@ impl DpopKey {
         now: Time,
         rng: &dyn Rng,
     ) -> Result<String, RngError> {
+        self.sign(uri, access_token, None, method, now, rng)
+    }
+
+    fn sign(
+        &self,
+        uri: &str,
+        access_token: Option<&str>,
+        delegation: Option<&str>,
+        method: &str,
+        now: Time,
+        rng: &dyn Rng,
+    ) -> Result<String, RngError> {
         let mut claims = json!({
             "jti": fresh_id(rng)?,
             "htm": method,
             "htu": uri,
             "iat": now.as_secs(),
         });
-        if let (Some(token), Some(claims)) = (access_token, claims.as_object_mut()) {
-            claims.insert("ath".to_owned(), ath(token).into());
+        if let Some(claims) = claims.as_object_mut() {
+            claims.extend(access_token.map(|token| ("ath".to_owned(), ath(token).into())));
+            claims.extend(delegation.map(|digest| ("delegation".to_owned(), digest.into())));
         }
         Ok(jws::sign(&self.key, &self.header, &claims))
+    }
+}
+
+/// What an instance hands on to another: a token exchange (RFC 8693).
+#[derive(Debug)]
+pub struct HandingOn<'a> {
+    /// The node.
+    pub issuer: &'a PublicUrl,
+    /// The agent of the new instance.
+    pub agent: &'a AgentId,
+    /// The thumbprint of its key; none for a bearer token.
+    pub jkt: Option<&'a str>,
+    /// `authorization_details`; none: all that the one above may do.
+    pub details: Option<&'a str>,
+    /// Calls that it and all below it may make.
+    pub max_calls: Option<u64>,
+    /// Why it acts; none: as the one above.
+    pub purpose: Option<&'a PurposePath>,
+    /// The upstream that its token is for.
+    pub resource: &'a Resource,
+    /// How long it lives at most, in seconds.
+    pub lifetime_seconds: Option<u64>,
+}
+
+impl HandingOn<'_> {
+    /// The body of the request: `POST` it to [`PublicUrl::token_endpoint`] as
+    /// `application/x-www-form-urlencoded`, with a proof of the new instance's key in the `DPoP`
+    /// header. `holder` holds the key of `subject_token`, and shows that it wants this; a credential
+    /// for one call needs none, since its holder proves that key in the header.
+    pub fn form(
+        &self,
+        subject_token: &str,
+        holder: Option<&DpopKey>,
+        now: Time,
+        rng: &dyn Rng,
+    ) -> Result<Secret<String>, RngError> {
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let (max_calls, lifetime) = (number(self.max_calls), number(self.lifetime_seconds));
+        let asked = [
+            ("authorization_details", self.details),
+            ("max_calls", max_calls.as_deref()),
+            ("purpose", self.purpose.map(PurposePath::as_str)),
+            ("resource", Some(self.resource.uri())),
+            ("requested_expiry", lifetime.as_deref()),
+        ];
+        let [details, max_calls, purpose, resource, lifetime] = asked.map(|(_, value)| value);
+        let agent = Some(self.agent.as_str());
+        let parts = [
+            agent, self.jkt, details, max_calls, purpose, resource, lifetime,
+        ];
+        let proof = match holder {
+            Some(holder) => {
+                let endpoint = self.issuer.token_endpoint();
+                let digest = delegation_digest(&parts);
+                Some(holder.sign(
+                    &endpoint,
+                    Some(subject_token),
+                    Some(&digest),
+                    "POST",
+                    now,
+                    rng,
+                )?)
+            }
+            None => None,
+        };
+        let fixed = [
+            ("grant_type", Some(TOKEN_EXCHANGE)),
+            ("subject_token", Some(subject_token)),
+            ("subject_token_type", Some(ACCESS_TOKEN)),
+            ("subject_token_proof", proof.as_deref()),
+        ];
+        let there: Vec<(&str, &str)> = fixed
+            .into_iter()
+            .chain(asked)
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        Ok(Secret::new(form::encode(&there)))
     }
 }
 

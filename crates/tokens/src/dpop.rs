@@ -40,6 +40,9 @@ pub enum ProofError {
     /// For another access token, or for none.
     #[error("the DPoP proof's `ath` is not the hash of the access token")]
     Token,
+    /// For another delegation, or for none.
+    #[error("the DPoP proof's `delegation` is not the digest of what this request hands on")]
+    Delegation,
     /// By another key than the access token's.
     #[error("the DPoP proof is by another key than the access token's")]
     OtherKey,
@@ -59,6 +62,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) uri: &'a str,
     /// The access token's `ath` and `cnf.jkt`; none at the token endpoint.
     pub(crate) token: Option<Bound<'a>>,
+    /// What a subject hands on, where that is what it proves.
+    pub(crate) delegation: Option<&'a str>,
     pub(crate) moment: Moment,
 }
 
@@ -156,6 +161,9 @@ pub(crate) fn accept(
         if key.jkt() != token.jkt {
             return Err(ProofError::OtherKey);
         }
+    }
+    if expected.delegation.is_some() && claims.text("delegation")? != expected.delegation {
+        return Err(ProofError::Delegation);
     }
     let now: Time = expected.moment.now;
     let life = iat..=iat + PROOF_SECONDS_MAX;

@@ -8,6 +8,7 @@ use ledger::{Actor, ActorKind};
 use register::{Binding, Command, CommandError, Control, Done, EndReason, Instance, Refusal};
 use serde::Serialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 use vocab::limits::{
     ACCESS_TOKEN_SECONDS, REPLAY_CACHE_MAX, REVOCATIONS_PER_MINUTE_MIN, TOKEN_CACHE_MAX,
 };
@@ -18,11 +19,12 @@ use crate::access::Claims;
 use crate::assertion::{Assertion, AssertionError, Client};
 use crate::cache::TokenCache;
 use crate::dpop::{self, ProofError};
+use crate::exchange::{ACCESS_TOKEN, ExchangeError};
 use crate::fresh::Moment;
 use crate::jwk::{PrivateKey, PublicKey, b64};
 use crate::jws;
 use crate::replay::ReplayCache;
-use crate::request::{ClaimedClient, RequestError, RevocationRequest, TokenRequest};
+use crate::request::{ClaimedClient, Grant, RequestError, RevocationRequest, TokenRequest};
 use crate::uri::{PublicUrl, Resource};
 
 /// Asks whether the node has an upstream of that name.
@@ -140,6 +142,10 @@ impl Issuer {
         (self.config.upstreams)(upstream)
     }
 
+    pub(crate) fn token_endpoint(&self) -> &str {
+        &self.token_endpoint
+    }
+
     pub(crate) const fn control(&self) -> &Arc<Control> {
         &self.config.control
     }
@@ -168,48 +174,90 @@ impl Issuer {
             .map(|key| &key.key)
     }
 
-    /// Answers `POST /oauth/token`: authenticates the agent, starts or continues an instance, and
+    /// Answers `POST /oauth/token`: finds out on whose word an instance is to start or go on, and
     /// signs a token for it. The server adds `Cache-Control: no-store`.
     pub async fn token(&self, request: &TokenRequest) -> Result<TokenResponse, TokenError> {
         let moment = self.moment();
-        let client = self.authenticate(&request.client, &self.token_endpoint, moment)?;
-        let upstream = self.upstream(request)?;
-        let key = self.possession(request, moment)?;
-        let binding = match &key {
-            Some(key) => Binding::Dpop {
-                jkt: key
-                    .thumbprint()
-                    .parse()
-                    .map_err(|_| TokenError::Impossible("a thumbprint is not one"))?,
-            },
-            None => Binding::Bearer,
-        };
-        let actor = actor(&client);
-        let command = Command::StartInstance {
-            agent: client.agent,
-            kid: client.kid,
-            purpose: request.purpose.clone(),
-            binding,
-            upstream: upstream.clone(),
-            continues: request.instance.clone(),
-        };
-        let instance = match self.config.control.execute(actor, command).await? {
-            Done::Started { instance, .. } | Done::Continued { instance } => instance,
-            Done::Changed { .. } | Done::Unchanged { .. } => {
-                return Err(TokenError::Impossible("the register gave no instance"));
+        let granted = match &request.grant {
+            Grant::Agent { client, instance } => {
+                self.by_agent(request, client, instance.as_ref(), moment)
+                    .await?
             }
+            Grant::Exchange(exchange) => self.by_exchange(request, exchange, moment).await?,
         };
+        let Granted {
+            instance,
+            upstream,
+            key,
+        } = granted;
+        let left = instance.expires_at.since(self.moment().now).as_secs();
+        let expires_in = ACCESS_TOKEN_SECONDS.min(left);
         //= https://www.rfc-editor.org/rfc/rfc9449#section-5
         //# A token_type of DPoP MUST be included in the access token response
         let token_type = if key.is_some() { "DPoP" } else { "Bearer" };
         let jkt = key.map(|key| Arc::clone(key.thumbprint()));
         Ok(TokenResponse {
-            access_token: self.sign(&instance, upstream, jkt)?,
+            access_token: self.sign(&instance, upstream, jkt, expires_in)?,
+            issued_token_type: match request.grant {
+                Grant::Exchange(_) => Some(ACCESS_TOKEN),
+                Grant::Agent { .. } => None,
+            },
             token_type,
-            expires_in: ACCESS_TOKEN_SECONDS,
+            expires_in,
+            authorization_details: self.details(&instance),
             instance: instance.id.clone(),
             purpose: instance.purpose.clone(),
         })
+    }
+
+    /// What was handed on to an instance, as `authorization_details`: locations are URIs.
+    fn details(&self, instance: &Instance) -> Option<Box<RawValue>> {
+        let authority = instance.authority.as_ref()?;
+        Some(authority.to_json(|name| self.resource(name.clone()).uri().to_owned()))
+    }
+
+    async fn by_agent(
+        &self,
+        request: &TokenRequest,
+        client: &ClaimedClient,
+        continues: Option<&InstanceId>,
+        moment: Moment,
+    ) -> Result<Granted, TokenError> {
+        let client = self.authenticate(client, &self.token_endpoint, moment)?;
+        let purpose = request.purpose.clone();
+        let purpose = purpose.ok_or(RequestError::Missing("purpose"))?;
+        let upstream = self.upstream(request)?;
+        let key = self.possession(request, moment)?;
+        let actor = actor(&client);
+        let command = Command::StartInstance {
+            agent: client.agent,
+            kid: client.kid,
+            purpose,
+            binding: binding(key.as_ref())?,
+            upstream: upstream.clone(),
+            continues: continues.cloned(),
+        };
+        self.start(actor, command, upstream, key).await
+    }
+
+    /// Has the register start an instance, or let one go on.
+    pub(crate) async fn start(
+        &self,
+        actor: Actor,
+        command: Command,
+        upstream: UpstreamName,
+        key: Option<PublicKey>,
+    ) -> Result<Granted, TokenError> {
+        match self.config.control.execute(actor, command).await? {
+            Done::Started { instance, .. } | Done::Continued { instance } => Ok(Granted {
+                instance,
+                upstream,
+                key,
+            }),
+            Done::Changed { .. } | Done::Unchanged { .. } => {
+                Err(TokenError::Impossible("the register gave no instance"))
+            }
+        }
     }
 
     /// What `POST /oauth/revoke` (RFC 7009) comes to: authenticates the agent, and gives the command
@@ -259,7 +307,7 @@ impl Issuer {
         Ok(Some((actor(&client), command)))
     }
 
-    fn authenticate(
+    pub(crate) fn authenticate(
         &self,
         claimed: &ClaimedClient,
         endpoint: &str,
@@ -275,7 +323,11 @@ impl Issuer {
         Ok(assertion.accept(agent.as_deref(), audiences, moment, &self.used)?)
     }
 
-    fn upstream(&self, request: &TokenRequest) -> Result<UpstreamName, TokenError> {
+    //= https://www.rfc-editor.org/rfc/rfc8693#section-2.1
+    //# The value of the "resource" parameter MUST be an absolute URI, as specified by Section
+    //# 4.3 of [RFC3986], that MAY include a query component and MUST NOT include a fragment
+    //# component.
+    pub(crate) fn upstream(&self, request: &TokenRequest) -> Result<UpstreamName, TokenError> {
         request
             .resource
             .as_deref()
@@ -285,7 +337,7 @@ impl Issuer {
     }
 
     /// The key whose possession the request proves; none if it asks for a bearer token.
-    fn possession(
+    pub(crate) fn possession(
         &self,
         request: &TokenRequest,
         moment: Moment,
@@ -297,6 +349,7 @@ impl Issuer {
             method: "POST",
             uri: &self.token_endpoint,
             token: None,
+            delegation: None,
             moment,
         };
         let key = dpop::accept(proof, None, &expected, &self.used)?;
@@ -308,18 +361,24 @@ impl Issuer {
         instance: &Instance,
         upstream: UpstreamName,
         jkt: Option<Arc<str>>,
+        seconds: u64,
     ) -> Result<String, RngError> {
         let now = self.config.clock.now().as_secs();
+        let delegated_by = self.config.control.view(|state| {
+            let above = state.ancestors(instance);
+            above.map(|it| it.id.clone()).collect()
+        });
         let claims = Claims {
             audience: self.resource(upstream).uri().to_owned(),
             sponsor: instance.sponsor.clone(),
             agent: instance.agent.clone(),
             instance: instance.id.clone(),
+            delegated_by,
             purpose: instance.purpose.clone(),
             jkt,
             token_id: b64(&rng::bytes::<16>(&*self.config.rng)?).into(),
             issued_at: now,
-            expires_at: now + ACCESS_TOKEN_SECONDS,
+            expires_at: now + seconds,
         };
         let claims = claims.to_json(self.config.public_url.as_str());
         Ok(jws::sign(
@@ -328,6 +387,23 @@ impl Issuer {
             &claims,
         ))
     }
+}
+
+/// How the tokens of an instance are bound that proves this key.
+pub(crate) fn binding(key: Option<&PublicKey>) -> Result<Binding, TokenError> {
+    let Some(key) = key else {
+        return Ok(Binding::Bearer);
+    };
+    let jkt = key.thumbprint().parse();
+    let jkt = jkt.map_err(|_| TokenError::Impossible("a thumbprint is not one"))?;
+    Ok(Binding::Dpop { jkt })
+}
+
+/// What a grant came to.
+pub(crate) struct Granted {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) upstream: UpstreamName,
+    pub(crate) key: Option<PublicKey>,
 }
 
 /// How often something happened for each agent in the present minute.
@@ -371,11 +447,30 @@ impl fmt::Debug for Issuer {
 #[derive(Serialize)]
 pub struct TokenResponse {
     /// The token. A secret.
+    //= https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+    //# access_token REQUIRED. The security token issued by the authorization server in response
+    //# to the token exchange request.
     pub access_token: String,
+    /// What was given for another token (RFC 8693 §2.2.1): an access token.
+    //= https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+    //# issued_token_type REQUIRED. An identifier, as described in Section 3, for the
+    //# representation of the issued security token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<&'static str>,
     /// `DPoP` or `Bearer`.
+    //= https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+    //# token_type REQUIRED. A case-insensitive value specifying the method of using the access
+    //# token issued, as specified in Section 7.1 of [RFC6749].
     pub token_type: &'static str,
     /// In seconds.
     pub expires_in: u64,
+    /// What was handed on to the instance (RFC 9396 §7), where that was less than everything.
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-7
+    //# In addition to the token response parameters as defined in [RFC6749], the AS MUST also
+    //# return the authorization_details as granted by the resource owner and assigned to the
+    //# respective access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization_details: Option<Box<RawValue>>,
     /// The instance that was started or continued.
     pub instance: InstanceId,
     /// Why it acts.
@@ -420,6 +515,9 @@ pub enum TokenError {
     /// The DPoP proof proves nothing.
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// An exchange gave nothing.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// `resource` does not name an upstream.
     #[error("`resource` is not the URI of one of this node's upstreams")]
     Resource,
@@ -479,6 +577,9 @@ impl TokenError {
             Self::Client(_) => "bad-assertion",
             Self::Proof(ProofError::Replayed) => "replayed-proof",
             Self::Proof(_) => "bad-proof",
+            Self::Exchange(ExchangeError::Subject(_)) => "bad-subject-token",
+            Self::Exchange(ExchangeError::Details(_)) => "bad-authorization-details",
+            Self::Exchange(_) => "unproven-subject",
             Self::Resource => "unknown-resource",
             Self::NotYours => "another-agents-token",
             Self::TooMany { .. } => "too-many-revocations",
@@ -519,6 +620,7 @@ impl TokenError {
             Self::Request(_)
             | Self::Client(_)
             | Self::Proof(_)
+            | Self::Exchange(_)
             | Self::Resource
             | Self::NotYours
             | Self::TooMany { .. }
@@ -544,28 +646,41 @@ impl TokenError {
                 | RequestError::Form(_)
                 | RequestError::Missing(_)
                 | RequestError::SecondAuthentication
+                | RequestError::TokenType(_)
+                | RequestError::ActorToken
+                | RequestError::Number(_)
                 | RequestError::Purpose(_)
                 | RequestError::Instance(_),
             ) => ("invalid_request", BAD),
             Self::Client(AssertionError::Full)
             | Self::Proof(ProofError::Full)
             | Self::TooMany { .. } => UNAVAILABLE,
-            Self::Request(RequestError::NoAssertion) | Self::Client(_) => CLIENT,
+            Self::Request(RequestError::NoAssertion)
+            | Self::Client(_)
+            | Self::Exchange(ExchangeError::Unproven) => CLIENT,
             Self::Request(RequestError::ProofHeader) | Self::Proof(_) => {
                 ("invalid_dpop_proof", BAD)
             }
-            Self::Resource => ("invalid_target", BAD),
+            Self::Exchange(error) => (error.oauth_code(), BAD),
+            Self::Resource | Self::Request(RequestError::Audience) => ("invalid_target", BAD),
             Self::NotYours => ("invalid_grant", BAD),
             Self::Register(CommandError::Refused(refusal)) => match refusal {
                 // The key is the credential, and it is no good.
                 Refusal::KeyNotCurrent { .. }
                 | Refusal::KeyNotYet { .. }
                 | Refusal::KeyExpired { .. } => CLIENT,
-                Refusal::BearerNotAllowed { .. } => ("invalid_dpop_proof", BAD),
-                Refusal::UnknownUpstream { .. } => ("invalid_target", BAD),
+                Refusal::BearerNotAllowed { .. } | Refusal::SharedKey => {
+                    ("invalid_dpop_proof", BAD)
+                }
+                Refusal::UnknownUpstream { .. } | Refusal::NothingHandedOn { .. } => {
+                    ("invalid_target", BAD)
+                }
+                Refusal::Beyond(_) | Refusal::NotOneCall => ("invalid_authorization_details", BAD),
+                Refusal::OnceDelegates { .. } => ("invalid_request", BAD),
                 Refusal::InstanceEnded { .. }
                 | Refusal::OtherInstance { .. }
                 | Refusal::ParentNarrowed { .. }
+                | Refusal::ChildOver { .. }
                 | Refusal::RefreshReused { .. }
                 | Refusal::UnknownInstance { .. } => ("invalid_grant", BAD),
                 Refusal::PurposeNotRegistered { .. }

@@ -18,12 +18,13 @@
 //! | [`client`] | the agent's side: assertions and proofs |
 //! | `jws`, `json`, `form`, `request` | strict parsing |
 //! | `assertion`, `dpop`, `fresh`, `replay` | who asks, now and once |
-//! | `issuer`, `verify`, `access`, `cache`, `metadata` | tokens given and taken |
+//! | `issuer`, `exchange`, `verify`, `access`, `cache`, `metadata` | tokens given and taken |
 
 mod access;
 mod assertion;
 mod cache;
 mod dpop;
+mod exchange;
 mod form;
 mod fresh;
 mod issuer;
@@ -40,8 +41,9 @@ pub mod jwk;
 
 pub use access::ClaimsError;
 pub use assertion::{AssertionError, Unproven};
-pub use client::{AgentKey, AgentKeyError, DpopKey};
+pub use client::{AgentKey, AgentKeyError, DpopKey, HandingOn};
 pub use dpop::ProofError;
+pub use exchange::ExchangeError;
 pub use form::FormError;
 pub use fresh::Stale;
 pub use issuer::{Issuer, IssuerConfig, IssuerError, TokenError, TokenResponse, UpstreamExists};

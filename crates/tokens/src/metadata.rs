@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use vocab::UpstreamName;
+use vocab::authority::MCP_TOOL;
 
+use crate::exchange::TOKEN_EXCHANGE;
 use crate::issuer::Issuer;
 use crate::jwk::{Algorithm, PublicKey};
 use crate::uri::Resource;
@@ -25,7 +27,8 @@ impl Issuer {
             //# specified in the "revocation_endpoint_auth_methods_supported" entry.
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": url.join("/oauth/jwks"),
-            "grant_types_supported": ["client_credentials"],
+            "grant_types_supported": ["client_credentials", TOKEN_EXCHANGE],
+            "authorization_details_types_supported": [MCP_TOOL],
             //= https://www.rfc-editor.org/rfc/rfc8414#section-2
             //# response_types_supported REQUIRED.
             // Required (RFC 8414 §2), and empty, since there is no authorization endpoint.
@@ -65,6 +68,7 @@ impl Issuer {
             //# Parameters with zero values MUST be omitted from the response.
             "dpop_signing_alg_values_supported": Algorithm::ALL.map(Algorithm::as_str),
             "dpop_bound_access_tokens_required": false,
+            "authorization_details_types_supported": [MCP_TOOL],
         }))
     }
 

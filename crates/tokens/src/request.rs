@@ -1,9 +1,10 @@
-//! A token request (RFC 6749 §4.4.2 with RFC 7523 §2.2) and a revocation (RFC 7009), parsed.
+//! A token request (RFC 6749 §4.4.2 with RFC 7523 §2.2, RFC 8693) and a revocation (RFC 7009), parsed.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use vocab::{IdError, InstanceId, PurposePath, Secret};
 
+use crate::exchange::{ACCESS_TOKEN, Exchange, TOKEN_EXCHANGE};
 use crate::form::{Form, FormError};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -23,8 +24,20 @@ pub enum RequestError {
     #[error("the parameter `{0}` is missing")]
     Missing(&'static str),
     /// Another grant.
-    #[error("`grant_type` is not `client_credentials`")]
+    #[error("`grant_type` is not `client_credentials` or `{TOKEN_EXCHANGE}`")]
     GrantType,
+    /// Another type of token.
+    #[error("`{0}` is not `{ACCESS_TOKEN}`")]
+    TokenType(&'static str),
+    /// A second token, which would say who acts.
+    #[error("`actor_token` is not taken: who acts is the instance that is started")]
+    ActorToken,
+    /// A name in place of a URI.
+    #[error("`audience` is not taken; name the upstream by its URI, in `resource`")]
+    Audience,
+    /// Not a number.
+    #[error("`{0}` is not a number, 1 or more")]
+    Number(&'static str),
     /// No client authentication, or of another sort.
     #[error(
         "the client did not authenticate; use `private_key_jwt`: `client_assertion_type` \
@@ -47,12 +60,23 @@ pub enum RequestError {
 
 /// A request of the right form. Nothing in it is verified.
 pub struct TokenRequest {
-    pub(crate) client: ClaimedClient,
-    /// The instance that is to go on.
-    pub(crate) instance: Option<InstanceId>,
-    pub(crate) purpose: PurposePath,
+    pub(crate) grant: Grant,
+    /// Why the instance is to act; none where that is known already.
+    pub(crate) purpose: Option<PurposePath>,
     pub(crate) resource: Option<String>,
     pub(crate) proof: Option<String>,
+}
+
+/// What a token is asked for on the strength of.
+pub(crate) enum Grant {
+    /// An agent's own key (RFC 6749 §4.4).
+    Agent {
+        client: ClaimedClient,
+        /// The instance that is to go on.
+        instance: Option<InstanceId>,
+    },
+    /// The token of an instance that delegates (RFC 8693).
+    Exchange(Box<Exchange>),
 }
 
 impl TokenRequest {
@@ -65,21 +89,38 @@ impl TokenRequest {
         let grant_type = form
             .get("grant_type")
             .ok_or(RequestError::Missing("grant_type"))?;
-        if grant_type != "client_credentials" {
-            return Err(RequestError::GrantType);
+        let grant = match grant_type {
+            "client_credentials" => Grant::Agent {
+                client: client(headers, &form)?,
+                instance: form
+                    .get("instance")
+                    .map(str::parse)
+                    .transpose()
+                    .map_err(RequestError::Instance)?,
+            },
+            //= https://www.rfc-editor.org/rfc/rfc8693#section-2.1
+            //# grant_type REQUIRED. The value "urn:ietf:params:oauth:grant-type:token- exchange"
+            //# indicates that a token exchange is being performed.
+            TOKEN_EXCHANGE => {
+                let client = match client(headers, &form) {
+                    Ok(client) => Some(client),
+                    Err(RequestError::NoAssertion) if form.get("client_assertion").is_none() => {
+                        None
+                    }
+                    Err(error) => return Err(error),
+                };
+                Grant::Exchange(Box::new(Exchange::parse(&form, client)?))
+            }
+            _ => return Err(RequestError::GrantType),
+        };
+        let purpose = form.get("purpose").map(str::parse).transpose();
+        let purpose = purpose.map_err(RequestError::Purpose)?;
+        if purpose.is_none() && matches!(grant, Grant::Agent { .. }) {
+            return Err(RequestError::Missing("purpose"));
         }
-        let client = client(headers, &form)?;
-        let purpose = form
-            .get("purpose")
-            .ok_or(RequestError::Missing("purpose"))?;
         Ok(Self {
-            client,
-            instance: form
-                .get("instance")
-                .map(str::parse)
-                .transpose()
-                .map_err(RequestError::Instance)?,
-            purpose: purpose.parse().map_err(RequestError::Purpose)?,
+            grant,
+            purpose,
             resource: form.get("resource").map(str::to_owned),
             proof: proof(headers)
                 .map_err(|_| RequestError::ProofHeader)?

@@ -2,6 +2,7 @@
 //! strangers may send.
 
 mod bench;
+mod exchange;
 mod forge;
 mod metadata;
 mod token;

@@ -422,6 +422,7 @@ impl Issuer {
                 ath: &b64(digest.as_bytes()),
                 jkt,
             }),
+            delegation: None,
             moment,
         };
         let key = dpop::accept(proof, known.proof_key.get(), &expected, self.used())?;

@@ -60,7 +60,7 @@ pub const CLOCK_LEEWAY_SECONDS: u64 = 5;
 /// ends without end would fill the logs.
 pub const REVOCATIONS_PER_MINUTE_MIN: u32 = 60;
 /// Longest body of a token request, in bytes.
-pub const FORM_BYTES_MAX: usize = 32 * 1024;
+pub const FORM_BYTES_MAX: usize = 64 * 1024;
 /// Most parameters in a token request.
 pub const FORM_PARAMETERS_MAX: usize = 32;
 /// Longest `jti` of a proof or an assertion, in bytes.

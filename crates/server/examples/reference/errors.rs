@@ -11,8 +11,8 @@ use mcp::{Era, FrameError, JsonError, ProtocolError};
 use policy::Stage;
 use register::{CommandError, Refusal, Why};
 use tokens::{
-    AssertionError, ClaimsError, FormError, JwsError, ProofError, RequestError, Stale, TokenError,
-    Unproven, VerifyError,
+    AssertionError, ClaimsError, ExchangeError, FormError, JwsError, ProofError, RequestError,
+    Stale, TokenError, Unproven, VerifyError,
 };
 use vocab::{LogName, Time};
 
@@ -176,7 +176,11 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         RequestError::ContentType => RequestError::ContentType, "Send a form.";
         RequestError::Form(_) => FormError::Repeated.into(), "Mend the form as the text says.";
         RequestError::Missing(_) => RequestError::Missing("purpose"), "Give the parameter.";
-        RequestError::GrantType => RequestError::GrantType, "Ask for `client_credentials`; there is no other grant.";
+        RequestError::GrantType => RequestError::GrantType, "Ask for one of the grants that the text names.";
+        RequestError::TokenType(_) => RequestError::TokenType("subject_token_type"), "Only access tokens are exchanged.";
+        RequestError::ActorToken => RequestError::ActorToken, "Leave it out.";
+        RequestError::Audience => RequestError::Audience, "Give `resource`.";
+        RequestError::Number(_) => RequestError::Number("max_calls"), "Give a number, or leave it out.";
         RequestError::NoAssertion => RequestError::NoAssertion, "Authenticate with `private_key_jwt`.";
         RequestError::SecondAuthentication => RequestError::SecondAuthentication, "Authenticate in one way.";
         RequestError::Purpose(_) => RequestError::Purpose(vocab::IdError::Empty { what: "purpose" }), "Give an id path, `triage/refunds` for example.";
@@ -198,6 +202,14 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         AssertionError::Full => AssertionError::Full, "Try again in a minute.";
     };
     let proofs = proofs();
+    let exchanges = every! { ExchangeError:
+        ExchangeError::Subject(_) => ExchangeError::Subject(VerifyError::Expired { seconds: 3 }), "Exchange a token of an instance that may act, while it is valid.";
+        ExchangeError::NoProof => ExchangeError::NoProof, "Have the instance that delegates sign what it hands on: `tipstaff token --from`.";
+        ExchangeError::Unproven => ExchangeError::Unproven, "Authenticate with `private_key_jwt`.";
+        ExchangeError::Anothers => ExchangeError::Anothers, "Delegate from an instance that proves a key.";
+        ExchangeError::Client => ExchangeError::Client, "Leave `client_id` out, or authenticate as that agent.";
+        ExchangeError::Details(_) => vocab::authority::AuthorityError::Type.into(), "Mend the details as the text says.";
+    };
     let registered = [
         (
             refused(Refusal::PurposeNotRegistered {
@@ -250,6 +262,29 @@ fn token_endpoint(page: &mut String) -> Result<()> {
             "`instance` goes on with its own key and purpose. Leave it out to start another.",
         ),
         (
+            refused(Refusal::Beyond(vocab::authority::NotWithin {
+                part: "authorization_details[0].arguments.path".to_owned(),
+                outer: "what was handed on to the instance that delegates",
+            })),
+            "Ask for no more than the one above may do.",
+        ),
+        (
+            refused(Refusal::NotOneCall),
+            "One detail, with `arguments_sha256` and an exact `identifier`.",
+        ),
+        (
+            refused(Refusal::SharedKey),
+            "Make a key for the new instance.",
+        ),
+        (
+            refused(Refusal::TooDeep {
+                agent: agent.clone(),
+                depth: 5,
+                max: 4,
+            }),
+            "`tipstaff agent add --max-depth`.",
+        ),
+        (
             refused(Refusal::AgentWithoutSponsor { agent }),
             "`tipstaff sponsor resume`.",
         ),
@@ -262,6 +297,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         TokenError::Request(_) => RequestError::GrantType.into(), "";
         TokenError::Client(_) => AssertionError::Kid.into(), "";
         TokenError::Proof(_) => ProofError::Method.into(), "";
+        TokenError::Exchange(_) => ExchangeError::NoProof.into(), "";
         TokenError::Resource => TokenError::Resource, "`resource` is `{public_url}/mcp/NAME`, with a name that the configuration has.";
         TokenError::NotYours => TokenError::NotYours, "Revoke tokens of this agent's only.";
         TokenError::TooMany { .. } => TokenError::TooMany { most: 60 }, "Let instances end by themselves, or end fewer.";
@@ -272,6 +308,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
     let rows = requests.into_iter().map(|(it, act)| (it.into(), act));
     let rows = rows.chain(clients.into_iter().map(|(it, act)| (it.into(), act)));
     let rows = rows.chain(proofs.into_iter().map(|(it, act)| (it.into(), act)));
+    let rows = rows.chain(exchanges.into_iter().map(|(it, act)| (it.into(), act)));
     let rows = rows.chain(registered);
     // Those without a word here are told apart above.
     let rows = rows.chain(all.into_iter().filter(|(_, act)| !act.is_empty()));
@@ -297,6 +334,7 @@ fn proofs() -> Vec<(ProofError, &'static str)> {
         ProofError::Uri { .. } => ProofError::Uri { expected: "http://127.0.0.1:7420/mcp/files".into() }, "`htu` is the URL under `public_url`, whatever address was used.";
         ProofError::Stale(_) => ProofError::Stale(Stale::BeforeStart), "Make a new one for each request; set the clock.";
         ProofError::Token => ProofError::Token, "`ath` is the SHA-256 of the access token (RFC 9449 §4.2).";
+        ProofError::Delegation => ProofError::Delegation, "Sign exactly what the request asks for.";
         ProofError::OtherKey => ProofError::OtherKey, "Prove with the key that the token was got with.";
         ProofError::Replayed => ProofError::Replayed, "Make a new one for each request.";
         ProofError::Full => ProofError::Full, "Try again in a minute.";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use ledger::note::Signer;
 use ledger::{Actor, Header};
-use register::{CallLimits, Command, Control, Done, NewAgent, NewKey, Settings};
+use register::{CallLimits, Command, Control, Done, NewAgent, NewKey, NewOwners, Settings};
 use store::{DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, WrappingKey};
 use tempfile::TempDir;
 use vocab::rng::RngError;
@@ -159,7 +159,11 @@ impl Bench {
             max_lifetime: None,
             idle: None,
             limits: CallLimits::default(),
-            key: new_key(key),
+            max_depth: None,
+            max_children: None,
+            people: None,
+            owners: NewOwners::default(),
+            key: Some(new_key(key)),
             software: "".parse().unwrap(),
             model: "".parse().unwrap(),
             environment: "".parse().unwrap(),

@@ -16,7 +16,7 @@ use crate::{
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// What a refusal looks like: `status code: description`.
-fn shown(error: &TokenError) -> String {
+pub(super) fn shown(error: &TokenError) -> String {
     let body = error.body();
     format!(
         "{} {}: {}",
@@ -26,7 +26,7 @@ fn shown(error: &TokenError) -> String {
     )
 }
 
-fn claims_of(token: &str) -> Value {
+pub(super) fn claims_of(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&unb64(payload).unwrap()).unwrap()
 }
@@ -149,7 +149,8 @@ fn requests_that_are_not_for_a_token_are_refused() {
     );
     check(
         &[("grant_type", "password")],
-        "400 unsupported_grant_type: `grant_type` is not `client_credentials`",
+        "400 unsupported_grant_type: `grant_type` is not `client_credentials` or \
+         `urn:ietf:params:oauth:grant-type:token-exchange`",
     );
     let no_assertion = "401 invalid_client: the client did not authenticate; use \
          `private_key_jwt`: `client_assertion_type` \
@@ -603,19 +604,28 @@ fn an_agent_that_proved_itself_is_told_why() {
         bench.ask(&form, Some(&bench.endpoint_proof())),
         "400 access_denied: agent `triage` is not registered for purpose `billing`",
     );
-    bench.execute(Command::SuspendAgent { id: id() });
+    bench.execute(Command::SuspendAgent {
+        id: id(),
+        signal: None,
+    });
     check(
         ask(),
         "400 unauthorized_client: agent `triage` is suspended since 2026-11-21T",
     );
     bench.execute(Command::ResumeAgent { id: id() });
     let sponsor = || "maya".parse().unwrap();
-    bench.execute(Command::SuspendSponsor { id: sponsor() });
+    bench.execute(Command::SuspendSponsor {
+        id: sponsor(),
+        signal: None,
+    });
     check(
         ask(),
         "400 unauthorized_client: agent `triage` cannot run: its sponsor is not active",
     );
-    bench.execute(Command::ResumeSponsor { id: sponsor() });
+    bench.execute(Command::ResumeSponsor {
+        id: sponsor(),
+        signal: None,
+    });
 
     let first = bench.token().instance;
     let another = |seed: u8| {

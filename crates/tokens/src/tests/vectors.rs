@@ -143,6 +143,7 @@ fn a_token_to_the_letter() {
         sponsor: "s-1".parse().unwrap(),
         agent: "triage".parse().unwrap(),
         instance: format!("i-{}", "a".repeat(26)).parse().unwrap(),
+        delegated_by: Vec::new(),
         purpose: "triage/refunds".parse().unwrap(),
         jkt: Some("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I".into()),
         token_id: "1".into(),

@@ -846,13 +846,22 @@ fn what_is_narrowed_is_refused_on_the_very_next_request() {
     let agent = || bench.agent.agent.clone();
     let sponsor = || "maya".parse().unwrap();
     assert_eq!(call(), "ok");
-    bench.execute(Command::SuspendAgent { id: agent() });
+    bench.execute(Command::SuspendAgent {
+        id: agent(),
+        signal: None,
+    });
     assert_eq!(call(), "agent-suspended");
     bench.execute(Command::ResumeAgent { id: agent() });
     assert_eq!(call(), "ok");
-    bench.execute(Command::SuspendSponsor { id: sponsor() });
+    bench.execute(Command::SuspendSponsor {
+        id: sponsor(),
+        signal: None,
+    });
     assert_eq!(call(), "sponsor-suspended");
-    bench.execute(Command::ResumeSponsor { id: sponsor() });
+    bench.execute(Command::ResumeSponsor {
+        id: sponsor(),
+        signal: None,
+    });
     assert_eq!(call(), "ok");
     bench.execute(Command::EndInstance {
         id: response.instance,
