@@ -1,7 +1,15 @@
 //! The directory: what it says of sponsors, and what follows.
 //!
-//! [`scim`] is the server that directories provision people and groups to. It never decides what
-//! an agent may do: it turns what was said into commands of the register.
+//! [`Scim`] is the server that directories provision people and groups to. It never decides what
+//! an agent may do: it turns what was said into commands of the register. What follows of what was
+//! said is a table of the configuration, [`Reactions`].
 
+#[cfg(test)]
+mod bench;
 pub mod json;
+pub mod rate;
+pub mod reactions;
 pub mod scim;
+
+pub use reactions::{Cause, Reaction, Reactions};
+pub use scim::Scim;

@@ -131,6 +131,10 @@ kinds! {
     PolicyActivated "policy-activated" Control,
     /// A key that signs tokens was added.
     TokenKeyAdded "token-key-added" Control,
+    /// A directory got a credential.
+    DirectoryTokenAdded "directory-token-added" Control,
+    /// A directory's credential was taken away.
+    DirectoryTokenRemoved "directory-token-removed" Control,
     /// A key was destroyed, and with it what it sealed.
     Erased "erased" Control,
     /// A call was permitted or denied.

@@ -411,6 +411,16 @@ pub enum Command {
         /// The public key.
         jwk: PublicJwk,
     },
+    /// Gives the directory a credential. Those that it has stay.
+    AddDirectoryToken {
+        /// The digest of it.
+        digest: Digest,
+    },
+    /// Takes a credential of the directory's away.
+    RemoveDirectoryToken {
+        /// What it is called.
+        token: Handle,
+    },
     /// Destroys a key and what it sealed: a suspended sponsor's name, or what a key of the
     /// keyring sealed.
     Erase {
@@ -488,7 +498,9 @@ impl Command {
             | Self::NodeStarted { .. }
             | Self::NodeStopped { .. }
             | Self::NodeDegraded { .. }
-            | Self::AddTokenKey { .. } => return None,
+            | Self::AddTokenKey { .. }
+            | Self::AddDirectoryToken { .. }
+            | Self::RemoveDirectoryToken { .. } => return None,
         };
         Some(kind.as_str())
     }
@@ -515,6 +527,8 @@ pub enum Subject {
     Policy(Digest),
     /// A key that signs tokens.
     TokenKey(KeyId),
+    /// A credential of the directory's.
+    DirectoryToken(Handle),
     /// A destroyed key.
     Key(Handle),
     /// The node.

@@ -347,7 +347,9 @@ impl Control {
             | Command::NodeStarted { .. }
             | Command::NodeStopped { .. }
             | Command::NodeDegraded { .. }
-            | Command::AddTokenKey { .. } => Ok(()),
+            | Command::AddTokenKey { .. }
+            | Command::AddDirectoryToken { .. }
+            | Command::RemoveDirectoryToken { .. } => Ok(()),
         }
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use vocab::digest::Digest;
 use vocab::id::{AgentId, Handle, PepName, SponsorId, UpstreamName};
 use vocab::limits::{
-    AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, DELEGATION_DEPTH_MAX, GROUP_CHANGES_MAX,
-    INSTANCE_LIFETIME_SECONDS_MAX, INSTANCES_PER_AGENT_MAX, PEP_SERVES_MAX, PURPOSES_PER_AGENT_MAX,
+    AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, DELEGATION_DEPTH_MAX, DIRECTORY_TOKENS_MAX,
+    GROUP_CHANGES_MAX, INSTANCE_LIFETIME_SECONDS_MAX, INSTANCES_PER_AGENT_MAX, PEP_SERVES_MAX,
+    PURPOSES_PER_AGENT_MAX,
 };
 use vocab::rng::{Rng, RngError};
 use vocab::suggest::nearest;
@@ -21,10 +22,10 @@ use crate::command::{Command, NewAgent, NewKey, NewOwners, Settings, Subject};
 use crate::entry::{
     AdminAdded, AdminRemoved, AgentAccepted, AgentAdded, AgentKeyRotated, AgentLapsed, AgentOwned,
     AgentResumed, AgentRetired, AgentReviewed, AgentSuspended, AgentTransferred, DelegationLimits,
-    Erased, Event, GroupMembers, GroupRemoved, InstanceEnded, Key, NodeDegraded, NodeStarted,
-    NodeStopped, Owners, People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal,
-    SponsorResumed, SponsorRisk, SponsorSuspended, Sponsorship, TokenKeyAdded, ToolsListed,
-    UpstreamConfigured,
+    DirectoryTokenAdded, DirectoryTokenRemoved, Erased, Event, GroupMembers, GroupRemoved,
+    InstanceEnded, Key, NodeDegraded, NodeStarted, NodeStopped, Owners, People, PepAdded,
+    PepRemoved, PolicyActivated, SessionsRevoked, Signal, SponsorResumed, SponsorRisk,
+    SponsorSuspended, Sponsorship, TokenKeyAdded, ToolsListed, UpstreamConfigured,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -524,6 +525,31 @@ pub(crate) fn decide(
                 known.is_some(),
                 Subject::TokenKey(kid.clone()),
                 Event::TokenKeyAdded(TokenKeyAdded { kid, jwk }),
+            )
+        }
+        Command::AddDirectoryToken { digest } => {
+            let live = state.directory_tokens().count();
+            if live >= DIRECTORY_TOKENS_MAX {
+                return Err(Refusal::DirectoryTokens { live: live as u64 }.into());
+            }
+            let token = Handle::random("d", rng)?;
+            Plan::Write(
+                Subject::DirectoryToken(token.clone()),
+                vec![Event::DirectoryTokenAdded(DirectoryTokenAdded {
+                    token,
+                    digest,
+                })],
+            )
+        }
+        Command::RemoveDirectoryToken { token } => {
+            if !state.directory_tokens().any(|known| known.id == token) {
+                return Err(Refusal::UnknownDirectoryToken { given: token }.into());
+            }
+            Plan::Write(
+                Subject::DirectoryToken(token.clone()),
+                vec![Event::DirectoryTokenRemoved(DirectoryTokenRemoved {
+                    token,
+                })],
             )
         }
         Command::Erase { handle } => erase(state, handle)?,

@@ -70,7 +70,7 @@ events! {
     AgentAdded AgentSuspended AgentResumed AgentRetired AgentKeyRotated
     AgentAccepted AgentLapsed AgentTransferred AgentOwned AgentReviewed
     InstanceStarted InstanceEnded TokenRefreshed
-    UpstreamConfigured ToolsListed PolicyActivated TokenKeyAdded Erased
+    UpstreamConfigured ToolsListed PolicyActivated TokenKeyAdded DirectoryTokenAdded DirectoryTokenRemoved Erased
 }
 
 /// Why an entry is not one of the control log.
@@ -773,6 +773,24 @@ pub struct TokenKeyAdded {
     pub kid: KeyId,
     /// The public key.
     pub jwk: PublicJwk,
+}
+
+/// A directory got a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryTokenAdded {
+    /// What the credential is called; nothing of it can be told from that.
+    pub token: Handle,
+    /// The digest of the credential, which is random and as long.
+    pub digest: Digest,
+}
+
+/// A directory's credential was taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryTokenRemoved {
+    /// What the credential is called.
+    pub token: Handle,
 }
 
 /// A key was destroyed, and with it what it sealed.

@@ -580,6 +580,17 @@ pub struct TokenKey {
     pub since: Time,
 }
 
+/// A credential of the directory's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryToken {
+    /// What it is called.
+    pub id: Handle,
+    /// The digest of it.
+    pub digest: Digest,
+    /// Since when it is good.
+    pub since: Time,
+}
+
 /// The node's own life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeState {

@@ -488,6 +488,21 @@ pub enum Refusal {
         /// The instance.
         instance: InstanceId,
     },
+    /// As many credentials as the directory may have.
+    #[error(
+        "the directory has {live} tokens already; take one away first with \
+         `tipstaff scim token --revoke ID`"
+    )]
+    DirectoryTokens {
+        /// Those that it has.
+        live: u64,
+    },
+    /// No such credential of the directory's.
+    #[error("the directory has no token `{given}`; `tipstaff scim list` shows those that it has")]
+    UnknownDirectoryToken {
+        /// What it would be called.
+        given: Handle,
+    },
     /// A blob that is not kept.
     #[error("blob {digest} is not kept; put it into the blob store before an entry names it")]
     BlobMissing {

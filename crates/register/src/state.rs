@@ -20,8 +20,9 @@ use crate::lifecycle::{
     SponsorLife,
 };
 pub use crate::nouns::{
-    Accepted, ActivePolicy, Admin, Agent, AgentKey, Group, Identity, Instance, KeyFault, Known,
-    LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, TokenKey, Tools, Upstream,
+    Accepted, ActivePolicy, Admin, Agent, AgentKey, DirectoryToken, Group, Identity, Instance,
+    KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, TokenKey, Tools,
+    Upstream,
 };
 pub(crate) use crate::nouns::{Continues, Unsealed};
 use crate::text::{AdminKey, GroupProfile, PersonText};
@@ -105,6 +106,7 @@ pub struct State {
     upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     policy: Option<Arc<ActivePolicy>>,
     token_keys: Vec<TokenKey>,
+    directory_tokens: Vec<DirectoryToken>,
     erased: BTreeSet<Handle>,
     node: NodeState,
 }
@@ -339,6 +341,11 @@ impl State {
     /// The keys that sign tokens, oldest first.
     pub fn token_keys(&self) -> &[TokenKey] {
         &self.token_keys
+    }
+
+    /// The credentials of the directory's, oldest first.
+    pub fn directory_tokens(&self) -> impl Iterator<Item = &DirectoryToken> {
+        self.directory_tokens.iter()
     }
 
     /// The handles of destroyed keys.
@@ -726,6 +733,23 @@ impl State {
                     since: time,
                 });
             }
+            Event::DirectoryTokenAdded(body) => {
+                if self.directory_tokens.iter().any(|it| it.id == body.token) {
+                    return Err(twice("directory token", &body.token));
+                }
+                self.directory_tokens.push(DirectoryToken {
+                    id: body.token,
+                    digest: body.digest,
+                    since: time,
+                });
+            }
+            Event::DirectoryTokenRemoved(body) => {
+                let before = self.directory_tokens.len();
+                self.directory_tokens.retain(|it| it.id != body.token);
+                if self.directory_tokens.len() == before {
+                    return Err(unknown("directory token", &body.token));
+                }
+            }
             Event::Erased(body) => {
                 if self.erased.contains(&body.key) {
                     return Err(twice("the erasure of key", &body.key));
@@ -963,7 +987,9 @@ const fn narrows(event: &Event) -> bool {
         | Event::UpstreamConfigured(_)
         | Event::ToolsListed(_)
         | Event::PolicyActivated(_)
-        | Event::TokenKeyAdded(_) => false,
+        | Event::TokenKeyAdded(_)
+        | Event::DirectoryTokenAdded(_)
+        | Event::DirectoryTokenRemoved(_) => false,
     }
 }
 

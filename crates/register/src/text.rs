@@ -346,8 +346,9 @@ pub struct Person {
     pub id: SponsorId,
     /// Their name.
     pub name: PersonName,
-    /// Their address.
-    pub email: Email,
+    /// Their address. An administrator gives one; a directory may have none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub email: Option<Email>,
     /// What the directory itself calls them by: the only name that it is believed on.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub external_id: Option<PersonText>,
@@ -371,7 +372,7 @@ impl Person {
         Self {
             id,
             name,
-            email,
+            email: Some(email),
             external_id: None,
             department: None,
             title: None,
@@ -430,7 +431,7 @@ mod tests {
         assert_eq!(format!("{person:?}"), "Person([personal])");
         assert_eq!(
             format!("{:?} {:?}", person.name, person.email),
-            "[personal] [personal]"
+            "[personal] Some([personal])"
         );
     }
 }

@@ -262,7 +262,9 @@ impl State {
         SponsorView {
             id: person.map(|person| person.id.to_string()),
             name: person.map(|person| person.name.as_str().to_owned()),
-            email: person.map(|person| person.email.as_str().to_owned()),
+            email: person
+                .and_then(|person| person.email.as_ref())
+                .map(|email| email.as_str().to_owned()),
             status: match sponsor.life {
                 SponsorLife::Active { .. } => Status::Active,
                 SponsorLife::Suspended { .. } => Status::Suspended,

@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod credential;
+mod directory;
 mod routes;
 pub mod wire;
 

@@ -47,6 +47,9 @@ pub enum Command {
     /// Sponsors: the named people who answer for agents.
     #[command(subcommand)]
     Sponsor(SponsorCommand),
+    /// The directory: its tokens for provisioning people and groups over SCIM.
+    #[command(subcommand)]
+    Scim(ScimCommand),
     /// Agents: registered kinds of agents.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -228,11 +231,35 @@ pub enum SponsorCommand {
         /// The sponsor.
         id: SponsorId,
     },
+    /// Confirm that the directory speaks for a sponsor, and by which id it knows them.
+    ///
+    /// A name or an address alone never shows that somebody in the directory is this person. From
+    /// then on what the directory says of that id is taken, their name here included.
+    Link {
+        /// The sponsor.
+        id: SponsorId,
+        /// What the directory calls them by: SCIM's `externalId`.
+        #[arg(long, value_name = "ID")]
+        external_id: String,
+    },
     /// Destroy who a suspended sponsor is. Records keep only their handle, and go on verifying.
     Erase {
         /// The sponsor, or the handle that records name.
         id: String,
     },
+}
+
+/// `tipstaff scim …`.
+#[derive(Debug, Subcommand)]
+pub enum ScimCommand {
+    /// Make a token for the directory, and print it once. Those before stay good until revoked.
+    Token {
+        /// Take one away instead, or all of them if none is named.
+        #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "all")]
+        revoke: Option<String>,
+    },
+    /// List the directory's tokens, by what they are called.
+    List,
 }
 
 /// `tipstaff agent …`.

@@ -9,6 +9,7 @@ mod instance;
 pub mod ledger;
 mod pep;
 mod policy;
+mod scim;
 mod sponsor;
 mod token;
 mod trace;
@@ -293,6 +294,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Admin(command) => admin::run(context, command).await,
             Command::Pep(command) => pep::run(context, command).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
+            Command::Scim(command) => scim::run(context, command).await,
             Command::Agent(command) => agent::run(context, command).await,
             Command::Instance(command) => instance::run(context, command).await,
             Command::Policy(command) => policy::run(context, command).await,

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use directory::{Reaction, Reactions};
 use ledger::note::{Algorithm, Verifier};
 use policy::UpstreamOptions;
 use register::AssertedAgents;
@@ -94,6 +95,8 @@ pub struct Config {
     pub limits: Limits,
     /// What goes for all agents.
     pub agents: Agents,
+    /// What follows of what the directory says.
+    pub reactions: Reactions,
     /// The upstreams.
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
 }
@@ -341,6 +344,8 @@ struct Raw {
     #[serde(default)]
     agents: RawAgents,
     #[serde(default)]
+    reactions: Reactions,
+    #[serde(default)]
     upstream: BTreeMap<String, RawUpstream>,
     #[serde(default)]
     service: BTreeMap<String, RawService>,
@@ -494,6 +499,10 @@ impl Config {
                 "a node's name is 1 to 64 visible ASCII characters".to_owned(),
             ));
         }
+        if raw.reactions.leaves != Reaction::Suspend {
+            let message = "whoever leaves is suspended: this can be `suspend` only";
+            return Err(bad("reactions.leaves", message.to_owned()));
+        }
         let mut upstreams = BTreeMap::new();
         for (name, raw) in raw.upstream {
             let key = format!("upstream.{name}");
@@ -564,6 +573,7 @@ impl Config {
             },
             limits: raw.limits,
             agents: Agents { asserted },
+            reactions: raw.reactions,
             upstreams,
             path,
             digest: Digest::of(text.as_bytes()),

@@ -3,6 +3,8 @@
 //! Half of it is read from files by whoever runs the command ([`of_files`]); the other half only
 //! the running node knows ([`of_node`]).
 
+mod directory;
+
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -376,6 +378,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(policy(shared));
     found.extend(anchors(shared));
     found.push(admins(shared));
+    found.extend(directory::findings(shared));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
 }

@@ -8,10 +8,12 @@
 //! | `/oauth/token`, `/oauth/revoke` | agents, by their key |
 //! | `/ledger/{log}/checkpoint`, `…/vkey`, `…/tile/{L}/{N}` | anyone |
 //! | `/ledger/{log}/tile/entries/{N}` | auditors, by their token |
+//! | `/scim/v2/…` | the directory, by its token |
 //! | `/healthz`, `/readyz`, `/metrics` | anyone who can reach the listener |
 //!
 //! Every route looks first at the names that a request calls the node by.
 
+mod directory;
 mod disk;
 mod health;
 mod metrics;
@@ -25,7 +27,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
@@ -102,6 +104,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/oauth/jwks", get(jwks))
         .route("/oauth/token", post(token))
         .route("/oauth/revoke", post(revoke))
+        .route("/scim/v2/{*path}", any(directory::scim))
         .route("/ledger/{*path}", get(tiles::serve))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use directory::Scim;
 use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig};
 use gateway::{Bounds, Hosts, Parts, Plane, Served, ServedConfig, Settings};
 use ledger::note::Signer;
@@ -137,6 +138,8 @@ pub struct Shared {
     pub url: String,
     /// How the anchors are doing.
     pub anchors: anchor::Anchors,
+    /// What the directory provisions people and groups to.
+    pub scim: Arc<Scim>,
     /// Whether agents may run as the node's own user.
     #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
@@ -323,6 +326,12 @@ impl Node {
             clock: Arc::clone(&clock),
             rng,
             url: url.clone(),
+            scim: Arc::new(Scim::new(
+                Arc::clone(plane.control()),
+                Arc::clone(&clock),
+                &url,
+                config.reactions,
+            )),
             anchors,
             shared_user,
         });

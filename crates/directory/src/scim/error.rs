@@ -61,8 +61,8 @@ pub enum ScimError {
     #[error("{0}")]
     Unsupported(&'static str),
     /// The method does not go with the route.
-    #[error("that method is not possible here")]
-    Method,
+    #[error("that method is not possible here; these are: {0}")]
+    Method(&'static str),
     /// It is not what it should be for the operation, and may be later.
     #[error("{0}")]
     Conflict(String),
@@ -87,7 +87,7 @@ impl ScimError {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Changed => StatusCode::PRECONDITION_FAILED,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -106,7 +106,7 @@ impl ScimError {
             Self::NotFound { .. }
             | Self::Changed
             | Self::Unsupported(_)
-            | Self::Method
+            | Self::Method(_)
             | Self::Conflict(_)
             | Self::Unavailable(_) => None,
         }

@@ -297,7 +297,16 @@ fn leave_out(from: &mut Map<String, Value>, target: &Target) {
 }
 
 /// A part of a URL's query; a plus is a space there, as forms have it.
-pub(super) fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<String> {
+    percent(text, true)
+}
+
+/// A part of a URL's path.
+pub(super) fn decode_path(text: &str) -> Option<String> {
+    percent(text, false)
+}
+
+fn percent(text: &str, form: bool) -> Option<String> {
     let digit = |byte: Option<u8>| {
         let digit = char::from(byte?).to_digit(16)?;
         u8::try_from(digit).ok()
@@ -306,7 +315,7 @@ pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         out.push(match byte {
-            b'+' => b' ',
+            b'+' if form => b' ',
             b'%' => digit(bytes.next())? << 4 | digit(bytes.next())?,
             other => other,
         });

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
+use vocab::digest::Digest;
 
 use super::*;
 use crate::fold_prefix;
@@ -83,6 +84,16 @@ impl Model {
                     sponsor.map(|sponsor| sponsor.handle.clone())
                 })?;
                 Command::Erase { handle }
+            }
+            18 => Command::AddDirectoryToken {
+                digest: Digest::of(&[a, b]),
+            },
+            19 => {
+                let token = node.control.view(|state| {
+                    let mut tokens = state.directory_tokens().map(|it| it.id.clone());
+                    tokens.nth(usize::from(b) % 4)
+                })?;
+                Command::RemoveDirectoryToken { token }
             }
             20..=23 => {
                 let parent = self.instance(b)?;

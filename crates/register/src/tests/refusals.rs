@@ -1,5 +1,7 @@
 //! Refusals, as people read them: `tests/refusals.txt`.
 
+use vocab::digest::Digest;
+
 use super::*;
 use crate::entry::TestResults;
 
@@ -99,7 +101,7 @@ async fn refusals_say_what_why_and_what_to_do() {
         },
         Command::RecordTools {
             upstream: "files".parse().unwrap(),
-            blob: vocab::Digest::of(b"not kept"),
+            blob: Digest::of(b"not kept"),
             count: 1,
         },
         Command::ActivatePolicy {
@@ -149,6 +151,14 @@ async fn refusals_say_what_why_and_what_to_do() {
         },
     )
     .await;
+    for _ in 0..vocab::limits::DIRECTORY_TOKENS_MAX {
+        node.ok(directory_token()).await;
+    }
+    found += &refusal(&node, directory_token()).await;
+    let token = Command::RemoveDirectoryToken {
+        token: "d-none".parse().unwrap(),
+    };
+    found += &refusal(&node, token).await;
     let mut key = new_key("k2");
     key.not_before = Some(later);
     let id = "triage".parse().unwrap();
@@ -166,4 +176,10 @@ async fn refusals_say_what_why_and_what_to_do() {
         "s-…",
     );
     assert!(found == golden, "tests/refusals.txt should be:\n{found}");
+}
+
+fn directory_token() -> Command {
+    Command::AddDirectoryToken {
+        digest: Digest::of(b"a token"),
+    }
 }

@@ -27,14 +27,15 @@ use vocab::{
     AdminId, AgentId, Handle, InstanceId, PepName, RecordRef, SponsorId, ToolName, suggest,
 };
 
+use super::directory;
 use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer};
 use crate::node::Shared;
 use crate::policies::{self, Ground};
 use crate::trace::{Sources, Target, TraceError};
 
-type Answer = Result<Response, Problem>;
-type App = State<Arc<Admin>>;
+pub(super) type Answer = Result<Response, Problem>;
+pub(super) type App = State<Arc<Admin>>;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
@@ -46,6 +47,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/peps/{id}/remove", post(remove_pep))
         .route("/v1/sponsors", get(sponsors).post(add_sponsor))
         .route("/v1/sponsors/{id}", get(sponsor))
+        .route("/v1/sponsors/{id}/link", post(directory::link))
         .route("/v1/sponsors/{id}/{verb}", post(change_sponsor))
         .route("/v1/agents", get(agents).post(add_agent))
         .route("/v1/agents/{id}", get(agent))
@@ -60,6 +62,11 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/policy/test", post(test_policies))
         .route("/v1/policy/apply", post(apply_policies))
         .route("/v1/trace/{*id}", get(trace))
+        .route(
+            "/v1/scim/tokens",
+            get(directory::tokens).post(directory::add_token),
+        )
+        .route("/v1/scim/tokens/{id}/revoke", post(directory::remove_token))
         .route("/v1/erase", post(erase))
         .fallback(no_route)
         .layer(middleware::from_fn_with_state(
@@ -94,26 +101,26 @@ async fn authenticated(
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad(&error))
 }
 
-fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Problem> {
+pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Problem> {
     text.parse().map_err(|error: T::Err| Problem::bad(&error))
 }
 
-fn ok<T: serde::Serialize>(value: &T) -> Response {
+pub(super) fn ok<T: serde::Serialize>(value: &T) -> Response {
     json(StatusCode::OK, value)
 }
 
 impl Admin {
-    fn control(&self) -> &Arc<register::Control> {
+    pub(super) fn control(&self) -> &Arc<register::Control> {
         self.shared.plane.control()
     }
 
     /// Carries out a command, to its end even if whoever gave it goes away. A cut is acknowledged
     /// when its barrier is on record: nothing that it rules out can follow in the log of calls.
-    async fn execute(
+    pub(super) async fn execute(
         self: &Arc<Self>,
         caller: Caller,
         command: Command,
@@ -141,7 +148,7 @@ impl Admin {
         view.ok_or_else(Problem::internal)
     }
 
-    fn sponsor_view(&self, id: &SponsorId) -> Result<SponsorView, Problem> {
+    pub(super) fn sponsor_view(&self, id: &SponsorId) -> Result<SponsorView, Problem> {
         self.control().view(|state| {
             if let Some(sponsor) = state.sponsor_by_id(id) {
                 return Ok(state.sponsor_view(sponsor));

@@ -48,6 +48,14 @@ pub struct NewSponsor {
     pub email: String,
 }
 
+/// `POST /v1/sponsors/{id}/link`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// What the directory calls the sponsor by.
+    pub external_id: String,
+}
+
 /// `POST /v1/agents`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -40,6 +40,18 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
             let done = node.post(&format!("/v1/sponsors/{id}/resume")).await?;
             context.show(&done, |it| changed(it, "sponsor"))?;
         }
+        SponsorCommand::Link { id, external_id } => {
+            let link = wire::Link { external_id };
+            let done = node
+                .post_json(&format!("/v1/sponsors/{id}/link"), &link)
+                .await?;
+            context.show(&done, |it| {
+                format!(
+                    "{}\nThe directory speaks for them from now on.",
+                    changed(it, "sponsor")
+                )
+            })?;
+        }
         SponsorCommand::Erase { id } => {
             let erased = node
                 .post_json("/v1/erase", &wire::Erase { what: id })

@@ -26,11 +26,13 @@ enum Who {
     Auditors,
     /// Policy enforcement points, by their token.
     Askers,
+    /// The directory, by its token.
+    Directory,
     /// Administrators, over the socket.
     Administrators,
 }
 
-use Who::{Administrators, Agents, Anyone, Askers, Auditors, Instances};
+use Who::{Administrators, Agents, Anyone, Askers, Auditors, Directory, Instances};
 
 /// Every route: its template in the sources, how it is asked for, who may.
 const ROUTES: &[(&str, &str, &str, Who)] = &[
@@ -170,6 +172,25 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         Administrators,
     ),
     ("/v1/erase", "POST", "/v1/erase", Administrators),
+    (
+        "/scim/v2/{*path}",
+        "GET",
+        "/scim/v2/ServiceProviderConfig",
+        Directory,
+    ),
+    ("/v1/scim/tokens", "GET", "/v1/scim/tokens", Administrators),
+    (
+        "/v1/scim/tokens/{id}/revoke",
+        "POST",
+        "/v1/scim/tokens/d-1/revoke",
+        Administrators,
+    ),
+    (
+        "/v1/sponsors/{id}/link",
+        "POST",
+        "/v1/sponsors/maya/link",
+        Administrators,
+    ),
 ];
 
 /// The path templates of every `.route(…)` in the program's sources.
@@ -184,7 +205,10 @@ fn routed() -> BTreeSet<String> {
                 if before.ends_with(|it: char| it.is_alphanumeric()) {
                     continue;
                 }
-                let after = after.split_once('(').unwrap().1.trim_start();
+                let mut after = after.split_once('(').unwrap().1.trim_start();
+                while after.starts_with("//") {
+                    after = after.split_once('\n').unwrap().1.trim_start();
+                }
                 let template = after.strip_prefix('"').and_then(|it| it.split('"').next());
                 found.insert(template.expect("a route is a literal").to_owned());
             }
@@ -251,7 +275,7 @@ async fn no_route_serves_whoever_may_not() {
         let answer = as_outsider(&plane, verb, path, *who, &[]).await;
         let expected = match who {
             Anyone => 200,
-            Instances | Auditors | Askers => 401,
+            Instances | Auditors | Askers | Directory => 401,
             Agents => 400,
             Administrators => 403,
         };
@@ -573,6 +597,8 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::AgentReviewed
         | Kind::InstanceEnded
         | Kind::PolicyActivated
+        | Kind::DirectoryTokenAdded
+        | Kind::DirectoryTokenRemoved
         | Kind::Erased => ActorKind::Person,
         Kind::InstanceStarted
         | Kind::TokenRefreshed
@@ -644,6 +670,7 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         ("/v1/sponsors/otto/suspend".to_owned(), None),
         ("/v1/erase".to_owned(), Some(erased)),
         ("/v1/policy/apply".to_owned(), None),
+        ("/v1/scim/tokens".to_owned(), None),
     ];
     let edited = format!("{}\n// Edited.\n", testkit::plane::POLICIES);
     std::fs::write(plane.folder().join("policies/it.cedar"), edited).unwrap();
@@ -659,6 +686,13 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         assert!(size() > before, "{path}");
     }
+    let token = plane.gateway().control().view(|state| {
+        let mut tokens = state.directory_tokens();
+        tokens.next().unwrap().id.clone()
+    });
+    plane
+        .command(&format!("/v1/scim/tokens/{token}/revoke"))
+        .await;
     of_the_directory(&plane).await;
     // A part that is not well.
     plane.reconfigure(|setup| setup.top = "[ledger]\nrefuse_free_mib = 999999999\n".to_owned());

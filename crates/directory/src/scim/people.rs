@@ -1,0 +1,300 @@
+//! Users are sponsors: what a directory says of a person, and what the register keeps of it.
+
+use register::lifecycle::SponsorLife;
+use register::{Email, Person, PersonName, PersonText, Sponsor, State, Word};
+use serde_json::{Map, Value, json};
+use vocab::{Digest, Handle};
+
+use super::error::ScimError;
+use super::resource::{self, Attributes, is_primary};
+use super::schema::{ENTERPRISE, USER, USERS};
+
+/// A sponsor whom the directory deleted: kept, suspended, and no resource any more.
+const DELETED: &str = "deleted";
+
+/// A sponsor as the directory sees them.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The sponsor.
+    pub handle: Handle,
+    /// What is known of them; `active` is what the directory said last.
+    pub attributes: Attributes,
+    /// Whether they may act: nothing suspends them.
+    pub is_active: bool,
+    /// Whether the directory speaks for them. Of those whom an administrator added it is told, and
+    /// may say that they left.
+    pub is_linked: bool,
+    /// Whether the directory said anything of them yet.
+    pub is_told: bool,
+    created: String,
+    groups: Vec<(Handle, String)>,
+    /// The manager's name, if their id is a sponsor's.
+    manager: Option<String>,
+}
+
+impl User {
+    /// The sponsor as a User, unless who they were is erased, or the directory deleted them.
+    pub fn of(state: &State, sponsor: &Sponsor) -> Option<Self> {
+        let person = sponsor.person()?;
+        if is_deleted(person) {
+            return None;
+        }
+        let groups = state.groups_of(&sponsor.handle);
+        let groups = groups.map(|group| {
+            let name = group.name().unwrap_or_default();
+            (group.handle.clone(), name.to_owned())
+        });
+        let manager = person.manager.as_ref();
+        let manager = manager.and_then(|id| id.as_str().parse::<Handle>().ok());
+        let manager = manager.and_then(|handle| state.sponsor(&handle));
+        let manager = manager.and_then(|manager| manager.person());
+        Some(Self {
+            handle: sponsor.handle.clone(),
+            attributes: attributes(person),
+            is_active: matches!(sponsor.life, SponsorLife::Active { .. }),
+            is_linked: sponsor.provisioned,
+            is_told: person.attributes.is_some(),
+            created: sponsor.added_at.to_string(),
+            groups: groups.collect(),
+            manager: manager.map(|person| person.name.as_str().to_owned()),
+        })
+    }
+
+    /// What the directory said last: whether they are with the company.
+    pub fn is_said_active(&self) -> bool {
+        said_active(&self.attributes)
+    }
+
+    /// The resource, under the base URL of the service, with its entity tag.
+    pub fn to_json(&self, base: &str) -> (Value, String) {
+        let mut all = Map::new();
+        let extensions = self.attributes.extensions.keys();
+        let schemas: Vec<&str> = std::iter::once(USER).chain(extensions.copied()).collect();
+        all.insert("schemas".to_owned(), json!(schemas));
+        all.insert("id".to_owned(), self.handle.as_str().into());
+        all.extend(self.attributes.to_json());
+        let active = self.is_active && self.is_said_active();
+        all.insert("active".to_owned(), active.into());
+        if let Some(Value::Object(manager)) = all
+            .get_mut(ENTERPRISE)
+            .and_then(|enterprise| enterprise.get_mut("manager"))
+            && let (Some(Value::String(id)), Some(name)) =
+                (manager.get("value").cloned(), &self.manager)
+        {
+            manager.insert("$ref".to_owned(), format!("{base}/Users/{id}").into());
+            manager.insert("displayName".to_owned(), name.as_str().into());
+        }
+        if !self.groups.is_empty() {
+            let groups = self.groups.iter().map(|(handle, name)| {
+                json!({
+                    "value": handle,
+                    "$ref": format!("{base}/Groups/{handle}"),
+                    "display": name,
+                })
+            });
+            all.insert("groups".to_owned(), groups.collect());
+        }
+        with_meta(
+            all,
+            "User",
+            &format!("{base}/Users/{}", self.handle),
+            &self.created,
+        )
+    }
+}
+
+/// Adds what is said of the resource itself. Its entity tag is a digest of all else.
+pub(super) fn with_meta(
+    mut all: Map<String, Value>,
+    kind: &str,
+    location: &str,
+    created: &str,
+) -> (Value, String) {
+    let digest = Digest::of(Value::Object(all.clone()).to_string().as_bytes());
+    let version: String = digest.to_string().chars().take(20).collect();
+    let version = format!("W/\"{version}\"");
+    all.insert(
+        "meta".to_owned(),
+        json!({
+            "resourceType": kind,
+            "created": created,
+            "location": location,
+            "version": version,
+        }),
+    );
+    (Value::Object(all), version)
+}
+
+/// Whether the directory deleted them.
+pub fn is_deleted(person: &Person) -> bool {
+    let attributes = person.attributes.as_ref();
+    attributes.is_some_and(|all| all.get(DELETED) == Some(&Value::Bool(true)))
+}
+
+/// Whether the directory said last that they are not with the company, or deleted them.
+pub fn has_left(person: &Person) -> bool {
+    let attributes = person.attributes.as_ref();
+    let inactive = attributes.is_some_and(|all| all.get("active") == Some(&Value::Bool(false)));
+    inactive || is_deleted(person)
+}
+
+/// A person without what only the directory said, marked as deleted by it.
+pub fn deleted(person: &Person) -> Person {
+    Person {
+        external_id: None,
+        attributes: Some(json!({ (DELETED): true })),
+        ..person.clone()
+    }
+}
+
+pub(super) fn said_active(attributes: &Attributes) -> bool {
+    attributes.core.get("active") != Some(&Value::Bool(false))
+}
+
+/// What is kept of a person, as attributes.
+fn attributes(person: &Person) -> Attributes {
+    let mut all = Attributes::default();
+    if let Some(said) = person.attributes.as_ref().and_then(Value::as_object) {
+        for (name, value) in said {
+            match (USERS.extension(name), value) {
+                (Some(extension), Value::Object(members)) => {
+                    all.extensions.insert(extension.id, members.clone());
+                }
+                _ => drop(all.core.insert(name.clone(), value.clone())),
+            }
+        }
+    } else {
+        let name = person.name.as_str();
+        all.core.insert("displayName".to_owned(), name.into());
+        if let Some(email) = &person.email {
+            let email = json!([{"value": email.as_str(), "type": "work", "primary": true}]);
+            all.core.insert("emails".to_owned(), email);
+        }
+    }
+    all.core
+        .insert("userName".to_owned(), person.id.as_str().into());
+    if let Some(id) = &person.external_id {
+        all.core.insert("externalId".to_owned(), id.as_str().into());
+    }
+    all
+}
+
+/// What the register keeps of a person.
+pub fn person(attributes: &Attributes) -> Result<Person, ScimError> {
+    let wrong = |attribute: &str, why: &dyn std::fmt::Display| ScimError::Value {
+        attribute: attribute.to_owned(),
+        why: format!("cannot be taken: {why}"),
+    };
+    let user_name = attributes.text("userName").unwrap_or_default();
+    let name = name(attributes).unwrap_or_else(|| user_name.to_owned());
+    let own = |value: Option<&str>, attribute: &str| -> Result<Option<PersonText>, ScimError> {
+        let text = value.map(str::parse).transpose();
+        text.map_err(|error| wrong(attribute, &error))
+    };
+    let enterprise = attributes.extensions.get(ENTERPRISE);
+    let enterprise = |name: &str| enterprise.and_then(|members| members.get(name));
+    let manager = enterprise("manager").and_then(|manager| manager.get("value"));
+    Ok(Person {
+        id: user_name
+            .parse()
+            .map_err(|error| wrong("userName", &error))?,
+        name: name
+            .parse::<PersonName>()
+            .map_err(|error| wrong("displayName", &error))?,
+        email: email(attributes)
+            .map(str::parse::<Email>)
+            .transpose()
+            .map_err(|error| wrong("emails", &error))?,
+        external_id: own(attributes.text("externalId"), "externalId")?,
+        department: own(
+            enterprise("department").and_then(Value::as_str),
+            "department",
+        )?,
+        title: own(attributes.text("title"), "title")?,
+        manager: own(manager.and_then(Value::as_str), "manager")?,
+        attributes: Some(Value::Object(attributes.to_json())),
+    })
+}
+
+/// The name that is shown, or the whole one, or its parts.
+fn name(attributes: &Attributes) -> Option<String> {
+    let shown = attributes.text("displayName");
+    let name = attributes.core.get("name");
+    let part = |part: &str| name.and_then(|name| name.get(part)).and_then(Value::as_str);
+    if let Some(name) = shown.or_else(|| part("formatted")) {
+        return Some(name.to_owned());
+    }
+    let parts: Vec<&str> = [part("givenName"), part("familyName")]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// The address to use: the primary one, or that for work, or the first. Some directories have it
+/// in the user name only.
+fn email(attributes: &Attributes) -> Option<&str> {
+    let all = attributes.core.get("emails").and_then(Value::as_array);
+    let all = all.map(Vec::as_slice).unwrap_or_default();
+    let work = |it: &&Value| it.get("type").and_then(Value::as_str) == Some("work");
+    let chosen = all
+        .iter()
+        .find(|it| is_primary(it))
+        .or_else(|| all.iter().find(work))
+        .or_else(|| all.first());
+    match chosen
+        .and_then(|it| it.get("value"))
+        .and_then(Value::as_str)
+    {
+        Some(value) => Some(value),
+        None => attributes
+            .text("userName")
+            .filter(|name| name.parse::<Email>().is_ok()),
+    }
+}
+
+/// What is said otherwise than before, in words that name no value.
+pub fn changes(before: &Attributes, after: &Attributes) -> Vec<Word> {
+    let mut words = Vec::new();
+    let mut compare = |before: &Map<String, Value>, after: &Map<String, Value>| {
+        let names = before
+            .keys()
+            .chain(after.keys().filter(|name| !before.contains_key(*name)));
+        for name in names.filter(|name| before.get(*name) != after.get(*name)) {
+            words.extend(word(name));
+        }
+    };
+    compare(&before.core, &after.core);
+    let none = Map::new();
+    for extension in USERS.extensions {
+        let of = |all: &'_ Attributes| all.extensions.get(extension.id).cloned();
+        compare(
+            &of(before).unwrap_or_else(|| none.clone()),
+            &of(after).unwrap_or_else(|| none.clone()),
+        );
+    }
+    words
+}
+
+/// An attribute's name as a word: `userName` is `user-name`.
+fn word(name: &str) -> Option<Word> {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            text.push('-');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text.parse().ok()
+}
+
+/// Reads a body into attributes. One that does not say whether somebody is active leaves that as
+/// it is: nobody comes back because a field was left out.
+pub fn read(body: &Map<String, Value>, is_active: bool) -> Result<Attributes, ScimError> {
+    let mut attributes = resource::read(&USERS, body)?;
+    attributes
+        .core
+        .entry("active")
+        .or_insert(Value::Bool(is_active));
+    Ok(attributes)
+}
