@@ -5,7 +5,8 @@
 Two things are compared. The conformance suite's frozen requirement sets: what a scenario passes
 direct it passes through the gateway. And transcripts: the Python and the TypeScript SDK go through
 the same operations against each upstream, direct and through the gateway, in each protocol version,
-and what came back is the same, member by member. The last line is the count.
+and what came back is the same, member by member. Beside that a SCIM client and a SCIM tester have
+the directory's part of a node to themselves. The last line is the count.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 import sys
 
+import directory
 from rig import FOLDER, HERE, NODE, PYTHON, Gateway, Tally, free_port, listens, module, start, start_ready, tail, until
 
 MODERN, LEGACY, EARLIER = "2026-07-28", "2025-11-25", "2025-06-18"
@@ -307,6 +309,10 @@ def main():
     served = upstreams()
     gateway = None if options.direct else start_gateway(tally, served)
     conform(tally, served[0], gateway)
+    if gateway is not None:
+        token = json.loads(gateway.run("scim", "token", "--json"))["token"]
+        attempt(tally, "scim2-tester finds nothing wrong", lambda: directory.tested(gateway.url, token))
+        attempt(tally, "scim2-client sees a life through", lambda: directory.lived(gateway.url, token))
     # Two at a time: one waits while the other works.
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda upstream: matrix(tally, upstream, gateway), served))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use register::{Group, GroupProfile, Known, PersonText, State};
+use register::{Group, GroupProfile, Known, PersonText};
 use serde_json::{Map, Value, json};
 use vocab::Handle;
 
@@ -21,25 +21,19 @@ pub struct Team {
     /// Who is in it.
     pub members: BTreeSet<Handle>,
     created: String,
-    names: Vec<(Handle, String)>,
 }
 
 impl Team {
     /// The group, unless its name is erased.
-    pub fn of(state: &State, group: &Group) -> Option<Self> {
+    pub fn of(group: &Group) -> Option<Self> {
         let Known::Named(profile) = &group.profile else {
             return None;
         };
-        let names = group.members.iter().filter_map(|handle| {
-            let person = state.sponsor(handle)?.person()?;
-            Some((handle.clone(), person.name.as_str().to_owned()))
-        });
         Some(Self {
             handle: group.handle.clone(),
             profile: profile.clone(),
             members: group.members.clone(),
             created: group.added_at.to_string(),
-            names: names.collect(),
         })
     }
 
@@ -67,14 +61,11 @@ impl Team {
         all.insert("schemas".to_owned(), json!([GROUP]));
         all.insert("id".to_owned(), self.handle.as_str().into());
         all.extend(self.attributes().core);
-        if !self.names.is_empty() {
-            let members = self.names.iter().map(|(handle, name)| {
-                json!({
-                    "value": handle,
-                    "$ref": format!("{base}/Users/{handle}"),
-                    "display": name,
-                })
-            });
+        if !self.members.is_empty() {
+            let members = self
+                .members
+                .iter()
+                .map(|handle| json!({"value": handle, "$ref": format!("{base}/Users/{handle}")}));
             all.insert("members".to_owned(), members.collect());
         }
         with_meta(

@@ -28,8 +28,8 @@ pub struct User {
     pub is_told: bool,
     created: String,
     groups: Vec<(Handle, String)>,
-    /// The manager's name, if their id is a sponsor's.
-    manager: Option<String>,
+    /// Whether their manager is a sponsor.
+    has_manager: bool,
 }
 
 impl User {
@@ -47,7 +47,6 @@ impl User {
         let manager = person.manager.as_ref();
         let manager = manager.and_then(|id| id.as_str().parse::<Handle>().ok());
         let manager = manager.and_then(|handle| state.sponsor(&handle));
-        let manager = manager.and_then(|manager| manager.person());
         Some(Self {
             handle: sponsor.handle.clone(),
             attributes: attributes(person),
@@ -56,7 +55,7 @@ impl User {
             is_told: person.attributes.is_some(),
             created: sponsor.added_at.to_string(),
             groups: groups.collect(),
-            manager: manager.map(|person| person.name.as_str().to_owned()),
+            has_manager: manager.is_some(),
         })
     }
 
@@ -75,14 +74,12 @@ impl User {
         all.extend(self.attributes.to_json());
         let active = self.is_active && self.is_said_active();
         all.insert("active".to_owned(), active.into());
-        if let Some(Value::Object(manager)) = all
-            .get_mut(ENTERPRISE)
-            .and_then(|enterprise| enterprise.get_mut("manager"))
-            && let (Some(Value::String(id)), Some(name)) =
-                (manager.get("value").cloned(), &self.manager)
+        let enterprise = all.get_mut(ENTERPRISE);
+        let manager = enterprise.and_then(|enterprise| enterprise.get_mut("manager"));
+        if let Some(Value::Object(manager)) = manager.filter(|_| self.has_manager)
+            && let Some(Value::String(id)) = manager.get("value").cloned()
         {
             manager.insert("$ref".to_owned(), format!("{base}/Users/{id}").into());
-            manager.insert("displayName".to_owned(), name.as_str().into());
         }
         if !self.groups.is_empty() {
             let groups = self.groups.iter().map(|(handle, name)| {
@@ -173,6 +170,7 @@ fn attributes(person: &Person) -> Attributes {
     }
     all.core
         .insert("userName".to_owned(), person.id.as_str().into());
+    all.core.entry("active").or_insert(Value::Bool(true));
     if let Some(id) = &person.external_id {
         all.core.insert("externalId".to_owned(), id.as_str().into());
     }
@@ -291,10 +289,12 @@ fn word(name: &str) -> Option<Word> {
 /// Reads a body into attributes. One that does not say whether somebody is active leaves that as
 /// it is: nobody comes back because a field was left out.
 pub fn read(body: &Map<String, Value>, is_active: bool) -> Result<Attributes, ScimError> {
-    let mut attributes = resource::read(&USERS, body)?;
-    attributes
-        .core
-        .entry("active")
-        .or_insert(Value::Bool(is_active));
-    Ok(attributes)
+    let mut all = Map::from_iter([("active".to_owned(), Value::Bool(is_active))]);
+    let says = |(name, value): &(&String, &Value)| {
+        !(name.eq_ignore_ascii_case("active") && value.is_null())
+    };
+    for (name, value) in body.iter().filter(says) {
+        all.insert(name.clone(), value.clone());
+    }
+    resource::read(&USERS, &all)
 }

@@ -215,9 +215,11 @@ static USER_SCHEMA: Schema = Schema {
         text("userType", "How they belong to the organisation."),
         Attribute {
             kind: Kind::Boolean,
+            required: true,
             ..text(
                 "active",
-                "False stops everything that they sponsor, before the answer is sent.",
+                "False stops everything that they sponsor, before the answer is sent. True for a \
+                 new user of whom nothing else is said; it cannot be taken away.",
             )
         },
         Attribute {
@@ -279,10 +281,6 @@ static ENTERPRISE_SCHEMA: Schema = Schema {
                     refers_to: &["User"],
                     ..REF
                 },
-                Attribute {
-                    mutability: Mutability::ReadOnly,
-                    ..text("displayName", "The manager's name.")
-                },
             ],
             ..text(
                 "manager",
@@ -314,10 +312,6 @@ static GROUP_SCHEMA: Schema = Schema {
                     mutability: Mutability::Immutable,
                     refers_to: &["User"],
                     ..REF
-                },
-                Attribute {
-                    mutability: Mutability::ReadOnly,
-                    ..text("display", "The member's name.")
                 },
             ],
             ..text("members", "The people in it.")

@@ -537,7 +537,7 @@ impl Scim {
     fn list_groups(&self, query: &Query) -> Answer {
         let teams: Vec<Team> = self.control.view(|state| {
             let groups = state.groups();
-            groups.filter_map(|group| Team::of(state, group)).collect()
+            groups.filter_map(|group| Team::of(group)).collect()
         });
         let all = teams.iter().map(|team| team.to_json(&self.base).0);
         Answer::of(StatusCode::OK, query.list(&GROUPS, all))
@@ -545,10 +545,8 @@ impl Scim {
 
     fn find_group(&self, id: &str) -> Result<Team, ScimError> {
         let handle = id.parse::<Handle>().ok();
-        let team = handle.and_then(|handle| {
-            self.control
-                .view(|state| Team::of(state, state.group(&handle)?))
-        });
+        let team =
+            handle.and_then(|handle| self.control.view(|state| Team::of(state.group(&handle)?)));
         team.ok_or_else(|| not_found("group", id))
     }
 

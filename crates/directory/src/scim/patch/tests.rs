@@ -12,6 +12,7 @@ fn user(mut body: Value) -> Attributes {
     let members = body.as_object_mut().unwrap();
     members.insert("schemas".to_owned(), json!([USER]));
     members.entry("userName").or_insert("maya".into());
+    members.entry("active").or_insert(true.into());
     resource::read(&USERS, members).unwrap()
 }
 
@@ -37,6 +38,7 @@ fn patched(
 fn check(before: Value, operation: Value, mut expected: Value) {
     let members = expected.as_object_mut().unwrap();
     members.entry("userName").or_insert("maya".into());
+    members.entry("active").or_insert(true.into());
     let after = patched(&USERS, &user(before), &json!([operation]));
     let after = after.unwrap_or_else(|error| panic!("{operation}: {error}"));
     assert_eq!(after, expected, "{operation}");

@@ -289,7 +289,6 @@ fn entra_provisions_changes_and_deletes_a_person() {
         &json!({
             "value": boss,
             "$ref": format!("https://gate.example/scim/v2/Users/{boss}"),
-            "displayName": "ben@acme.example",
         })
     );
     served.cuts.take();
