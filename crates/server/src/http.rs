@@ -47,7 +47,7 @@ pub use tiles::auditor_token;
 
 /// Longest body of a token request that is read off the wire, in bytes. Beyond
 /// [`FORM_BYTES_MAX`](vocab::limits::FORM_BYTES_MAX) it is refused in the words of OAuth.
-const TOKEN_BODY_BYTES_MAX: usize = 64 * 1024;
+const TOKEN_BODY_BYTES_MAX: usize = 128 * 1024;
 /// How long the body of a token request may take.
 const TOKEN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads of the logs that run at once; others wait for their turn.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokens::{AgentKey, DpopKey, PublicUrl, Resource};
+use tokens::{AgentKey, DpopKey, HandingOn, PublicUrl, Resource};
 use vocab::{Clock as _, Time};
 
 use crate::client::{Legacy, Modern};
-use crate::wire::{Ask, Wire};
+use crate::wire::{Answer, Ask, Wire};
 
 /// A registered agent and the key that starts its instances.
 #[derive(Debug, Clone)]
@@ -117,18 +117,74 @@ impl Agent {
 
     async fn take(&self, upstream: &str, key: Option<Arc<DpopKey>>) -> Token {
         let answer = self.token_request(upstream, key.as_deref()).send().await;
-        assert_eq!(answer.status, 200, "no token: {}", answer.text());
-        let response = answer.json();
-        let text = |name: &str| response[name].as_str().unwrap().to_owned();
-        Token {
-            wire: Arc::clone(&self.wire),
-            key,
-            upstream: upstream.to_owned(),
-            text: text("access_token"),
-            instance: text("instance"),
-            response,
-        }
+        Token::of(&self.wire, upstream, key, &answer)
     }
+
+    /// The request by which the holder of `parent` starts an instance of this agent below it, with
+    /// a key of its own. With the parent's key it is one for a credential for one call.
+    pub fn exchange(&self, parent: &Token, key: &DpopKey, asked: &Below<'_>) -> Ask {
+        let (now, rng) = (self.wire.clock.now(), &*self.wire.rng);
+        let url: PublicUrl = self.wire.public_url.parse().unwrap();
+        let holder = parent.key.as_deref().filter(|own| own.jkt() != key.jkt());
+        let handing_on = HandingOn {
+            issuer: &url,
+            agent: &self.key.agent,
+            jkt: Some(key.jkt()),
+            details: asked.details,
+            max_calls: asked.max_calls,
+            purpose: asked.purpose.map(|it| it.parse().unwrap()).as_ref(),
+            resource: &Resource::new(&url, asked.upstream.unwrap_or("files").parse().unwrap()),
+            lifetime_seconds: None,
+        }
+        .form(&parent.text, holder, now, rng)
+        .unwrap();
+        let form = self.key.authenticated(&handing_on, now, rng).unwrap();
+        let proof = key.proof("POST", &url.token_endpoint(), None, now, rng);
+        Ask::new(&self.wire, "POST", "/oauth/token")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("dpop", proof.unwrap())
+            .body(form.expose().clone())
+    }
+
+    /// An instance of this agent below that of `parent`.
+    pub async fn below(&self, parent: &Token, asked: &Below<'_>) -> Token {
+        let key = self.fresh_key();
+        let answer = self.exchange(parent, &key, asked).send().await;
+        Token::of(
+            &self.wire,
+            asked.upstream.unwrap_or("files"),
+            Some(key),
+            &answer,
+        )
+    }
+
+    /// A credential of the holder of `parent` for one call of a tool of `files`.
+    pub async fn once(&self, parent: &Token, tool: &str, arguments: &str) -> Token {
+        let digest = vocab::Digest::of(arguments.as_bytes());
+        let details = format!(
+            r#"[{{"type":"mcp_tool","locations":["files"],"identifier":"{tool}","arguments_sha256":"{digest}"}}]"#
+        );
+        let asked = Below {
+            details: Some(&details),
+            ..Below::default()
+        };
+        let key = Arc::clone(parent.key.as_ref().expect("a bound token"));
+        let answer = self.exchange(parent, &key, &asked).send().await;
+        Token::of(&self.wire, "files", Some(key), &answer)
+    }
+}
+
+/// What an instance hands on; by default everything, for `files`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Below<'a> {
+    /// `authorization_details`.
+    pub details: Option<&'a str>,
+    /// Calls that it and all below it may make.
+    pub max_calls: Option<u64>,
+    /// Why it acts.
+    pub purpose: Option<&'a str>,
+    /// The upstream that its token is for.
+    pub upstream: Option<&'a str>,
 }
 
 /// An access token of one instance for one upstream.
@@ -146,6 +202,20 @@ pub struct Token {
 }
 
 impl Token {
+    fn of(wire: &Arc<Wire>, upstream: &str, key: Option<Arc<DpopKey>>, answer: &Answer) -> Self {
+        assert_eq!(answer.status, 200, "no token: {}", answer.text());
+        let response = answer.json();
+        let text = |name: &str| response[name].as_str().unwrap().to_owned();
+        Self {
+            wire: Arc::clone(wire),
+            key,
+            upstream: upstream.to_owned(),
+            text: text("access_token"),
+            instance: text("instance"),
+            response,
+        }
+    }
+
     /// The key that it is bound to.
     pub fn key(&self) -> Option<&Arc<DpopKey>> {
         self.key.as_ref()

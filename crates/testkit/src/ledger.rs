@@ -178,7 +178,7 @@ fn paired(ledger: &Ledger) {
         match line.kind {
             Kind::Decision => {
                 let body: DecisionBody = line.read();
-                assert_eq!(body.chain, std::slice::from_ref(&body.instance));
+                assert_eq!(body.chain.last(), Some(&body.instance));
                 assert_eq!(line.actor.id, body.instance.as_str());
                 let earliest = open.first().copied().unwrap_or(line.index);
                 assert!(body.open_from <= earliest, "a start would miss {earliest}");
@@ -221,6 +221,13 @@ fn standing(control: &OfflineLog, keyring: &FileKeyring, ledger: &Ledger) {
                     register::fold_prefix(control, Some(keyring), size).unwrap()
                 });
                 let stands = state.standing(&body.instance, line.time).active();
+                let instance = state.instance(&body.instance).expect("who asked is known");
+                let above = body.chain.iter().rev().skip(1);
+                assert!(
+                    above.eq(state.ancestors(instance).map(|it| &it.id)),
+                    "another chain than the register has: {}",
+                    line.text
+                );
                 // Who was erased since cannot be said to have stood, though they did.
                 let erased_since = matches!(stands, Err(Why::SponsorErased))
                     && ledger.of(Kind::Erased).iter().any(|it| it.index >= size);

@@ -32,7 +32,7 @@ pub mod plane;
 pub mod upstream;
 mod wire;
 
-pub use agent::{Agent, Token};
+pub use agent::{Agent, Below, Token};
 pub use client::{Legacy, Modern, Reply};
 pub use clock::{MockClock, SeededRng};
 pub use ledger::{Ledger, Line};

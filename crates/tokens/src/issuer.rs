@@ -190,18 +190,19 @@ impl Issuer {
             upstream,
             key,
         } = granted;
-        let left = instance.expires_at.since(self.moment().now).as_secs();
-        let expires_in = ACCESS_TOKEN_SECONDS.min(left);
+        // What is handed on may live for a shorter time than a token.
+        let left = instance.expires_at.since(moment.now).as_secs();
+        let (issued_token_type, expires_in) = match request.grant {
+            Grant::Exchange(_) => (Some(ACCESS_TOKEN), ACCESS_TOKEN_SECONDS.min(left)),
+            Grant::Agent { .. } => (None, ACCESS_TOKEN_SECONDS),
+        };
         //= https://www.rfc-editor.org/rfc/rfc9449#section-5
         //# A token_type of DPoP MUST be included in the access token response
         let token_type = if key.is_some() { "DPoP" } else { "Bearer" };
         let jkt = key.map(|key| Arc::clone(key.thumbprint()));
         Ok(TokenResponse {
             access_token: self.sign(&instance, upstream, jkt, expires_in)?,
-            issued_token_type: match request.grant {
-                Grant::Exchange(_) => Some(ACCESS_TOKEN),
-                Grant::Agent { .. } => None,
-            },
+            issued_token_type,
             token_type,
             expires_in,
             authorization_details: self.details(&instance),

@@ -15,6 +15,8 @@ mod coverage;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod delegation;
+#[cfg(test)]
 mod directory;
 #[cfg(test)]
 mod eras;
