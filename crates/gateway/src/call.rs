@@ -117,7 +117,14 @@ pub(crate) struct Subject {
     args: Box<RawValue>,
 }
 
-fn subject(request: &Arc<Request>) -> Subject {
+impl Subject {
+    /// What is asked for and with what; none if there is no such thing.
+    pub(crate) fn parts(&self) -> Option<(&Target, &RawValue)> {
+        Some((self.target.as_ref()?, &self.args))
+    }
+}
+
+pub(crate) fn subject(request: &Arc<Request>) -> Subject {
     let (target, args) = match request.method() {
         Method::ToolsCall => {
             let name = request.name().and_then(|name| name.parse().ok());

@@ -12,6 +12,7 @@ mod answer;
 mod call;
 mod elsewhere;
 mod ending;
+mod ext_authz;
 mod face;
 mod hosts;
 mod limits;
@@ -26,6 +27,9 @@ mod route;
 mod session;
 pub mod upstream;
 
+pub use ext_authz::grpc::connection as ext_authz;
+#[doc(hidden)]
+pub use ext_authz::proto::reads as reads_check;
 pub use face::router;
 pub use hosts::{HostError, Hosts};
 pub use limits::Bounds;

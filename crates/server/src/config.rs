@@ -93,6 +93,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// Limits on what instances may do.
     pub limits: Limits,
+    /// Where proxies ask over gRPC `ext_authz`; nowhere if none.
+    pub ext_authz: Option<SocketAddr>,
     /// What goes for all agents.
     pub agents: Agents,
     /// What follows of what the directory says.
@@ -346,6 +348,8 @@ struct Raw {
     #[serde(default)]
     reactions: Reactions,
     #[serde(default)]
+    ext_authz: Option<RawExtAuthz>,
+    #[serde(default)]
     upstream: BTreeMap<String, RawUpstream>,
     #[serde(default)]
     service: BTreeMap<String, RawService>,
@@ -411,6 +415,12 @@ struct RawUpstream {
     url_arguments: Vec<String>,
     #[serde(default)]
     confine: Confine,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExtAuthz {
+    listen: String,
 }
 
 #[derive(Deserialize)]
@@ -490,6 +500,13 @@ impl Config {
         let listen = listen
             .parse()
             .map_err(|_| bad("listen", format!("`{listen}` is not ADDRESS:PORT")))?;
+        let ext_authz = raw.ext_authz.map(|raw| {
+            raw.listen.parse().map_err(|_| {
+                let message = format!("`{}` is not ADDRESS:PORT", raw.listen);
+                bad("ext_authz.listen", message)
+            })
+        });
+        let ext_authz = ext_authz.transpose()?;
         let public_url = raw.public_url.as_deref().map(public_url).transpose();
         let public_url = public_url.map_err(|message| bad("public_url", message))?;
         let node = raw.node.unwrap_or_else(|| "node-1".to_owned());
@@ -572,6 +589,7 @@ impl Config {
                     .map_err(|(key, message)| bad(key, message))?,
             },
             limits: raw.limits,
+            ext_authz,
             agents: Agents { asserted },
             reactions: raw.reactions,
             upstreams,

@@ -22,8 +22,23 @@ const CONNECTIONS_MAX: u64 = 16_384;
 /// Fewest.
 const CONNECTIONS_MIN: u64 = 16;
 
-/// Serves until stopped, and then lets each connection end its request.
+/// Serves HTTP/1.1 until stopped, and then lets each connection end its request.
 pub(crate) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+    let ended = stop.clone();
+    take(listener, stop, move |stream| {
+        connection(stream, app.clone(), ended.clone())
+    })
+    .await;
+}
+
+/// Takes connections until stopped, and then waits until each has ended.
+pub(crate) async fn take<F>(
+    listener: TcpListener,
+    stop: CancellationToken,
+    connection: impl Fn(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     // Half of the files that the process may open are for logs, upstreams and administration.
     let most = (files_max() / 2).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
     let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(64)));
@@ -39,7 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, stop: Cancellation
         };
         match (place, accepted) {
             (Ok(place), Ok((stream, _))) => {
-                let connection = connection(stream, app.clone(), stop.clone());
+                let connection = connection(stream);
                 tasks.spawn(async move {
                     connection.await;
                     drop(place);

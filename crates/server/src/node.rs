@@ -107,6 +107,8 @@ pub enum StartError {
 pub struct Node {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where proxies ask over gRPC.
+    pub ext_authz: Option<SocketAddr>,
     /// The URL that clients use.
     pub url: String,
     /// The gateway.
@@ -240,16 +242,12 @@ impl Node {
         let boot = clock.now().max(last.time).plus(ahead);
         // What can fail by the configuration fails before anything is on record.
         let address = listen.unwrap_or(config.listen);
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|cause| StartError::Listen {
-                address: address.to_string(),
-                cause,
-            })?;
-        let address = listener.local_addr().map_err(|cause| StartError::Listen {
-            address: address.to_string(),
-            cause,
-        })?;
+        let (listener, address) = bind(address).await?;
+        let proxies = match config.ext_authz {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let ext_authz = proxies.as_ref().map(|(_, address)| *address);
         let public_url = match &config.public_url {
             Some(url) => url.clone(),
             None => format!("http://{}", reachable(address))
@@ -349,6 +347,12 @@ impl Node {
             .merge(http::router(Arc::clone(&shared)))
             .merge(gateway::router(Arc::clone(&plane)));
         tasks.spawn(listen::serve(listener, app, stop.clone()));
+        if let Some((listener, _)) = proxies {
+            let (plane, ended) = (Arc::clone(&plane), stop.clone());
+            tasks.spawn(listen::take(listener, stop.clone(), move |stream| {
+                gateway::ext_authz(Arc::clone(&plane), stream, ended.clone())
+            }));
+        }
         admin::listen(&shared, &tasks, &stop).map_err(|cause| StartError::Listen {
             address: admin::socket_path(&config.data).display().to_string(),
             cause,
@@ -376,6 +380,7 @@ impl Node {
             .map_err(|error| StartError::Unusable(format!("cannot write node.json: {error}")))?;
         Ok(Self {
             address,
+            ext_authz,
             url,
             plane,
             shared,
@@ -424,6 +429,17 @@ impl Node {
         closed.await.map_err(|error| error.to_string())??;
         stopped.map(|_| ()).map_err(|error| error.to_string())
     }
+}
+
+/// A listener, and where it listens.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = |cause| StartError::Listen {
+        address: address.to_string(),
+        cause,
+    };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    Ok((listener, address))
 }
 
 /// Waits for a time of day, also if the clock is set meanwhile.

@@ -27,7 +27,7 @@ pub use events::event;
 pub use ledger_files::{
     checkpoint, cosignature, entry, note, proof, submission, tile, tlog_proof, witness,
 };
-pub use messages::{frame, headers, hosts, json, sse, translate, upstream};
+pub use messages::{check, frame, headers, hosts, json, sse, translate, upstream};
 pub use names::names;
 pub use policies::{cases, decide, policy_set, tool_list};
 pub use provisioned::{scim_filter, scim_patch};
@@ -44,6 +44,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("sse", sse),
     ("headers", headers),
     ("hosts", hosts),
+    ("check", check),
     ("translate", translate),
     ("upstream", upstream),
     ("entry", entry),

@@ -27,6 +27,11 @@ pub fn json(data: &[u8]) -> bool {
     true
 }
 
+/// A proxy's question is read within its bytes, and once.
+pub fn check(data: &[u8]) -> bool {
+    gateway::reads_check(data)
+}
+
 fn walk(value: Value<'_>) {
     let alone = Json::parse(Bytes::copy_from_slice(value.text().as_bytes()));
     assert!(alone.is_ok_and(|alone| alone.root().kind() == value.kind()));

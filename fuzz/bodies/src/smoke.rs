@@ -197,6 +197,6 @@ fn listed(folder: &str) -> Vec<String> {
 }
 
 targets! {
-    authority json frame sse headers hosts translate upstream entry event note checkpoint cosignature tlog_proof proof witness submission tile token
+    authority json frame check sse headers hosts translate upstream entry event note checkpoint cosignature tlog_proof proof witness submission tile token
     scim_filter scim_patch token_request keys tool_list policy_set cases decide names config
 }

@@ -344,6 +344,19 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        heading: "[ext_authz]",
+        about: "gRPC `ext_authz` for Envoy and other proxies: see [ext_authz](../ext-authz.md). Without this table nothing listens.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "listen = \"127.0.0.1:7421\"",
+        keys: &[key(
+            "listen",
+            "`ADDRESS:PORT`",
+            Says("required"),
+            "listen = \"127.0.0.1:7421\"",
+            "Where proxies ask, over HTTP/2 without TLS. Agents' tokens pass it, so it should be the same machine, or a network that nobody else is in.",
+        )],
+    },
+    Table {
         heading: "[upstream.NAME]",
         about: "What agents reach through the gateway, at `/mcp/NAME`. Each has `command` or `url`.",
         before: "trust_domain = \"acme.example\"\n",

@@ -420,6 +420,10 @@ const CAUSES: &[(&str, &str)] = &[
         "The subject of a request for a decision is no agent's instance.",
     ),
     (
+        "bad-check",
+        "What a proxy asked about over gRPC could not be looked at whole, or was no question.",
+    ),
+    (
         "not-an-auditor",
         "Entries were asked for without an auditor's token.",
     ),
@@ -440,6 +444,7 @@ const PLACES: &[(&str, &str)] = &[
     ("mcp", "`/mcp/{upstream}`"),
     ("call", "`/mcp/{upstream}`, by a known instance"),
     ("access", "`/access/v1/…`"),
+    ("ext-authz", "gRPC `ext_authz`"),
     ("http", "another route"),
     ("token", "`/oauth/token`, `/oauth/revoke`"),
     ("ledger", "`/ledger/…`"),

@@ -64,6 +64,15 @@ pub(super) async fn run(context: &Context, up: Up) -> Outcome {
             node.address
         ));
     }
+    if let Some(address) = node.ext_authz {
+        told.push(format!("Proxies ask over gRPC ext_authz at {address}"));
+        if !address.ip().is_loopback() {
+            told.push(format!(
+                "{address} is WITHOUT TLS: agents' tokens and the proxies' own pass it. Listen on \
+                 127.0.0.1, or let nobody else into that network."
+            ));
+        }
+    }
     if let Some(path) = &up.ready_file {
         write_whole(path, &format!("{}\n", json!({"url": node.url}))).map_err(|error| {
             Failure::Other(format!("cannot write `{}`: {error}", path.display()))

@@ -21,6 +21,8 @@ mod directory;
 #[cfg(test)]
 mod eras;
 #[cfg(test)]
+mod ext_authz;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod limits;
