@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 import directory
+import elsewhere
 from rig import FOLDER, HERE, NODE, PYTHON, Gateway, Tally, free_port, listens, module, start, start_ready, tail, until
 
 MODERN, LEGACY, EARLIER = "2026-07-28", "2025-11-25", "2025-06-18"
@@ -320,6 +321,11 @@ def main():
         attempt(tally, "the gateway stops when it is told to", lambda: [] if gateway.down() else tail("interop"))
         attempt(tally, "its logs verify", lambda: unverified(gateway))
         attempt(tally, "its decisions come out the same again", lambda: replayed_otherwise(gateway))
+    if not options.direct:
+        try:
+            elsewhere.run(tally)
+        except Exception as error:  # what breaks is a failed check
+            tally.check("asking from elsewhere", [*str(error).splitlines(), *tail("elsewhere")])
     return tally.end()
 
 
