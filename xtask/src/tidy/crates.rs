@@ -11,7 +11,7 @@ mod tests;
 
 /// The arrow, most basic first. A crate may use those of earlier rows, never its neighbours in a row.
 const ROWS: &[&[&str]] = &[
-    &["vocab"],
+    &["vocab", "tipstaff-pep"],
     &["ledger", "mcp", "policy", "inspect"],
     &["store", "register"],
     &["tokens", "broker"],
@@ -30,6 +30,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("landlock", &["gateway"]),
     ("clap", &["server"]),
     ("tracing-subscriber", &["server"]),
+    ("tipstaff-pep", &["testkit"]),
     ("testkit", &[]),
     ("bench", &[]),
     ("bodies", &[]),

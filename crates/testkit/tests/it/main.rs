@@ -33,6 +33,8 @@ mod load;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod pep;
+#[cfg(test)]
 mod replays;
 #[cfg(test)]
 mod requests;
