@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::scim::people;
 use ledger::Actor;
 use register::entry::Signal;
 use register::lifecycle::AgentLife;
-use register::{Command, CommandError, Control, Risk};
+use register::{Command, CommandError, Control, Risk, Word};
 use serde::{Deserialize, Serialize};
 use vocab::{AgentId, Handle, SponsorId};
 
@@ -181,10 +180,9 @@ pub async fn suspend(
     control.execute(actor.clone(), command).await.map(drop)
 }
 
-/// Lifts a suspension that `lifts` says is the caller's to lift; whether there was one. Nobody
-/// lifts what another stopped: an administrator's suspension stays when a directory sends
-/// `active: true` with every change of a title. And nobody goes on whom the directory said to have
-/// left.
+/// Lifts what an event stopped that was heard from the signal's source, if `lifts` says so; whether
+/// there was such a thing. Nobody lifts what another stopped: an administrator's suspension stays
+/// when a directory sends `active: true` with every change of a title, and so does a signal's.
 pub async fn resume(
     control: &Arc<Control>,
     actor: &Actor,
@@ -192,21 +190,21 @@ pub async fn resume(
     signal: Signal,
     lifts: impl Fn(&Signal) -> bool,
 ) -> Result<bool, CommandError> {
-    let ours = control.view(|state| {
-        let sponsor = state.sponsor(sponsor)?;
-        let person = sponsor
-            .person()
-            .filter(|person| !people::has_left(person))?;
-        let by = sponsor.suspended_by.as_ref();
-        by.filter(|by| lifts(by)).map(|_| person.id.clone())
+    let over: Vec<Word> = control.view(|state| {
+        let holds = state.sponsor(sponsor).map(|it| it.holds.as_slice());
+        let holds = holds.unwrap_or_default().iter().flatten();
+        let ours = holds.filter(|by| by.source == signal.source && lifts(by));
+        ours.map(|by| by.event.clone()).collect()
     });
-    let Some(id) = ours else {
-        return Ok(false);
-    };
-    let signal = Some(signal);
-    let command = Command::ResumeSponsor { id, signal };
-    control.execute(actor.clone(), command).await?;
-    Ok(true)
+    for event in &over {
+        let command = Command::LiftSuspension {
+            sponsor: sponsor.clone(),
+            event: event.clone(),
+            signal: signal.clone(),
+        };
+        control.execute(actor.clone(), command).await?;
+    }
+    Ok(!over.is_empty())
 }
 
 /// Says how risky a sponsor's account is, and does what follows. What `force-approval` stopped

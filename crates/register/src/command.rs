@@ -189,6 +189,15 @@ pub enum Command {
         /// What said so, if it was no administrator.
         signal: Option<Signal>,
     },
+    /// Lifts what one event did that suspended a sponsor. They go on when nothing else stops them.
+    LiftSuspension {
+        /// The sponsor.
+        sponsor: Handle,
+        /// The event that is over, of the signal's source.
+        event: Word,
+        /// What said so.
+        signal: Signal,
+    },
     /// Ends all that runs for a sponsor; more may be started.
     RevokeSessions {
         /// The sponsor.
@@ -477,6 +486,7 @@ impl Command {
             | Self::ProvisionSponsor { .. }
             | Self::ChangeSponsor { .. }
             | Self::ResumeSponsor { .. }
+            | Self::LiftSuspension { .. }
             | Self::SetRisk { .. }
             | Self::AddGroup { .. }
             | Self::ChangeGroup { .. }

@@ -321,6 +321,7 @@ impl Control {
             | Command::AddSponsor { .. }
             | Command::SuspendSponsor { .. }
             | Command::ResumeSponsor { .. }
+            | Command::LiftSuspension { .. }
             | Command::ProvisionSponsor { .. }
             | Command::ChangeSponsor { .. }
             | Command::RevokeSessions { .. }

@@ -235,18 +235,41 @@ pub(crate) fn decide(
         Command::SuspendSponsor { id, signal } => {
             let sponsor = sponsor(state, &id)?;
             let subject = Subject::Sponsor(sponsor.handle.clone());
+            let named = |by: &Option<Signal>| {
+                by.as_ref().map(|by| (&by.source, &by.event))
+                    == signal.as_ref().map(|by| (&by.source, &by.event))
+            };
             match sponsor.life {
-                SponsorLife::Active { .. } => Plan::Write(
+                // Each who stops them is on record, since each has to lift it.
+                SponsorLife::Suspended { .. } if sponsor.holds.iter().any(named) => {
+                    Plan::Unchanged(subject)
+                }
+                SponsorLife::Active { .. } | SponsorLife::Suspended { .. } => Plan::Write(
                     subject,
                     vec![Event::SponsorSuspended(SponsorSuspended {
                         sponsor: sponsor.handle.clone(),
                         signal,
                     })],
                 ),
-                SponsorLife::Suspended { .. } | SponsorLife::Erased { .. } => {
-                    Plan::Unchanged(subject)
-                }
+                SponsorLife::Erased { .. } => Plan::Unchanged(subject),
             }
+        }
+        Command::LiftSuspension {
+            sponsor: handle,
+            event,
+            signal,
+        } => {
+            let found = sponsor_of(state, &handle)?;
+            let body = SponsorResumed {
+                sponsor: handle.clone(),
+                signal: Some(signal),
+                lifts: Some(event),
+            };
+            unless(
+                !found.holds.iter().any(|hold| body.lifts(hold.as_ref())),
+                Subject::Sponsor(handle),
+                Event::SponsorResumed(body),
+            )
         }
         Command::ResumeSponsor { id, signal } => {
             let found = sponsor(state, &id)?;
@@ -258,6 +281,7 @@ pub(crate) fn decide(
                     vec![Event::SponsorResumed(SponsorResumed {
                         sponsor: found.handle.clone(),
                         signal,
+                        lifts: None,
                     })],
                 ),
                 // An erased sponsor has no id to be found by.

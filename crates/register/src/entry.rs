@@ -330,7 +330,7 @@ pub struct SponsorSuspended {
     pub signal: Option<Signal>,
 }
 
-/// A suspension of a sponsor was lifted.
+/// A suspension of a sponsor was lifted; whoever else stopped them still does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SponsorResumed {
@@ -339,6 +339,21 @@ pub struct SponsorResumed {
     /// What said so, if it was no administrator.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub signal: Option<Signal>,
+    /// The event that stopped them and is over, of the same source; absent: all that did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lifts: Option<Word>,
+}
+
+impl SponsorResumed {
+    /// Whether it lifts what a signal, or an administrator, did.
+    pub(crate) fn lifts(&self, hold: Option<&Signal>) -> bool {
+        match (&self.lifts, &self.signal) {
+            (None, _) => true,
+            (Some(event), by) => hold
+                .zip(by.as_ref())
+                .is_some_and(|(hold, by)| hold.source == by.source && hold.event == *event),
+        }
+    }
 }
 
 /// An agent's public key, and when it starts instances.

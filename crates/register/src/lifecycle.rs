@@ -108,12 +108,12 @@ impl SponsorLife {
         use SponsorEvent as On;
         match (self, event) {
             (Self::Active { .. }, On::AddAgent | On::StartInstance | On::Change)
-            | (Self::Suspended { .. }, On::Change) => Ok(self),
+            | (Self::Suspended { .. }, On::Change | On::Suspend) => Ok(self),
             (Self::Active { .. }, On::Suspend) => Ok(Self::Suspended { since: at }),
             (Self::Suspended { .. }, On::Resume) => Ok(Self::Active { since: at }),
             (Self::Suspended { .. }, On::Erase) => Ok(Self::Erased { since: at }),
             (Self::Active { .. }, On::Resume | On::Erase)
-            | (Self::Suspended { .. }, On::AddAgent | On::StartInstance | On::Suspend)
+            | (Self::Suspended { .. }, On::AddAgent | On::StartInstance)
             | (
                 Self::Erased { .. },
                 On::AddAgent

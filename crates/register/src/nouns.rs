@@ -120,8 +120,9 @@ pub struct Sponsor {
     pub identity: Identity,
     /// Where they are in their life.
     pub life: SponsorLife,
-    /// What suspended them last, if it was no administrator.
-    pub suspended_by: Option<Signal>,
+    /// What suspended them, each for itself: a signal, or an administrator. They go on when all of it
+    /// is lifted; an administrator lifts all at once.
+    pub holds: Vec<Option<Signal>>,
     /// Whether a directory speaks for them.
     pub provisioned: bool,
     /// How risky their account is held to be, if anybody said.

@@ -457,7 +457,7 @@ impl State {
                     key: body.key,
                     identity,
                     life: SponsorLife::Active { since: time },
-                    suspended_by: None,
+                    holds: Vec::new(),
                     provisioned: body.signal.is_some(),
                     risk: None,
                     sessions_revoked: None,
@@ -469,12 +469,24 @@ impl State {
             }
             Event::SponsorSuspended(body) => {
                 self.change_sponsor(&body.sponsor, SponsorEvent::Suspend, time, |sponsor| {
-                    sponsor.suspended_by = body.signal;
+                    sponsor.holds.push(body.signal);
                 })?;
             }
             Event::SponsorResumed(body) => {
-                self.change_sponsor(&body.sponsor, SponsorEvent::Resume, time, |sponsor| {
-                    sponsor.suspended_by = None;
+                let sponsor = self.known_sponsor(&body.sponsor)?;
+                let holds = sponsor
+                    .holds
+                    .iter()
+                    .filter(|hold| !body.lifts(hold.as_ref()));
+                let holds: Vec<_> = holds.cloned().collect();
+                // Who else stopped them still does.
+                let event = if holds.is_empty() {
+                    SponsorEvent::Resume
+                } else {
+                    SponsorEvent::Change
+                };
+                self.change_sponsor(&body.sponsor, event, time, |sponsor| {
+                    sponsor.holds = holds;
                 })?;
             }
             Event::SponsorChanged(body) => {

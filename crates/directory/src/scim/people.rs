@@ -128,13 +128,6 @@ pub fn is_deleted(person: &Person) -> bool {
     attributes.is_some_and(|all| all.get(DELETED) == Some(&Value::Bool(true)))
 }
 
-/// Whether the directory said last that they are not with the company, or deleted them.
-pub fn has_left(person: &Person) -> bool {
-    let attributes = person.attributes.as_ref();
-    let inactive = attributes.is_some_and(|all| all.get("active") == Some(&Value::Bool(false)));
-    inactive || is_deleted(person)
-}
-
 /// A person without what only the directory said, marked as deleted by it.
 pub fn deleted(person: &Person) -> Person {
     Person {

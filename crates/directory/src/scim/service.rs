@@ -471,10 +471,7 @@ impl Scim {
         }
         if !leaves {
             let signal = said.signal("reactivated")?;
-            let lifts = |by: &Signal| {
-                let left = ["deactivated", "deleted"].contains(&by.event.as_str());
-                by.source == signal.source && left
-            };
+            let lifts = |by: &Signal| ["deactivated", "deleted"].contains(&by.event.as_str());
             let control = &self.control;
             let lifted =
                 reactions::resume(control, &said.actor, &user.handle, signal.clone(), lifts);

@@ -15,8 +15,9 @@ type Step = (u8, u8, u8);
 /// What was done, kept by other means than the register's.
 #[derive(Default)]
 struct Model {
-    /// By handle: an id is free again once who it named was erased.
-    suspended_sponsors: HashSet<String>,
+    /// By handle, since an id is free again once who it named was erased; and whether a signal
+    /// stopped them, or an administrator.
+    suspended_sponsors: HashSet<(String, bool)>,
     suspended_agents: HashSet<String>,
     retired_agents: HashSet<String>,
     /// Ended, or started under a sponsor or in a session that is over.
@@ -46,6 +47,10 @@ impl Model {
         let (sponsor, agent) = (pick(&SPONSORS, a), pick(&AGENTS, a));
         Some(match what {
             0 => add_sponsor(sponsor),
+            1 if b.is_multiple_of(2) => Command::SuspendSponsor {
+                id: sponsor.parse().unwrap(),
+                signal: Some(signal("deactivated")),
+            },
             1 => suspend_sponsor(sponsor),
             2 | 3 => resume_sponsor(sponsor),
             4 | 5 => Command::AddAgent(Box::new(NewAgent {
@@ -164,6 +169,11 @@ impl Model {
                     signal: signal("provisioned"),
                 }
             }
+            31 if b.is_multiple_of(2) => Command::LiftSuspension {
+                sponsor: handle_of(node, sponsor)?,
+                event: "deactivated".parse().unwrap(),
+                signal: signal("reactivated"),
+            },
             31 => Command::ChangeSponsor {
                 sponsor: handle_of(node, sponsor)?,
                 person: Box::new(person(sponsor, b)),
@@ -209,11 +219,16 @@ impl Model {
                     .filter(|it| it.sponsor == sponsor.as_str());
                 self.ended.extend(theirs.map(|it| it.id.clone()));
             }
-            Command::SuspendSponsor { id, .. } => {
-                self.suspended_sponsors.insert(handle(id));
+            Command::SuspendSponsor { id, signal } => {
+                self.suspended_sponsors
+                    .insert((handle(id), signal.is_some()));
             }
             Command::ResumeSponsor { id, .. } => {
-                self.suspended_sponsors.remove(&handle(id));
+                let id = handle(id);
+                self.suspended_sponsors.retain(|(it, _)| *it != id);
+            }
+            Command::LiftSuspension { sponsor, .. } => {
+                self.suspended_sponsors.remove(&(sponsor.to_string(), true));
             }
             Command::SuspendAgent { id, .. } => {
                 self.suspended_agents.insert(id.to_string());
@@ -264,10 +279,9 @@ impl Model {
         });
         let parent = ran.parent.as_ref();
         let parent = parent.and_then(|id| self.instances.iter().find(|it| it.id == *id));
-        [&ran.sponsor, &agents_sponsor]
-            .into_iter()
-            .any(|it| self.erased.contains(it) || self.suspended_sponsors.contains(it))
-            || self.suspended_agents.contains(&ran.agent)
+        [&ran.sponsor, &agents_sponsor].into_iter().any(|it| {
+            self.erased.contains(it) || self.suspended_sponsors.iter().any(|(held, _)| held == it)
+        }) || self.suspended_agents.contains(&ran.agent)
             || self.retired_agents.contains(&ran.agent)
             || self.lapsed.contains(&ran.agent)
             || self.ended.contains(&ran.id)

@@ -54,6 +54,50 @@ async fn a_suspension_bites_on_the_next_look_and_is_lifted_by_its_own_resume_onl
 }
 
 #[tokio::test]
+async fn a_sponsor_goes_on_when_each_who_stopped_them_lifted_it() {
+    use Why::SponsorSuspended;
+    let node = Node::ready().await;
+    let id = node.start("triage", 0).await;
+    let maja = handle_of(&node, "maja").unwrap();
+    let by = |event: &str| Command::SuspendSponsor {
+        id: "maja".parse().unwrap(),
+        signal: Some(signal(event)),
+    };
+    let lift = |event: &str, from: &str| Command::LiftSuspension {
+        sponsor: maja.clone(),
+        event: event.parse().unwrap(),
+        signal: Signal {
+            source: from.parse().unwrap(),
+            ..signal("over")
+        },
+    };
+    for (step, written, expected) in [
+        (by("deactivated"), 1, Some(SponsorSuspended)),
+        (by("deactivated"), 0, Some(SponsorSuspended)),
+        (by("risk-level-change"), 1, Some(SponsorSuspended)),
+        (suspend_sponsor("maja"), 1, Some(SponsorSuspended)),
+        (suspend_sponsor("maja"), 0, Some(SponsorSuspended)),
+        (lift("risk-level-change", "scim"), 1, Some(SponsorSuspended)),
+        (lift("risk-level-change", "scim"), 0, Some(SponsorSuspended)),
+        // By another than who stopped them.
+        (lift("deactivated", "ssf"), 0, Some(SponsorSuspended)),
+        (lift("deactivated", "scim"), 1, Some(SponsorSuspended)),
+        // An administrator lifts all there is.
+        (by("deactivated"), 1, Some(SponsorSuspended)),
+        (resume_sponsor("maja"), 1, None),
+        (lift("deactivated", "scim"), 0, None),
+        (by("deactivated"), 1, Some(SponsorSuspended)),
+        (lift("deactivated", "scim"), 1, None),
+    ] {
+        let told = format!("{step:?}");
+        let before = node.log.len();
+        node.ok(step).await;
+        assert_eq!(node.log.len() - before, written, "{told}");
+        assert_eq!(node.narrowed(&id), expected, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn instances_of_other_agents_are_left_alone() {
     let node = Node::ready().await;
     node.ok(add_sponsor("noor")).await;

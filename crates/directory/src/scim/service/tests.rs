@@ -587,6 +587,35 @@ fn nobody_lifts_what_another_stopped() {
 }
 
 #[test]
+fn a_leaver_stays_stopped_whoever_else_stopped_and_freed_them() {
+    let served = Served::new();
+    let id = served.user("maya");
+    let path = format!("/Users/{id}");
+    let suspend = || Command::SuspendSponsor {
+        id: "maya".parse().unwrap(),
+        signal: None,
+    };
+    let active = |active: bool| {
+        let operations = json!([{"op": "replace", "value": {"active": active}}]);
+        served.patch(&path, &operations)["active"].clone()
+    };
+    // First an administrator, then the directory, which changes its mind.
+    served.execute(suspend());
+    assert_eq!(active(false), false);
+    assert_eq!(active(true), false);
+    assert_eq!(served.status(&id), Status::Suspended);
+    assert_eq!(active(false), false);
+    served.execute(Command::ResumeSponsor {
+        id: "maya".parse().unwrap(),
+        signal: None,
+    });
+    // An administrator lifts all of it; what the directory says last is shown all the same.
+    assert_eq!(served.status(&id), Status::Active);
+    assert_eq!(served.get(&path)["active"], false);
+    assert_eq!(active(true), true);
+}
+
+#[test]
 fn a_put_that_does_not_say_leaves_active_as_it_is() {
     let served = Served::new();
     let id = served.user("maya");
