@@ -198,6 +198,41 @@ pub struct Token {
     /// the same instance. [default: the agent's key file with `.dpop` added to its name]
     #[arg(long, value_name = "FILE", conflicts_with = "bearer")]
     pub dpop_key: Option<PathBuf>,
+    /// What is handed on, and by whom.
+    #[command(flatten)]
+    pub handing_on: HandingOn,
+}
+
+/// How `tipstaff token` delegates.
+#[derive(Debug, Args)]
+pub struct HandingOn {
+    /// Start the instance below another: that whose token is in this file, as `tipstaff token`
+    /// printed it. The new one proves a key of its own. [its default: the agent's key file with
+    /// `.below.dpop` added to its name]
+    #[arg(long, value_name = "TOKENFILE")]
+    pub from: Option<PathBuf>,
+    /// The DPoP key of the instance above, which signs what is handed on. [default: the agent's key
+    /// file with `.dpop` added to its name]
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub from_key: Option<PathBuf>,
+    /// What is handed on: RFC 9396 `authorization_details` of type `mcp_tool`. Without it, all that
+    /// the instance above may do.
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "once")]
+    pub authorization_details: Option<PathBuf>,
+    /// Calls that it and all below it may make.
+    #[arg(long, value_name = "N", requires = "from", conflicts_with = "once")]
+    pub max_calls: Option<u64>,
+    /// How long it lives at most, in seconds.
+    #[arg(long, value_name = "SECONDS", requires = "from")]
+    pub lifetime_s: Option<u64>,
+    /// Get a credential for one call, held by the instance above, or without `--from` by an instance
+    /// as it would otherwise be started. It is good once, within a minute.
+    #[arg(long, requires = "call", conflicts_with = "bearer")]
+    pub once: bool,
+    /// The call: a `tools/call` request, or `{"name": …, "arguments": …}`. The call has to be made
+    /// with the arguments as they stand there, byte for byte.
+    #[arg(long, value_name = "FILE", requires = "once")]
+    pub call: Option<PathBuf>,
 }
 
 /// `tipstaff sponsor …`.
@@ -410,6 +445,11 @@ pub enum InstanceCommand {
     Show {
         /// The instance.
         id: InstanceId,
+    },
+    /// Draw instances and those below them: who started whom, and what was handed on.
+    Tree {
+        /// The tree that this one is in; without it, all that are not over.
+        id: Option<InstanceId>,
     },
     /// End an instance, from the very next call.
     Revoke {

@@ -64,6 +64,9 @@ pub enum Failure {
     /// No token was had.
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// Nothing that can be handed on.
+    #[error(transparent)]
+    HandingOn(#[from] crate::handing_on::FileError),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RngError),

@@ -13,6 +13,7 @@ pub mod config;
 pub mod connect;
 pub mod demo;
 pub mod doctor;
+pub mod handing_on;
 pub mod http;
 pub mod init;
 pub mod keys;

@@ -8,7 +8,8 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 use tokens::{
-    AgentKey, AgentKeyError, DpopKey, JwkError, PrivateKey, PublicUrl, PublicUrlError, Resource,
+    AgentKey, AgentKeyError, DpopKey, HandingOn, JwkError, PrivateKey, PublicUrl, PublicUrlError,
+    Resource,
 };
 use vocab::rng::RngError;
 use vocab::{AgentId, Clock, InstanceId, PurposePath, Rng, Secret, UpstreamName};
@@ -192,13 +193,37 @@ impl Asker {
         };
         let proof = dpop.map(|dpop| dpop.proof("POST", &url, None, now, rng));
         let body = post(&url, form, proof.transpose()?).await?;
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| AskError::Answer { url })?;
-        Ok(Granted {
-            token: Secret::new(answer.access_token),
-            expires_in: answer.expires_in,
-            instance: answer.instance,
-            body,
-        })
+        granted(body, url)
+    }
+
+    /// Asks for a token of a new instance below that of `subject`, held by who has `holder`, if its
+    /// token is bound: bound to `own`, or a bearer token. Where both are one key, `details` are
+    /// those of one call.
+    pub async fn hand_on(
+        &self,
+        subject: &Secret<String>,
+        (holder, own): (Option<&DpopKey>, Option<&DpopKey>),
+        asked: &HandedOn<'_>,
+        clock: &dyn Clock,
+        rng: &dyn Rng,
+    ) -> Result<Granted, AskError> {
+        let url = self.key.issuer.token_endpoint();
+        let now = clock.now();
+        let handing_on = HandingOn {
+            issuer: &self.key.issuer,
+            agent: &self.key.agent,
+            jkt: own.map(DpopKey::jkt),
+            details: asked.details,
+            max_calls: asked.max_calls,
+            purpose: Some(&self.purpose),
+            resource: &self.resource,
+            lifetime_seconds: asked.lifetime_s,
+        };
+        let form = handing_on.form(subject.expose(), holder, now, rng)?;
+        let form = self.key.authenticated(&form, now, rng)?;
+        let proof = own.map(|own| own.proof("POST", &url, None, now, rng));
+        let body = post(&url, form.expose().clone(), proof.transpose()?).await?;
+        granted(body, url)
     }
 
     /// Ends the instance of a token.
@@ -212,6 +237,27 @@ impl Asker {
         let form = self.key.revocation_form(token.expose(), clock.now(), rng)?;
         post(&url, form.expose().clone(), None).await.map(drop)
     }
+}
+
+/// What is asked to be handed on.
+#[derive(Debug, Default)]
+pub struct HandedOn<'a> {
+    /// `authorization_details`.
+    pub details: Option<&'a str>,
+    /// Calls that it and all below it may make.
+    pub max_calls: Option<u64>,
+    /// How long it lives at most, in seconds.
+    pub lifetime_s: Option<u64>,
+}
+
+fn granted(body: Bytes, url: String) -> Result<Granted, AskError> {
+    let answer: Answer = serde_json::from_slice(&body).map_err(|_| AskError::Answer { url })?;
+    Ok(Granted {
+        token: Secret::new(answer.access_token),
+        expires_in: answer.expires_in,
+        instance: answer.instance,
+        body,
+    })
 }
 
 /// Sends a form, and gives the answer's body.
@@ -255,8 +301,17 @@ async fn post(url: &str, form: String, proof: Option<String>) -> Result<Bytes, A
 
 /// The DPoP key file that goes with an agent's key file: `FILE.dpop` beside it.
 pub fn default_dpop_file(key_file: &Path) -> PathBuf {
-    let mut name = key_file.as_os_str().to_owned();
-    name.push(".dpop");
+    beside(key_file, ".dpop")
+}
+
+/// The DPoP key file of an instance below another: `FILE.below.dpop` beside the agent's key file.
+pub fn below_dpop_file(key_file: &Path) -> PathBuf {
+    beside(key_file, ".below.dpop")
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
     name.into()
 }
 

@@ -10,9 +10,15 @@ use register::entry::{Event, Sponsorship};
 use register::{AgentView, Binding, Control, InstanceView, SponsorView};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use vocab::{AgentId, InstanceId, LogName, PurposePath, RecordRef, Time, ToolName, UpstreamName};
+use vocab::{
+    AgentId, Digest, InstanceId, LogName, PurposePath, RecordRef, Time, ToolName, UpstreamName,
+};
 
 use crate::output::count;
+
+mod chain;
+
+pub use chain::Hop;
 
 /// Decisions shown of one instance.
 const DECISIONS_MAX: usize = 50;
@@ -104,6 +110,8 @@ pub struct InstanceTrace {
     pub sponsor: Option<SponsorView>,
     /// Who registered the agent, and how the sponsorship is known.
     pub registered: Option<Registered>,
+    /// Every hop between the sponsor and the instance, its own the last.
+    pub chain: Vec<Hop>,
     /// The last decisions about it, newest last.
     pub decisions: Vec<DecisionTrace>,
     /// Whether there are earlier ones that are not shown.
@@ -161,6 +169,8 @@ pub struct DecisionTrace {
     pub agent: AgentId,
     /// Its sponsor's id; the handle if that is erased.
     pub sponsor: String,
+    /// Every hop between the sponsor and the instance, its own the last.
+    pub chain: Vec<Hop>,
     /// Why it acted.
     pub purpose: PurposePath,
     /// Whether it proved possession of its key.
@@ -179,6 +189,8 @@ pub struct DecisionTrace {
     pub stage: Option<String>,
     /// The policies that decided.
     pub policies: Vec<String>,
+    /// The policy set that they are of; null where none was in force.
+    pub policy_set: Option<Digest>,
     /// What the agent was told; null where the facts are not open.
     pub reason: Option<String>,
     /// The arguments as they were decided; null where the facts are not open, or did not keep them.
@@ -270,6 +282,7 @@ impl Sources<'_> {
             agent: agent.map(|(agent, _)| agent),
             sponsor,
             registered,
+            chain: chain::hops(self.control, &chain::chain_of(self.control, id), &[]),
             decisions,
             earlier,
         })
@@ -409,6 +422,7 @@ impl Sources<'_> {
             },
             time: entry.time,
             sponsor: self.control.view(|state| state.sponsor_name(&body.sponsor)),
+            chain: chain::hops(self.control, &body.chain, &body.details),
             instance: body.instance,
             agent: body.agent,
             purpose: body.purpose,
@@ -420,6 +434,7 @@ impl Sources<'_> {
             observed: body.observed,
             stage: body.stage,
             policies: body.policies,
+            policy_set: body.basis.policy_set,
             reason,
             arguments,
             left_out,

@@ -1,12 +1,14 @@
 //! `tipstaff token` and `tipstaff connect`: what an agent runs, which cannot administer.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Context, Failure, Outcome, Verdict};
 use crate::cli::{AgentKeyArgs, Connect, Token};
 use crate::config::FILE_NAME;
+use crate::handing_on::{self, Call};
 use crate::output;
-use crate::token::{self, AskError, Asker};
+use crate::token::{self, AskError, Asker, Granted, HandedOn};
 
 /// The agent, as it was named on the command line. Without `--url` it turns to the node that runs
 /// here, if one does, else to the one that its key file names.
@@ -31,35 +33,19 @@ fn asker(
 
 pub(super) async fn run(context: &Context, token: Token) -> Outcome {
     let asker = asker(context, &token.who, &token.upstream)?;
-    let chosen = token.dpop_key.is_some();
-    let file = token
-        .dpop_key
-        .unwrap_or_else(|| token::default_dpop_file(&token.who.key));
-    let dpop = if token.bearer {
-        None
-    } else {
-        Some(token::dpop_key(&file, &context.rng)?)
-    };
-    match asker
-        .ask(dpop.as_ref(), None, &context.clock, &context.rng)
-        .await
-    {
-        Ok(granted) => {
+    match ask(context, &asker, &token).await {
+        Ok((granted, note)) => {
             output::print(&String::from_utf8_lossy(&granted.body))?;
-            if dpop.is_some() && !chosen {
-                output::warn(&format!(
-                    "note: the token is bound to the key in {}; asking again with it continues \
-                     the instance",
-                    file.display()
-                ));
+            if let Some(note) = note {
+                output::warn(&note);
             }
         }
-        Err(AskError::Refused {
+        Err(Failure::Ask(AskError::Refused {
             status,
             code,
             description,
             body,
-        }) => {
+        })) => {
             output::print(&String::from_utf8_lossy(&body))?;
             if token.who.url.is_none()
                 && let Some(failure) = context.no_upstream(&token.upstream)
@@ -75,9 +61,92 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
             };
             return Err(Failure::Ask(told));
         }
-        Err(error) => return Err(error.into()),
+        Err(failure) => return Err(failure),
     }
     Ok(Verdict::Good)
+}
+
+/// A token as it is asked for, and what is to be said about it.
+async fn ask(
+    context: &Context,
+    asker: &Asker,
+    token: &Token,
+) -> Result<(Granted, Option<String>), Failure> {
+    let (clock, rng) = (&context.clock, &context.rng);
+    let asked = &token.handing_on;
+    let own = token::default_dpop_file(&token.who.key);
+    let below = asked.from.is_some() && !asked.once;
+    let file = match (&token.dpop_key, below) {
+        (Some(file), _) => file.clone(),
+        (None, true) => token::below_dpop_file(&token.who.key),
+        (None, false) => own.clone(),
+    };
+    let key = |file: &Path| token::dpop_key(file, rng);
+    let dpop = if token.bearer {
+        None
+    } else {
+        Some(key(&file)?)
+    };
+    let call = match (&asked.call, asked.once) {
+        (Some(call), true) => Some(Call::read(call)?.details(&token.upstream)),
+        (_, _) => None,
+    };
+    let subject = match &asked.from {
+        Some(file) => Some(handing_on::subject(file)?),
+        None if call.is_some() => {
+            let granted = asker.ask(dpop.as_ref(), None, clock, rng).await?;
+            Some(granted.token)
+        }
+        None => None,
+    };
+    let Some(subject) = subject else {
+        let granted = asker.ask(dpop.as_ref(), None, clock, rng).await?;
+        let note = (dpop.is_some() && token.dpop_key.is_none()).then(|| {
+            format!(
+                "note: the token is bound to the key in {}; asking again with it continues the \
+                 instance",
+                file.display()
+            )
+        });
+        return Ok((granted, note));
+    };
+    let details = match (&asked.authorization_details, call) {
+        (Some(file), _) => Some(handing_on::details(file)?),
+        (None, call) => call,
+    };
+    let handed_on = HandedOn {
+        details: details.as_deref(),
+        max_calls: asked.max_calls,
+        lifetime_s: asked.lifetime_s,
+    };
+    let held = match &asked.from_key {
+        Some(file) => Some(key(file)?),
+        None if below && own.exists() => Some(key(&own)?),
+        None => None,
+    };
+    // Who holds a credential for one call proves it in the header; else the holder signs.
+    let keys = if asked.once {
+        (None, held.or(dpop))
+    } else {
+        (held, dpop)
+    };
+    let keys = (keys.0.as_ref(), keys.1.as_ref());
+    let granted = asker
+        .hand_on(&subject, keys, &handed_on, clock, rng)
+        .await?;
+    let note = match (asked.once, keys.1) {
+        (true, _) => Some(
+            "note: the token is good for one call, with the arguments as they stand in the file, \
+             within a minute"
+                .to_owned(),
+        ),
+        (false, Some(_)) if token.dpop_key.is_none() => Some(format!(
+            "note: the token is bound to the key in {}",
+            file.display()
+        )),
+        (false, _) => None,
+    };
+    Ok((granted, note))
 }
 
 pub(super) async fn connect(context: &Context, connect: Connect) -> Outcome {

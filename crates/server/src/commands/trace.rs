@@ -74,6 +74,9 @@ fn instance(it: &Value) -> String {
         );
     }
     lines.line("purpose", cell(&seen["purpose"]));
+    if !seen["parent"].is_null() {
+        lines.line("below", cell(&seen["parent"]));
+    }
     lines.line(
         "bound",
         match at(it, "/binding/dpop/jkt").as_str() {
@@ -81,16 +84,21 @@ fn instance(it: &Value) -> String {
             None => "to nothing: whoever holds its token is taken for it".to_owned(),
         },
     );
-    let key = cell(&seen["key"]);
     let started = format!(
-        "{} by key {key} ({})",
+        "{} by {} ({})",
         time(&seen["started_at"]),
+        started_by(&seen["via"], &seen["key"]),
         cell(&seen["record"])
     );
     lines.line("started", started);
     lines.line("expires", time(&seen["expires_at"]));
     lines.line("ended", time(&seen["ended_at"]));
     let mut out = lines.text();
+    let _infallible = write!(
+        out,
+        "\n{}",
+        chain(&it["chain"], &person(&it["sponsor"], &seen["sponsor"])).0
+    );
     let decisions = it["decisions"].as_array().map_or(&[][..], Vec::as_slice);
     let earlier = if it["earlier"] == true {
         "; there are earlier ones"
@@ -230,12 +238,94 @@ fn entry(it: &Value) -> String {
     lines.line("sponsor", person(&it["sponsor"], &decision["sponsor"]));
     lines.line("purpose", cell(&decision["purpose"]));
     lines.line("proven", cell(&decision["proven"]));
-    let mut out = lines.text();
+    lines.line("policy set", cell(&decision["policy_set"]));
+    let sponsor = person(&it["sponsor"], &decision["sponsor"]);
+    let (mut drawn, indent) = chain(&decision["chain"], &sponsor);
+    let mut told = decided(decision);
     if decision["effect"] == "allow" && decision["observed"] != true {
-        let _infallible = write!(out, "\n{}", decided(decision));
-        let _infallible = writeln!(out, "    {}", clean(&reason(decision)));
-    } else {
-        let _infallible = write!(out, "\n{}", decided(decision));
+        let _infallible = writeln!(told, "    {}", clean(&reason(decision)));
     }
-    out
+    for (at, line) in told.lines().enumerate() {
+        let branch = if at == 0 { "└─ " } else { "   " };
+        let _infallible = writeln!(drawn, "{indent}{branch}{line}");
+    }
+    format!("{}\n{drawn}", lines.text())
+}
+
+/// The tree from the sponsor through each hop, and how far what hangs below the last is indented.
+fn chain(hops: &Value, sponsor: &str) -> (String, String) {
+    let hops = hops.as_array().map_or(&[][..], Vec::as_slice);
+    let mut out = String::new();
+    if let Some(first) = hops.first() {
+        let (agent, record) = (cell(&first["agent"]), cell(&first["acceptance_record"]));
+        let since = time(&first["acceptance_since"]);
+        let _infallible = match first["acceptance"].as_str() {
+            Some("accepted") => writeln!(
+                out,
+                "{sponsor} accepted agent {agent} {since}, by {} ({record})",
+                cell(&first["sign_in"])
+            ),
+            Some("lapsed") => writeln!(out, "{sponsor} has to accept agent {agent} again, {since}"),
+            _ => writeln!(
+                out,
+                "{sponsor} sponsors agent {agent}, asserted {since} ({record})"
+            ),
+        };
+    }
+    let mut indent = String::new();
+    for hop in hops {
+        let _infallible = writeln!(
+            out,
+            "{indent}└─ {} of {}, for {}, started {} by {} ({})",
+            cell(&hop["instance"]),
+            cell(&hop["agent"]),
+            cell(&hop["purpose"]),
+            time(&hop["started_at"]),
+            started_by(&hop["via"], &Value::Null),
+            cell(&hop["record"])
+        );
+        indent.push_str("   ");
+        for detail in hop["handed_on"].as_array().into_iter().flatten() {
+            let used = if *detail == hop["used"] {
+                "used"
+            } else {
+                "may"
+            };
+            let _infallible = writeln!(out, "{indent}{used}: {}", clean(&what(detail)));
+        }
+        if !hop["max_calls"].is_null() {
+            let _infallible = writeln!(out, "{indent}calls: at most {}", hop["max_calls"]);
+        }
+    }
+    (out, indent)
+}
+
+/// A detail of what was handed on, in short.
+pub(super) fn what(detail: &Value) -> String {
+    let mut text = format!(
+        "{} of {}",
+        cell(&detail["identifier"]),
+        cell(&detail["locations"])
+    );
+    for (path, constraint) in detail["arguments"].as_object().into_iter().flatten() {
+        let _infallible = write!(text, ", {path} {constraint}");
+    }
+    if !detail["arguments_sha256"].is_null() {
+        let _infallible = write!(text, ", SHA-256 {}", cell(&detail["arguments_sha256"]));
+    }
+    text
+}
+
+/// What started an instance.
+pub(super) fn started_by(via: &Value, key: &Value) -> String {
+    let word = via.as_str().map(str::to_owned);
+    let word = word.or_else(|| via.as_object().and_then(|it| it.keys().next().cloned()));
+    match word.as_deref() {
+        Some("exchange") => "token exchange".to_owned(),
+        Some("once") => "token exchange, for one call".to_owned(),
+        Some("person") => "a person who signed in".to_owned(),
+        Some(other) => clean(other),
+        None if key.is_null() => "a key of its agent".to_owned(),
+        None => format!("key {}", cell(key)),
+    }
 }

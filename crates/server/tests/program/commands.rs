@@ -25,7 +25,7 @@ async fn fails(folder: &Folder, arguments: &[&str], code: i32, why: &str) -> Val
     said
 }
 
-fn help_desk() -> String {
+pub(crate) fn help_desk() -> String {
     let program = json!(env!("CARGO_BIN_EXE_tipstaff"));
     let count = json!(std::env::temp_dir().join("tipstaff-test-count"));
     format!(

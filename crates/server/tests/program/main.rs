@@ -7,6 +7,8 @@ mod commands;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod delegation;
+#[cfg(test)]
 mod node;
 mod policies;
 #[cfg(test)]

@@ -97,6 +97,14 @@ async fn a_child_does_what_was_handed_on_and_no_more() {
     let chain = [&root, &child, &leaf].map(|token| token.instance.parse().unwrap());
     assert_eq!(body.chain, chain);
     assert_eq!(body.details, [None, Some(1), Some(1)]);
+    let path = format!("/v1/trace/calls/{}", reply.record().unwrap());
+    let traced = plane.admin("GET", &path, None).await.json();
+    let hops = traced["decision"]["chain"].as_array().unwrap();
+    assert_eq!(hops.len(), 3);
+    assert!(hops[0].get("used").is_none(), "{traced}");
+    assert_eq!(hops[1]["via"], "exchange");
+    assert_eq!(hops[2]["used"]["arguments"], json!({"n": {"max": 3}}));
+    assert_eq!(hops[2]["handed_on"].as_array().unwrap().len(), 2);
     let reply = root.modern().call("anything", ANY).await;
     let body = decision(&plane, &reply);
     assert_eq!((body.chain.len(), body.details.len()), (1, 0));
