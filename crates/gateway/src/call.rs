@@ -250,6 +250,7 @@ async fn rule(
         instance: call.caller.instance(),
         proven: call.caller.proven(),
         token: call.caller.token_id(),
+        token_key: Some(call.caller.token_key()),
         actor: actor(&call.caller),
         served: &call.served,
         method: subject.request.method().as_str(),
@@ -274,6 +275,8 @@ pub(crate) struct Question<'a> {
     pub(crate) proven: bool,
     /// The id of its token; empty if somebody asks who showed none.
     pub(crate) token: &'a str,
+    /// The node's key that signed it; none if there is no token.
+    pub(crate) token_key: Option<&'a Arc<str>>,
     pub(crate) actor: Actor,
     pub(crate) served: &'a Arc<Served>,
     pub(crate) method: &'a str,
@@ -561,6 +564,7 @@ fn decided(
     let asker = question.asker.map(|(pep, _)| Arc::clone(pep));
     let (control, clock) = (Arc::clone(&plane.control), Arc::clone(&plane.clock));
     let active = who.standing.as_ref().ok().cloned();
+    let token_key = question.token_key.cloned();
     Ok(Decided {
         decision,
         body,
@@ -568,14 +572,20 @@ fn decided(
         trace: question.trace.map(str::to_owned),
         sealed,
         standing: Box::new(move || -> Guard {
-            let (control, clock, active, asker) = (
+            let (control, clock, active, token_key, asker) = (
                 Arc::clone(&control),
                 Arc::clone(&clock),
                 active.clone(),
+                token_key.clone(),
                 asker.clone(),
             );
             Box::new(move || {
-                active.is_some_and(|active| control.still(&active, clock.now()).is_ok())
+                let now = clock.now();
+                active.is_some_and(|active| control.still(&active, now).is_ok())
+                    // A key that leaked could have signed the token of somebody else.
+                    && token_key.is_none_or(|key| {
+                        control.view(|state| state.token_key_verifies(&key, now))
+                    })
                     && asker.is_none_or(|pep| {
                         control.view(|state| state.pep(&pep.name).is_some_and(|it| *it == pep))
                     })

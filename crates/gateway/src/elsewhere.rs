@@ -136,14 +136,19 @@ pub(crate) async fn answer(
         return Denied::unrecorded(why).verdict(plane);
     }
     plane.ensure_tools(matter.served).await;
-    let (proven, token) = match who {
-        Who::Proven(caller) => (caller.proven(), caller.token_id()),
-        Who::Said(_) => (false, ""),
+    let (proven, token, token_key) = match who {
+        Who::Proven(caller) => (
+            caller.proven(),
+            caller.token_id(),
+            Some(caller.token_key()),
+        ),
+        Who::Said(_) => (false, "", None),
     };
     let question = Question {
         instance: who.instance(),
         proven,
         token,
+        token_key,
         actor: who.actor(),
         served: matter.served,
         method: matter.method,

@@ -135,6 +135,12 @@ kinds! {
     DirectoryTokenAdded "directory-token-added" Control,
     /// A directory's credential was taken away.
     DirectoryTokenRemoved "directory-token-removed" Control,
+    /// A key that was announced began to sign tokens.
+    TokenKeyActivated "token-key-activated" Control,
+    /// A key that signed tokens is needed no more.
+    TokenKeyRetired "token-key-retired" Control,
+    /// A key that signed tokens is believed no more.
+    TokenKeyRevoked "token-key-revoked" Control,
     /// A key was destroyed, and with it what it sealed.
     Erased "erased" Control,
     /// A call was permitted or denied.

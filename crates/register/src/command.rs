@@ -20,6 +20,7 @@ use crate::entry::{
 use crate::jwk::PublicJwk;
 use crate::lifecycle::EndReason;
 use crate::refusal::Refusal;
+use crate::signing::TokenKeyCommand;
 use crate::state::Instance;
 use crate::text::{AdminKey, Email, GroupProfile, KeyId, Label, Person, PersonName, Word};
 
@@ -430,6 +431,8 @@ pub enum Command {
         /// What it is called.
         token: Handle,
     },
+    /// Announces a token key, has it sign, says that it is gone or compromised.
+    TokenKey(TokenKeyCommand),
     /// Destroys a key and what it sealed: a suspended sponsor's name, or what a key of the
     /// keyring sealed.
     Erase {
@@ -479,6 +482,7 @@ impl Command {
             Self::EndInstance { .. } => Kind::InstanceEnded,
             Self::RemovePep { .. } => Kind::PepRemoved,
             Self::Erase { .. } => Kind::Erased,
+            Self::TokenKey(TokenKeyCommand::Revoke { .. }) => Kind::TokenKeyRevoked,
             Self::AddAdmin { .. }
             | Self::RemoveAdmin { .. }
             | Self::AddPep { .. }
@@ -510,7 +514,8 @@ impl Command {
             | Self::NodeDegraded { .. }
             | Self::AddTokenKey { .. }
             | Self::AddDirectoryToken { .. }
-            | Self::RemoveDirectoryToken { .. } => return None,
+            | Self::RemoveDirectoryToken { .. }
+            | Self::TokenKey(_) => return None,
         };
         Some(kind.as_str())
     }

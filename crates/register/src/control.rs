@@ -350,7 +350,8 @@ impl Control {
             | Command::NodeDegraded { .. }
             | Command::AddTokenKey { .. }
             | Command::AddDirectoryToken { .. }
-            | Command::RemoveDirectoryToken { .. } => Ok(()),
+            | Command::RemoveDirectoryToken { .. }
+            | Command::TokenKey(_) => Ok(()),
         }
     }
 

@@ -25,10 +25,11 @@ use crate::entry::{
     DirectoryTokenAdded, DirectoryTokenRemoved, Erased, Event, GroupMembers, GroupRemoved,
     InstanceEnded, Key, NodeDegraded, NodeStarted, NodeStopped, Owners, People, PepAdded,
     PepRemoved, PolicyActivated, SessionsRevoked, Signal, SponsorResumed, SponsorRisk,
-    SponsorSuspended, Sponsorship, TokenKeyAdded, ToolsListed, UpstreamConfigured,
+    SponsorSuspended, Sponsorship, ToolsListed, UpstreamConfigured,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
+use crate::signing;
 use crate::starting;
 use crate::state::{Agent, Group, Instance, Known, Sponsor, State, Upstream, WELL};
 use crate::text::{GroupProfile, Person, Word};
@@ -541,15 +542,12 @@ pub(crate) fn decide(
             )
         }
         Command::AddTokenKey { kid, jwk } => {
-            let known = state.token_keys().iter().find(|key| key.kid == kid);
-            if known.is_some_and(|key| key.jwk != jwk) {
-                return Err(Refusal::TokenKeyTaken { kid }.into());
-            }
-            unless(
-                known.is_some(),
-                Subject::TokenKey(kid.clone()),
-                Event::TokenKeyAdded(TokenKeyAdded { kid, jwk }),
-            )
+            let subject = Subject::TokenKey(kid.clone());
+            written(subject, signing::add(state.token_keys(), kid, jwk)?)
+        }
+        Command::TokenKey(command) => {
+            let subject = Subject::TokenKey(command.kid().clone());
+            written(subject, signing::decide(state.token_keys(), command, now)?)
         }
         Command::AddDirectoryToken { digest } => {
             let live = state.directory_tokens().count();
@@ -578,6 +576,14 @@ pub(crate) fn decide(
         }
         Command::Erase { handle } => erase(state, handle)?,
     })
+}
+
+fn written(subject: Subject, events: Vec<Event>) -> Plan {
+    if events.is_empty() {
+        Plan::Unchanged(subject)
+    } else {
+        Plan::Write(subject, events)
+    }
 }
 
 fn add_sponsor(

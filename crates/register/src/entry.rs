@@ -70,7 +70,8 @@ events! {
     AgentAdded AgentSuspended AgentResumed AgentRetired AgentKeyRotated
     AgentAccepted AgentLapsed AgentTransferred AgentOwned AgentReviewed
     InstanceStarted InstanceEnded TokenRefreshed
-    UpstreamConfigured ToolsListed PolicyActivated TokenKeyAdded DirectoryTokenAdded DirectoryTokenRemoved Erased
+    UpstreamConfigured ToolsListed PolicyActivated TokenKeyAdded TokenKeyActivated TokenKeyRetired
+    TokenKeyRevoked DirectoryTokenAdded DirectoryTokenRemoved Erased
 }
 
 /// Why an entry is not one of the control log.
@@ -788,6 +789,33 @@ pub struct TokenKeyAdded {
     pub kid: KeyId,
     /// The public key.
     pub jwk: PublicJwk,
+    /// Whether it is only to be known for now; otherwise it signs from this entry on.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub announced: bool,
+}
+
+/// An announced key begins to sign, and the one before is past.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenKeyActivated {
+    /// Its id.
+    pub kid: KeyId,
+}
+
+/// Nothing needs a token key any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenKeyRetired {
+    /// Its id.
+    pub kid: KeyId,
+}
+
+/// Somebody else may have a token key; what it signed is believed no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenKeyRevoked {
+    /// Its id.
+    pub kid: KeyId,
 }
 
 /// A directory got a credential.

@@ -20,6 +20,7 @@ pub mod entry;
 pub mod jwk;
 pub mod lifecycle;
 pub mod refusal;
+pub mod signing;
 pub mod standing;
 pub mod state;
 pub mod text;
@@ -38,6 +39,7 @@ pub use fold::{FoldCause, FoldError, fold_on, fold_prefix};
 pub use jwk::{PublicJwk, Thumbprint};
 pub use lifecycle::EndReason;
 pub use refusal::Refusal;
+pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
 pub use standing::{Active, Link, Standing, Why};
 pub use state::{Admin, Agent, Group, Identity, Instance, Known, Origin, Pep, Sponsor, State};
 pub use text::{

@@ -570,17 +570,6 @@ pub struct ActivePolicy {
     pub record: u64,
 }
 
-/// A key that signs tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenKey {
-    /// Its id.
-    pub kid: KeyId,
-    /// The public key.
-    pub jwk: PublicJwk,
-    /// Since when it is known.
-    pub since: Time,
-}
-
 /// A credential of the directory's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryToken {

@@ -528,6 +528,28 @@ pub enum Refusal {
         /// The id.
         kid: KeyId,
     },
+    /// No such token key.
+    #[error("there is no token key `{kid}`; `tipstaff keys list` shows those there are")]
+    UnknownTokenKey {
+        /// The id.
+        kid: KeyId,
+    },
+    /// A token key that this cannot happen to.
+    #[error(
+        "cannot {event} the token key `{kid}`, which is {state}; `tipstaff keys list` shows all of \
+         them"
+    )]
+    TokenKeyState {
+        /// The id.
+        kid: KeyId,
+        /// What became of it.
+        state: &'static str,
+        /// What was asked for.
+        event: &'static str,
+    },
+    /// The key that signs is to be taken away, and no other could sign.
+    #[error("no other token key is announced that could sign in its place; announce one first")]
+    NoNextTokenKey,
     /// A sponsor whose agents may act.
     #[error(
         "sponsor {handle} is active, and what their agents do must be answered for by a named \

@@ -21,11 +21,11 @@ use crate::lifecycle::{
 };
 pub use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, DirectoryToken, Group, Identity, Instance,
-    KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, TokenKey, Tools,
-    Upstream,
+    KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
 };
 pub(crate) use crate::nouns::{Continues, Unsealed};
-use crate::text::{AdminKey, GroupProfile, PersonText};
+use crate::signing::{self, TokenKey, TokenKeyEvent, TokenKeyLife};
+use crate::text::{AdminKey, GroupProfile, KeyId, PersonText};
 
 /// Why an entry cannot have happened where it stands.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -346,6 +346,12 @@ impl State {
     /// The credentials of the directory's, oldest first.
     pub fn directory_tokens(&self) -> impl Iterator<Item = &DirectoryToken> {
         self.directory_tokens.iter()
+    }
+
+    /// Whether a token that the key signed is believed at `now`.
+    pub fn token_key_verifies(&self, kid: &str, now: Time) -> bool {
+        let key = self.token_keys.iter().find(|key| key.kid.as_str() == kid);
+        key.is_some_and(|key| key.life.verifies(now))
     }
 
     /// The handles of destroyed keys.
@@ -739,10 +745,17 @@ impl State {
                 if self.token_keys.iter().any(|key| key.kid == body.kid) {
                     return Err(twice("token key", &body.kid));
                 }
+                let life = if body.announced {
+                    TokenKeyLife::Announced { since: time }
+                } else {
+                    signing::replace_current(&mut self.token_keys, time)?;
+                    TokenKeyLife::Current { since: time }
+                };
                 self.token_keys.push(TokenKey {
                     kid: body.kid,
                     jwk: body.jwk,
                     since: time,
+                    life,
                 });
             }
             Event::DirectoryTokenAdded(body) => {
@@ -761,6 +774,16 @@ impl State {
                 if self.directory_tokens.len() == before {
                     return Err(unknown("directory token", &body.token));
                 }
+            }
+            Event::TokenKeyActivated(body) => {
+                signing::replace_current(&mut self.token_keys, time)?;
+                self.change_token_key(&body.kid, TokenKeyEvent::Activate, time)?;
+            }
+            Event::TokenKeyRetired(body) => {
+                self.change_token_key(&body.kid, TokenKeyEvent::Retire, time)?;
+            }
+            Event::TokenKeyRevoked(body) => {
+                self.change_token_key(&body.kid, TokenKeyEvent::Revoke, time)?;
             }
             Event::Erased(body) => {
                 if self.erased.contains(&body.key) {
@@ -936,6 +959,19 @@ impl State {
         Ok(())
     }
 
+    fn change_token_key(
+        &mut self,
+        kid: &KeyId,
+        event: TokenKeyEvent,
+        at: Time,
+    ) -> Result<(), Impossible> {
+        if signing::change(&mut self.token_keys, kid, event, at)? {
+            Ok(())
+        } else {
+            Err(unknown("token key", kid))
+        }
+    }
+
     fn change_sponsor(
         &mut self,
         handle: &Handle,
@@ -972,6 +1008,7 @@ const fn narrows(event: &Event) -> bool {
         | Event::AgentLapsed(_)
         | Event::AgentTransferred(_)
         | Event::InstanceEnded(_)
+        | Event::TokenKeyRevoked(_)
         | Event::NodeStarted(_)
         | Event::Erased(_) => true,
         Event::NodeStopped(_)
@@ -1001,7 +1038,9 @@ const fn narrows(event: &Event) -> bool {
         | Event::PolicyActivated(_)
         | Event::TokenKeyAdded(_)
         | Event::DirectoryTokenAdded(_)
-        | Event::DirectoryTokenRemoved(_) => false,
+        | Event::DirectoryTokenRemoved(_)
+        | Event::TokenKeyActivated(_)
+        | Event::TokenKeyRetired(_) => false,
     }
 }
 

@@ -6,6 +6,7 @@ mod histories;
 mod memory;
 mod refusals;
 mod restarts;
+mod signing;
 mod tables;
 mod views;
 mod walks;

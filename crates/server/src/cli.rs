@@ -53,6 +53,9 @@ pub enum Command {
     /// Agents: registered kinds of agents.
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// The keys that sign tokens: list, change, and refuse one that leaked.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Instances: running agents.
     #[command(subcommand)]
     Instance(InstanceCommand),
@@ -427,6 +430,27 @@ pub struct OwnerArgs {
     /// The sponsor who answers for its policies.
     #[arg(long = "policy-owner", value_name = "ID")]
     pub policy: Option<SponsorId>,
+}
+
+/// `tipstaff keys …`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List the keys that sign tokens, and what became of those that did.
+    List,
+    /// Have the next key sign, which is published already, and make another next one.
+    ///
+    /// While no node runs, this makes another key in the keys folder, also where the one that
+    /// signed is lost; the next start puts it on record.
+    Rotate {
+        /// What: the key that signs tokens.
+        #[arg(value_parser = ["token"])]
+        what: String,
+    },
+    /// Say that somebody else may have a key: what it signed is refused from the very next call.
+    Revoke {
+        /// The key's id, as `keys list` shows it.
+        kid: register::KeyId,
+    },
 }
 
 /// `tipstaff instance …`.

@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod init;
 mod instance;
+mod keys;
 pub mod ledger;
 mod pep;
 mod policy;
@@ -55,6 +56,9 @@ pub enum Failure {
     /// The witness did not start.
     #[error(transparent)]
     Witness(#[from] crate::witness::WitnessError),
+    /// A key that signs tokens was not changed.
+    #[error(transparent)]
+    Rotation(#[from] crate::rotation::RotationError),
     /// The demonstration did not go through.
     #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
@@ -299,6 +303,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Sponsor(command) => sponsor::run(context, command).await,
             Command::Scim(command) => scim::run(context, command).await,
             Command::Agent(command) => agent::run(context, command).await,
+            Command::Keys(command) => keys::run(context, command).await,
             Command::Instance(command) => instance::run(context, command).await,
             Command::Policy(command) => policy::run(context, command).await,
             Command::Trace(trace) => trace::run(context, trace).await,

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directory::{Reaction, Reactions};
-use ledger::note::{Algorithm, Verifier};
+use ledger::note::{self, Verifier};
 use policy::UpstreamOptions;
 use register::AssertedAgents;
 use serde::Deserialize;
-use tokens::PublicUrl;
+use tokens::{Algorithm, PublicUrl};
 use toml::de::{DeTable, DeValue};
 use vocab::{Digest, Secret, Time, TrustDomain, UpstreamName, suggest};
 
@@ -91,6 +91,8 @@ pub struct Config {
     pub show_policies: bool,
     /// Ledger settings.
     pub ledger: LedgerConfig,
+    /// How tokens are signed.
+    pub tokens: TokensConfig,
     /// Limits on what instances may do.
     pub limits: Limits,
     /// Where proxies ask over gRPC `ext_authz`; nowhere if none.
@@ -148,6 +150,15 @@ fn witnesses(anchors: &[Anchor]) -> Vec<Verifier> {
         Anchor::Path(_) | Anchor::Http(_) => None,
     });
     keys.collect()
+}
+
+/// `[tokens]`.
+#[derive(Debug, Clone, Copy)]
+pub struct TokensConfig {
+    /// How long one key signs; none: until somebody changes it.
+    pub rotation: Option<Duration>,
+    /// What the next key signs with.
+    pub algorithm: Algorithm,
 }
 
 /// A place outside the data folder that keeps our checkpoints.
@@ -344,6 +355,8 @@ struct Raw {
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
+    tokens: RawTokens,
+    #[serde(default)]
     agents: RawAgents,
     #[serde(default)]
     reactions: Reactions,
@@ -375,6 +388,15 @@ struct RawLedger {
     refuse_free_mib: Option<u64>,
     #[serde(default)]
     timeout: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawTokens {
+    #[serde(default)]
+    rotation_days: Option<u64>,
+    #[serde(default)]
+    algorithm: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -588,6 +610,7 @@ impl Config {
                 timeout: seconds("ledger.timeout", raw.ledger.timeout, 10)
                     .map_err(|(key, message)| bad(key, message))?,
             },
+            tokens: tokens(&raw.tokens).map_err(|(key, message)| bad(key, message))?,
             limits: raw.limits,
             ext_authz,
             agents: Agents { asserted },
@@ -597,6 +620,25 @@ impl Config {
             digest: Digest::of(text.as_bytes()),
         })
     }
+}
+
+fn tokens(raw: &RawTokens) -> Result<TokensConfig, (&'static str, String)> {
+    const DAYS_MAX: u64 = 3650;
+    let days = raw.rotation_days.unwrap_or(30);
+    if days > DAYS_MAX {
+        let message = format!("must be at most {DAYS_MAX}; 0 leaves it to `tipstaff keys rotate`");
+        return Err(("tokens.rotation_days", message));
+    }
+    let name = raw.algorithm.as_deref().unwrap_or("EdDSA");
+    let algorithm = Algorithm::ALL.into_iter().find(|it| it.as_str() == name);
+    let algorithm = algorithm.ok_or_else(|| {
+        let message = format!("`{name}` is neither `EdDSA` (Ed25519) nor `ES256` (P-256)");
+        ("tokens.algorithm", message)
+    })?;
+    Ok(TokensConfig {
+        rotation: (days > 0).then(|| Duration::from_hours(24 * days)),
+        algorithm,
+    })
 }
 
 fn seconds(
@@ -654,7 +696,7 @@ fn anchor(text: &str, base: &Path) -> Result<Anchor, String> {
                  publishes, `NAME+HASH+KEY`"
             )
         })?;
-        if key.algorithm() != Algorithm::CosignatureV1 {
+        if key.algorithm() != note::Algorithm::CosignatureV1 {
             return Err(format!(
                 "`{vkey}` is a key that signs notes and cosigns nothing; name the witness's \
                  cosignature key"

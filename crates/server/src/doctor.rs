@@ -188,10 +188,12 @@ fn all_keys(config: &Config) -> Vec<Finding> {
             Err(finding) => found.push(*finding),
         }
     }
-    for path in [keys::token_key(folder), keys::facts_key(folder)] {
-        match keys::read_seed(&path) {
-            Ok(_) => count += 1,
-            Err(error) => found.push(Finding::fail("keys", error.to_string(), RESTORE)),
+    let token = keys::read_token_key(&keys::token_key(folder)).map(drop);
+    let facts = keys::read_seed(&keys::facts_key(folder)).map(drop);
+    for (read, advice) in [(token, REPLACE), (facts, RESTORE)] {
+        match read {
+            Ok(()) => count += 1,
+            Err(error) => found.push(Finding::fail("keys", error.to_string(), advice)),
         }
     }
     found.extend(
@@ -211,6 +213,8 @@ fn all_keys(config: &Config) -> Vec<Finding> {
 
 const RESTORE: &str = "restore it from a backup; a folder without any keys is made by \
                        `tipstaff init`";
+
+const REPLACE: &str = "while the node is stopped, `tipstaff keys rotate token` makes another";
 
 fn log_key(config: &Config, name: LogName, path: &Path) -> Result<(), Box<Finding>> {
     let fail = |finding: String, advice: &str| Box::new(Finding::fail("keys", finding, advice));

@@ -81,23 +81,23 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let reads = Semaphore::new(READS_MAX);
     let routes = Arc::new(Routes { shared, reads });
     Router::new()
+        //= https://www.rfc-editor.org/rfc/rfc8414#section-3
+        //# Authorization servers supporting metadata MUST make a JSON document containing
+        //# metadata as specified in Section 2 available at a path
+        //= https://www.rfc-editor.org/rfc/rfc8414#section-3.1
+        //# An authorization server metadata document MUST be queried using an HTTP "GET"
+        //# request at the previously specified path.
         .route(
-            //= https://www.rfc-editor.org/rfc/rfc8414#section-3
-            //# Authorization servers supporting metadata MUST make a JSON document containing
-            //# metadata as specified in Section 2 available at a path
-            //= https://www.rfc-editor.org/rfc/rfc8414#section-3.1
-            //# An authorization server metadata document MUST be queried using an HTTP "GET"
-            //# request at the previously specified path.
             "/.well-known/oauth-authorization-server",
             get(authorization_server),
         )
+        //= https://www.rfc-editor.org/rfc/rfc9728#section-3
+        //# Protected resources supporting metadata MUST make a JSON document containing
+        //# metadata as specified in Section 2 available at a URL
+        //= https://www.rfc-editor.org/rfc/rfc9728#section-3.1
+        //# A protected resource metadata document MUST be queried using an HTTP GET request at
+        //# the previously specified URL.
         .route(
-            //= https://www.rfc-editor.org/rfc/rfc9728#section-3
-            //# Protected resources supporting metadata MUST make a JSON document containing
-            //# metadata as specified in Section 2 available at a URL
-            //= https://www.rfc-editor.org/rfc/rfc9728#section-3.1
-            //# A protected resource metadata document MUST be queried using an HTTP GET request at
-            //# the previously specified URL.
             "/.well-known/oauth-protected-resource/mcp/{upstream}",
             get(protected_resource),
         )

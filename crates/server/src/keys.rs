@@ -3,13 +3,18 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use tokens::{Algorithm, Es256Key, PrivateKey, TokenSigner};
 use vocab::rng::RngError;
 use vocab::{LogName, Rng, Secret, rng};
 
 use crate::output;
+
+/// What a file with a P-256 key begins with; one with an Ed25519 key is its seed alone.
+const ES256: &str = "ES256 ";
 
 /// Why a key could not be made, written or read.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +59,41 @@ pub fn log_key(keys: &Path, log: LogName) -> PathBuf {
 /// Where the key that signs tokens lies.
 pub fn token_key(keys: &Path) -> PathBuf {
     keys.join("token.key")
+}
+
+/// Where the key lies that is to sign tokens next.
+pub fn next_token_key(keys: &Path) -> PathBuf {
+    keys.join("token.next.key")
+}
+
+/// Makes a key that signs tokens, in a new file that appears whole or not at all.
+pub fn write_token_key(path: &Path, algorithm: Algorithm, rng: &dyn Rng) -> Result<(), KeyError> {
+    let text = match algorithm {
+        Algorithm::EdDsa => {
+            let seed = Secret::new(rng::bytes::<32>(rng)?);
+            Secret::new(BASE64.encode(seed.expose()))
+        }
+        Algorithm::Es256 => {
+            let key =
+                Es256Key::generate().map_err(|error| KeyError::Generate(error.to_string()))?;
+            Secret::new(format!("{ES256}{}", key.expose()))
+        }
+    };
+    write_secret_whole(path, text.expose())
+}
+
+/// Reads a key that signs tokens.
+pub fn read_token_key(path: &Path) -> Result<Arc<dyn TokenSigner>, KeyError> {
+    let text = read_secret(path)?;
+    let Some(es256) = text.expose().strip_prefix(ES256) else {
+        return Ok(Arc::new(PrivateKey::from_seed(&read_seed(path)?)));
+    };
+    let key = Es256Key::parse(&Secret::new(es256.to_owned()));
+    let key = key.map_err(|_| KeyError::Form {
+        path: path.display().to_string(),
+        what: "a P-256 key in PKCS#8",
+    })?;
+    Ok(Arc::new(key))
 }
 
 /// Where the key that wraps the facts' group keys lies.

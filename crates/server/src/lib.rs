@@ -24,6 +24,7 @@ pub mod outbound;
 pub mod output;
 pub mod policies;
 pub mod quorum;
+pub mod rotation;
 pub mod token;
 pub mod trace;
 pub mod upstream;

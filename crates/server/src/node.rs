@@ -17,7 +17,7 @@ use register::{Command, Control, Label};
 use store::{
     DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog, WrappingKey,
 };
-use tokens::{Issuer, IssuerConfig, PrivateKey, PublicUrlError};
+use tokens::{Issuer, IssuerConfig, IssuerError, PublicUrlError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +26,7 @@ use vocab::{Clock, LogName, Rng, Time};
 
 use crate::config::{Config, Confine, Environment, Transport};
 use crate::output::count;
+use crate::rotation::{self, Keyed, Rotation};
 use crate::{admin, anchor, http, keys, listen, policies};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -142,6 +143,8 @@ pub struct Shared {
     pub anchors: anchor::Anchors,
     /// What the directory provisions people and groups to.
     pub scim: Arc<Scim>,
+    /// What the keys that sign tokens are changed with.
+    pub rotation: Rotation,
     /// Whether agents may run as the node's own user.
     #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
@@ -255,7 +258,7 @@ impl Node {
                 .map_err(|error: PublicUrlError| StartError::Unusable(error.to_string()))?,
         };
         let url = public_url.to_string();
-        let seed = keys::read_seed(&keys::token_key(&config.keys))?;
+        let token_key = keys::read_token_key(&keys::token_key(&config.keys))?;
         let node_actor = Actor::node(&config.node);
         let closed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if closed > 0 {
@@ -276,7 +279,7 @@ impl Node {
         let known: std::collections::BTreeSet<_> = config.upstreams.keys().cloned().collect();
         let issuer = Issuer::new(IssuerConfig {
             public_url: public_url.clone(),
-            token_key: PrivateKey::from_seed(&seed),
+            token_key,
             actor: node_actor.clone(),
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
@@ -285,7 +288,16 @@ impl Node {
             upstreams: Box::new(move |name| known.contains(name)),
         })
         .await
-        .map_err(|error| StartError::Unusable(format!("the token key: {error}")))?;
+        .map_err(|error| StartError::Unusable(unusable_token_key(&error)))?;
+        let rotation = Rotation::new(config.tokens, &config.node);
+        let keyed = Keyed {
+            keys: &config.keys,
+            control: &control,
+            issuer: &issuer,
+            rng: &*rng,
+        };
+        let prepared = rotation.prepare(&keyed).await;
+        prepared.map_err(|error| StartError::Unusable(format!("the next token key: {error}")))?;
         let parts = Parts {
             settings: Settings {
                 node: config.node.clone(),
@@ -331,6 +343,7 @@ impl Node {
                 config.reactions,
             )),
             anchors,
+            rotation,
             shared_user,
         });
         let seen = policies::activate_at_start(&shared).await;
@@ -362,6 +375,7 @@ impl Node {
         }
         tasks.spawn(http::watch_disk(Arc::clone(&shared), stop.clone()));
         tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(rotation::watch(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
         for upstream in plane.upstreams() {
@@ -451,6 +465,15 @@ async fn wait_until(time: Time, clock: &dyn Clock) {
         }
         tokio::time::sleep(left.min(CLOCK_POLL)).await;
     }
+}
+
+/// Why the key that lies there cannot sign, with what to do about it.
+fn unusable_token_key(error: &IssuerError) -> String {
+    format!(
+        "the token key: {}; if it is one that was put back, `tipstaff keys rotate token` makes \
+         another while the node is not running",
+        admin::wire::chain(error)
+    )
 }
 
 async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {

@@ -15,6 +15,8 @@ use crate::dpop::ProofKey;
 #[derive(Debug)]
 pub(crate) struct KnownToken {
     pub(crate) claims: Claims,
+    /// The key that signed it; whether that is believed is looked at on every request.
+    pub(crate) key: Arc<str>,
     /// The key that the token is bound to, once it was proven.
     pub(crate) proof_key: OnceLock<ProofKey>,
 }
@@ -84,6 +86,7 @@ mod tests {
                     issued_at: 0,
                     expires_at: 0,
                 },
+                key: "k".into(),
                 proof_key: OnceLock::new(),
             })
         };

@@ -279,8 +279,8 @@ impl Issuer {
         //# In processing the request, the authorization server MUST perform the appropriate
         //# validation procedures for the indicated token type and, if the actor token is present,
         //# also perform the appropriate validation procedures for its indicated token type.
-        let claims = self.signed(token, moment.now);
-        let claims = claims.map_err(ExchangeError::Subject)?;
+        let signed = self.signed(token, moment.now);
+        let (claims, _) = signed.map_err(ExchangeError::Subject)?;
         let now = moment.now.as_secs();
         if claims.expires_at <= now {
             return Err(ExchangeError::Subject(VerifyError::Expired {

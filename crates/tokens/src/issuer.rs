@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ledger::{Actor, ActorKind};
-use register::{Binding, Command, CommandError, Control, Done, EndReason, Instance, Refusal};
+use register::{
+    Binding, Command, CommandError, Control, Done, EndReason, Instance, KeyId, PublicJwk, Refusal,
+    TokenKeyLife,
+};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -21,10 +24,11 @@ use crate::cache::TokenCache;
 use crate::dpop::{self, ProofError};
 use crate::exchange::{ACCESS_TOKEN, ExchangeError};
 use crate::fresh::Moment;
-use crate::jwk::{PrivateKey, PublicKey, b64};
+use crate::jwk::{PublicKey, b64};
 use crate::jws;
 use crate::replay::ReplayCache;
 use crate::request::{ClaimedClient, Grant, RequestError, RevocationRequest, TokenRequest};
+use crate::signer::{SignError, TokenSigner};
 use crate::uri::{PublicUrl, Resource};
 
 /// Asks whether the node has an upstream of that name.
@@ -35,7 +39,7 @@ pub struct IssuerConfig {
     /// The address under which agents reach the node.
     pub public_url: PublicUrl,
     /// The key that signs access tokens.
-    pub token_key: PrivateKey,
+    pub token_key: Arc<dyn TokenSigner>,
     /// Who says so in the control log: the node.
     pub actor: Actor,
     /// The clock.
@@ -67,18 +71,13 @@ pub struct Issuer {
     config: IssuerConfig,
     token_endpoint: String,
     revocation_endpoint: String,
-    token_header: String,
-    /// Keys that may have signed tokens that are still valid: the present one, and those before.
-    keys: Vec<VerifyingKey>,
+    /// The keys that sign, or are to.
+    signers: RwLock<Vec<Arc<dyn TokenSigner>>>,
+    /// Keys of the register that were read; whether they verify is looked up each time.
+    keys: RwLock<HashMap<KeyId, PublicKey>>,
     used: ReplayCache,
     revocations: PerMinute,
     pub(crate) known: TokenCache,
-}
-
-struct VerifyingKey {
-    key: PublicKey,
-    /// When the last token that it signed expires; none for the one that signs.
-    until: Option<Time>,
 }
 
 impl Issuer {
@@ -91,41 +90,58 @@ impl Issuer {
             jwk: present.to_registered()?,
         };
         config.control.execute(config.actor.clone(), add).await?;
-        let token_header = jws::header(&json!({
-            "typ": "at+jwt",
-            "alg": present.algorithm().as_str(),
-            "kid": &**present.thumbprint(),
-        }));
-        let mut keys = vec![VerifyingKey {
-            key: present.clone(),
-            until: None,
-        }];
-        keys.extend(config.control.view(|state| {
-            let successors = state.token_keys().iter().skip(1).map(|next| next.since);
-            let past = state
-                .token_keys()
-                .iter()
-                .zip(successors.chain([config.boot]));
-            past.filter_map(|(past, replaced)| {
-                let key = PublicKey::from_registered(&past.jwk).ok()?;
-                let until = replaced.plus(std::time::Duration::from_secs(ACCESS_TOKEN_SECONDS));
-                (key != *present).then_some(VerifyingKey {
-                    key,
-                    until: Some(until),
-                })
-            })
-            .collect::<Vec<_>>()
-        }));
+        let signers = RwLock::new(vec![Arc::clone(&config.token_key)]);
         Ok(Self {
             token_endpoint: config.public_url.token_endpoint(),
             revocation_endpoint: config.public_url.revocation_endpoint(),
-            token_header,
-            keys,
+            signers,
+            keys: RwLock::default(),
             used: ReplayCache::new(REPLAY_CACHE_MAX),
             revocations: PerMinute::default(),
             known: TokenCache::new(TOKEN_CACHE_MAX),
             config,
         })
+    }
+
+    /// Gives it a key that is to sign, once the register says that it does.
+    pub fn hold(&self, signer: Arc<dyn TokenSigner>) {
+        let mut signers = self.signers.write().unwrap_or_else(PoisonError::into_inner);
+        signers.retain(|held| held.public() != signer.public());
+        signers.push(signer);
+    }
+
+    /// Forgets the keys that will sign nothing any more.
+    pub fn forget(&self) {
+        let signs = |signer: &Arc<dyn TokenSigner>| {
+            let kid = signer.public().thumbprint();
+            self.config.control.view(|state| {
+                let mut keys = state.token_keys().iter();
+                keys.any(|key| {
+                    key.kid.as_str() == &**kid
+                        && matches!(
+                            key.life,
+                            TokenKeyLife::Announced { .. } | TokenKeyLife::Current { .. }
+                        )
+                })
+            })
+        };
+        let mut signers = self.signers.write().unwrap_or_else(PoisonError::into_inner);
+        signers.retain(signs);
+    }
+
+    /// The signer of the key that the register says is to sign.
+    fn signer(&self) -> Result<Arc<dyn TokenSigner>, SignError> {
+        let kid = self.config.control.view(|state| {
+            let keys = state.token_keys().iter();
+            let mut current = keys.filter(|key| matches!(key.life, TokenKeyLife::Current { .. }));
+            current.next().map(|key| key.kid.clone())
+        });
+        let signers = self.signers.read().unwrap_or_else(PoisonError::into_inner);
+        let is = |kid: &KeyId, signer: &Arc<dyn TokenSigner>| {
+            &**signer.public().thumbprint() == kid.as_str()
+        };
+        kid.and_then(|kid| signers.iter().find(|signer| is(&kid, signer)).cloned())
+            .ok_or_else(|| SignError("the key that is to sign is not at hand".to_owned()))
     }
 
     /// The node's public address, which is the issuer's identifier.
@@ -167,11 +183,49 @@ impl Issuer {
         }
     }
 
-    pub(crate) fn verifying_keys(&self, now: Time) -> impl Iterator<Item = &PublicKey> {
-        self.keys
-            .iter()
-            .filter(move |key| key.until.is_none_or(|until| now < until))
-            .map(|key| &key.key)
+    /// The keys that are published at `now`: the one that signs, the one that is to sign next, and
+    /// those before as long as they verify.
+    pub(crate) fn published_keys(&self, now: Time) -> Vec<PublicKey> {
+        let keys = self.config.control.view(|state| {
+            let keys = state.token_keys().iter().rev();
+            let mut keys: Vec<_> = keys.filter(|key| key.life.is_published(now)).collect();
+            // Who looks at one only should find that one.
+            keys.sort_by_key(|key| !matches!(key.life, TokenKeyLife::Current { .. }));
+            let keys = keys.into_iter();
+            keys.map(|key| (key.kid.clone(), key.jwk.clone()))
+                .collect::<Vec<_>>()
+        });
+        let read = keys
+            .into_iter()
+            .filter_map(|(kid, jwk)| self.read(kid, &jwk));
+        read.collect()
+    }
+
+    /// The key of that id, if tokens that it signed are believed at `now`.
+    pub(crate) fn verifying_key(&self, kid: &str, now: Time) -> Option<PublicKey> {
+        let (kid, jwk) = self.config.control.view(|state| {
+            let key = state
+                .token_keys()
+                .iter()
+                .find(|key| key.kid.as_str() == kid)?;
+            key.life
+                .verifies(now)
+                .then(|| (key.kid.clone(), key.jwk.clone()))
+        })?;
+        self.read(kid, &jwk)
+    }
+
+    /// A key of the register, read once.
+    fn read(&self, kid: KeyId, jwk: &PublicJwk) -> Option<PublicKey> {
+        let known = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known.get(&kid) {
+            return Some(key.clone());
+        }
+        drop(known);
+        let key = PublicKey::from_registered(jwk).ok()?;
+        let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(kid, key.clone());
+        Some(key)
     }
 
     /// Answers `POST /oauth/token`: finds out on whose word an instance is to start or go on, and
@@ -201,7 +255,7 @@ impl Issuer {
         let token_type = if key.is_some() { "DPoP" } else { "Bearer" };
         let jkt = key.map(|key| Arc::clone(key.thumbprint()));
         Ok(TokenResponse {
-            access_token: self.sign(&instance, upstream, jkt, expires_in)?,
+            access_token: self.sign(&instance, upstream, jkt, expires_in).await?,
             issued_token_type,
             token_type,
             expires_in,
@@ -273,7 +327,7 @@ impl Issuer {
         //# Appropriate countermeasures, which should be in place for the token endpoint as well,
         //# MUST be applied to the revocation endpoint
         let client = self.authenticate(&request.client, &self.revocation_endpoint, moment)?;
-        let Ok(claims) = self.signed(request.token.expose(), moment.now) else {
+        let Ok((claims, _)) = self.signed(request.token.expose(), moment.now) else {
             return Ok(None);
         };
         //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
@@ -357,13 +411,13 @@ impl Issuer {
         Ok(key.map(dpop::ProofKey::into_key))
     }
 
-    fn sign(
+    async fn sign(
         &self,
         instance: &Instance,
         upstream: UpstreamName,
         jkt: Option<Arc<str>>,
         seconds: u64,
-    ) -> Result<String, RngError> {
+    ) -> Result<String, TokenError> {
         let now = self.config.clock.now().as_secs();
         let delegated_by = self.config.control.view(|state| {
             let above = state.ancestors(instance);
@@ -382,11 +436,16 @@ impl Issuer {
             expires_at: now + seconds,
         };
         let claims = claims.to_json(self.config.public_url.as_str());
-        Ok(jws::sign(
-            &self.config.token_key,
-            &self.token_header,
-            &claims,
-        ))
+        let signer = self.signer()?;
+        let key = signer.public();
+        let header = jws::header(&json!({
+            "typ": "at+jwt",
+            "alg": key.algorithm().as_str(),
+            "kid": &**key.thumbprint(),
+        }));
+        let text = jws::unsigned(&header, &claims);
+        let signature = signer.sign(text.as_bytes()).await?;
+        Ok(jws::signed(text, &signature))
     }
 }
 
@@ -543,6 +602,9 @@ pub enum TokenError {
     /// The random source failed.
     #[error(transparent)]
     Random(#[from] RngError),
+    /// The key that signs did not.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 /// The part of the answer that depends on why: the RFC 6749 §5.2 code, the status, and what the
@@ -585,7 +647,9 @@ impl TokenError {
             Self::NotYours => "another-agents-token",
             Self::TooMany { .. } => "too-many-revocations",
             Self::Register(CommandError::Refused(_)) => "refused-instance",
-            Self::Register(_) | Self::Impossible(_) | Self::Random(_) => "cannot-issue",
+            Self::Register(_) | Self::Impossible(_) | Self::Random(_) | Self::Sign(_) => {
+                "cannot-issue"
+            }
         }
     }
 
@@ -617,7 +681,9 @@ impl TokenError {
             Self::Register(error) if !matches!(error, CommandError::Refused(_)) => {
                 "the node cannot record the start or end of an instance now".to_owned()
             }
-            Self::Impossible(_) | Self::Random(_) => "the node cannot issue tokens now".to_owned(),
+            Self::Impossible(_) | Self::Random(_) | Self::Sign(_) => {
+                "the node cannot issue tokens now".to_owned()
+            }
             Self::Request(_)
             | Self::Client(_)
             | Self::Proof(_)
@@ -694,7 +760,9 @@ impl TokenError {
                 | Refusal::InstancesReached { .. } => ("access_denied", BAD),
                 _ => ("unauthorized_client", BAD),
             },
-            Self::Register(_) | Self::Impossible(_) | Self::Random(_) => UNAVAILABLE,
+            Self::Register(_) | Self::Impossible(_) | Self::Random(_) | Self::Sign(_) => {
+                UNAVAILABLE
+            }
         }
     }
 }

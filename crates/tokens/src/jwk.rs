@@ -132,6 +132,12 @@ impl PublicKey {
         }))
     }
 
+    /// A P-256 key as an uncompressed point (SEC 1).
+    pub(crate) fn from_sec1(point: &[u8]) -> Option<Self> {
+        let point: [u8; 65] = point.try_into().ok()?;
+        (point.first() == Some(&4)).then(|| Self::new(Point::P256(point)))
+    }
+
     /// The key as the register keeps it.
     pub fn to_registered(&self) -> Result<PublicJwk, register::jwk::JwkError> {
         PublicJwk::parse(&self.to_bare_jwk())

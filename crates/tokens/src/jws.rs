@@ -216,10 +216,20 @@ fn verify_parts(
 
 /// Writes a token: `header` in base64url already, `claims` as JSON.
 pub(crate) fn sign(key: &PrivateKey, header: &str, claims: &serde_json::Value) -> String {
-    let mut text = format!("{header}.{}", b64(claims.to_string().as_bytes()));
+    let text = unsigned(header, claims);
     let signature = key.sign(text.as_bytes());
+    signed(text, &signature)
+}
+
+/// What is signed of a token.
+pub(crate) fn unsigned(header: &str, claims: &serde_json::Value) -> String {
+    format!("{header}.{}", b64(claims.to_string().as_bytes()))
+}
+
+/// The token of what was signed.
+pub(crate) fn signed(mut text: String, signature: &[u8; 64]) -> String {
     text.push('.');
-    text.push_str(&b64(&signature));
+    text.push_str(&b64(signature));
     text
 }
 

@@ -33,6 +33,7 @@ mod jws;
 mod metadata;
 mod replay;
 mod request;
+mod signer;
 mod uri;
 mod verify;
 
@@ -53,6 +54,7 @@ pub use jws::JwsError;
 #[doc(hidden)]
 pub use jws::read_anything;
 pub use request::{DPOP, RequestError, RevocationRequest, TokenRequest};
+pub use signer::{Es256Key, Es256KeyError, SignError, Signing, TokenSigner};
 pub use uri::{PublicUrl, PublicUrlError, Resource, endpoint};
 pub use verify::{Caller, Challenge, VerifyError};
 

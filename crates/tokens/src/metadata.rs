@@ -72,11 +72,12 @@ impl Issuer {
         }))
     }
 
-    /// The keys that verify access tokens (RFC 7517 §5): the one that signs, and those before it
-    /// for as long as a token of theirs can be valid.
+    /// The keys that verify access tokens (RFC 7517 §5): the one that signs, the one that is to sign
+    /// next, and those before it for as long as a token of theirs can be valid.
     pub fn jwks(&self) -> Value {
         let keys: Vec<Value> = self
-            .verifying_keys(self.moment().now)
+            .published_keys(self.moment().now)
+            .iter()
             .map(PublicKey::to_jwk)
             .collect();
         json!({ "keys": keys })

@@ -5,6 +5,7 @@ mod bench;
 mod exchange;
 mod forge;
 mod metadata;
+mod rotation;
 mod token;
 mod vectors;
 mod verify;

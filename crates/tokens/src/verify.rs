@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
-use register::{Standing, Why};
+use register::{Standing, State, Why};
 use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::{AgentId, Digest, Handle, InstanceId, PurposePath, Time, UpstreamName};
 
@@ -29,6 +29,7 @@ pub struct Caller {
     purpose: PurposePath,
     upstream: UpstreamName,
     token_id: Arc<str>,
+    token_key: Arc<str>,
     jkt: Option<Arc<str>>,
     expires_at: Time,
 }
@@ -62,6 +63,11 @@ impl Caller {
     /// The token's `jti`.
     pub fn token_id(&self) -> &str {
         &self.token_id
+    }
+
+    /// The id of the node's key that signed its token.
+    pub const fn token_key(&self) -> &Arc<str> {
+        &self.token_key
     }
 
     /// The thumbprint of the key that it proved to hold.
@@ -319,6 +325,11 @@ impl Issuer {
             Some(known) => known,
             None => self.learn(token, digest, moment.now)?,
         };
+        // INVARIANT: no cached token outlives its key. The register is asked, not the cache.
+        let believed = |state: &State| state.token_key_verifies(&known.key, moment.now);
+        if !self.control().view(believed) {
+            return Err(VerifyError::Key);
+        }
         let claims = &known.claims;
         let now = moment.now.as_secs();
         if claims.expires_at <= now {
@@ -365,6 +376,7 @@ impl Issuer {
             purpose: claims.purpose.clone(),
             upstream: resource.upstream().clone(),
             token_id: Arc::clone(&claims.token_id),
+            token_key: Arc::clone(&known.key),
             jkt: claims.jkt.clone(),
             expires_at: Time::from_secs(claims.expires_at),
         })
@@ -377,27 +389,25 @@ impl Issuer {
         digest: Digest,
         now: Time,
     ) -> Result<Arc<KnownToken>, VerifyError> {
-        let claims = self.signed(token, now)?;
+        let (claims, key) = self.signed(token, now)?;
         let known = Arc::new(KnownToken {
             claims,
+            key,
             proof_key: OnceLock::new(),
         });
         self.known.insert(digest, Arc::clone(&known));
         Ok(known)
     }
 
-    /// What a token says that this node signed; whether it is still valid is not looked at.
-    pub(crate) fn signed(&self, token: &str, now: Time) -> Result<Claims, VerifyError> {
+    /// What a token says that this node signed, and with which key; whether it is still valid is
+    /// not looked at.
+    pub(crate) fn signed(&self, token: &str, now: Time) -> Result<(Claims, Arc<str>), VerifyError> {
         let token = Unverified::parse(token, Typ::Access)?;
         let kid = token.header().text("kid").map_err(JwsError::Header)?;
-        let key = self
-            .verifying_keys(now)
-            .find(|key| kid == Some(key.thumbprint()))
-            .ok_or(VerifyError::Key)?;
-        Ok(Claims::read(
-            &token.verify(key)?,
-            self.public_url().as_str(),
-        )?)
+        let key = kid.and_then(|kid| self.verifying_key(kid, now));
+        let key = key.ok_or(VerifyError::Key)?;
+        let claims = Claims::read(&token.verify(&key)?, self.public_url().as_str())?;
+        Ok((claims, Arc::clone(key.thumbprint())))
     }
 
     fn prove(

@@ -8,6 +8,7 @@ use vocab::digest::Digest;
 
 use super::*;
 use crate::fold_prefix;
+use crate::signing::TokenKeyCommand;
 
 /// A step, as numbers so that it shrinks: what, and which of a few.
 type Step = (u8, u8, u8);
@@ -180,6 +181,16 @@ impl Model {
                 changes: vec!["department".parse().unwrap()],
                 signal: signal("provisioned"),
             },
+            32 => {
+                let kid: crate::text::KeyId = format!("t{}", b % 6).parse().unwrap();
+                match a % 5 {
+                    0 => Command::AddTokenKey { kid, jwk: jwk() },
+                    1 => Command::TokenKey(TokenKeyCommand::Announce { kid, jwk: jwk() }),
+                    2 => Command::TokenKey(TokenKeyCommand::Activate { kid }),
+                    3 => Command::TokenKey(TokenKeyCommand::Retire { kid }),
+                    _ => Command::TokenKey(TokenKeyCommand::Revoke { kid }),
+                }
+            }
             _ => return None,
         })
     }
@@ -345,7 +356,7 @@ proptest! {
 
     #[test]
     fn folding_again_gives_the_same_and_the_stopped_stay_stopped(
-        steps in proptest::collection::vec((0..32_u8, any::<u8>(), any::<u8>()), 0..80),
+        steps in proptest::collection::vec((0..33_u8, any::<u8>(), any::<u8>()), 0..80),
     ) {
         tokio::runtime::Builder::new_current_thread()
             .build()

@@ -4,6 +4,7 @@ use vocab::digest::Digest;
 
 use super::*;
 use crate::entry::TestResults;
+use crate::signing::TokenKeyCommand;
 
 async fn refusal(node: &Node, command: Command) -> String {
     match node.execute(command).await {
@@ -159,6 +160,14 @@ async fn refusals_say_what_why_and_what_to_do() {
         token: "d-none".parse().unwrap(),
     };
     found += &refusal(&node, token).await;
+    let revoke = |kid: &str| {
+        let kid = kid.parse().unwrap();
+        Command::TokenKey(TokenKeyCommand::Revoke { kid })
+    };
+    found += &refusal(&node, revoke("t1")).await;
+    found += &refusal(&node, revoke("t9")).await;
+    let kid = "t1".parse().unwrap();
+    found += &refusal(&node, Command::TokenKey(TokenKeyCommand::Retire { kid })).await;
     let mut key = new_key("k2");
     key.not_before = Some(later);
     let id = "triage".parse().unwrap();

@@ -8,6 +8,7 @@ use crate::lifecycle::{
     Acceptance, AcceptanceEvent, AgentEvent, AgentLife, InstanceEvent, InstanceLife,
     InvalidTransition, KeyEvent, KeyLife, SponsorEvent, SponsorLife,
 };
+use crate::signing::{TokenKeyEvent, TokenKeyLife};
 use crate::standing::narrowed;
 
 fn rows<L>(
@@ -64,6 +65,17 @@ fn table() -> String {
     ] {
         let events = KeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
         rows(&mut out, life.as_str(), events, KeyLife::as_str);
+    }
+    out.push_str("\ntoken key\n");
+    for life in [
+        TokenKeyLife::Announced { since: at },
+        TokenKeyLife::Current { since: at },
+        TokenKeyLife::Past { since: at },
+        TokenKeyLife::Gone { since: at },
+        TokenKeyLife::Compromised { since: at },
+    ] {
+        let events = TokenKeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, TokenKeyLife::as_str);
     }
     out.push_str("\ninstance\n");
     for life in [

@@ -189,6 +189,28 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        heading: "[tokens]",
+        about: "How access tokens are signed. Keys lie in the keys folder: `token.key` signs, `token.next.key` is to sign next and is published already.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "",
+        keys: &[
+            key(
+                "rotation_days",
+                "days",
+                Is("30"),
+                "rotation_days = 7",
+                "How long one key signs before the next one does. The one before goes on verifying until its last token has expired, five minutes later. 0 leaves it to `tipstaff keys rotate token`.",
+            ),
+            key(
+                "algorithm",
+                "`EdDSA` or `ES256`",
+                Is("\"EdDSA\""),
+                "algorithm = \"ES256\"",
+                "What keys that are made from now on sign with: Ed25519, or P-256 for verifiers that know no better.",
+            ),
+        ],
+    },
+    Table {
         heading: "[limits]",
         about: "Limits on what instances may do. They come beside the policies, never instead.",
         before: "trust_domain = \"acme.example\"\n",

@@ -304,6 +304,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         TokenError::Register(_) => CommandError::Ledger(AppendError::Busy).into(), "";
         TokenError::Impossible(_) => TokenError::Impossible("…"), "Our fault: the node's log has the cause.";
         TokenError::Random(_) => TokenError::Random(vocab::rng::RngError("…".to_owned())), "The system gives no randomness: try again.";
+        TokenError::Sign(_) => TokenError::Sign(tokens::SignError("…".to_owned())), "The key that signs cannot be used: the log of the node says why; `tipstaff keys list` says which it is.";
     };
     let rows = requests.into_iter().map(|(it, act)| (it.into(), act));
     let rows = rows.chain(clients.into_iter().map(|(it, act)| (it.into(), act)));

@@ -32,6 +32,7 @@ use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer};
 use crate::node::Shared;
 use crate::policies::{self, Ground};
+use crate::rotation::{self, Keyed, Rotated, RotationError};
 use crate::trace::{Sources, Target, TraceError};
 
 pub(super) type Answer = Result<Response, Problem>;
@@ -45,6 +46,9 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/admins/{id}/remove", post(remove_admin))
         .route("/v1/peps", get(peps).post(add_pep))
         .route("/v1/peps/{id}/remove", post(remove_pep))
+        .route("/v1/keys", get(token_keys))
+        .route("/v1/keys/rotate", post(rotate_token_key))
+        .route("/v1/keys/{id}/revoke", post(revoke_token_key))
         .route("/v1/sponsors", get(sponsors).post(add_sponsor))
         .route("/v1/sponsors/{id}", get(sponsor))
         .route("/v1/sponsors/{id}/link", post(directory::link))
@@ -140,6 +144,22 @@ impl Admin {
         let views = self.control().view(register::State::admin_views);
         let view = views.into_iter().find(|view| view.id == *id);
         view.ok_or_else(Problem::internal)
+    }
+
+    /// Changes a token key, to its end even if whoever asked goes away.
+    async fn change_key(
+        self: &Arc<Self>,
+        change: impl Future<Output = Result<Rotated, RotationError>> + Send + 'static,
+    ) -> Answer {
+        let changed = self.tasks.spawn(change).await;
+        let rotated = changed.map_err(|_| Problem::internal())??;
+        let views = rotation::views(self.control());
+        let view = views.into_iter().find(|view| view.id == rotated.kid);
+        Ok(ok(&Changed {
+            view: view.ok_or_else(Problem::internal)?,
+            is_new: rotated.is_new,
+            records: rotated.records,
+        }))
     }
 
     fn pep_view(&self, pep: &PepName) -> Result<PepView, Problem> {
@@ -278,6 +298,33 @@ async fn remove_admin(
         is_new,
         records,
     }))
+}
+
+async fn token_keys(State(admin): App) -> Answer {
+    Ok(ok(&rotation::views(admin.control())))
+}
+
+async fn rotate_token_key(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
+    let shared = Arc::clone(&admin.shared);
+    let rotate = async move {
+        let keyed = Keyed::of(&shared);
+        shared.rotation.rotate(&keyed, caller.actor).await
+    };
+    admin.change_key(rotate).await
+}
+
+async fn revoke_token_key(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    let kid = parsed(&id)?;
+    let shared = Arc::clone(&admin.shared);
+    let revoke = async move {
+        let keyed = Keyed::of(&shared);
+        shared.rotation.revoke(&keyed, caller.actor, kid).await
+    };
+    admin.change_key(revoke).await
 }
 
 async fn peps(State(admin): App) -> Answer {

@@ -10,6 +10,8 @@ use vocab::{
     AgentId, Digest, InstanceId, PepName, PurposePath, RecordRef, SponsorId, Time, UpstreamName,
 };
 
+use crate::rotation::RotationError;
+
 /// Longest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
@@ -313,6 +315,17 @@ impl From<CommandError> for Problem {
     }
 }
 
+impl From<RotationError> for Problem {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Command(error) => error.into(),
+            error @ (RotationError::Key(_) | RotationError::Form(_)) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "keys", &chain(&error))
+            }
+        }
+    }
+}
+
 fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::UnknownAdmin { .. }
@@ -322,6 +335,7 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::UnknownUpstream { .. }
         | Refusal::UnknownGroup { .. }
         | Refusal::UnknownHandle { .. }
+        | Refusal::UnknownTokenKey { .. }
         | Refusal::NothingSealed { .. } => (StatusCode::NOT_FOUND, "unknown"),
         Refusal::AdminGone { .. } => (StatusCode::UNAUTHORIZED, "untrusted"),
         Refusal::AdminExists { .. }

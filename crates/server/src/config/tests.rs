@@ -116,7 +116,7 @@ fn an_anchor_that_takes_no_checkpoints_is_refused_where_it_stands() {
     );
     let wrong = WITNESS.replace("w.example", "v.example");
     check(&to("http://x", &wrong), "the key's hash is");
-    let signs = ledger::note::Signer::from_seed("w", &[1; 32]).unwrap();
+    let signs = note::Signer::from_seed("w", &[1; 32]).unwrap();
     let signs = signs.verifier().to_string();
     check(&to("http://x", &signs), "signs notes and cosigns nothing");
 }

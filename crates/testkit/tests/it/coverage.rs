@@ -95,6 +95,14 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/v1/peps/web/remove",
         Administrators,
     ),
+    ("/v1/keys", "GET", "/v1/keys", Administrators),
+    ("/v1/keys/rotate", "POST", "/v1/keys/rotate", Administrators),
+    (
+        "/v1/keys/{id}/revoke",
+        "POST",
+        "/v1/keys/k/revoke",
+        Administrators,
+    ),
     ("/v1/sponsors", "POST", "/v1/sponsors", Administrators),
     (
         "/v1/sponsors/{id}",
@@ -599,6 +607,8 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::PolicyActivated
         | Kind::DirectoryTokenAdded
         | Kind::DirectoryTokenRemoved
+        | Kind::TokenKeyActivated
+        | Kind::TokenKeyRevoked
         | Kind::Erased => ActorKind::Person,
         Kind::InstanceStarted
         | Kind::TokenRefreshed
@@ -619,6 +629,7 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::UpstreamConfigured
         | Kind::ToolsListed
         | Kind::TokenKeyAdded
+        | Kind::TokenKeyRetired
         | Kind::Barrier => ActorKind::Node,
         Kind::Refused => ActorKind::Stranger,
     }
@@ -637,6 +648,8 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     let ended = second.token("files").await;
     let key = tokens::PrivateKey::generate(&testkit::SeededRng::new(77)).unwrap();
     let erased = json!({"what": "otto"});
+    let keys = plane.admin("GET", "/v1/keys", None).await.json();
+    let token_key = keys[0]["id"].as_str().unwrap();
     let commands: Vec<(String, Option<Value>)> = vec![
         (
             "/v1/admins".to_owned(),
@@ -671,6 +684,8 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         ("/v1/erase".to_owned(), Some(erased)),
         ("/v1/policy/apply".to_owned(), None),
         ("/v1/scim/tokens".to_owned(), None),
+        ("/v1/keys/rotate".to_owned(), None),
+        (format!("/v1/keys/{token_key}/revoke"), None),
     ];
     let edited = format!("{}\n// Edited.\n", testkit::plane::POLICIES);
     std::fs::write(plane.folder().join("policies/it.cedar"), edited).unwrap();
@@ -694,7 +709,8 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         .command(&format!("/v1/scim/tokens/{token}/revoke"))
         .await;
     of_the_directory(&plane).await;
-    // A part that is not well.
+    // A part that is not well, and a token key that is lost before it signed.
+    std::fs::remove_file(plane.folder().join("keys/token.next.key")).unwrap();
     plane.reconfigure(|setup| setup.top = "[ledger]\nrefuse_free_mib = 999999999\n".to_owned());
     plane.restart().await;
     until("the disk was looked at", async || {

@@ -39,6 +39,8 @@ mod replays;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod setback;

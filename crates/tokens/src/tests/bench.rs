@@ -294,7 +294,7 @@ fn issuer(
     let public_url: PublicUrl = URL.parse().unwrap();
     wait(Issuer::new(IssuerConfig {
         public_url,
-        token_key,
+        token_key: Arc::new(token_key),
         actor: Actor::node("n-1"),
         clock: clock.clone(),
         rng: rng.clone(),

@@ -1,0 +1,58 @@
+//! `tipstaff keys …`: the keys that sign tokens.
+
+use serde_json::{Value, json};
+use store::DataDir;
+
+use super::{Context, Failure, Outcome, Verdict, changed};
+use crate::admin::client::AdminError;
+use crate::cli::KeysCommand;
+use crate::output::{Table, cell, time};
+use crate::rotation;
+
+pub(super) async fn run(context: &Context, command: KeysCommand) -> Outcome {
+    let node = match (context.node(), &command) {
+        (Err(Failure::Admin(AdminError::NoNode { .. })), KeysCommand::Rotate { .. }) => {
+            return offline(context);
+        }
+        (node, _) => node?,
+    };
+    match command {
+        KeysCommand::List => context.show(&node.get("/v1/keys").await?, table)?,
+        KeysCommand::Rotate { .. } => {
+            let rotated = node.post("/v1/keys/rotate").await?;
+            context.show(&rotated, |it| changed(it, "token key"))?;
+        }
+        KeysCommand::Revoke { kid } => {
+            let revoked = node.post(&format!("/v1/keys/{kid}/revoke")).await?;
+            context.show(&revoked, |it| changed(it, "token key"))?;
+        }
+    }
+    Ok(Verdict::Good)
+}
+
+fn offline(context: &Context) -> Outcome {
+    let config = context.config()?;
+    // Held so that no node starts in the middle of it.
+    let _held = DataDir::open(&config.data).map_err(|error| Failure::Other(error.to_string()))?;
+    let kid = rotation::replace_offline(&config.keys, config.tokens.algorithm, &context.rng)?;
+    let told = json!({"id": kid, "status": "unrecorded", "changed": true});
+    context.show(&told, |_| {
+        format!(
+            "Made token key {kid}; the next start of the node puts it on record, and it signs then."
+        )
+    })?;
+    Ok(Verdict::Good)
+}
+
+fn table(keys: &Value) -> String {
+    let mut table = Table::new(["key", "signs with", "status", "since"]);
+    for it in keys.as_array().into_iter().flatten() {
+        table.row([
+            cell(&it["id"]),
+            cell(&it["algorithm"]),
+            cell(&it["status"]),
+            time(&it["since"]),
+        ]);
+    }
+    table.text("No key.")
+}
