@@ -69,6 +69,7 @@ impl Sever for Cuts {
     fn sever<'a>(
         &'a self,
         cause: &'static str,
+        _: Option<u64>,
     ) -> Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>> {
         self.0.lock().unwrap().push(cause);
         Box::pin(async { Ok(()) })

@@ -300,7 +300,7 @@ where
 {
     // Twice at most: the second time because the caller was narrowed between decision and record.
     for last in [false, true] {
-        let Some(who) = Who::now(plane, question.instance) else {
+        let Some(who) = Who::now(plane, question.instance, &question.served.name) else {
             return Err(Denied::unrecorded(NARROWED));
         };
         match decide_once(plane, question, &who, &made).await {
@@ -565,6 +565,7 @@ fn decided(
     let (control, clock) = (Arc::clone(&plane.control), Arc::clone(&plane.clock));
     let active = who.standing.as_ref().ok().cloned();
     let token_key = question.token_key.cloned();
+    let upstream = question.served.name.clone();
     Ok(Decided {
         decision,
         body,
@@ -579,9 +580,10 @@ fn decided(
                 token_key.clone(),
                 asker.clone(),
             );
+            let upstream = upstream.clone();
             Box::new(move || {
                 let now = clock.now();
-                active.is_some_and(|active| control.still(&active, now).is_ok())
+                active.is_some_and(|active| control.still(&active, &upstream, now).is_ok())
                     // A key that leaked could have signed the token of somebody else.
                     && token_key.is_none_or(|key| {
                         control.view(|state| state.token_key_verifies(&key, now))
@@ -1047,6 +1049,7 @@ async fn settle(
         Ok(_) => {
             // Closed only now: a crash before this line leaves an intent that is looked for.
             cleared.into_value().into_ticket().close();
+            plane.settled.notify_waiters();
             Ok(())
         }
         Err(cause) => {

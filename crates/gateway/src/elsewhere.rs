@@ -137,11 +137,7 @@ pub(crate) async fn answer(
     }
     plane.ensure_tools(matter.served).await;
     let (proven, token, token_key) = match who {
-        Who::Proven(caller) => (
-            caller.proven(),
-            caller.token_id(),
-            Some(caller.token_key()),
-        ),
+        Who::Proven(caller) => (caller.proven(), caller.token_id(), Some(caller.token_key())),
         Who::Said(_) => (false, "", None),
     };
     let question = Question {

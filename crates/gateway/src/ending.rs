@@ -55,7 +55,8 @@ impl<'a> Ending<'a> {
             return Err(Ended::Stopped);
         }
         let (id, now) = (self.call.caller.instance(), self.plane.clock.now());
-        match self.plane.control.standing(id, now).active() {
+        let upstream = &self.call.served.name;
+        match self.plane.control.standing_at(id, upstream, now).active() {
             Ok(_) => Ok(()),
             Err(register::Why::InstanceExpired) => Err(Ended::Expired),
             Err(_) => Err(Ended::Cut),

@@ -10,6 +10,7 @@
 mod access;
 mod answer;
 mod call;
+pub mod cutoff;
 mod elsewhere;
 mod ending;
 mod ext_authz;

@@ -40,6 +40,13 @@ impl OpenIntents {
         }
     }
 
+    /// An index before which none is open, when the log holds `size` entries.
+    pub(crate) fn lowest(&self, size: u64) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = state.open.first_key_value();
+        open.map_or(size, |(_, bound)| (*bound).min(size))
+    }
+
     /// How many are in flight.
     pub(crate) fn len(&self) -> usize {
         self.state

@@ -222,7 +222,7 @@ async fn answered(
     if let Some(list) = method.list()
         && !response.is_error()
     {
-        let Some(who) = call::Who::now(plane, call.caller.instance()) else {
+        let Some(who) = call::Who::now(plane, call.caller.instance(), &call.served.name) else {
             return trouble(call, "This agent instance may not act any more.");
         };
         let facts = who.facts(call.caller.proven());

@@ -10,13 +10,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ledger::seal::GroupKey;
-use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, RecordError};
+use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, Receipt, RecordError};
 use mcp::Json;
 use mcp::headers::ParamHeaders;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
 use register::{Command, CommandError, Control, Sever, TestResults};
 use tokens::{Caller, Issuer, PublicUrl, Resource};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, UpstreamName};
 
@@ -106,9 +106,15 @@ pub struct Plane {
     pub(crate) life: Life,
     /// Changes whenever something may have been narrowed.
     pub(crate) cut: watch::Sender<u64>,
+    /// Told whenever an outcome was put on record.
+    pub(crate) settled: Notify,
+    /// Counts certificates of cuts.
+    pub(crate) certified: watch::Sender<u64>,
     pub(crate) tasks: TaskTracker,
     /// Streams that clients keep open for what belongs to no request.
     pub(crate) streams: TaskTracker,
+    /// Cuts that are being certified.
+    certifying: TaskTracker,
     pub(crate) metrics: Metrics,
     tools_changed: watch::Sender<u64>,
     group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
@@ -400,10 +406,11 @@ impl Sever for Severs {
     fn sever<'a>(
         &'a self,
         cause: &'static str,
+        entry: Option<u64>,
     ) -> Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>> {
         Box::pin(async move {
             match self.0.upgrade() {
-                Some(plane) => plane.narrowed(cause).await,
+                Some(plane) => plane.sever(cause, entry).await,
                 None => Ok(()),
             }
         })
@@ -524,6 +531,9 @@ impl Plane {
             refusals: Refusals::default(),
             life: Life::default(),
             cut: watch::channel(0).0,
+            settled: Notify::new(),
+            certified: watch::channel(0).0,
+            certifying: TaskTracker::new(),
             tasks: TaskTracker::new(),
             streams: TaskTracker::new(),
             metrics: Metrics::default(),
@@ -870,7 +880,7 @@ impl Plane {
     /// instances that may not act any more, and puts a barrier on record. When it returns, nothing
     /// that the narrowing rules out can follow in the log of calls. [`Control::execute`] asks for
     /// it by itself.
-    pub async fn narrowed(self: &Arc<Self>, cause: &str) -> Result<(), RecordError> {
+    pub async fn narrowed(self: &Arc<Self>, cause: &str) -> Result<Receipt, RecordError> {
         self.cut
             .send_modify(|generation| *generation = generation.saturating_add(1));
         // A cut is not held up because the control log's checkpoint cannot be read.
@@ -887,21 +897,40 @@ impl Plane {
             },
             actor: Actor::node(&self.settings.node),
         };
-        let recorded = ledger::record(&*self.calls, barrier).await.map(|_| ());
+        let recorded = ledger::record(&*self.calls, barrier).await;
         self.sweep().await;
-        recorded
+        recorded.map(|recorded| recorded.receipt().clone())
+    }
+
+    /// Carries out and proves what the control entry at `entry` narrowed, and has it certified.
+    async fn sever(self: &Arc<Self>, cause: &str, entry: Option<u64>) -> Result<(), RecordError> {
+        let from = self.open.lowest(self.calls.reader().size());
+        let barrier = self.narrowed(cause).await?.index;
+        let is_cut = |entry: &u64| self.control.view(|state| state.cut(*entry).is_some());
+        if let Some(entry) = entry.filter(is_cut) {
+            let plane = Arc::clone(self);
+            self.certifying.spawn(async move {
+                if let Err(error) = plane.certify(entry, barrier, from).await {
+                    tracing::error!(error = %chain(&error), "The cut of control/{entry} could not be certified; the next start tries again");
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Ends sessions and children that nobody may use any more.
     pub async fn sweep(self: &Arc<Self>) {
         let now = self.clock.now();
-        let stands = |id: &InstanceId| self.control.standing(id, now).active().is_ok();
+        let stands = |id: &InstanceId, upstream: &UpstreamName| {
+            let standing = self.control.standing_at(id, upstream, now);
+            standing.active().is_ok()
+        };
         for session in self.sessions.sweep(self.clock.elapsed(), stands) {
             session.close();
             crate::call::abandon(self, session.take_open(), "session-over").await;
         }
         for served in self.upstreams.values() {
-            served.close_owners(stands);
+            served.close_owners(|id| stands(id, &served.name));
         }
         self.control.view(|state| {
             self.limiter
@@ -932,7 +961,9 @@ impl Plane {
         self.cut.send_modify(|generation| *generation = STOPPED);
         let cut = async { tokio::join!(self.tasks.wait(), self.streams.wait()) };
         let _late = tokio::time::timeout(grace, cut).await;
-        for session in self.sessions.sweep(Duration::MAX, |_| false) {
+        self.certifying.close();
+        let _late = tokio::time::timeout(grace, self.certifying.wait()).await;
+        for session in self.sessions.sweep(Duration::MAX, |_, _| false) {
             session.close();
             crate::call::abandon(self, session.take_open(), "node-stopped").await;
         }

@@ -188,7 +188,7 @@ impl Sessions {
     pub(crate) fn sweep(
         &self,
         now: Duration,
-        keep: impl Fn(&InstanceId) -> bool,
+        keep: impl Fn(&InstanceId, &UpstreamName) -> bool,
     ) -> Vec<Arc<Session>> {
         let mut over = Vec::new();
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
@@ -197,7 +197,8 @@ impl Sessions {
                 .last_used
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let stays = now.saturating_sub(used) < IDLE_MAX && keep(&session.instance);
+            let stays =
+                now.saturating_sub(used) < IDLE_MAX && keep(&session.instance, &session.upstream);
             if !stays {
                 over.push(Arc::clone(session));
             }

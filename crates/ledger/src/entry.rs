@@ -125,6 +125,16 @@ kinds! {
     TokenRefreshed "token-refreshed" Control,
     /// An upstream's configuration took effect.
     UpstreamConfigured "upstream-configured" Control,
+    /// An upstream was stopped: nobody may call it.
+    UpstreamStopped "upstream-stopped" Control,
+    /// An upstream may be called again.
+    UpstreamResumed "upstream-resumed" Control,
+    /// Everything was stopped: nobody may act.
+    AllStopped "all-stopped" Control,
+    /// Whoever may act otherwise may act again.
+    AllResumed "all-resumed" Control,
+    /// A cut was carried out: what it covered, and how each call ended that was in flight.
+    CutOff "cut-off" Control,
     /// An upstream's tool list was read and kept.
     ToolsListed "tools-listed" Control,
     /// A policy set took effect.

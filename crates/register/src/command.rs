@@ -14,7 +14,7 @@ use vocab::time::Time;
 use crate::allow::Allow;
 use crate::control::Failure;
 use crate::entry::{
-    AssertedAgents, Binding, CallLimits, DelegationLimits, People, Risk, SignIn, Signal,
+    AssertedAgents, Binding, CallLimits, CutOff, DelegationLimits, People, Risk, SignIn, Signal,
     TestResults, Via,
 };
 use crate::jwk::PublicJwk;
@@ -370,6 +370,27 @@ pub enum Command {
         /// Until when it only observes.
         observe_until: Option<Time>,
     },
+    /// Stops an upstream: nobody may call it.
+    StopUpstream {
+        /// The upstream.
+        name: UpstreamName,
+        /// What said so.
+        signal: Signal,
+    },
+    /// Lets an upstream be called again.
+    ResumeUpstream {
+        /// The upstream.
+        name: UpstreamName,
+    },
+    /// Stops everything: nobody may act.
+    StopAll {
+        /// What said so.
+        signal: Signal,
+    },
+    /// Lets whoever may act otherwise act again.
+    ResumeAll,
+    /// Says how a cut was carried out.
+    CertifyCut(CutOff),
     /// Keeps an upstream's tool list.
     RecordTools {
         /// The upstream.
@@ -479,6 +500,8 @@ impl Command {
             Self::RetireAgent { .. } => Kind::AgentRetired,
             Self::LapseAgent { .. } => Kind::AgentLapsed,
             Self::TransferAgent { .. } => Kind::AgentTransferred,
+            Self::StopUpstream { .. } => Kind::UpstreamStopped,
+            Self::StopAll { .. } => Kind::AllStopped,
             Self::EndInstance { .. } => Kind::InstanceEnded,
             Self::RemovePep { .. } => Kind::PepRemoved,
             Self::Erase { .. } => Kind::Erased,
@@ -507,6 +530,9 @@ impl Command {
             | Self::Delegate(_)
             | Self::RefreshToken { .. }
             | Self::ConfigureUpstream { .. }
+            | Self::ResumeUpstream { .. }
+            | Self::ResumeAll
+            | Self::CertifyCut(_)
             | Self::RecordTools { .. }
             | Self::ActivatePolicy { .. }
             | Self::NodeStarted { .. }
@@ -548,6 +574,10 @@ pub enum Subject {
     Key(Handle),
     /// The node.
     Node,
+    /// Everything.
+    All,
+    /// A cut, by the index of its entry.
+    Cut(u64),
 }
 
 /// What a command came to. Whatever it says is durable, covered by a signed checkpoint, and seen

@@ -26,13 +26,15 @@ use ledger::{
     RecordError, seal,
 };
 use tokio::sync::Mutex;
-use vocab::id::{InstanceId, RecordRef};
+use vocab::id::{InstanceId, RecordRef, UpstreamName};
 use vocab::rng::Rng;
 use vocab::time::{Clock, Time};
 
 use crate::command::{Command, CommandError, Done, Settings, Subject};
 use crate::decide::{NoPlan, Plan, Sealing, decide};
-use crate::entry::{Event, GroupAdded, GroupChanged, SponsorAdded, SponsorChanged, Sponsorship};
+use crate::entry::{
+    CutOff, Event, GroupAdded, GroupChanged, SponsorAdded, SponsorChanged, Sponsorship,
+};
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
 use crate::standing::{Active, Standing, Why};
@@ -73,10 +75,11 @@ pub struct Control {
 pub trait Sever: Send + Sync + fmt::Debug {
     /// Cuts what may not act any more and puts a barrier into the log of calls: when this is done,
     /// nothing that the cut rules out can follow there. `cause` is the kind of the entry that says
-    /// what was narrowed.
+    /// what was narrowed, and `entry` its index, if it was written just now.
     fn sever<'a>(
         &'a self,
         cause: &'static str,
+        entry: Option<u64>,
     ) -> Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>>;
 }
 
@@ -143,9 +146,18 @@ impl Control {
         self.view(|state| state.standing(id, now))
     }
 
-    /// Whether what was active still is. Without the lock as long as nothing at all was narrowed
-    /// since; cheap enough to be asked at the moment of sequencing and again before sending.
-    pub fn still(&self, active: &Active, now: Time) -> Result<(), Why> {
+    /// Whether an instance may act at `now`, and an upstream be called at all.
+    pub fn standing_at(&self, id: &InstanceId, upstream: &UpstreamName, now: Time) -> Standing {
+        if self.failure.get().is_some() {
+            return Standing::Narrowed(Why::RegisterFailed);
+        }
+        self.view(|state| state.standing_at(id, upstream, now))
+    }
+
+    /// Whether what was active, with this upstream, still is. Without the lock as long as nothing at
+    /// all was narrowed since; cheap enough to be asked at the moment of sequencing and again before
+    /// sending.
+    pub fn still(&self, active: &Active, upstream: &UpstreamName, now: Time) -> Result<(), Why> {
         if self.failure.get().is_some() {
             return Err(Why::RegisterFailed);
         }
@@ -155,7 +167,7 @@ impl Control {
                 None => Ok(()),
             };
         }
-        self.standing(&active.instance().id, now)
+        self.standing_at(&active.instance().id, upstream, now)
             .active()
             .map(|_| ())
     }
@@ -214,8 +226,14 @@ impl Control {
                 Ok(_)
                     | Err(CommandError::Unpublished { .. } | CommandError::EraseUnfinished { .. })
             );
+            let records = match &done {
+                Ok(Done::Changed { records, .. })
+                | Err(CommandError::Unpublished { records, .. }) => records.as_slice(),
+                _ => &[],
+            };
+            let entry = records.last().map(|record| record.index);
             let proven = match (cut, control.sever.get()) {
-                (Some(cause), Some(sever)) if holds => sever.sever(cause).await,
+                (Some(cause), Some(sever)) if holds => sever.sever(cause, entry).await,
                 _ => Ok(()),
             };
             let done = done?;
@@ -290,6 +308,10 @@ impl Control {
     async fn look(&self, command: &Command) -> Result<(), CommandError> {
         match command {
             Command::RecordTools { blob: digest, .. }
+            | Command::CertifyCut(CutOff {
+                certificate: digest,
+                ..
+            })
             | Command::AcceptAgent { terms: digest, .. }
             | Command::ActivatePolicy { set: digest, .. } => {
                 let (blobs, digest) = (Arc::clone(&self.blobs), *digest);
@@ -334,6 +356,10 @@ impl Control {
             | Command::TransferAgent { .. }
             | Command::OwnAgent { .. }
             | Command::ReviewAgent { .. }
+            | Command::StopUpstream { .. }
+            | Command::ResumeUpstream { .. }
+            | Command::StopAll { .. }
+            | Command::ResumeAll
             | Command::StartFor { .. }
             | Command::Delegate(_)
             | Command::RefreshToken { .. }

@@ -21,11 +21,12 @@ use vocab::time::Time;
 use crate::command::{Command, NewAgent, NewKey, NewOwners, Settings, Subject};
 use crate::entry::{
     AdminAdded, AdminRemoved, AgentAccepted, AgentAdded, AgentKeyRotated, AgentLapsed, AgentOwned,
-    AgentResumed, AgentRetired, AgentReviewed, AgentSuspended, AgentTransferred, DelegationLimits,
-    DirectoryTokenAdded, DirectoryTokenRemoved, Erased, Event, GroupMembers, GroupRemoved,
-    InstanceEnded, Key, NodeDegraded, NodeStarted, NodeStopped, Owners, People, PepAdded,
-    PepRemoved, PolicyActivated, SessionsRevoked, Signal, SponsorResumed, SponsorRisk,
-    SponsorSuspended, Sponsorship, ToolsListed, UpstreamConfigured,
+    AgentResumed, AgentRetired, AgentReviewed, AgentSuspended, AgentTransferred, AllResumed,
+    AllStopped, DelegationLimits, DirectoryTokenAdded, DirectoryTokenRemoved, Erased, Event,
+    GroupMembers, GroupRemoved, InstanceEnded, Key, NodeDegraded, NodeStarted, NodeStopped, Owners,
+    People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal, SponsorResumed,
+    SponsorRisk, SponsorSuspended, Sponsorship, ToolsListed, UpstreamConfigured, UpstreamResumed,
+    UpstreamStopped,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -474,6 +475,44 @@ pub(crate) fn decide(
                     config,
                     observe_until,
                 }),
+            )
+        }
+        Command::StopUpstream { name, signal } => {
+            let same = !upstream(state, &name)?.switch.is_on();
+            unless(
+                same,
+                Subject::Upstream(name.clone()),
+                Event::UpstreamStopped(UpstreamStopped {
+                    upstream: name,
+                    signal,
+                }),
+            )
+        }
+        Command::ResumeUpstream { name } => {
+            let same = upstream(state, &name)?.switch.is_on();
+            unless(
+                same,
+                Subject::Upstream(name.clone()),
+                Event::UpstreamResumed(UpstreamResumed { upstream: name }),
+            )
+        }
+        Command::StopAll { signal } => unless(
+            !state.everything().is_on(),
+            Subject::All,
+            Event::AllStopped(AllStopped { signal }),
+        ),
+        Command::ResumeAll => unless(
+            state.everything().is_on(),
+            Subject::All,
+            Event::AllResumed(AllResumed {}),
+        ),
+        Command::CertifyCut(body) => {
+            let cut = state.cut(body.cut);
+            let cut = cut.ok_or(Refusal::UnknownCut { given: body.cut })?;
+            unless(
+                cut.certificate.is_some(),
+                Subject::Cut(body.cut),
+                Event::CutOff(body),
             )
         }
         Command::RecordTools {

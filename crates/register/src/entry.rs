@@ -70,8 +70,9 @@ events! {
     AgentAdded AgentSuspended AgentResumed AgentRetired AgentKeyRotated
     AgentAccepted AgentLapsed AgentTransferred AgentOwned AgentReviewed
     InstanceStarted InstanceEnded TokenRefreshed
-    UpstreamConfigured ToolsListed PolicyActivated TokenKeyAdded TokenKeyActivated TokenKeyRetired
-    TokenKeyRevoked DirectoryTokenAdded DirectoryTokenRemoved Erased
+    UpstreamConfigured UpstreamStopped UpstreamResumed AllStopped AllResumed CutOff ToolsListed
+    PolicyActivated TokenKeyAdded TokenKeyActivated TokenKeyRetired TokenKeyRevoked
+    DirectoryTokenAdded DirectoryTokenRemoved Erased
 }
 
 /// Why an entry is not one of the control log.
@@ -745,6 +746,59 @@ pub struct UpstreamConfigured {
     pub config: Digest,
     /// Until when what policy denies passes and is recorded as such; null: it does not pass.
     pub observe_until: Option<Time>,
+}
+
+/// An upstream was stopped: nobody may call it until it is resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamStopped {
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// An upstream may be called again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamResumed {
+    /// The upstream.
+    pub upstream: UpstreamName,
+}
+
+/// Everything was stopped: nobody may act until it is resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllStopped {
+    /// What said so.
+    pub signal: Signal,
+}
+
+/// Whoever may act otherwise may act again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllResumed {}
+
+/// A cut was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutOff {
+    /// The index of the control entry that narrowed.
+    pub cut: u64,
+    /// The index of the barrier in `calls`: no permit that the cut rules out can follow it.
+    pub barrier: u64,
+    /// The certificate, a blob: all that the cut covered, and how it ended.
+    pub certificate: Digest,
+    /// Instances that it covers.
+    pub instances: u64,
+    /// Access tokens of theirs that this node issued and whose time was not over.
+    pub tokens: u64,
+    /// Calls that were in flight.
+    pub in_flight: u64,
+    /// Of those, calls of which it is not known what they came to.
+    pub unknown: u64,
+    /// Of those, calls without an outcome when the certificate was written.
+    pub open: u64,
 }
 
 /// An upstream's tool list was read and kept.

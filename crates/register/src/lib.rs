@@ -32,8 +32,8 @@ pub use command::{
 };
 pub use control::{Control, Failure, Sever};
 pub use entry::{
-    AssertedAgents, Binding, CallLimits, DelegationLimits, Event, Owners, People, Risk, SignIn,
-    Signal, Sponsorship, TestResults, Via,
+    AssertedAgents, Binding, CallLimits, CutOff, DelegationLimits, Event, Owners, People, Risk,
+    SignIn, Signal, Sponsorship, TestResults, Via,
 };
 pub use fold::{FoldCause, FoldError, fold_on, fold_prefix};
 pub use jwk::{PublicJwk, Thumbprint};
@@ -41,7 +41,9 @@ pub use lifecycle::EndReason;
 pub use refusal::Refusal;
 pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
 pub use standing::{Active, Link, Standing, Why};
-pub use state::{Admin, Agent, Group, Identity, Instance, Known, Origin, Pep, Sponsor, State};
+pub use state::{
+    Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Origin, Pep, Sponsor, State,
+};
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,
     Word,

@@ -323,6 +323,74 @@ impl Acceptance {
     }
 }
 
+/// Whether an upstream, or everything, may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// It may.
+    #[default]
+    On,
+    /// It may not.
+    Off {
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// What can happen to a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchEvent {
+    /// It is turned off.
+    Stop,
+    /// It is turned on again.
+    Resume,
+}
+
+impl SwitchEvent {
+    /// Every event.
+    pub const ALL: [Self; 2] = [Self::Stop, Self::Resume];
+
+    /// The event as a verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+impl Switch {
+    /// The state as an adjective.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off { .. } => "off",
+        }
+    }
+
+    /// Whether it is on.
+    pub const fn is_on(&self) -> bool {
+        match self {
+            Self::On => true,
+            Self::Off { .. } => false,
+        }
+    }
+
+    /// The state after `event`.
+    pub const fn after(self, event: SwitchEvent, at: Time) -> Result<Self, InvalidTransition> {
+        match (self, event) {
+            (Self::On, SwitchEvent::Stop) => Ok(Self::Off { since: at }),
+            (Self::Off { .. }, SwitchEvent::Resume) => Ok(Self::On),
+            (Self::On, SwitchEvent::Resume) | (Self::Off { .. }, SwitchEvent::Stop) => {
+                Err(InvalidTransition {
+                    what: "a switch",
+                    state: self.as_str(),
+                    event: event.as_str(),
+                })
+            }
+        }
+    }
+}
+
 /// The life of an agent's key. That it is not valid yet, or no longer, is the clock's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyLife {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ledger::Mention;
+use ledger::{Kind, Mention};
 use vocab::Authority;
 use vocab::digest::Digest;
 use vocab::id::{
@@ -20,7 +20,7 @@ use crate::entry::{
     People, Risk, SignIn, Signal, TestResults, Via,
 };
 use crate::jwk::{PublicJwk, Thumbprint};
-use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, KeyLife, SponsorLife};
+use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, KeyLife, SponsorLife, Switch};
 use crate::refusal::Refusal;
 use crate::text::{AdminKey, GroupProfile, KeyId, Label, Person, Word};
 
@@ -540,6 +540,8 @@ pub struct Upstream {
     pub name: UpstreamName,
     /// The digest of its configuration.
     pub config: Digest,
+    /// Whether it may be called.
+    pub switch: Switch,
     /// Until when what policy denies passes and is recorded as such.
     pub observe_until: Option<Time>,
     /// Its tool list, if one was read.
@@ -553,6 +555,38 @@ impl Upstream {
     pub fn observing(&self, now: Time) -> bool {
         self.observe_until.is_some_and(|until| now < until)
     }
+}
+
+/// What a cut was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CutOf {
+    /// A sponsor, and all that they answer for or that acts for them.
+    Sponsor(Handle),
+    /// What ran for a sponsor; they may start anew.
+    Sessions(Handle),
+    /// An agent.
+    Agent(AgentId),
+    /// An upstream.
+    Upstream(UpstreamName),
+    /// Everything.
+    All,
+}
+
+/// A cut, and the certificate that it was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// What it was about.
+    pub of: CutOf,
+    /// The kind of the entry that narrowed.
+    pub kind: Kind,
+    /// The index of that entry.
+    pub record: u64,
+    /// When it was written.
+    pub at: Time,
+    /// What said so, if it was no administrator.
+    pub signal: Option<Signal>,
+    /// The index of the entry that says how it ended, and the certificate's blob.
+    pub certificate: Option<(u64, Digest)>,
 }
 
 /// The policy set in force.

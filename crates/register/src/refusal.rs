@@ -210,6 +210,24 @@ pub enum Refusal {
         /// The most.
         max: u64,
     },
+    /// No such cut.
+    #[error("entry control/{given} is no cut; `tipstaff certificate list` shows those there are")]
+    UnknownCut {
+        /// The index of the entry.
+        given: u64,
+    },
+    /// Everything was stopped.
+    #[error("an administrator stopped everything; nothing starts until `tipstaff kill --undo`")]
+    AllStopped,
+    /// The upstream was stopped.
+    #[error(
+        "an administrator stopped upstream `{upstream}`; nothing starts for it until `tipstaff kill \
+         --upstream {upstream} --undo`"
+    )]
+    UpstreamStopped {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
     /// No such group.
     #[error("there is no group `{given}`; `tipstaff group list` shows those the directory has")]
     UnknownGroup {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use vocab::id::InstanceId;
+use vocab::id::{InstanceId, UpstreamName};
 use vocab::time::Time;
 
 use crate::entry::AssertedAgents;
@@ -39,13 +39,17 @@ pub enum Why {
     SponsorErased,
     /// An instance above it, which delegated to it, may not act.
     AncestorNarrowed,
+    /// The upstream was stopped.
+    UpstreamStopped,
+    /// Everything was stopped.
+    AllStopped,
     /// The register does not know its own state; nothing may act.
     RegisterFailed,
 }
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Unknown,
         Self::InstanceEnded,
         Self::InstanceExpired,
@@ -58,6 +62,8 @@ impl Why {
         Self::SponsorSuspended,
         Self::SponsorErased,
         Self::AncestorNarrowed,
+        Self::UpstreamStopped,
+        Self::AllStopped,
         Self::RegisterFailed,
     ];
 
@@ -76,6 +82,8 @@ impl Why {
             Self::SponsorSuspended => "sponsor-suspended",
             Self::SponsorErased => "sponsor-erased",
             Self::AncestorNarrowed => "ancestor-narrowed",
+            Self::UpstreamStopped => "upstream-stopped",
+            Self::AllStopped => "all-stopped",
             Self::RegisterFailed => "register-failed",
         }
     }
@@ -98,6 +106,8 @@ impl fmt::Display for Why {
             Self::SponsorSuspended => "the agent's sponsor is suspended",
             Self::SponsorErased => "the agent's sponsor is erased",
             Self::AncestorNarrowed => "an instance that delegated to it may not act",
+            Self::UpstreamStopped => "an administrator stopped all calls to this upstream",
+            Self::AllStopped => "an administrator stopped everything",
             Self::RegisterFailed => "the register does not know its own state",
         })
     }
@@ -289,6 +299,9 @@ impl State {
 
     fn stands(&self, id: &InstanceId, now: Time) -> Result<Active, Why> {
         let instance = self.instance(id).ok_or(Why::Unknown)?;
+        if !self.everything().is_on() {
+            return Err(Why::AllStopped);
+        }
         let (own, sponsor) = self.link(instance, now)?;
         let mut above = Vec::new();
         for ancestor in self.ancestors(instance) {
@@ -310,6 +323,18 @@ impl State {
             generation: self.generation(),
             as_of: now,
         })
+    }
+
+    /// Whether an instance may act at `now`, and an upstream be called at all.
+    pub fn standing_at(&self, id: &InstanceId, upstream: &UpstreamName, now: Time) -> Standing {
+        match self.upstream(upstream) {
+            Some(found) if found.switch.is_on() => self.standing(id, now),
+            Some(_) => match self.standing(id, now) {
+                Standing::Active(_) => Standing::Narrowed(Why::UpstreamStopped),
+                narrowed @ Standing::Narrowed(_) => narrowed,
+            },
+            None => Standing::Narrowed(Why::Unknown),
+        }
     }
 
     /// What narrows an instance at `now`, if anything.

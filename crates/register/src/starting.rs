@@ -11,7 +11,7 @@ use vocab::rng::Rng;
 use vocab::time::Time;
 
 use crate::command::{Delegation, Subject};
-use crate::decide::{NoPlan, Plan, agent, upstream};
+use crate::decide::{NoPlan, Plan, agent};
 use crate::entry::{
     AssertedAgents, Binding, Event, InstanceEnded, InstanceStarted, People, TokenRefreshed, Via,
 };
@@ -80,7 +80,7 @@ pub(crate) fn child_goes_on(
             why,
         });
     }
-    self::upstream(state, upstream)?;
+    reachable(state, upstream)?;
     if child
         .authority
         .as_ref()
@@ -109,7 +109,7 @@ pub(crate) fn by_key(
     // is replaced meanwhile starts nothing.
     agent.holds(&kid, now)?;
     registered(agent, &purpose, binding)?;
-    upstream(state, &name)?;
+    reachable(state, &name)?;
     let mut events = Vec::new();
     let occupant = match binding {
         Binding::Dpop { jkt } => state.occupant(agent_id, jkt, &purpose),
@@ -178,7 +178,7 @@ pub(crate) fn for_someone(
         agent.holds(key, now)?;
     }
     registered(agent, &purpose, binding)?;
-    upstream(state, &name)?;
+    reachable(state, &name)?;
     room(state, agent, now)?;
     let start = Start {
         sponsor,
@@ -218,7 +218,7 @@ pub(crate) fn below(
     {
         return Err(Refusal::MoreCalls { given, max }.into());
     }
-    upstream(state, &asked.upstream)?;
+    reachable(state, &asked.upstream)?;
     // Without a key of its own a child is told from its parent by nothing but its token.
     let same_agent = agent.id == parent.agent().id;
     match &asked.kid {
@@ -335,8 +335,20 @@ impl Start {
     }
 }
 
+fn reachable(state: &State, name: &UpstreamName) -> Result<(), Refusal> {
+    if crate::decide::upstream(state, name)?.switch.is_on() {
+        return Ok(());
+    }
+    Err(Refusal::UpstreamStopped {
+        upstream: name.clone(),
+    })
+}
+
 /// The agent, if it may start instances now.
 fn runs<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
+    if !state.everything().is_on() {
+        return Err(Refusal::AllStopped);
+    }
     let agent = agent(state, id)?;
     match agent.life {
         AgentLife::Active { .. } => {}

@@ -3,6 +3,8 @@
 //! [`State::apply`] checks first and changes last, so an entry that cannot have happened leaves
 //! the state as it was. It asks no clock and no policy: what was refused was never written.
 
+mod cuts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -17,11 +19,12 @@ use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
 use crate::jwk::Thumbprint;
 use crate::lifecycle::{
     AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,
-    SponsorLife,
+    SponsorLife, Switch, SwitchEvent,
 };
 pub use crate::nouns::{
-    Accepted, ActivePolicy, Admin, Agent, AgentKey, DirectoryToken, Group, Identity, Instance,
-    KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
+    Accepted, ActivePolicy, Admin, Agent, AgentKey, Cut, CutOf, DirectoryToken, Group, Identity,
+    Instance, KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools,
+    Upstream,
 };
 pub(crate) use crate::nouns::{Continues, Unsealed};
 use crate::signing::{self, TokenKey, TokenKeyEvent, TokenKeyLife};
@@ -104,6 +107,12 @@ pub struct State {
     /// INVARIANT: at most one running instance for each.
     continues: HashMap<Continues, InstanceId>,
     upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    /// Whether anybody may act.
+    everything: Switch,
+    /// Every cut, by the index of its entry.
+    cuts: BTreeMap<u64, Cut>,
+    /// Running instances by the sponsor that they act for.
+    acting: HashMap<Handle, BTreeSet<InstanceId>>,
     policy: Option<Arc<ActivePolicy>>,
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
@@ -391,7 +400,7 @@ impl State {
         event: Event,
         unsealed: Unsealed,
     ) -> Result<(), Impossible> {
-        let record = self.size;
+        let (record, kind) = (self.size, event.kind());
         match event {
             Event::NodeStarted(body) => {
                 self.node.mention(record, body.calls.clone());
@@ -474,9 +483,11 @@ impl State {
                 self.sponsors.insert(body.sponsor, Arc::new(sponsor));
             }
             Event::SponsorSuspended(body) => {
+                let signal = body.signal.clone();
                 self.change_sponsor(&body.sponsor, SponsorEvent::Suspend, time, |sponsor| {
                     sponsor.holds.push(body.signal);
                 })?;
+                self.note_cut(kind, CutOf::Sponsor(body.sponsor), time, signal);
             }
             Event::SponsorResumed(body) => {
                 let sponsor = self.known_sponsor(&body.sponsor)?;
@@ -514,6 +525,7 @@ impl State {
                 self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
                     sponsor.sessions_revoked = Some(record);
                 })?;
+                self.note_cut(kind, CutOf::Sessions(body.sponsor), time, Some(body.signal));
             }
             Event::GroupAdded(body) => {
                 if self.groups.contains_key(&body.group) {
@@ -588,12 +600,14 @@ impl State {
             }
             Event::AgentSuspended(body) => {
                 self.move_agent(&body.agent, AgentEvent::Suspend, time)?;
+                self.note_cut(kind, CutOf::Agent(body.agent), time, body.signal);
             }
             Event::AgentResumed(body) => {
                 self.move_agent(&body.agent, AgentEvent::Resume, time)?;
             }
             Event::AgentRetired(body) => {
                 self.move_agent(&body.agent, AgentEvent::Retire, time)?;
+                self.note_cut(kind, CutOf::Agent(body.agent), time, None);
             }
             Event::AgentKeyRotated(body) => {
                 let mut agent = Agent::clone(self.known_agent(&body.agent)?);
@@ -630,7 +644,8 @@ impl State {
                 let mut agent = Agent::clone(self.known_agent(&body.agent)?);
                 agent.life = agent.life.after(AgentEvent::Change, time)?;
                 agent.acceptance = agent.acceptance.after(AcceptanceEvent::Lapse, time)?;
-                self.agents.insert(body.agent, Arc::new(agent));
+                self.agents.insert(body.agent.clone(), Arc::new(agent));
+                self.note_cut(kind, CutOf::Agent(body.agent), time, Some(body.signal));
             }
             Event::AgentTransferred(body) => {
                 let mut agent = Agent::clone(self.known_agent(&body.agent)?);
@@ -657,7 +672,8 @@ impl State {
                     .entry(body.to)
                     .or_default()
                     .insert(body.agent.clone());
-                self.agents.insert(body.agent, Arc::new(agent));
+                self.agents.insert(body.agent.clone(), Arc::new(agent));
+                self.note_cut(kind, CutOf::Agent(body.agent), time, None);
             }
             Event::AgentOwned(body) => {
                 let mut agent = Agent::clone(self.known_agent(&body.agent)?);
@@ -685,6 +701,9 @@ impl State {
                 if let Some(running) = self.running.get_mut(&instance.agent) {
                     running.remove(&(instance.expires_at, instance.id.clone()));
                 }
+                if let Some(acting) = self.acting.get_mut(&instance.sponsor) {
+                    acting.remove(&instance.id);
+                }
                 if let Some(continues) = instance.continues_as() {
                     self.continues.remove(&continues);
                 }
@@ -702,18 +721,44 @@ impl State {
                 Arc::make_mut(instance).refresh_serial = body.serial;
             }
             Event::UpstreamConfigured(body) => {
-                let tools = self
-                    .upstreams
-                    .get(&body.upstream)
-                    .and_then(|upstream| upstream.tools.clone());
+                let known = self.upstreams.get(&body.upstream);
+                let tools = known.and_then(|upstream| upstream.tools.clone());
+                // A restart with another configuration is no way around a stop.
+                let switch = known.map(|upstream| upstream.switch).unwrap_or_default();
                 let upstream = Upstream {
                     name: body.upstream.clone(),
                     config: body.config,
+                    switch,
                     observe_until: body.observe_until,
                     tools,
                     record,
                 };
                 self.upstreams.insert(body.upstream, Arc::new(upstream));
+            }
+            Event::UpstreamStopped(body) => {
+                self.turn(&body.upstream, SwitchEvent::Stop, time)?;
+                let signal = Some(body.signal);
+                self.note_cut(kind, CutOf::Upstream(body.upstream), time, signal);
+            }
+            Event::UpstreamResumed(body) => {
+                self.turn(&body.upstream, SwitchEvent::Resume, time)?;
+            }
+            Event::AllStopped(body) => {
+                self.everything = self.everything.after(SwitchEvent::Stop, time)?;
+                self.note_cut(kind, CutOf::All, time, Some(body.signal));
+            }
+            Event::AllResumed(_) => {
+                self.everything = self.everything.after(SwitchEvent::Resume, time)?;
+            }
+            Event::CutOff(body) => {
+                let cut = self
+                    .cuts
+                    .get_mut(&body.cut)
+                    .ok_or_else(|| unknown("cut", &body.cut))?;
+                if cut.certificate.is_some() {
+                    return Err(twice("the certificate of cut", &body.cut));
+                }
+                cut.certificate = Some((record, body.certificate));
             }
             Event::ToolsListed(body) => {
                 let upstream = self
@@ -888,6 +933,10 @@ impl State {
                 .or_default()
                 .push(instance.id.clone());
         }
+        self.acting
+            .entry(instance.sponsor.clone())
+            .or_default()
+            .insert(instance.id.clone());
         self.running
             .entry(instance.agent.clone())
             .or_default()
@@ -905,6 +954,21 @@ impl State {
 
     fn known_agent(&self, id: &AgentId) -> Result<&Arc<Agent>, Impossible> {
         self.agents.get(id).ok_or_else(|| unknown("agent", id))
+    }
+
+    fn turn(
+        &mut self,
+        name: &UpstreamName,
+        event: SwitchEvent,
+        at: Time,
+    ) -> Result<(), Impossible> {
+        let upstream = self
+            .upstreams
+            .get_mut(name)
+            .ok_or_else(|| unknown("upstream", name))?;
+        let switch = upstream.switch.after(event, at)?;
+        Arc::make_mut(upstream).switch = switch;
+        Ok(())
     }
 
     fn known_group(&mut self, handle: &Handle) -> Result<&mut Group, Impossible> {
@@ -1009,6 +1073,8 @@ const fn narrows(event: &Event) -> bool {
         | Event::AgentTransferred(_)
         | Event::InstanceEnded(_)
         | Event::TokenKeyRevoked(_)
+        | Event::UpstreamStopped(_)
+        | Event::AllStopped(_)
         | Event::NodeStarted(_)
         | Event::Erased(_) => true,
         Event::NodeStopped(_)
@@ -1034,6 +1100,9 @@ const fn narrows(event: &Event) -> bool {
         | Event::TokenRefreshed(_)
         | Event::InstanceStarted(_)
         | Event::UpstreamConfigured(_)
+        | Event::UpstreamResumed(_)
+        | Event::AllResumed(_)
+        | Event::CutOff(_)
         | Event::ToolsListed(_)
         | Event::PolicyActivated(_)
         | Event::TokenKeyAdded(_)

@@ -221,6 +221,10 @@ fn handle_of(node: &Node, sponsor: &str) -> Option<vocab::Handle> {
     })
 }
 
+fn files() -> vocab::UpstreamName {
+    "files".parse().unwrap()
+}
+
 fn transfer(agent: &str, to: &str) -> Command {
     Command::TransferAgent {
         agent: agent.parse().unwrap(),

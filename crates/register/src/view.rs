@@ -60,6 +60,8 @@ impl Status {
                 | Why::SponsorSuspended
                 | Why::AcceptanceLapsed
                 | Why::AncestorNarrowed
+                | Why::UpstreamStopped
+                | Why::AllStopped
                 | Why::RegisterFailed,
             ) => Self::Suspended,
             Some(Why::AgentNotAccepted) => Self::Pending,

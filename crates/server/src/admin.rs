@@ -14,9 +14,12 @@
 
 pub mod client;
 pub mod credential;
+mod cuts;
 mod directory;
 mod routes;
 pub mod wire;
+
+pub use cuts::{Kill, newest};
 
 use std::fs;
 use std::io;

@@ -44,6 +44,11 @@ pub enum Command {
     Connect(Connect),
     /// Print an access token for a new (or continued) instance.
     Token(Token),
+    /// Stop everything, one agent, or one upstream, from the very next call.
+    Kill(KillArgs),
+    /// Cuts and their certificates: what was stopped, and the proof that it stopped.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// Sponsors: the named people who answer for agents.
     #[command(subcommand)]
     Sponsor(SponsorCommand),
@@ -238,6 +243,47 @@ pub struct HandingOn {
     pub call: Option<PathBuf>,
 }
 
+/// `tipstaff kill`.
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// One agent and its instances.
+    #[arg(long, value_name = "ID", conflicts_with = "upstream")]
+    pub agent: Option<AgentId>,
+    /// One upstream: nobody may call it.
+    #[arg(long, value_name = "NAME")]
+    pub upstream: Option<UpstreamName>,
+    /// Let it go on instead.
+    #[arg(long)]
+    pub undo: bool,
+    /// Wait until every call that was in flight has ended, and print the certificate.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `tipstaff certificate …`.
+#[derive(Debug, Subcommand)]
+pub enum CertificateCommand {
+    /// List cuts: what was stopped, by whom, and whether it is certified.
+    List,
+    /// Show the certificate of a cut, as soon as it is on record.
+    Show {
+        /// The cut: `control/INDEX` of the entry that narrowed.
+        cut: String,
+        /// Write the certificate with its proofs to this file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check a certificate offline, with nothing but the public keys of the two logs.
+    Verify {
+        /// What `certificate show --out` wrote.
+        file: PathBuf,
+        /// The folder with `control.vkey` and `calls.vkey`; get them from somewhere else than the
+        /// certificate.
+        #[arg(long, value_name = "DIR")]
+        vkeys: PathBuf,
+    },
+}
+
 /// `tipstaff sponsor …`.
 #[derive(Debug, Subcommand)]
 pub enum SponsorCommand {
@@ -263,6 +309,9 @@ pub enum SponsorCommand {
     Suspend {
         /// The sponsor.
         id: SponsorId,
+        /// Wait until every call that was in flight has ended, and print the certificate.
+        #[arg(long)]
+        wait: bool,
     },
     /// Lift a suspension.
     Resume {
@@ -314,6 +363,14 @@ pub enum AgentCommand {
     },
     /// Stop an agent and its instances, from the very next call.
     Suspend {
+        /// The agent.
+        id: AgentId,
+        /// Wait until every call that was in flight has ended, and print the certificate.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Say that you looked, and that the agent is needed: its review begins anew.
+    Reviewed {
         /// The agent.
         id: AgentId,
     },

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agent;
+mod certificate;
 mod demo;
 mod doctor;
 mod init;
@@ -305,6 +306,8 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Agent(command) => agent::run(context, command).await,
             Command::Keys(command) => keys::run(context, command).await,
             Command::Instance(command) => instance::run(context, command).await,
+            Command::Kill(args) => certificate::kill(context, args).await,
+            Command::Certificate(command) => certificate::run(context, command).await,
             Command::Policy(command) => policy::run(context, command).await,
             Command::Trace(trace) => trace::run(context, trace).await,
             Command::Witness(witness) => witness::run(context, witness).await,

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod anchor;
+pub mod certificate;
 pub mod cli;
 pub mod commands;
 pub mod config;

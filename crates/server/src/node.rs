@@ -260,11 +260,11 @@ impl Node {
         let url = public_url.to_string();
         let token_key = keys::read_token_key(&keys::token_key(&config.keys))?;
         let node_actor = Actor::node(&config.node);
-        let closed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
-        if closed > 0 {
+        let resumed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
+        if resumed.closed > 0 {
             tracing::warn!(
                 "{} in flight when the node last ended; what came of that is unknown",
-                count(closed, "call was", "calls were")
+                count(resumed.closed, "call was", "calls were")
             );
         }
         let shared_user = is_shared_user();
@@ -346,6 +346,7 @@ impl Node {
             rotation,
             shared_user,
         });
+        plane.certify_pending(resumed.barrier, resumed.from).await;
         let seen = policies::activate_at_start(&shared).await;
         if killed {
             tracing::warn!(

@@ -76,6 +76,8 @@ pub struct Setup {
     pub top: String,
     /// What `[limits]` says.
     pub limits: String,
+    /// What becomes of agents that nobody accepted.
+    pub asserted: &'static str,
     /// What stands after everything else: upstreams that are not scripted ones.
     pub tail: String,
     /// Whether to wait until tools are known and policies in force.
@@ -92,8 +94,8 @@ impl Setup {
     fn config(&self) -> String {
         let mut text = format!(
             "trust_domain = \"it.example\"\npublic_url = \"{PUBLIC_URL}\"\n\
-             environment = \"production\"\n{}\n[agents]\nasserted = \"run\"\n[limits]\n{}\n",
-            self.top, self.limits
+             environment = \"production\"\n{}\n[agents]\nasserted = \"{}\"\n[limits]\n{}\n",
+            self.top, self.asserted, self.limits
         );
         for (name, (upstream, more)) in &self.upstreams {
             let url = upstream.url();
@@ -140,6 +142,7 @@ impl Plane {
             policies: POLICIES.to_owned(),
             top: String::new(),
             limits: String::new(),
+            asserted: "run",
             tail: String::new(),
             ready: true,
         };

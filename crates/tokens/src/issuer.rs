@@ -24,6 +24,7 @@ use crate::cache::TokenCache;
 use crate::dpop::{self, ProofError};
 use crate::exchange::{ACCESS_TOKEN, ExchangeError};
 use crate::fresh::Moment;
+use crate::issued::Issued;
 use crate::jwk::{PublicKey, b64};
 use crate::jws;
 use crate::replay::ReplayCache;
@@ -77,6 +78,7 @@ pub struct Issuer {
     keys: RwLock<HashMap<KeyId, PublicKey>>,
     used: ReplayCache,
     revocations: PerMinute,
+    issued: Issued,
     pub(crate) known: TokenCache,
 }
 
@@ -98,6 +100,7 @@ impl Issuer {
             keys: RwLock::default(),
             used: ReplayCache::new(REPLAY_CACHE_MAX),
             revocations: PerMinute::default(),
+            issued: Issued::default(),
             known: TokenCache::new(TOKEN_CACHE_MAX),
             config,
         })
@@ -174,6 +177,12 @@ impl Issuer {
     /// this one took if it starts at that time or later: so wait for it before stopping.
     pub fn settled(&self) -> Time {
         self.used.latest()
+    }
+
+    /// The ids of tokens that this process issued to an instance and that had not expired at `at`,
+    /// and when they do.
+    pub fn issued(&self, instance: &InstanceId, at: Time) -> Vec<(Arc<str>, Time)> {
+        self.issued.of(instance, at)
     }
 
     pub(crate) fn moment(&self) -> Moment {
@@ -435,6 +444,8 @@ impl Issuer {
             issued_at: now,
             expires_at: now + seconds,
         };
+        self.issued
+            .note(&claims.instance, &claims.token_id, now, claims.expires_at);
         let claims = claims.to_json(self.config.public_url.as_str());
         let signer = self.signer()?;
         let key = signer.public();

@@ -27,6 +27,7 @@ mod dpop;
 mod exchange;
 mod form;
 mod fresh;
+mod issued;
 mod issuer;
 mod json;
 mod jws;

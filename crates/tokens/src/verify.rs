@@ -169,7 +169,9 @@ impl VerifyError {
                 | Why::SessionsRevoked
                 | Why::SponsorSuspended
                 | Why::SponsorErased
-                | Why::AncestorNarrowed,
+                | Why::AncestorNarrowed
+                | Why::UpstreamStopped
+                | Why::AllStopped,
             ) => (Some("invalid_token"), StatusCode::UNAUTHORIZED),
             Self::Proof(ProofError::Full) | Self::Narrowed(Why::RegisterFailed) => {
                 (None, StatusCode::SERVICE_UNAVAILABLE)

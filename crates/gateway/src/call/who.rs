@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use policy::{Facts, InstanceFacts, LinkFacts, Target};
 use register::{Active, Agent, Instance, Link, Sponsor, Why};
-use vocab::InstanceId;
+use vocab::{InstanceId, UpstreamName};
 
 use crate::limits::Counter;
 use crate::plane::Plane;
@@ -24,8 +24,9 @@ pub(crate) struct Who {
 }
 
 impl Who {
-    pub(crate) fn now(plane: &Plane, id: &InstanceId) -> Option<Self> {
-        let standing = plane.control.standing(id, plane.clock.now()).active();
+    pub(crate) fn now(plane: &Plane, id: &InstanceId, upstream: &UpstreamName) -> Option<Self> {
+        let now = plane.clock.now();
+        let standing = plane.control.standing_at(id, upstream, now).active();
         plane.control.view(|state| {
             let instance = Arc::clone(state.instance(id)?);
             let above: Option<Vec<Link>> = state

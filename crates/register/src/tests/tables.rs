@@ -6,7 +6,7 @@ use super::*;
 use crate::entry::AssertedAgents;
 use crate::lifecycle::{
     Acceptance, AcceptanceEvent, AgentEvent, AgentLife, InstanceEvent, InstanceLife,
-    InvalidTransition, KeyEvent, KeyLife, SponsorEvent, SponsorLife,
+    InvalidTransition, KeyEvent, KeyLife, SponsorEvent, SponsorLife, Switch, SwitchEvent,
 };
 use crate::signing::{TokenKeyEvent, TokenKeyLife};
 use crate::standing::narrowed;
@@ -57,6 +57,11 @@ fn table() -> String {
     ] {
         let events = AcceptanceEvent::ALL.map(|on| (on.as_str().to_owned(), state.after(on, at)));
         rows(&mut out, state.as_str(), events, Acceptance::as_str);
+    }
+    out.push_str("\nan upstream, or everything\n");
+    for state in [Switch::On, Switch::Off { since: at }] {
+        let events = SwitchEvent::ALL.map(|on| (on.as_str().to_owned(), state.after(on, at)));
+        rows(&mut out, state.as_str(), events, Switch::as_str);
     }
     out.push_str("\nagent's key\n");
     for life in [

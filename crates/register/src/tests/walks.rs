@@ -24,7 +24,7 @@ async fn check(steps: impl IntoIterator<Item = (Command, Option<Why>)>) {
         // The quick look says the same as the thorough one.
         if let Ok(active) = before {
             assert_eq!(
-                node.control.still(&active, node.now()).err(),
+                node.control.still(&active, &files(), node.now()).err(),
                 expected,
                 "{told}"
             );
@@ -107,10 +107,10 @@ async fn instances_of_other_agents_are_left_alone() {
     node.ok(suspend_sponsor("maja")).await;
     assert_eq!(node.narrowed(&mine), Some(Why::SponsorSuspended));
     assert_eq!(node.narrowed(&theirs), None);
-    assert_eq!(node.control.still(&active, node.now()), Ok(()));
+    assert_eq!(node.control.still(&active, &files(), node.now()), Ok(()));
     node.ok(end(&theirs, EndReason::Revoked)).await;
     assert_eq!(
-        node.control.still(&active, node.now()),
+        node.control.still(&active, &files(), node.now()),
         Err(Why::InstanceEnded)
     );
     let stranger = InstanceId::random(&*node.rng).unwrap();
@@ -131,7 +131,7 @@ async fn an_instance_expires_by_lifetime_however_much_it_is_used() {
     node.control.touch(&id, node.now());
     assert_eq!(node.narrowed(&id), Some(Why::InstanceExpired));
     assert_eq!(
-        node.control.still(&active, node.now()),
+        node.control.still(&active, &files(), node.now()),
         Err(Why::InstanceExpired)
     );
     assert_eq!(node.log.len(), 4, "expiry writes nothing");
@@ -159,7 +159,7 @@ async fn a_clock_that_goes_back_brings_nothing_back() {
     node.clock.back(minutes(9 * 60));
     assert_eq!(node.narrowed(&id), Some(Why::InstanceExpired));
     // What was looked at before knows only its own moment; its token is five minutes old at most.
-    assert_eq!(node.control.still(&active, node.now()), Ok(()));
+    assert_eq!(node.control.still(&active, &files(), node.now()), Ok(()));
 }
 
 #[tokio::test]
@@ -397,7 +397,7 @@ async fn a_log_that_gives_other_bytes_ends_everything() {
     node.log.lie.store(false, Ordering::Relaxed);
     assert_eq!(node.narrowed(&id), Some(Why::RegisterFailed));
     assert_eq!(
-        node.control.still(&active, node.now()),
+        node.control.still(&active, &files(), node.now()),
         Err(Why::RegisterFailed)
     );
     let answer = node.execute(configure("other")).await;

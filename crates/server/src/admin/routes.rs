@@ -29,7 +29,7 @@ use vocab::{
 
 use super::directory;
 use super::wire::{self, Changed, Problem, Registered, json};
-use super::{Admin, Caller, Peer};
+use super::{Admin, Caller, Peer, cuts};
 use crate::node::Shared;
 use crate::policies::{self, Ground};
 use crate::rotation::{self, Keyed, Rotated, RotationError};
@@ -59,6 +59,9 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/agents/{id}/transfer", post(transfer))
         .route("/v1/agents/{id}/owners", post(own))
         .route("/v1/agents/{id}/{verb}", post(change_agent))
+        .route("/v1/cuts", get(cuts::list))
+        .route("/v1/cuts/{record}", get(cuts::certificate))
+        .route("/v1/kill", post(cuts::kill))
         .route("/v1/instances", get(instances))
         .route("/v1/instances/{id}", get(instance))
         .route("/v1/instances/{id}/revoke", post(revoke))
@@ -403,7 +406,7 @@ async fn change_sponsor(
     let command = match verb.as_str() {
         "suspend" => Command::SuspendSponsor {
             id: id.clone(),
-            signal: None,
+            signal: Some(cuts::signal(&admin, "suspended")?),
         },
         "resume" => Command::ResumeSponsor {
             id: id.clone(),
@@ -619,7 +622,7 @@ async fn change_agent(
     let command = match verb.as_str() {
         "suspend" => Command::SuspendAgent {
             id: id.clone(),
-            signal: None,
+            signal: Some(cuts::signal(&admin, "suspended")?),
         },
         "resume" => Command::ResumeAgent { id: id.clone() },
         "retire" => Command::RetireAgent { id: id.clone() },

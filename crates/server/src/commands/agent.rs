@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokens::{AgentKey, PrivateKey};
 use vocab::AgentId;
 
-use super::{Context, Failure, Outcome, Verdict, changed, on_record};
+use super::{Context, Failure, Outcome, Verdict, certificate, changed, on_record};
 use crate::admin::wire;
 use crate::cli::{AgentAdd, AgentCommand, OwnerArgs};
 use crate::keys::KeyError;
@@ -50,7 +50,12 @@ pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
                 .await?;
             context.show(&done, |it| changed(it, "agent"))?;
         }
-        AgentCommand::Suspend { id } => change(context, &id, "suspend").await?,
+        AgentCommand::Suspend { id, wait: true } => {
+            node.post(&format!("/v1/agents/{id}/suspend")).await?;
+            return certificate::waited(context, "agent", id.as_str()).await;
+        }
+        AgentCommand::Suspend { id, wait: false } => change(context, &id, "suspend").await?,
+        AgentCommand::Reviewed { id } => change(context, &id, "review").await?,
         AgentCommand::Resume { id } => change(context, &id, "resume").await?,
         AgentCommand::Retire { id } => change(context, &id, "retire").await?,
     }

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Context, Outcome, Verdict, changed};
+use super::{Context, Outcome, Verdict, certificate, changed};
 use crate::admin::wire;
 use crate::cli::SponsorCommand;
-use crate::output::{Lines, Table, cell, time};
+use crate::output::{Lines, Table, at, cell, time};
 
 pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
     let node = context.node()?;
@@ -26,8 +26,12 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
         SponsorCommand::Show { id } => {
             context.show(&node.get(&format!("/v1/sponsors/{id}")).await?, lines)?;
         }
-        SponsorCommand::Suspend { id } => {
+        SponsorCommand::Suspend { id, wait } => {
             let done = node.post(&format!("/v1/sponsors/{id}/suspend")).await?;
+            if wait {
+                let handle = cell(at(&done, "/handle"));
+                return certificate::waited(context, "sponsor", &handle).await;
+            }
             context.show(&done, |it| {
                 format!(
                     "{}\nNothing that they sponsor is permitted any more: {}.",

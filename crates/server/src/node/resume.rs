@@ -18,7 +18,7 @@ pub(super) async fn resume(
     control_log: &dyn Log,
     calls: &dyn Log,
     actor: &Actor,
-) -> Result<usize, StartError> {
+) -> Result<Resumed, StartError> {
     let reader = calls.reader();
     let end = End::of(reader)?;
     let open = end.open(reader)?;
@@ -51,8 +51,23 @@ pub(super) async fn resume(
     }
     let barrier = barrier(control, control_log, actor, "start");
     drafts.push(barrier.map_err(|error| failed(&error))?);
-    calls.append(drafts).await.map_err(|error| failed(&error))?;
-    Ok(count)
+    let receipts = calls.append(drafts).await;
+    let receipts = receipts.map_err(|error| failed(&error))?;
+    Ok(Resumed {
+        closed: count,
+        barrier: receipts.last().map_or(0, |receipt| receipt.index),
+        from: end.from,
+    })
+}
+
+/// Where a run begins in the log of calls.
+pub(super) struct Resumed {
+    /// Calls that were in flight when the last run ended.
+    pub(super) closed: usize,
+    /// The index of the barrier that says that it begins.
+    pub(super) barrier: u64,
+    /// No permit before this was without an outcome.
+    pub(super) from: u64,
 }
 
 /// A barrier over all that the control log has.

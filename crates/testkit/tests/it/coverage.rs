@@ -147,6 +147,9 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/v1/agents/triage/retire",
         Administrators,
     ),
+    ("/v1/cuts", "GET", "/v1/cuts", Administrators),
+    ("/v1/cuts/{record}", "GET", "/v1/cuts/0", Administrators),
+    ("/v1/kill", "POST", "/v1/kill", Administrators),
     ("/v1/instances", "GET", "/v1/instances", Administrators),
     (
         "/v1/instances/{id}",
@@ -603,6 +606,10 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::AgentTransferred
         | Kind::AgentOwned
         | Kind::AgentReviewed
+        | Kind::UpstreamStopped
+        | Kind::UpstreamResumed
+        | Kind::AllStopped
+        | Kind::AllResumed
         | Kind::InstanceEnded
         | Kind::PolicyActivated
         | Kind::DirectoryTokenAdded
@@ -630,6 +637,7 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::ToolsListed
         | Kind::TokenKeyAdded
         | Kind::TokenKeyRetired
+        | Kind::CutOff
         | Kind::Barrier => ActorKind::Node,
         Kind::Refused => ActorKind::Stranger,
     }
@@ -666,6 +674,13 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
             Some(json!({"technical": "maya"})),
         ),
         ("/v1/agents/second/review".to_owned(), None),
+        ("/v1/kill".to_owned(), Some(json!({"upstream": "files"}))),
+        (
+            "/v1/kill".to_owned(),
+            Some(json!({"upstream": "files", "undo": true})),
+        ),
+        ("/v1/kill".to_owned(), Some(json!({}))),
+        ("/v1/kill".to_owned(), Some(json!({"undo": true}))),
         ("/v1/agents/second/suspend".to_owned(), None),
         ("/v1/agents/second/resume".to_owned(), None),
         (
@@ -691,6 +706,12 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     std::fs::write(plane.folder().join("policies/it.cedar"), edited).unwrap();
     let size = || plane.gateway().control().view(register::State::size);
     for (path, body) in &commands {
+        // The node says by itself how a cut ended.
+        until("the cuts before it are certified", async || {
+            let control = plane.gateway().control();
+            control.view(|state| state.cuts().all(|cut| cut.certificate.is_some()))
+        })
+        .await;
         let before = size();
         let answer = plane
             .admin_with("POST", path, body.clone(), Some("forged"))

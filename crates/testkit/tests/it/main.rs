@@ -13,6 +13,8 @@ mod common;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]
+mod cutoff;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod delegation;

@@ -1,0 +1,95 @@
+//! Cuts: what was stopped, and which instances that ruled out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ledger::Kind;
+use vocab::id::{AgentId, Handle, InstanceId};
+use vocab::time::Time;
+
+use super::{Cut, CutOf, Instance, State};
+use crate::entry::Signal;
+use crate::lifecycle::{InstanceLife, Switch};
+
+impl State {
+    /// Whether anybody may act.
+    pub const fn everything(&self) -> &Switch {
+        &self.everything
+    }
+
+    /// Every cut, in order.
+    pub fn cuts(&self) -> impl DoubleEndedIterator<Item = &Cut> {
+        self.cuts.values()
+    }
+
+    /// The cut that the entry at `record` made.
+    pub fn cut(&self, record: u64) -> Option<&Cut> {
+        self.cuts.get(&record)
+    }
+
+    /// The running instances that a cut ruled out: those that were started before it, and acted for
+    /// the sponsor or under them, or had the agent, or somebody of these above them.
+    pub fn covered(&self, cut: &Cut) -> Vec<Arc<Instance>> {
+        let mut found = BTreeMap::new();
+        let mut next: Vec<&InstanceId> = match &cut.of {
+            CutOf::Sponsor(sponsor) => {
+                let agents = self.agents_of(sponsor).map(|agent| &agent.id);
+                let theirs = agents.flat_map(|id| self.running_of(id));
+                theirs.chain(self.acting_for(sponsor)).collect()
+            }
+            CutOf::Sessions(sponsor) => self.acting_for(sponsor).collect(),
+            CutOf::Agent(agent) => self.running_of(agent).collect(),
+            CutOf::Upstream(_) => Vec::new(),
+            CutOf::All => self
+                .agents
+                .keys()
+                .flat_map(|id| self.running_of(id))
+                .collect(),
+        };
+        while let Some(id) = next.pop() {
+            if let Some(instance) = self.instances.get(id)
+                && instance.record < cut.record
+                && !instance.outlived(cut.at)
+                && instance.life == InstanceLife::Running
+                && !self.over_before(instance, cut.record)
+                && !found.contains_key(id)
+            {
+                found.insert(id, Arc::clone(instance));
+                next.extend(self.children.get(id).into_iter().flatten());
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// Whether an instance was over already when the entry at `record` was written, because its agent
+    /// had got another sponsor before.
+    fn over_before(&self, instance: &Instance, record: u64) -> bool {
+        self.agents.get(&instance.agent).is_some_and(|agent| {
+            let past = agent.past_sponsors.iter().map(|past| past.record);
+            past.into_iter()
+                .any(|it| instance.record < it && it < record)
+        })
+    }
+
+    fn running_of(&self, agent: &AgentId) -> impl Iterator<Item = &InstanceId> {
+        let running = self.running.get(agent).into_iter().flatten();
+        running.map(|(_, id)| id)
+    }
+
+    fn acting_for(&self, sponsor: &Handle) -> impl Iterator<Item = &InstanceId> {
+        self.acting.get(sponsor).into_iter().flatten()
+    }
+
+    pub(super) fn note_cut(&mut self, kind: Kind, of: CutOf, at: Time, signal: Option<Signal>) {
+        let record = self.size;
+        let cut = Cut {
+            of,
+            kind,
+            record,
+            at,
+            signal,
+            certificate: None,
+        };
+        self.cuts.insert(record, cut);
+    }
+}

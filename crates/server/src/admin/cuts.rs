@@ -1,0 +1,217 @@
+//! Cuts and their certificates, and the switches that stop an upstream or everything.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use ledger::Log as _;
+use register::{Command, CommandError, Cut, CutOf, Refusal, Signal};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vocab::{AgentId, Digest, Handle, LogName, RecordRef, Time, UpstreamName};
+
+use super::routes::{Answer, App, ok, parsed, read};
+use super::wire::{self, Problem};
+use super::{Admin, Caller};
+use crate::certificate::{Bundle, Proofs};
+use crate::commands::ledger::prove;
+
+/// A cut, as it is listed.
+#[derive(Debug, Serialize)]
+struct CutView {
+    record: String,
+    kind: &'static str,
+    at: Time,
+    sponsor: Option<Handle>,
+    agent: Option<AgentId>,
+    upstream: Option<UpstreamName>,
+    all: bool,
+    signal: Option<Signal>,
+    /// The entry that says how it ended; none yet if null.
+    certificate: Option<String>,
+}
+
+impl CutView {
+    fn of(cut: &Cut) -> Self {
+        let (mut sponsor, mut agent, mut upstream, mut all) = (None, None, None, false);
+        match &cut.of {
+            CutOf::Sponsor(of) | CutOf::Sessions(of) => sponsor = Some(of.clone()),
+            CutOf::Agent(of) => agent = Some(of.clone()),
+            CutOf::Upstream(of) => upstream = Some(of.clone()),
+            CutOf::All => all = true,
+        }
+        Self {
+            record: format!("control/{}", cut.record),
+            kind: cut.kind.as_str(),
+            at: cut.at,
+            sponsor,
+            agent,
+            upstream,
+            all,
+            signal: cut.signal.clone(),
+            certificate: cut
+                .certificate
+                .map(|(record, _)| format!("control/{record}")),
+        }
+    }
+}
+
+/// What an administrator's command is recorded as, when it cuts.
+pub(super) fn signal(admin: &Admin, event: &str) -> Result<Signal, Problem> {
+    Ok(Signal {
+        source: parsed("cli")?,
+        event: parsed(event)?,
+        received_at: admin.shared.clock.now(),
+        id: None,
+    })
+}
+
+pub(super) async fn list(State(admin): App) -> Answer {
+    let cuts: Vec<CutView> = admin
+        .shared
+        .plane
+        .control()
+        .view(|state| state.cuts().map(CutView::of).collect());
+    Ok(ok(&cuts))
+}
+
+/// The certificate of a cut with its proofs, as soon as it is on record.
+pub(super) async fn certificate(State(admin): App, Path(record): Path<u64>) -> Answer {
+    let shared = &admin.shared;
+    let unknown = || {
+        let refusal = Refusal::UnknownCut { given: record };
+        Problem::from(CommandError::Refused(refusal))
+    };
+    let found = shared.plane.certificate_of(record).await;
+    let (entry, digest) = found.ok_or_else(unknown)?;
+    bundle(&admin, record, entry, digest).await
+}
+
+async fn bundle(admin: &Arc<Admin>, cut: u64, entry: u64, digest: Digest) -> Answer {
+    let shared = Arc::clone(&admin.shared);
+    // The barrier has to be under a checkpoint to be proven.
+    for log in LogName::ALL {
+        let published = shared.log(log).publish().await;
+        published.map_err(|error| unproven(&wire::chain(&error)))?;
+    }
+    let made = tokio::task::spawn_blocking(move || -> Result<Response, Problem> {
+        let text = shared.plane.blobs().get(&digest);
+        let text = text
+            .map_err(|error| unproven(&wire::chain(&error)))?
+            .and_then(|text| String::from_utf8(text).ok())
+            .ok_or_else(|| unproven(&"its text is not kept any more"))?;
+        let certificate: gateway::cutoff::Certificate =
+            serde_json::from_str(&text).map_err(|error| unproven(&error))?;
+        let place: Result<RecordAt, _> = certificate.barrier.record.parse();
+        let barrier = place.map_err(|()| unproven(&"its barrier is no record"))?.0;
+        let quorum = shared.config.ledger.quorum.as_ref();
+        let proof = |log, index| {
+            let proven = prove(&shared.config.data, None, log, index, quorum);
+            proven
+                .map(|proven| proven.proof)
+                .map_err(|error| unproven(&wire::chain(&error)))
+        };
+        let bundle = Bundle {
+            proofs: Proofs {
+                cut: proof(LogName::Control, cut)?,
+                cut_off: proof(LogName::Control, entry)?,
+                barrier: proof(LogName::Calls, barrier)?,
+            },
+            certificate: serde_json::from_str(&text).map_err(|error| unproven(&error))?,
+            text,
+        };
+        Ok(ok(&bundle))
+    });
+    made.await.unwrap_or_else(|_| Err(Problem::internal()))
+}
+
+fn unproven(why: &dyn std::fmt::Display) -> Problem {
+    let told = format!("the cut holds, but its certificate cannot be given out: {why}");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unproven", &told)
+        .help("`tipstaff doctor` says what is wrong; then ask again")
+}
+
+/// `calls/INDEX`.
+struct RecordAt(u64);
+
+impl std::str::FromStr for RecordAt {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let index = text.strip_prefix("calls/").ok_or(())?;
+        index.parse().map(Self).map_err(|_| ())
+    }
+}
+
+/// What is to stop, or to go on; `POST /v1/kill`. Neither an agent nor an upstream: everything.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// One agent.
+    #[serde(default)]
+    pub agent: Option<AgentId>,
+    /// One upstream.
+    #[serde(default)]
+    pub upstream: Option<UpstreamName>,
+    /// Whether it is to go on instead.
+    #[serde(default)]
+    pub undo: bool,
+}
+
+/// What was stopped, or goes on.
+#[derive(Debug, Serialize)]
+struct Killed {
+    agent: Option<AgentId>,
+    upstream: Option<UpstreamName>,
+    all: bool,
+    stopped: bool,
+    is_new: bool,
+    records: Vec<RecordRef>,
+}
+
+pub(super) async fn kill(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer {
+    let Kill {
+        agent,
+        upstream,
+        undo,
+    } = read(&body)?;
+    let signal = signal(&admin, "kill")?;
+    let command = match (agent.clone(), upstream.clone(), undo) {
+        (Some(_), Some(_), _) => {
+            return Err(Problem::bad(&"name an agent or an upstream, not both"));
+        }
+        (Some(id), None, false) => Command::SuspendAgent {
+            id,
+            signal: Some(signal),
+        },
+        (Some(id), None, true) => Command::ResumeAgent { id },
+        (None, Some(name), false) => Command::StopUpstream { name, signal },
+        (None, Some(name), true) => Command::ResumeUpstream { name },
+        (None, None, false) => Command::StopAll { signal },
+        (None, None, true) => Command::ResumeAll,
+    };
+    let (is_new, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Killed {
+        all: agent.is_none() && upstream.is_none(),
+        agent,
+        upstream,
+        stopped: !undo,
+        is_new,
+        records,
+    }))
+}
+
+/// The newest cut of what a command was about, in what `/v1/cuts` lists.
+pub fn newest<'a>(cuts: &'a Value, about: &str, id: &str) -> Option<&'a Value> {
+    let cuts = cuts.as_array()?;
+    cuts.iter().rev().find(|cut| match about {
+        "all" => cut["all"] == true,
+        about => cut[about] == id,
+    })
+}
