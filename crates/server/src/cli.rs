@@ -369,6 +369,14 @@ pub enum AgentCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Show which agents are needed yet, by sponsor: last use, unused authority, orphaned and dormant
+    /// ones, what changed since acceptance, and reviews that are overdue.
+    Review {
+        /// Only those that somebody should look at: overdue, orphaned, dormant, or with a sponsor who
+        /// changed since.
+        #[arg(long)]
+        due: bool,
+    },
     /// Say that you looked, and that the agent is needed: its review begins anew.
     Reviewed {
         /// The agent.

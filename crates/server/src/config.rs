@@ -110,6 +110,12 @@ pub struct Config {
 pub struct Agents {
     /// Whether agents run whose sponsors did not accept them.
     pub asserted: AssertedAgents,
+    /// How often somebody has to say that an agent is needed.
+    pub review_every: Duration,
+    /// Whether an agent is suspended whose review is overdue.
+    pub suspend_overdue: bool,
+    /// After how long without use an agent is shown as dormant.
+    pub dormant_after: Duration,
 }
 
 /// What kind of node this is.
@@ -373,6 +379,19 @@ struct Raw {
 struct RawAgents {
     #[serde(default)]
     asserted: Option<AssertedAgents>,
+    #[serde(default)]
+    review_days: Option<u64>,
+    #[serde(default)]
+    overdue: Option<Overdue>,
+    #[serde(default)]
+    dormant_days: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Overdue {
+    Show,
+    Suspend,
 }
 
 #[derive(Deserialize, Default)]
@@ -613,7 +632,14 @@ impl Config {
             tokens: tokens(&raw.tokens).map_err(|(key, message)| bad(key, message))?,
             limits: raw.limits,
             ext_authz,
-            agents: Agents { asserted },
+            agents: Agents {
+                asserted,
+                review_every: days("agents.review_days", raw.agents.review_days, 90)
+                    .map_err(|(key, message)| bad(key, message))?,
+                suspend_overdue: raw.agents.overdue == Some(Overdue::Suspend),
+                dormant_after: days("agents.dormant_days", raw.agents.dormant_days, 30)
+                    .map_err(|(key, message)| bad(key, message))?,
+            },
             reactions: raw.reactions,
             upstreams,
             path,
@@ -650,6 +676,18 @@ fn seconds(
         0 => Err((key, "must be at least 1".to_owned())),
         value if value > 86_400 => Err((key, "must be at most 86400 (one day)".to_owned())),
         value => Ok(Duration::from_secs(value)),
+    }
+}
+
+fn days(
+    key: &'static str,
+    value: Option<u64>,
+    default: u64,
+) -> Result<Duration, (&'static str, String)> {
+    match value.unwrap_or(default) {
+        0 => Err((key, "must be at least 1".to_owned())),
+        value if value > 3_660 => Err((key, "must be at most 3660 (ten years)".to_owned())),
+        value => Ok(Duration::from_hours(24 * value)),
     }
 }
 

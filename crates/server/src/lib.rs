@@ -25,6 +25,7 @@ pub mod outbound;
 pub mod output;
 pub mod policies;
 pub mod quorum;
+pub mod review;
 pub mod rotation;
 pub mod token;
 pub mod trace;

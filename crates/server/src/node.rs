@@ -379,6 +379,7 @@ impl Node {
         tasks.spawn(rotation::watch(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(watch_reviews(Arc::clone(&shared), stop.clone()));
         for upstream in plane.upstreams() {
             tasks.spawn(list_tools(
                 Arc::clone(&plane),
@@ -484,6 +485,17 @@ async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {
         .is_some()
     {
         plane.sweep().await;
+    }
+}
+
+/// Suspends agents whose review is overdue, where that is configured.
+async fn watch_reviews(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        crate::review::suspend_overdue(&shared).await;
+        let wait = tokio::time::sleep(crate::review::LOOK_EVERY);
+        if stop.run_until_cancelled(wait).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -251,13 +251,36 @@ const TABLES: &[Table] = &[
         about: "What goes for all agents.",
         before: "trust_domain = \"acme.example\"\n",
         needs: "",
-        keys: &[key(
-            "asserted",
-            "`run`, `refuse`",
-            Says("`run` in development, `refuse` in production"),
-            "asserted = \"refuse\"",
-            "What becomes of an agent whose sponsor did not accept it, signed in as themselves, but of whom only an administrator said that they answer for it: it runs, and is shown as `asserted`; or it does not run until they accept it.",
-        )],
+        keys: &[
+            key(
+                "asserted",
+                "`run`, `refuse`",
+                Says("`run` in development, `refuse` in production"),
+                "asserted = \"refuse\"",
+                "What becomes of an agent whose sponsor did not accept it, signed in as themselves, but of whom only an administrator said that they answer for it: it runs, and is shown as `asserted`; or it does not run until they accept it.",
+            ),
+            key(
+                "review_days",
+                "days",
+                Is("90"),
+                "review_days = 30",
+                "How often somebody has to say that an agent is needed (`tipstaff agent reviewed ID`); accepting or transferring it says so too. `tipstaff agent review` shows those that are due.",
+            ),
+            key(
+                "overdue",
+                "`show`, `suspend`",
+                Is("\"show\""),
+                "overdue = \"suspend\"",
+                "What becomes of an agent whose review is overdue: it is only shown, or suspended within a minute.",
+            ),
+            key(
+                "dormant_days",
+                "days",
+                Is("30"),
+                "dormant_days = 7",
+                "After how long without a permitted call an agent is shown as dormant.",
+            ),
+        ],
     },
     Table {
         heading: "[reactions]",

@@ -59,6 +59,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/agents/{id}/transfer", post(transfer))
         .route("/v1/agents/{id}/owners", post(own))
         .route("/v1/agents/{id}/{verb}", post(change_agent))
+        .route("/v1/review", get(review))
         .route("/v1/cuts", get(cuts::list))
         .route("/v1/cuts/{record}", get(cuts::certificate))
         .route("/v1/kill", post(cuts::kill))
@@ -494,6 +495,18 @@ async fn rotate_key(
     };
     let (is_new, records) = admin.execute(caller, command).await?;
     admin.registered(&id, is_new, records, Vec::new())
+}
+
+/// Which agents are needed yet.
+async fn review(State(admin): App) -> Answer {
+    let shared = Arc::clone(&admin.shared);
+    let read = tokio::task::spawn_blocking(move || crate::review::reviews(&shared)).await;
+    let reviews = read.map_err(|_| Problem::internal())?;
+    let reviews = reviews.map_err(|error| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unreadable", &error)
+            .help("`tipstaff ledger verify` says what is wrong with the log of calls")
+    })?;
+    Ok(ok(&reviews))
 }
 
 async fn transfer(

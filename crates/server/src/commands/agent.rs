@@ -55,6 +55,13 @@ pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
             return certificate::waited(context, "agent", id.as_str()).await;
         }
         AgentCommand::Suspend { id, wait: false } => change(context, &id, "suspend").await?,
+        AgentCommand::Review { due } => {
+            let mut found = node.get("/v1/review").await?;
+            if let Some(agents) = found.get_mut("agents").and_then(Value::as_array_mut) {
+                agents.retain(|it| !due || !notes(it).is_empty());
+            }
+            context.show(&found, reviews)?;
+        }
         AgentCommand::Reviewed { id } => change(context, &id, "review").await?,
         AgentCommand::Resume { id } => change(context, &id, "resume").await?,
         AgentCommand::Retire { id } => change(context, &id, "retire").await?,
@@ -226,6 +233,44 @@ fn table(agents: &Value) -> String {
     table.text(
         "There is no agent yet: tipstaff agent add ID --sponsor SPONSOR --purpose ID --key-out FILE",
     )
+}
+
+/// Why somebody should look at an agent.
+fn notes(it: &Value) -> String {
+    let of = [
+        ("overdue", "review overdue"),
+        ("orphaned", "orphaned"),
+        ("dormant", "dormant"),
+        ("sponsor_changed", "sponsor changed since acceptance"),
+    ];
+    let notes = of.iter().filter(|(name, _)| it[*name] == true);
+    notes.map(|(_, note)| *note).collect::<Vec<_>>().join(", ")
+}
+
+fn reviews(found: &Value) -> String {
+    let mut table = Table::new([
+        "sponsor",
+        "agent",
+        "status",
+        "accepted",
+        "last used",
+        "unused",
+        "due",
+        "look because",
+    ]);
+    for it in found["agents"].as_array().into_iter().flatten() {
+        table.row([
+            cell(&it["sponsor"]),
+            cell(&it["id"]),
+            cell(&it["status"]),
+            cell(&it["acceptance"]),
+            time(&it["last_used_at"]),
+            cell(&it["unused"]),
+            time(&it["due_at"]),
+            notes(it),
+        ]);
+    }
+    table.text("No agent to look at.")
 }
 
 fn lines(it: &Value) -> String {

@@ -147,6 +147,7 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/v1/agents/triage/retire",
         Administrators,
     ),
+    ("/v1/review", "GET", "/v1/review", Administrators),
     ("/v1/cuts", "GET", "/v1/cuts", Administrators),
     ("/v1/cuts/{record}", "GET", "/v1/cuts/0", Administrators),
     ("/v1/kill", "POST", "/v1/kill", Administrators),

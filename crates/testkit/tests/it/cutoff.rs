@@ -314,3 +314,57 @@ async fn agents_that_nobody_accepted_do_not_run_where_that_is_refused() {
     assert_eq!(shown["sponsorship"], "verified");
     plane.end().await;
 }
+
+#[tokio::test]
+async fn a_review_shows_what_was_used_and_what_is_orphaned_dormant_or_overdue() {
+    let mut plane = Plane::start().await;
+    let allow = json!({"allow": ["files/any*", "files/refund"]});
+    let agent = plane.register("triage", allow).await;
+    plane.register("other", json!({"sponsor": "otto"})).await;
+    assert_eq!(effect(&agent.token("files").await).await, "allow");
+    plane.command("/v1/sponsors/otto/suspend").await;
+    let look = async |plane: &Plane| plane.admin("GET", "/v1/review", None).await.json();
+    let found = look(&plane).await;
+    let [triage, other] = found["agents"].as_array().unwrap().as_slice() else {
+        panic!("{found:#}");
+    };
+    assert_eq!(
+        (&triage["sponsor"], &other["sponsor"]),
+        (&json!("maya"), &json!("otto"))
+    );
+    assert_eq!(triage["unused"], json!(["files/refund"]));
+    assert!(triage["last_used_at"].is_string());
+    assert!(other["last_used_at"].is_null());
+    let flags = |it: &Value| ["orphaned", "dormant", "overdue"].map(|name| it[name] == true);
+    assert_eq!(flags(triage), [false, false, false]);
+    assert_eq!(flags(other), [true, false, false]);
+
+    plane
+        .clock
+        .advance(std::time::Duration::from_hours(91 * 24));
+    let found = look(&plane).await;
+    assert_eq!(flags(&found["agents"][0]), [false, true, true]);
+    plane.command("/v1/agents/triage/review").await;
+    let found = look(&plane).await;
+    assert_eq!(flags(&found["agents"][0]), [false, true, false]);
+
+    // Where that is configured, what is overdue is suspended, and that is certified.
+    plane.reconfigure(|setup| setup.asserted = "run\"\noverdue = \"suspend");
+    plane.restart().await;
+    let status = async |plane: &Plane| {
+        let shown = plane.admin("GET", "/v1/agents/triage", None).await.json();
+        shown["status"].clone()
+    };
+    assert_eq!(status(&plane).await, "active");
+    plane
+        .clock
+        .advance(std::time::Duration::from_hours(91 * 24));
+    plane.restart().await;
+    testkit::until("it is suspended", async || {
+        status(&plane).await == "suspended"
+    })
+    .await;
+    let found = certificate(&plane).await;
+    assert_eq!(found["certificate"]["signal"]["event"], "review-overdue");
+    plane.end().await;
+}

@@ -1,0 +1,211 @@
+//! Which agents are needed yet: who answers for them, when they were last used and what of their
+//! authority was, and what changed since their sponsors accepted them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::record::{DecisionBody, Effect};
+use ledger::{Actor, Entry, Kind, Log as _, LogReader, ReadError};
+use register::{Agent, Allow, Command, Signal, State, Status};
+use serde::Serialize;
+use vocab::{AgentId, Time, ToolName, UpstreamName};
+
+use crate::config::Agents;
+use crate::node::Shared;
+
+/// How many entries of the log of calls are looked at, the newest first.
+const ENTRIES_MAX: u64 = 200_000;
+
+/// One agent, as whoever reviews it sees it.
+#[derive(Debug, Serialize)]
+pub struct Review {
+    /// The agent.
+    pub id: AgentId,
+    /// Its sponsor's id; the handle if that is erased.
+    pub sponsor: String,
+    /// The agent's status.
+    pub status: Status,
+    /// `asserted`, `accepted` or `lapsed`.
+    pub acceptance: &'static str,
+    /// Whether its sponsor is not active: nobody answers for it.
+    pub orphaned: bool,
+    /// Whether it was not used for as long as `[agents] dormant_days` says.
+    pub dormant: bool,
+    /// When it was last permitted a call, as far as was looked; null: not since `looked_since`.
+    pub last_used_at: Option<Time>,
+    /// What it may do and did not since `looked_since`: lines of its allow list.
+    pub unused: Vec<Allow>,
+    /// Entries about its sponsor since they accepted it.
+    pub sponsor_changed: bool,
+    /// When somebody last said that it is needed.
+    pub reviewed_at: Time,
+    /// When somebody has to again.
+    pub due_at: Time,
+    /// Whether that is over.
+    pub overdue: bool,
+}
+
+/// Every agent that is not retired, by sponsor.
+#[derive(Debug, Serialize)]
+pub struct Reviews {
+    /// Since when calls were looked at; null: since the first.
+    pub looked_since: Option<Time>,
+    /// The agents.
+    pub agents: Vec<Review>,
+}
+
+/// What agents did, as the log of calls says.
+#[derive(Debug, Default)]
+struct Used {
+    since: Option<Time>,
+    last: BTreeMap<AgentId, Time>,
+    tools: BTreeSet<(AgentId, UpstreamName, ToolName)>,
+    methods: BTreeSet<(AgentId, UpstreamName, String)>,
+}
+
+impl Used {
+    fn read(calls: &dyn LogReader) -> Result<Self, ReadError> {
+        let size = calls.size();
+        let first = size.saturating_sub(ENTRIES_MAX);
+        let mut used = Self::default();
+        for index in first..size {
+            let bytes = calls.entry(index)?;
+            let damaged = |cause: String| ReadError::Damaged {
+                what: format!("entry {index}"),
+                cause,
+            };
+            let entry = Entry::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
+            if first > 0 && used.since.is_none() {
+                used.since = Some(entry.time);
+            }
+            if entry.kind != Kind::Decision {
+                continue;
+            }
+            let body: DecisionBody = serde_json::from_str(entry.body.get())
+                .map_err(|error| damaged(error.to_string()))?;
+            if body.effect != Effect::Allow {
+                continue;
+            }
+            used.last.insert(body.agent.clone(), entry.time);
+            match body.tool {
+                Some(tool) => {
+                    used.tools.insert((body.agent, body.upstream, tool));
+                }
+                None => {
+                    used.methods
+                        .insert((body.agent, body.upstream, body.method));
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    fn used(&self, agent: &AgentId, line: &Allow) -> bool {
+        let tool = |(by, upstream, tool): &(AgentId, UpstreamName, ToolName)| {
+            by == agent && line.tool(upstream, tool)
+        };
+        let method = |(by, upstream, method): &(AgentId, UpstreamName, String)| {
+            by == agent && line.method(upstream, method)
+        };
+        self.tools.iter().any(tool) || self.methods.iter().any(method)
+    }
+}
+
+fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time) -> Review {
+    let view = state.agent_view(agent, now);
+    let sponsor = state.sponsor(&agent.sponsor);
+    let orphaned = sponsor.is_none_or(|it| state.sponsor_view(it).status != Status::Active);
+    let last_used_at = used.last.get(&agent.id).copied();
+    let due_at = agent.reviewed_at.plus(settings.review_every);
+    Review {
+        id: agent.id.clone(),
+        sponsor: view.sponsor,
+        status: view.status,
+        acceptance: view.acceptance,
+        orphaned,
+        dormant: now.since(last_used_at.unwrap_or(agent.added_at)) >= settings.dormant_after,
+        last_used_at,
+        unused: agent
+            .allow
+            .iter()
+            .flatten()
+            .filter(|line| !used.used(&agent.id, line))
+            .cloned()
+            .collect(),
+        sponsor_changed: agent
+            .accepted
+            .as_ref()
+            .is_some_and(|it| sponsor.is_some_and(|sponsor| sponsor.changed > it.record)),
+        reviewed_at: agent.reviewed_at,
+        due_at,
+        overdue: now >= due_at,
+    }
+}
+
+/// Looks at every agent. Reads much of the log of calls, so not where calls are answered.
+pub fn reviews(shared: &Shared) -> Result<Reviews, ReadError> {
+    let used = Used::read(shared.calls_log.reader())?;
+    let (settings, now) = (shared.config.agents, shared.clock.now());
+    let mut agents: Vec<Review> = shared.plane.control().view(|state| {
+        let agents = state.agents().filter(|it| match it.life {
+            register::lifecycle::AgentLife::Retired { .. } => false,
+            register::lifecycle::AgentLife::Active { .. }
+            | register::lifecycle::AgentLife::Suspended { .. } => true,
+        });
+        agents
+            .map(|agent| review(state, agent, &used, settings, now))
+            .collect()
+    });
+    agents.sort_by(|one, other| (&one.sponsor, &one.id).cmp(&(&other.sponsor, &other.id)));
+    Ok(Reviews {
+        looked_since: used.since,
+        agents,
+    })
+}
+
+/// Suspends the agents whose review is overdue, if the configuration says so. Each is a cut of its
+/// own, with a certificate.
+pub async fn suspend_overdue(shared: &Arc<Shared>) {
+    let settings = shared.config.agents;
+    if !settings.suspend_overdue {
+        return;
+    }
+    let now = shared.clock.now();
+    let overdue: Vec<AgentId> = shared.plane.control().view(|state| {
+        let active = state.agents().filter(|it| match it.life {
+            register::lifecycle::AgentLife::Active { .. } => true,
+            register::lifecycle::AgentLife::Suspended { .. }
+            | register::lifecycle::AgentLife::Retired { .. } => false,
+        });
+        let overdue = active.filter(|it| now.since(it.reviewed_at) >= settings.review_every);
+        overdue.map(|it| it.id.clone()).collect()
+    });
+    for id in overdue {
+        let (Ok(source), Ok(event)) = ("node".parse(), "review-overdue".parse()) else {
+            return;
+        };
+        let signal = Some(Signal {
+            source,
+            event,
+            received_at: now,
+            id: None,
+        });
+        let command = Command::SuspendAgent {
+            id: id.clone(),
+            signal,
+        };
+        let actor = Actor::node(&shared.config.node);
+        match shared.plane.control().execute(actor, command).await {
+            Ok(_) => {
+                tracing::warn!(agent.id = %id, "Agent {id} is suspended: its review is overdue")
+            }
+            Err(error) => {
+                tracing::error!(agent.id = %id, error = %error, "Agent {id}, whose review is overdue, could not be suspended");
+            }
+        }
+    }
+}
+
+/// How often overdue reviews are looked for.
+pub const LOOK_EVERY: Duration = Duration::from_mins(1);
