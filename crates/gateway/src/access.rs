@@ -45,6 +45,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TOOLS_CALL: &str = "tools/call";
 
 /// The routes of those who ask from elsewhere.
+//= https://openid.net/specs/authorization-api-1_0.html#section-10
+//# This specification defines an HTTPS binding using JSON serialization which MUST be implemented
+//# by a compliant PDP.
 pub(crate) fn router(plane: Arc<Plane>) -> Router {
     Router::new()
         .route("/access/v1/evaluation", post(evaluation))
@@ -136,6 +139,12 @@ impl Answered {
                 if let Some(record) = &verdict.record {
                     context.insert("record".to_owned(), json!(record));
                 }
+                //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
+                //# Decision is an object that contains a REQUIRED `decision` key with a `boolean`
+                //# value, and an OPTIONAL `context` key with an object value.
+                //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
+                //# `decision`: REQUIRED. A boolean value that specifies whether the Decision is to
+                //# allow or deny the operation.
                 json!({"decision": self.is_permit(), "context": context})
             }
             Self::Failed { status, told, .. } => json!({
@@ -160,6 +169,27 @@ async fn metadata(State(plane): State<Arc<Plane>>, request: HttpRequest<Body>) -
         return said(StatusCode::FORBIDDEN, error.to_string());
     }
     let url = plane.issuer.public_url();
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2
+    //# PDPs supporting metadata MUST make a JSON document containing metadata as specified in the
+    //# AuthZEN Policy Decision Point Metadata Registry
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.1
+    //# A Policy Decision Point metadata document MUST be queried using an HTTP GET request at the
+    //# previously specified URL.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.2
+    //# Its body MUST be a JSON object that contains a set of metadata parameters as defined in the
+    //# AuthZEN Policy Decision Point Metadata Registry
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.1.1
+    //# `policy_decision_point`: REQUIRED. The Policy Decision Point identifier
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.1.1
+    //# `access_evaluation_endpoint`: REQUIRED. URL of Access Evaluation API endpoint
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.2
+    //# A successful response MUST use the HTTP status code `200` and a `Content-Type` of
+    //# `application/json`.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.2
+    //# Parameters that have no values MUST be omitted from the response.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.3
+    //# The `policy_decision_point` value returned MUST be identical to the Policy Decision Point
+    //# identifier value
     let metadata = json!({
         "policy_decision_point": url.as_str(),
         "access_evaluation_endpoint": format!("{url}/access/v1/evaluation"),
@@ -169,6 +199,9 @@ async fn metadata(State(plane): State<Arc<Plane>>, request: HttpRequest<Body>) -
 }
 
 async fn respond(plane: &Arc<Plane>, request: HttpRequest<Body>, many: bool) -> Response {
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.3
+    //# When an Authorization API request contains a request identifier the PDP MUST include a
+    //# request identifier in the response.
     //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.3
     //# If the PEP specified a request identifier in the request, the PDP MUST include the same
     //# identifier in the response to that request.
@@ -213,6 +246,8 @@ async fn served(
         cause: Cause::Asker,
         told: "present the token of a policy enforcement point as `Authorization: Bearer`".into(),
     })?;
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1
+    //# Requests MUST include a `Content-Type` header with the value `application/json`
     if !mcp::headers::says_json(&parts.headers) {
         return Err(Refused::bad("`Content-Type` must be application/json"));
     }
@@ -226,6 +261,8 @@ async fn served(
     })?;
     let document = Json::parse(body)
         .map_err(|error| Refused::bad(format!("the body is not strict JSON: {error}")))?;
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.1
+    //# The top-level element of all request and response bodies MUST be a JSON object
     if !document.root().is_object() {
         return Err(Refused::bad("the body must be a JSON object"));
     }
@@ -234,7 +271,7 @@ async fn served(
         asker: &asker,
         headers: &parts.headers,
     };
-    // To its end even if the asker goes away: what is on record was asked.
+    // An asker that goes away misses an answer that may be on record, and acts on none.
     let answer = if many {
         asking.all(document.root()).await?
     } else {
@@ -275,8 +312,16 @@ fn properties(of: Value<'_>) -> Option<Value<'_>> {
 
 impl<'a> Evaluation<'a> {
     /// Reads one; what it does not say itself, `defaults` do. Unknown members are passed over.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.1
+    //# To ensure forward compatibility, receivers MUST ignore unknown fields present in request or
+    //# response bodies.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.1
+    //# Implementations MUST NOT assume a particular ordering of JSON object members.
     fn read(of: Value<'a>, defaults: Option<Value<'a>>) -> Result<Self, String> {
         let entity = |name: &str| {
+            //= https://openid.net/specs/authorization-api-1_0.html#section-7.1.1
+            //# any of these keys omitted from an evaluation object MUST be provided as a top-level
+            //# key.
             let found = of
                 .get(name)
                 .or_else(|| defaults.and_then(|it| it.get(name)));
@@ -290,6 +335,12 @@ impl<'a> Evaluation<'a> {
         //# "Bad Request" error, as defined in
         let required = |name: &str| {
             let found = entity(name)?.ok_or_else(|| format!("`{name}` is missing"))?;
+            //= https://openid.net/specs/authorization-api-1_0.html#section-5.1
+            //# A Subject is an object that contains two REQUIRED keys, `type` and `id`, which have
+            //# a string value, and an OPTIONAL key, `properties`, with a value of an object.
+            //= https://openid.net/specs/authorization-api-1_0.html#section-5.3
+            //# Action is an object that contains a REQUIRED `name` key with a string value, and an
+            //# OPTIONAL `properties` key with an object value.
             if properties(found).is_some_and(|it| !it.is_object()) {
                 return Err(format!("`{name}.properties` must be an object"));
             }
@@ -298,12 +349,30 @@ impl<'a> Evaluation<'a> {
         let identified = |name: &str| {
             let found = required(name)?;
             let path = format!("{name}.");
+            //= https://openid.net/specs/authorization-api-1_0.html#section-5.1
+            //# `type`: REQUIRED. A string value that specifies the type of the Subject.
+            //= https://openid.net/specs/authorization-api-1_0.html#section-5.1
+            //# `id`: REQUIRED. A string value containing the unique identifier of the Subject,
+            //# scoped to the `type`.
+            //= https://openid.net/specs/authorization-api-1_0.html#section-5.2
+            //# `type`: REQUIRED. A string value that specifies the type of the Resource.
+            //= https://openid.net/specs/authorization-api-1_0.html#section-5.2
+            //# `id`: REQUIRED. A string value containing the unique identifier of the Resource,
+            //# scoped to the `type`.
             let identity = Identity {
                 kind: member(found, &path, "type")?,
                 id: member(found, &path, "id")?,
             };
             Ok::<_, String>((found, identity))
         };
+        //= https://openid.net/specs/authorization-api-1_0.html#section-6.1
+        //# `subject`: REQUIRED. The subject (or principal) of type Subject
+        //= https://openid.net/specs/authorization-api-1_0.html#section-6.1
+        //# `action`: REQUIRED. The action (or verb) of type Action.
+        //= https://openid.net/specs/authorization-api-1_0.html#section-6.1
+        //# `resource`: REQUIRED. The resource of type Resource.
+        //= https://openid.net/specs/authorization-api-1_0.html#section-5.3
+        //# `name`: REQUIRED. A string value containing the name of the Action.
         let action = required("action")?;
         Ok(Self {
             subject: identified("subject")?,

@@ -55,7 +55,7 @@ impl Asker {
         plane: &'a Plane,
         name: &UpstreamName,
     ) -> Option<&'a Arc<Served>> {
-        let serves = self.pep.serves.binary_search(name).is_ok();
+        let serves = self.pep.serves.contains(name);
         plane.upstreams.get(name).filter(|_| serves)
     }
 
@@ -154,8 +154,14 @@ pub(crate) async fn answer(
         trace: matter.trace,
         asker: Some((&asker.pep, asker.over)),
     };
+    let told = ruled(plane, &question).await;
+    plane.metrics.told(asker.over, told.effect == Effect::Allow);
+    told
+}
+
+async fn ruled(plane: &Arc<Plane>, question: &Question<'_>) -> Verdict {
     // If the record comes to be all the same, it is of a permission that nobody was told of.
-    let ruling = call::ruled(plane, &question, Inquiry);
+    let ruling = call::ruled(plane, question, Inquiry);
     match timeout(plane.settings.record_timeout, ruling).await {
         Err(_elapsed) => Denied::unrecorded(UNRECORDED).verdict(plane),
         Ok(Err(denied)) => denied.verdict(plane),

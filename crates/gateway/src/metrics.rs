@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use policy::Stage;
 
-use crate::record::Came;
+use crate::record::{Came, Over};
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Metrics {
     not_sent: AtomicU64,
     unknown: AtomicU64,
     completed: AtomicU64,
+    /// To policy enforcement points: no and yes, by how they ask.
+    told: [[AtomicU64; 2]; Over::ALL.len()],
 }
 
 impl Metrics {
@@ -26,6 +28,24 @@ impl Metrics {
         {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn told(&self, over: Over, yes: bool) {
+        let counters = Over::ALL.iter().zip(&self.told);
+        for (_, counter) in counters.filter(|(it, _)| **it == over) {
+            let [no, yes_counter] = counter;
+            let counter = if yes { yes_counter } else { no };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers to policy enforcement points: how they ask, no and yes.
+    pub fn answers(&self) -> Vec<(Over, [u64; 2])> {
+        let load = |it: &[AtomicU64; 2]| it.each_ref().map(|it| it.load(Ordering::Relaxed));
+        Over::ALL
+            .into_iter()
+            .zip(self.told.iter().map(load))
+            .collect()
     }
 
     pub(crate) fn came(&self, came: Came) {

@@ -106,6 +106,19 @@ pub enum Over {
     ExtAuthz,
 }
 
+impl Over {
+    /// Every way.
+    pub const ALL: [Self; 2] = [Self::Authzen, Self::ExtAuthz];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authzen => "authzen",
+            Self::ExtAuthz => "ext-authz",
+        }
+    }
+}
+
 /// `allow` or `deny`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

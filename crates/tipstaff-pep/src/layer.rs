@@ -94,6 +94,8 @@ where
                     parts.extensions.insert(permitted);
                     inner.call(Request::from_parts(parts, body)).await
                 }
+                //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
+                //# The access request is denied and MUST NOT be permitted to go forward.
                 Err(refused) => Ok(respond(&refused)),
             }
         })

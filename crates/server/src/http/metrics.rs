@@ -35,6 +35,7 @@ families! {
     BUILD "tipstaff_build_info" false "Always 1; the label `version` is the program's.";
     SERVING "tipstaff_serving" false "1 if calls are taken, 0 if the node is stopping, paused or failed.";
     DECISIONS "tipstaff_decisions_total" true "Decisions by `effect` (allow, deny) and, of denials, the `stage` that made them.";
+    ANSWERS "tipstaff_answers_total" true "Decisions told to policy enforcement points, by how they asked (`over`: authzen, ext-authz) and `effect`; those without a record are denials too.";
     OUTCOMES "tipstaff_outcomes_total" true "What came of permitted calls, by `result`: not-sent, unknown, completed.";
     REFUSED "tipstaff_refused_total" true "Requests refused before there was anything to decide, by `cause` and the place `at` which.";
     IN_FLIGHT "tipstaff_calls_in_flight" false "Calls that have no outcome yet.";
@@ -113,6 +114,16 @@ fn page(shared: &Shared) -> String {
             &[("effect", "deny"), ("stage", stage.as_str())],
             count,
         );
+    }
+    page.family(&ANSWERS);
+    for (over, counts) in counters.answers() {
+        for (effect, count) in ["deny", "allow"].iter().zip(counts) {
+            page.sample(
+                &ANSWERS,
+                &[("over", over.as_str()), ("effect", effect)],
+                count,
+            );
+        }
     }
     page.family(&OUTCOMES);
     for (result, count) in ["not-sent", "unknown", "completed"]

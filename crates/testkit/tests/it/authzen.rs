@@ -6,7 +6,7 @@ use gateway::record::{Asked, Over};
 use ledger::Kind;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use testkit::{Answer, Ask, Plane, Token};
+use testkit::{Answer, Ask, Below, Plane, Token};
 use vocab::Digest;
 
 use crate::common::PUBLIC;
@@ -46,6 +46,14 @@ impl<'a> Asker<'a> {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("content-type"), Some("application/json"));
         let json = answer.json();
+        //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
+        //= type=test
+        //# Decision is an object that contains a REQUIRED `decision` key with a `boolean` value,
+        //# and an OPTIONAL `context` key with an object value.
+        //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
+        //= type=test
+        //# `decision`: REQUIRED. A boolean value that specifies whether the Decision is to allow or
+        //# deny the operation.
         assert!(json["decision"].is_boolean(), "{json}");
         json
     }
@@ -274,6 +282,67 @@ async fn a_token_is_checked_as_if_its_request_had_come_here() {
     plane.end().await;
 }
 
+/// The whole chain answers for the instance at its end, here as in the gateway.
+#[tokio::test]
+async fn what_was_handed_on_bounds_answers_and_ends_with_any_link() {
+    let plane = Plane::with(|setup| setup.limits = "same_denials = 0".to_owned()).await;
+    let agent = plane.agent("triage").await;
+    let root = agent.token("files").await;
+    let part = Below {
+        details: Some(
+            r#"[{"type":"mcp_tool","locations":["files"],"identifier":"read_*",
+                 "arguments":{"path":{"prefix":"/public/a"}}}]"#,
+        ),
+        ..Below::default()
+    };
+    let child = agent.below(&root, &part).await;
+    let leaf = agent.below(&child, &Below::default()).await;
+    let asker = Asker::add(&plane, "web", &["files"], true).await;
+    let other = r#"{"path":"/public/b.txt"}"#;
+    for token in [&child, &leaf] {
+        let yes = asker.evaluate(&by_token(token, READ, PUBLIC)).await;
+        assert_eq!(yes["decision"], true, "{yes}");
+        // Said by a trusted asker it is no more.
+        let mut said = by_token(token, READ, other);
+        let shown = asker.evaluate(&said).await;
+        said["subject"] = json!({"type": "instance", "id": token.instance});
+        for no in [shown, asker.evaluate(&said).await] {
+            assert_eq!(no["decision"], false, "{no}");
+            let body = plane.calls().decision(record(&no));
+            assert_eq!(body.stage.as_deref(), Some("authority"));
+            assert!(body.chain.len() > 1);
+        }
+    }
+    let broad = asker.evaluate(&by_token(&root, READ, other)).await;
+    assert_eq!(broad["decision"], true, "{broad}");
+    // For one call, once, with these arguments to the byte, also of two that race.
+    let once = agent.once(&root, "read_text_file", PUBLIC).await;
+    let no = asker.evaluate(&by_token(&once, READ, other)).await;
+    assert_eq!(no["decision"], false, "{no}");
+    let (one, two) = (by_token(&once, READ, PUBLIC), by_token(&once, READ, PUBLIC));
+    let (one, two) = tokio::join!(asker.evaluate(&one), asker.evaluate(&two));
+    let yes = [one, two]
+        .iter()
+        .filter(|it| it["decision"] == true)
+        .count();
+    assert_eq!(yes, 1);
+    let used = once.modern().call("read_text_file", PUBLIC).await;
+    assert_ne!(used.effect(), "allow", "{}", used.json);
+    // The link in the middle.
+    plane
+        .command(&format!("/v1/instances/{}/revoke", child.instance))
+        .await;
+    for (token, standing) in [(&leaf, false), (&child, false), (&root, true)] {
+        let answer = asker.evaluate(&by_token(token, READ, PUBLIC)).await;
+        assert_eq!(answer["decision"], standing, "{answer}");
+        let mut said = by_token(token, READ, PUBLIC);
+        said["subject"] = json!({"type": "instance", "id": token.instance});
+        let answer = asker.evaluate(&said).await;
+        assert_eq!(answer["decision"], standing, "{answer}");
+    }
+    plane.end().await;
+}
+
 #[tokio::test]
 async fn no_yes_is_told_past_a_cut_that_it_raced() {
     let plane = Plane::with(|setup| setup.limits = "same_denials = 0".to_owned()).await;
@@ -401,6 +470,9 @@ async fn malformed_requests_get_an_error_and_no_decision() {
         for (body, status) in [
             (String::new(), 400),
             ("{".to_owned(), 400),
+            //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.1
+            //= type=test
+            //# The top-level element of all request and response bodies MUST be a JSON object
             ("[]".to_owned(), 400),
             ("null".to_owned(), 400),
             (good.replacen('{', r#"{"subject":{},"#, 1), 400),
@@ -409,6 +481,9 @@ async fn malformed_requests_get_an_error_and_no_decision() {
             let answer = asker.ask(path).body(body.clone()).send().await;
             assert_eq!(answer.status, status, "{path} {body}");
         }
+        //= https://openid.net/specs/authorization-api-1_0.html#section-10.1
+        //= type=test
+        //# Requests MUST include a `Content-Type` header with the value `application/json`
         for content in ["text/plain", "application/json; charset=latin-1", ""] {
             let ask = asker.ask(path).body(good.clone());
             let answer = ask.header("content-type", content).send().await;
@@ -539,6 +614,10 @@ fn actions() -> NamedTempFile {
 
 #[tokio::test]
 async fn the_tables_of_the_certification_scenario_hold() {
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10
+    //= type=test
+    //# This specification defines an HTTPS binding using JSON serialization which MUST be implemented
+    //# by a compliant PDP.
     let actions = actions();
     let plane = Plane::with(|setup| {
         setup.policies = FIXTURE.to_owned();
@@ -587,6 +666,10 @@ async fn the_tables_of_the_certification_scenario_hold() {
     let action = |name: &str| json!({"name": name});
     let delete = |soft: bool| json!({"name": "delete", "properties": {"soft": soft}});
     // 2.2: the eight decisions, with and without what need not be there.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.1
+    //= type=test
+    //# To ensure forward compatibility, receivers MUST ignore unknown fields present in request or
+    //# response bodies.
     let rows = [
         (user("alice"), action("read"), record("record-1"), true),
         (user("alice"), action("write"), record("record-1"), true),
@@ -614,8 +697,12 @@ async fn the_tables_of_the_certification_scenario_hold() {
         let mut unknown = plain.clone();
         unknown["foo"] = json!("bar");
         unknown["futureField"] = json!({"nested": true});
+        //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.1
+        //= type=test
+        //# Implementations MUST NOT assume a particular ordering of JSON object members.
+        let other_order = json!({"resource": resource, "action": action, "subject": subject});
         // 2.6: the same again and again.
-        for request in [&plain, &plain, &context, &unknown] {
+        for request in [&plain, &other_order, &context, &unknown] {
             let answer = asker.evaluate(&told(request.clone())).await;
             assert_eq!(answer["decision"], *expected, "{request}: {answer}");
         }
@@ -630,6 +717,44 @@ async fn the_tables_of_the_certification_scenario_hold() {
     });
     assert_eq!(asker.evaluate(&told(more)).await["decision"], true);
     // 2.4: everything that is missing or of another type.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.1
+    //= type=test
+    //# A Subject is an object that contains two REQUIRED keys, `type` and `id`, which have a string
+    //# value, and an OPTIONAL key, `properties`, with a value of an object.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.3
+    //= type=test
+    //# Action is an object that contains a REQUIRED `name` key with a string value, and an OPTIONAL
+    //# `properties` key with an object value.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.1
+    //= type=test
+    //# `type`: REQUIRED. A string value that specifies the type of the Subject.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.1
+    //= type=test
+    //# `id`: REQUIRED. A string value containing the unique identifier of the Subject, scoped to
+    //# the `type`.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.2
+    //= type=test
+    //# `type`: REQUIRED. A string value that specifies the type of the Resource.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.2
+    //= type=test
+    //# `id`: REQUIRED. A string value containing the unique identifier of the Resource, scoped to
+    //# the `type`.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.3
+    //= type=test
+    //# `name`: REQUIRED. A string value containing the name of the Action.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-6.1
+    //= type=test
+    //# `subject`: REQUIRED. The subject (or principal) of type Subject
+    //= https://openid.net/specs/authorization-api-1_0.html#section-6.1
+    //= type=test
+    //# `action`: REQUIRED. The action (or verb) of type Action.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-6.1
+    //= type=test
+    //# `resource`: REQUIRED. The resource of type Resource.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.1
+    //= type=test
+    //# If a required attribute in the information model is omitted, the server MUST return a "Bad
+    //# Request" error, as defined in
     let good = told(json!({
         "subject": user("alice"), "action": action("read"), "resource": record("record-1"),
     }));
@@ -667,6 +792,14 @@ async fn the_tables_of_the_certification_scenario_hold() {
         }
     }
     // 2.5
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.3
+    //= type=test
+    //# When an Authorization API request contains a request identifier the PDP MUST include a
+    //# request identifier in the response.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-10.1.3
+    //= type=test
+    //# If the PEP specified a request identifier in the request, the PDP MUST include the same
+    //# identifier in the response to that request.
     for id in ["bfe9eb29-ab87-4ca3-be83-a1d5d8305716", "x"] {
         for body in [good.to_string(), "{".to_owned()] {
             let ask = asker.ask("/access/v1/evaluation").body(body);
@@ -675,6 +808,9 @@ async fn the_tables_of_the_certification_scenario_hold() {
         }
     }
     // 3.2, 3.3, 3.4
+    //= https://openid.net/specs/authorization-api-1_0.html#section-7.1.1
+    //= type=test
+    //# any of these keys omitted from an evaluation object MUST be provided as a top-level key.
     for (request, expected) in [
         (
             json!({"subject": user("bob"), "resource": record("record-1"),
@@ -734,10 +870,41 @@ async fn the_tables_of_the_certification_scenario_hold() {
         assert!(answer.json().get("evaluations").is_none());
     }
     // 6
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2
+    //= type=test
+    //# PDPs supporting metadata MUST make a JSON document containing metadata as specified in the
+    //# AuthZEN Policy Decision Point Metadata Registry
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.1
+    //= type=test
+    //# A Policy Decision Point metadata document MUST be queried using an HTTP GET request at the
+    //# previously specified URL.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.2
+    //= type=test
+    //# Its body MUST be a JSON object that contains a set of metadata parameters as defined in the
+    //# AuthZEN Policy Decision Point Metadata Registry
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.1.1
+    //= type=test
+    //# `policy_decision_point`: REQUIRED. The Policy Decision Point identifier
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.1.1
+    //= type=test
+    //# `access_evaluation_endpoint`: REQUIRED. URL of Access Evaluation API endpoint
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.2
+    //= type=test
+    //# A successful response MUST use the HTTP status code `200` and a `Content-Type` of
+    //# `application/json`.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.2
+    //= type=test
+    //# Parameters that have no values MUST be omitted from the response.
+    //= https://openid.net/specs/authorization-api-1_0.html#section-9.2.3
+    //= type=test
+    //# The `policy_decision_point` value returned MUST be identical to the Policy Decision Point
+    //# identifier value
     let answer = plane
         .ask("GET", "/.well-known/authzen-configuration")
         .send()
         .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
     let metadata = answer.json();
     let url = Plane::public_url();
     assert_eq!(metadata["policy_decision_point"], url);

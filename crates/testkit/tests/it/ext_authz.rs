@@ -302,6 +302,24 @@ async fn a_request_is_let_through_once_its_permit_is_on_record() {
 }
 
 #[tokio::test]
+async fn a_credential_for_one_call_lets_one_through() {
+    let plane = plane().await;
+    let agent = plane.agent("triage").await;
+    let root = agent.token("files").await;
+    let proxy = Proxy::add(&plane, "edge", &["files"]).await;
+    let once = agent.once(&root, "read_text_file", PUBLIC).await;
+    // The same arguments in other bytes are others.
+    proxy
+        .denied(&modern(&once, r#"{"path": "/public/a.txt"}"#), 200)
+        .await;
+    let (one, two) = (modern(&once, PUBLIC), modern(&once, PUBLIC));
+    let (one, two) = tokio::join!(proxy.check(&one), proxy.check(&two));
+    let through = [one, two].iter().filter(|it| **it == through()).count();
+    assert_eq!(through, 1);
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn what_was_not_wholly_seen_is_denied() {
     let plane = plane().await;
     let token = plane.agent("triage").await.bearer("files").await;

@@ -154,6 +154,9 @@ async fn a_service_does_what_is_permitted_and_says_why_it_does_nothing_else() {
     }
     let (status, ..) = send(&app, request("PUT", "/records/secret-1", by_bearer)).await;
     assert_eq!(status, 200);
+    //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
+    //= type=test
+    //# The access request is denied and MUST NOT be permitted to go forward.
     assert_eq!(reached.load(Ordering::SeqCst), 2);
 
     // A bound token, with a proof for the request as its sender wrote it.
