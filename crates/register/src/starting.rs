@@ -295,6 +295,20 @@ pub(crate) fn refresh(
     ))
 }
 
+impl State {
+    /// Whether a sponsor is there and active.
+    pub fn sponsor_acts(&self, handle: &Handle) -> bool {
+        let sponsor = self.sponsor(handle);
+        sponsor.is_some_and(|sponsor| sponsor_narrowed(sponsor).is_none())
+    }
+
+    /// The agents that a person may start instances of now, by id.
+    pub fn startable(&self, person: &Handle) -> impl Iterator<Item = &Arc<Agent>> {
+        self.agents()
+            .filter(|agent| runs(self, &agent.id).is_ok() && may_start(self, agent, person).is_ok())
+    }
+}
+
 struct Start {
     sponsor: Handle,
     parent: Option<InstanceId>,

@@ -49,6 +49,12 @@ pub enum Command {
     /// Cuts and their certificates: what was stopped, and the proof that it stopped.
     #[command(subcommand)]
     Certificate(CertificateCommand),
+    /// Print an address that signs a sponsor in, once, in the browser that opens it: for
+    /// development, where no identity provider is configured.
+    Login {
+        /// The sponsor.
+        id: SponsorId,
+    },
     /// Sponsors: the named people who answer for agents.
     #[command(subcommand)]
     Sponsor(SponsorCommand),
@@ -325,7 +331,7 @@ pub enum SponsorCommand {
     Link {
         /// The sponsor.
         id: SponsorId,
-        /// What the directory calls them by: SCIM's `externalId`.
+        /// What the directory calls them by: SCIM's `externalId`, the provider's `sub` (or what `[login]` names).
         #[arg(long, value_name = "ID")]
         external_id: String,
     },

@@ -301,6 +301,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Token(token) => token::run(context, token).await,
             Command::Admin(command) => admin::run(context, command).await,
             Command::Pep(command) => pep::run(context, command).await,
+            Command::Login { id } => sponsor::login(context, id).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
             Command::Scim(command) => scim::run(context, command).await,
             Command::Agent(command) => agent::run(context, command).await,

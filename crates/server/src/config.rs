@@ -12,13 +12,17 @@ use std::time::Duration;
 use directory::{Reaction, Reactions};
 use ledger::note::{self, Verifier};
 use policy::UpstreamOptions;
-use register::AssertedAgents;
+use register::{AssertedAgents, Word};
 use serde::Deserialize;
 use tokens::{Algorithm, PublicUrl};
 use toml::de::{DeTable, DeValue};
 use vocab::{Digest, Secret, Time, TrustDomain, UpstreamName, suggest};
 
 use crate::quorum::Quorum;
+
+mod sign_in;
+
+pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
 
 /// The name of the configuration file.
 pub const FILE_NAME: &str = "tipstaff.toml";
@@ -101,6 +105,10 @@ pub struct Config {
     pub agents: Agents,
     /// What follows of what the directory says.
     pub reactions: Reactions,
+    /// How people sign in.
+    pub login: LoginConfig,
+    /// Issuers of workloads' tokens.
+    pub workloads: BTreeMap<Word, WorkloadConfig>,
     /// The upstreams.
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
 }
@@ -369,6 +377,10 @@ struct Raw {
     #[serde(default)]
     ext_authz: Option<RawExtAuthz>,
     #[serde(default)]
+    login: sign_in::RawLogin,
+    #[serde(default)]
+    workload: BTreeMap<String, sign_in::RawWorkload>,
+    #[serde(default)]
     upstream: BTreeMap<String, RawUpstream>,
     #[serde(default)]
     service: BTreeMap<String, RawService>,
@@ -561,6 +573,10 @@ impl Config {
             let message = "whoever leaves is suspended: this can be `suspend` only";
             return Err(bad("reactions.leaves", message.to_owned()));
         }
+        let environment = raw.environment.unwrap_or(Environment::Development);
+        let wrong = |(key, message): sign_in::Wrong| bad(&key, message);
+        let login = sign_in::login(raw.login, environment, &base).map_err(wrong)?;
+        let workloads = sign_in::workloads(raw.workload, &base).map_err(wrong)?;
         let mut upstreams = BTreeMap::new();
         for (name, raw) in raw.upstream {
             let key = format!("upstream.{name}");
@@ -604,7 +620,6 @@ impl Config {
             .map_err(|message| bad("ledger.anchor", message))?;
         let quorum = Quorum::new(raw.ledger.quorum.unwrap_or(0), witnesses(&anchors))
             .map_err(|error| bad("ledger.quorum", error.to_string()))?;
-        let environment = raw.environment.unwrap_or(Environment::Development);
         let asserted = raw.agents.asserted.unwrap_or(match environment {
             Environment::Development => AssertedAgents::Run,
             Environment::Production => AssertedAgents::Refuse,
@@ -640,6 +655,8 @@ impl Config {
                 dormant_after: days("agents.dormant_days", raw.agents.dormant_days, 30)
                     .map_err(|(key, message)| bad(key, message))?,
             },
+            login,
+            workloads,
             reactions: raw.reactions,
             upstreams,
             path,

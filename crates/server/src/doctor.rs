@@ -383,6 +383,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(anchors(shared));
     found.push(admins(shared));
     found.extend(directory::findings(shared));
+    found.push(sign_in(&shared.config));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
 }
@@ -397,6 +398,35 @@ fn edited(config: &Config) -> Option<Finding> {
     };
     let advice = "start the node again to put it in force; until then it goes on with what it read";
     Some(Finding::warn("config", told, advice))
+}
+
+/// How people sign in.
+fn sign_in(config: &Config) -> Finding {
+    let login = &config.login;
+    match (&login.provider, login.local) {
+        (Some(provider), false) => {
+            Finding::ok("sign-in", format!("people sign in at {}", provider.issuer))
+        }
+        (Some(provider), true) => Finding::warn(
+            "sign-in",
+            format!(
+                "people sign in at {}, and whoever administers this node can sign in as anybody \
+                 (`tipstaff login`)",
+                provider.issuer
+            ),
+            "take `local = true` out of `[login]` unless you mean it",
+        ),
+        (None, true) => Finding::warn(
+            "sign-in",
+            "NO identity provider is configured: whoever administers this node can sign in as \
+             anybody (`tipstaff login`), and records of that say `local-login`",
+            "name the company's OpenID provider in `[login]`; docs/sign-in.md says how",
+        ),
+        (None, false) => Finding::ok(
+            "sign-in",
+            "nobody can sign in: no identity provider is configured",
+        ),
+    }
 }
 
 fn admins(shared: &Shared) -> Finding {

@@ -5,7 +5,8 @@
 //! | `/.well-known/oauth-authorization-server` | anyone |
 //! | `/.well-known/oauth-protected-resource/mcp/{upstream}` | anyone |
 //! | `/oauth/jwks` | anyone |
-//! | `/oauth/token`, `/oauth/revoke` | agents, by their key |
+//! | `/oauth/token`, `/oauth/revoke` | agents, workloads and people's clients |
+//! | [`crate::people`]'s | people, in their browsers |
 //! | `/ledger/{log}/checkpoint`, `…/vkey`, `…/tile/{L}/{N}` | anyone |
 //! | `/ledger/{log}/tile/entries/{N}` | auditors, by their token |
 //! | `/scim/v2/…` | the directory, by its token |
@@ -39,6 +40,7 @@ use tokio::sync::Semaphore;
 use vocab::UpstreamName;
 
 use crate::node::Shared;
+use crate::people;
 
 pub use disk::watch_disk;
 pub use health::{Part, Readiness};
@@ -79,6 +81,7 @@ type Routed = State<Arc<Routes>>;
 /// The node's own routes.
 pub fn router(shared: Arc<Shared>) -> Router {
     let reads = Semaphore::new(READS_MAX);
+    let people = people::router(Arc::clone(&shared));
     let routes = Arc::new(Routes { shared, reads });
     Router::new()
         //= https://www.rfc-editor.org/rfc/rfc8414#section-3
@@ -110,8 +113,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::metrics))
         .fallback(nothing)
-        .layer(middleware::from_fn_with_state(Arc::clone(&routes), guard))
-        .with_state(routes)
+        .with_state(Arc::clone(&routes))
+        .merge(people)
+        .layer(middleware::from_fn_with_state(routes, guard))
 }
 
 /// Refuses requests that call the node by another name, before anything else is looked at.
@@ -238,7 +242,7 @@ async fn read_body(body: Body) -> Result<Bytes, StatusCode> {
     }
 }
 
-fn as_json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(crate) fn as_json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => with_type(status, "application/json", body),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, ""),
@@ -265,6 +269,6 @@ fn cached(mut response: Response, how: &'static str) -> Response {
     response
 }
 
-fn no_store(response: Response) -> Response {
+pub(crate) fn no_store(response: Response) -> Response {
     cached(response, "no-store")
 }

@@ -96,6 +96,20 @@ pub fn read_token_key(path: &Path) -> Result<Arc<dyn TokenSigner>, KeyError> {
     Ok(Arc::new(key))
 }
 
+/// Where the key lies that authenticates what people's clients were given.
+pub fn people_key(keys: &Path) -> PathBuf {
+    keys.join("people.key")
+}
+
+/// Reads a secret of 32 bytes, or makes it if it is not there.
+pub fn seed_or_new(path: &Path, rng: &dyn Rng) -> Result<Secret<[u8; 32]>, KeyError> {
+    if !path.exists() {
+        let seed = Secret::new(rng::bytes::<32>(rng)?);
+        write_secret_whole(path, Secret::new(BASE64.encode(seed.expose())).expose())?;
+    }
+    read_seed(path)
+}
+
 /// Where the key that wraps the facts' group keys lies.
 pub fn facts_key(keys: &Path) -> PathBuf {
     keys.join("facts.key")

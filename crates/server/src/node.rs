@@ -26,8 +26,9 @@ use vocab::{Clock, LogName, Rng, Time};
 
 use crate::config::{Config, Confine, Environment, Transport};
 use crate::output::count;
+use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
-use crate::{admin, anchor, http, keys, listen, policies};
+use crate::{admin, anchor, http, keys, listen, policies, trust};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -139,6 +140,8 @@ pub struct Shared {
     pub rng: Arc<dyn Rng>,
     /// The URL that clients use.
     pub url: String,
+    /// People in their browsers.
+    pub people: Arc<People>,
     /// How the anchors are doing.
     pub anchors: anchor::Anchors,
     /// What the directory provisions people and groups to.
@@ -259,6 +262,8 @@ impl Node {
         };
         let url = public_url.to_string();
         let token_key = keys::read_token_key(&keys::token_key(&config.keys))?;
+        let trust =
+            trust::trust(&config, &public_url, &clock, &rng).map_err(StartError::Unusable)?;
         let node_actor = Actor::node(&config.node);
         let resumed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if resumed.closed > 0 {
@@ -286,6 +291,7 @@ impl Node {
             control: Arc::clone(&control),
             boot,
             upstreams: Box::new(move |name| known.contains(name)),
+            trust,
         })
         .await
         .map_err(|error| StartError::Unusable(unusable_token_key(&error)))?;
@@ -298,6 +304,14 @@ impl Node {
         };
         let prepared = rotation.prepare(&keyed).await;
         prepared.map_err(|error| StartError::Unusable(format!("the next token key: {error}")))?;
+        let issuer = Arc::new(issuer);
+        let people = People::new(
+            Arc::clone(&issuer),
+            config.login.local,
+            Arc::clone(&clock),
+            Arc::clone(&rng),
+        )
+        .map_err(|error| StartError::Unusable(error.to_string()))?;
         let parts = Parts {
             settings: Settings {
                 node: config.node.clone(),
@@ -316,7 +330,7 @@ impl Node {
             calls: Arc::clone(&calls_log) as Arc<dyn Log>,
             keyring: Arc::clone(&keyring) as Arc<dyn ledger::Keyring>,
             blobs,
-            issuer: Arc::new(issuer),
+            issuer,
             hosts: Hosts::new(
                 address,
                 &url,
@@ -342,6 +356,7 @@ impl Node {
                 &url,
                 config.reactions,
             )),
+            people: Arc::new(people),
             anchors,
             rotation,
             shared_user,

@@ -202,6 +202,18 @@ pub struct Token {
 }
 
 impl Token {
+    /// A bearer token that a client got by itself.
+    pub(crate) fn bearer_of(wire: &Arc<Wire>, upstream: &str, text: &str) -> Self {
+        Self {
+            wire: Arc::clone(wire),
+            key: None,
+            upstream: upstream.to_owned(),
+            text: text.to_owned(),
+            instance: String::new(),
+            response: Value::Null,
+        }
+    }
+
     fn of(wire: &Arc<Wire>, upstream: &str, key: Option<Arc<DpopKey>>, answer: &Answer) -> Self {
         assert_eq!(answer.status, 200, "no token: {}", answer.text());
         let response = answer.json();

@@ -27,6 +27,7 @@
 mod agent;
 pub mod client;
 mod clock;
+pub mod idp;
 pub mod ledger;
 pub mod plane;
 pub mod upstream;
@@ -35,6 +36,7 @@ mod wire;
 pub use agent::{Agent, Below, Token};
 pub use client::{Legacy, Modern, Reply};
 pub use clock::{MockClock, SeededRng};
+pub use idp::{Browser, Idp};
 pub use ledger::{Ledger, Line};
 pub use plane::{Plane, Setup};
 pub use upstream::{Script, Seen, Speaks, Upstream};

@@ -19,7 +19,7 @@ use server::config::Config;
 use server::node::{Deps, Node, StartError};
 use store::{Faults, OfflineLog, OpenError};
 use tempfile::TempDir;
-use tokens::{AgentKey, PrivateKey};
+use tokens::{AgentKey, DpopKey, PrivateKey};
 use tokio::runtime::{Builder, Runtime};
 use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::time::SystemClock;
@@ -28,7 +28,7 @@ use vocab::{Clock as _, LogName, Time};
 use crate::ledger::Verified;
 use crate::wire::{self, Ask, Wire};
 use crate::{
-    Agent, Answer, Ledger, MockClock, PATIENCE, SeededRng, Speaks, Upstream, until, within,
+    Agent, Answer, Ledger, MockClock, PATIENCE, SeededRng, Speaks, Token, Upstream, until, within,
 };
 
 /// The URL that tokens and proofs name, wherever the node listens.
@@ -72,6 +72,8 @@ pub struct Setup {
     pub upstreams: BTreeMap<String, (Upstream, String)>,
     /// The policies.
     pub policies: String,
+    /// `production` or `development`.
+    pub environment: String,
     /// What stands in the configuration before its tables.
     pub top: String,
     /// What `[limits]` says.
@@ -94,8 +96,8 @@ impl Setup {
     fn config(&self) -> String {
         let mut text = format!(
             "trust_domain = \"it.example\"\npublic_url = \"{PUBLIC_URL}\"\n\
-             environment = \"production\"\n{}\n[agents]\nasserted = \"{}\"\n[limits]\n{}\n",
-            self.top, self.asserted, self.limits
+             environment = \"{}\"\n{}\n[agents]\nasserted = \"{}\"\n[limits]\n{}\n",
+            self.environment, self.top, self.asserted, self.limits
         );
         for (name, (upstream, more)) in &self.upstreams {
             let url = upstream.url();
@@ -140,6 +142,7 @@ impl Plane {
         let mut setup = Setup {
             upstreams: BTreeMap::from([("files".to_owned(), (files, String::new()))]),
             policies: POLICIES.to_owned(),
+            environment: "production".to_owned(),
             top: String::new(),
             limits: String::new(),
             asserted: "run",
@@ -414,6 +417,19 @@ impl Plane {
         let answer = self.admin("POST", path, None).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
+    }
+
+    /// A bearer token for `files` that a client got by itself.
+    pub fn bearer(&self, text: &str) -> Token {
+        Token::bearer_of(&self.wire, "files", text)
+    }
+
+    /// A proof of possession for the token endpoint.
+    pub fn endpoint_proof(&self, key: &DpopKey) -> String {
+        let url: tokens::PublicUrl = PUBLIC_URL.parse().unwrap();
+        let now = self.clock.now();
+        key.proof("POST", &url.token_endpoint(), None, now, &*self.wire.rng)
+            .unwrap()
     }
 
     /// Registers an agent, and its sponsor if need be. `more` goes over what is asked by default:

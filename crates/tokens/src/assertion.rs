@@ -4,6 +4,7 @@ use register::{Agent, KeyId};
 use vocab::AgentId;
 use vocab::limits::{ASSERTION_SECONDS_MAX, CLOCK_LEEWAY_SECONDS, JTI_BYTES_MAX};
 
+use crate::foreign::{Foreign, ForeignError, ForeignTyp, KeySet};
 use crate::fresh::{Moment, Stale};
 use crate::json::{Json, JsonError, Object};
 use crate::jwk::PublicKey;
@@ -16,6 +17,9 @@ pub enum AssertionError {
     /// Not a signed token of the right kind.
     #[error("the client assertion cannot be used: {0}")]
     Jws(JwsError),
+    /// Not by a key that the client's description names.
+    #[error("the client assertion cannot be used: {0}")]
+    Foreign(#[from] ForeignError),
     /// A claim is missing or of the wrong type.
     #[error("in the client assertion, {0}")]
     Claims(#[from] JsonError),
@@ -124,32 +128,8 @@ impl<'a> Assertion<'a> {
             return Err(AssertionError::Kid);
         }
         let agent = self.agent;
-        check_audience(&claims, audiences)?;
-        let now = moment.now.as_secs();
-        let expires = claims.required_seconds("exp")?;
-        if expires + CLOCK_LEEWAY_SECONDS < now {
-            return Err(AssertionError::Expired {
-                seconds: now - expires,
-            });
-        }
-        let not_before = claims.seconds("nbf")?.unwrap_or(0);
-        if expires > now + ASSERTION_SECONDS_MAX + CLOCK_LEEWAY_SECONDS
-            || not_before > now + CLOCK_LEEWAY_SECONDS
-        {
-            return Err(AssertionError::Lifetime);
-        }
-        let made = claims.required_seconds("iat")?;
-        moment.check(made, ASSERTION_SECONDS_MAX)?;
-        let jti = claims.required_text("jti")?;
-        if jti.is_empty() || jti.len() > JTI_BYTES_MAX {
-            return Err(AssertionError::Jti);
-        }
-        let life = made..=expires + CLOCK_LEEWAY_SECONDS;
-        match used.claim(&("assertion", agent.as_str(), jti), life, moment.now) {
-            Claim::First => Ok(Client { agent, kid }),
-            Claim::Again => Err(AssertionError::Replayed),
-            Claim::Full => Err(AssertionError::Full),
-        }
+        once(&claims, agent.as_str(), audiences, moment, used)?;
+        Ok(Client { agent, kid })
     }
 
     /// The claims, if the agent exists and its current key signed them.
@@ -178,6 +158,58 @@ impl<'a> Assertion<'a> {
             }
         })?;
         Ok((claims, own.kid.clone()))
+    }
+}
+
+/// Checks the assertion of a person's client, which names its keys itself, and uses it up.
+pub(crate) fn check_client_assertion(
+    text: &str,
+    client_id: &str,
+    keys: &KeySet,
+    audiences: [&str; 2],
+    moment: Moment,
+    used: &ReplayCache,
+) -> Result<(), AssertionError> {
+    let claims = Foreign::parse(text, ForeignTyp::Client)?.verify(keys)?.0;
+    if claims.required_text("iss")? != client_id || claims.required_text("sub")? != client_id {
+        return Err(AssertionError::Client);
+    }
+    once(&claims, client_id, audiences, moment, used)
+}
+
+/// Whether an assertion is for this node and for now, and was not used before.
+fn once(
+    claims: &Object,
+    client: &str,
+    audiences: [&str; 2],
+    moment: Moment,
+    used: &ReplayCache,
+) -> Result<(), AssertionError> {
+    check_audience(claims, audiences)?;
+    let now = moment.now.as_secs();
+    let expires = claims.required_seconds("exp")?;
+    if expires + CLOCK_LEEWAY_SECONDS < now {
+        return Err(AssertionError::Expired {
+            seconds: now - expires,
+        });
+    }
+    let not_before = claims.seconds("nbf")?.unwrap_or(0);
+    if expires > now + ASSERTION_SECONDS_MAX + CLOCK_LEEWAY_SECONDS
+        || not_before > now + CLOCK_LEEWAY_SECONDS
+    {
+        return Err(AssertionError::Lifetime);
+    }
+    let made = claims.required_seconds("iat")?;
+    moment.check(made, ASSERTION_SECONDS_MAX)?;
+    let jti = claims.required_text("jti")?;
+    if jti.is_empty() || jti.len() > JTI_BYTES_MAX {
+        return Err(AssertionError::Jti);
+    }
+    let life = made..=expires + CLOCK_LEEWAY_SECONDS;
+    match used.claim(&("assertion", client, jti), life, moment.now) {
+        Claim::First => Ok(()),
+        Claim::Again => Err(AssertionError::Replayed),
+        Claim::Full => Err(AssertionError::Full),
     }
 }
 

@@ -80,6 +80,14 @@ fn decode(text: &str) -> Result<Cow<'_, str>, FormError> {
         .map_err(|_| FormError::Encoding)
 }
 
+/// The parameters of a form or a query, each there once; none if it is not one.
+pub fn read_form(bytes: &[u8]) -> Option<Vec<(String, String)>> {
+    let form = Form::parse(bytes).ok()?;
+    let owned =
+        |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
+    Some(form.0.into_iter().map(owned).collect())
+}
+
 /// Writes a form.
 pub(crate) fn encode(parameters: &[(&str, &str)]) -> String {
     let mut out = String::new();
@@ -91,6 +99,13 @@ pub(crate) fn encode(parameters: &[(&str, &str)]) -> String {
         out.push('=');
         escape(value, &mut out);
     }
+    out
+}
+
+/// A text as it stands in a form.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    escape(text, &mut out);
     out
 }
 

@@ -9,6 +9,7 @@ use register::{
     Binding, Command, CommandError, Control, Done, EndReason, Instance, KeyId, PublicJwk, Refusal,
     TokenKeyLife,
 };
+use ring::hmac;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -16,21 +17,27 @@ use vocab::limits::{
     ACCESS_TOKEN_SECONDS, REPLAY_CACHE_MAX, REVOCATIONS_PER_MINUTE_MIN, TOKEN_CACHE_MAX,
 };
 use vocab::rng::{self, RngError};
-use vocab::{AgentId, Clock, IdError, InstanceId, PurposePath, Rng, Time, UpstreamName};
+use vocab::{AgentId, Clock, IdError, InstanceId, PurposePath, Rng, Secret, Time, UpstreamName};
 
 use crate::access::Claims;
 use crate::assertion::{Assertion, AssertionError, Client};
+use crate::authorize::{CodeError, Codes};
 use crate::cache::TokenCache;
 use crate::dpop::{self, ProofError};
 use crate::exchange::{ACCESS_TOKEN, ExchangeError};
+use crate::fetch::Fetch;
 use crate::fresh::Moment;
+use crate::grants::{IdJagError, NoPerson, RefreshError};
 use crate::issued::Issued;
 use crate::jwk::{PublicKey, b64};
 use crate::jws;
+use crate::login::Login;
+use crate::mcp_client::{McpClientError, McpClients};
 use crate::replay::ReplayCache;
 use crate::request::{ClaimedClient, Grant, RequestError, RevocationRequest, TokenRequest};
 use crate::signer::{SignError, TokenSigner};
 use crate::uri::{PublicUrl, Resource};
+use crate::workload::{Tied, WorkloadError, Workloads};
 
 /// Asks whether the node has an upstream of that name.
 pub type UpstreamExists = Box<dyn Fn(&UpstreamName) -> bool + Send + Sync>;
@@ -56,6 +63,28 @@ pub struct IssuerConfig {
     pub boot: Time,
     /// Which upstreams there are.
     pub upstreams: UpstreamExists,
+    /// Whose word is taken beside that of registered keys.
+    pub trust: Trust,
+}
+
+/// Whose word is taken beside that of registered keys, and what fetches what they say.
+#[derive(Debug)]
+pub struct Trust {
+    /// Gets documents.
+    pub fetch: Arc<dyn Fetch>,
+    /// What authenticates to this node what it gave to people's clients: their ids, their refresh
+    /// tokens. Whoever has it can make some up.
+    pub secret: Secret<[u8; 32]>,
+    /// Issuers of workloads' tokens.
+    pub workloads: Vec<Workloads>,
+    /// The company's provider, at which people sign in.
+    pub login: Option<Login>,
+    /// Whether that provider's assertions about people (ID-JAG) start instances.
+    pub assertions: bool,
+    /// Whether people can sign in at all: at the provider, or by the node's own login.
+    pub people: bool,
+    /// Whether people's clients may describe themselves on this machine: for development.
+    pub loopback_clients: bool,
 }
 
 impl fmt::Debug for IssuerConfig {
@@ -80,6 +109,10 @@ pub struct Issuer {
     revocations: PerMinute,
     issued: Issued,
     pub(crate) known: TokenCache,
+    pub(crate) tied: Tied,
+    pub(crate) codes: Codes,
+    pub(crate) mcp_clients: McpClients,
+    pub(crate) refresh_mac: hmac::Key,
 }
 
 impl Issuer {
@@ -93,7 +126,22 @@ impl Issuer {
         };
         config.control.execute(config.actor.clone(), add).await?;
         let signers = RwLock::new(vec![Arc::clone(&config.token_key)]);
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, config.trust.secret.expose());
+        let mac = |usage: &str| {
+            let derived = hmac::sign(&secret, usage.as_bytes());
+            hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+        };
+        let mcp_clients = McpClients::new(
+            mac("tipstaff client_id v1"),
+            Arc::clone(&config.trust.fetch),
+            Arc::clone(&config.clock),
+            config.trust.loopback_clients,
+        );
         Ok(Self {
+            tied: Tied::default(),
+            codes: Codes::default(),
+            mcp_clients,
+            refresh_mac: mac("tipstaff refresh_token v1"),
             token_endpoint: config.public_url.token_endpoint(),
             revocation_endpoint: config.public_url.revocation_endpoint(),
             signers,
@@ -161,8 +209,21 @@ impl Issuer {
         (self.config.upstreams)(upstream)
     }
 
+    pub(crate) fn rng(&self) -> &dyn Rng {
+        &*self.config.rng
+    }
+
     pub(crate) fn token_endpoint(&self) -> &str {
         &self.token_endpoint
+    }
+
+    pub(crate) const fn trust(&self) -> &Trust {
+        &self.config.trust
+    }
+
+    /// Who says so in the control log where nobody else does.
+    pub(crate) const fn node(&self) -> &Actor {
+        &self.config.actor
     }
 
     pub(crate) const fn control(&self) -> &Arc<Control> {
@@ -246,18 +307,44 @@ impl Issuer {
                 self.by_agent(request, client, instance.as_ref(), moment)
                     .await?
             }
+            Grant::Assertion { assertion, client } => {
+                let assertion = assertion.expose();
+                match client {
+                    Some(client) => self.by_id_jag(request, assertion, client, moment).await?,
+                    None => self.by_workload(request, assertion, moment).await?,
+                }
+            }
+            Grant::Code {
+                code,
+                redirect_uri,
+                verifier,
+                client,
+            } => {
+                let redirect_uri = redirect_uri.as_deref();
+                let (code, verifier) = (code.expose(), verifier.expose());
+                self.by_code(request, code, redirect_uri, verifier, client, moment)
+                    .await?
+            }
+            Grant::Refresh { token, client } => {
+                self.by_refresh(request, token.expose(), client, moment)
+                    .await?
+            }
             Grant::Exchange(exchange) => self.by_exchange(request, exchange, moment).await?,
         };
         let Granted {
             instance,
             upstream,
             key,
+            refresh_token,
         } = granted;
         // What is handed on may live for a shorter time than a token.
         let left = instance.expires_at.since(moment.now).as_secs();
         let (issued_token_type, expires_in) = match request.grant {
             Grant::Exchange(_) => (Some(ACCESS_TOKEN), ACCESS_TOKEN_SECONDS.min(left)),
-            Grant::Agent { .. } => (None, ACCESS_TOKEN_SECONDS),
+            Grant::Agent { .. }
+            | Grant::Assertion { .. }
+            | Grant::Code { .. }
+            | Grant::Refresh { .. } => (None, ACCESS_TOKEN_SECONDS),
         };
         //= https://www.rfc-editor.org/rfc/rfc9449#section-5
         //# A token_type of DPoP MUST be included in the access token response
@@ -269,6 +356,7 @@ impl Issuer {
             token_type,
             expires_in,
             authorization_details: self.details(&instance),
+            refresh_token,
             instance: instance.id.clone(),
             purpose: instance.purpose.clone(),
         })
@@ -317,6 +405,7 @@ impl Issuer {
                 instance,
                 upstream,
                 key,
+                refresh_token: None,
             }),
             Done::Changed { .. } | Done::Unchanged { .. } => {
                 Err(TokenError::Impossible("the register gave no instance"))
@@ -395,9 +484,16 @@ impl Issuer {
         request
             .resource
             .as_deref()
-            .and_then(|resource| self.config.public_url.upstream_of(resource))
-            .filter(|upstream| self.serves(upstream))
+            .and_then(|resource| self.resource_named(resource))
             .ok_or(TokenError::Resource)
+    }
+
+    /// The upstream that a resource indicator names, if there is one.
+    pub(crate) fn resource_named(&self, resource: &str) -> Option<UpstreamName> {
+        self.config
+            .public_url
+            .upstream_of(resource)
+            .filter(|upstream| self.serves(upstream))
     }
 
     /// The key whose possession the request proves; none if it asks for a bearer token.
@@ -475,6 +571,7 @@ pub(crate) struct Granted {
     pub(crate) instance: Arc<Instance>,
     pub(crate) upstream: UpstreamName,
     pub(crate) key: Option<PublicKey>,
+    pub(crate) refresh_token: Option<String>,
 }
 
 /// How often something happened for each agent in the present minute.
@@ -496,7 +593,7 @@ impl PerMinute {
 }
 
 /// Whoever holds the agent's key acts for its instances.
-fn actor(client: &Client) -> Actor {
+pub(crate) fn actor(client: &Client) -> Actor {
     Actor {
         kind: ActorKind::Instance,
         id: client.agent.to_string(),
@@ -542,6 +639,9 @@ pub struct TokenResponse {
     //# respective access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization_details: Option<Box<RawValue>>,
+    /// What the next token can be had for, of people's clients. A secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
     /// The instance that was started or continued.
     pub instance: InstanceId,
     /// Why it acts.
@@ -589,6 +689,24 @@ pub enum TokenError {
     /// An exchange gave nothing.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
+    /// A workload's token started nothing.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// A code gave nothing.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// A refresh token gave nothing.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
+    /// A person's client is not known, or did not show that it is itself.
+    #[error(transparent)]
+    McpClient(#[from] McpClientError),
+    /// An assertion about a person started nothing.
+    #[error(transparent)]
+    IdJag(#[from] IdJagError),
+    /// Nobody here is the person.
+    #[error(transparent)]
+    Person(#[from] NoPerson),
     /// `resource` does not name an upstream.
     #[error("`resource` is not the URI of one of this node's upstreams")]
     Resource,
@@ -643,7 +761,7 @@ impl TokenError {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Request(_) => "bad-token-request",
-            Self::Client(AssertionError::Unproven(_)) => "unproven-client",
+            Self::Client(AssertionError::Unproven(_)) | Self::McpClient(_) => "unproven-client",
             Self::Client(AssertionError::Replayed) => "replayed-assertion",
             Self::Client(AssertionError::Full) | Self::Proof(ProofError::Full) => {
                 "replay-memory-full"
@@ -654,6 +772,15 @@ impl TokenError {
             Self::Exchange(ExchangeError::Subject(_)) => "bad-subject-token",
             Self::Exchange(ExchangeError::Details(_)) => "bad-authorization-details",
             Self::Exchange(_) => "unproven-subject",
+            Self::Workload(WorkloadError::Replayed) => "replayed-workload-token",
+            Self::Workload(_) => "bad-workload-token",
+            Self::Code(CodeError::Used(_)) => "replayed-code",
+            Self::Code(_) => "bad-code",
+            Self::Refresh(RefreshError::Reused) => "replayed-refresh-token",
+            Self::Refresh(_) => "bad-refresh-token",
+            Self::IdJag(IdJagError::Replayed) => "replayed-identity-assertion",
+            Self::IdJag(_) => "bad-identity-assertion",
+            Self::Person(_) => "unknown-person",
             Self::Resource => "unknown-resource",
             Self::NotYours => "another-agents-token",
             Self::TooMany { .. } => "too-many-revocations",
@@ -695,11 +822,27 @@ impl TokenError {
             Self::Impossible(_) | Self::Random(_) | Self::Sign(_) => {
                 "the node cannot issue tokens now".to_owned()
             }
+            // What lies at an address is nothing that whoever names it is told.
+            Self::Workload(WorkloadError::Provider { cause, .. })
+            | Self::IdJag(IdJagError::Provider(cause))
+                if !cause.is_about_the_token() =>
+            {
+                "the keys of the assertion's issuer cannot be read now".to_owned()
+            }
+            Self::McpClient(McpClientError::Fetch(_) | McpClientError::Keys(_)) => {
+                "the client's description or keys cannot be read".to_owned()
+            }
+            Self::Code(_) => "the code is not valid, or was given for something else".to_owned(),
             Self::Request(_)
             | Self::Client(_)
             | Self::Proof(_)
             | Self::Exchange(_)
             | Self::Resource
+            | Self::Workload(_)
+            | Self::Refresh(_)
+            | Self::McpClient(_)
+            | Self::IdJag(_)
+            | Self::Person(_)
             | Self::NotYours
             | Self::TooMany { .. }
             | Self::Register(_) => quotable(&self.to_string()),
@@ -732,16 +875,25 @@ impl TokenError {
             ) => ("invalid_request", BAD),
             Self::Client(AssertionError::Full)
             | Self::Proof(ProofError::Full)
+            | Self::Workload(WorkloadError::Full)
+            | Self::Code(CodeError::Full)
+            | Self::IdJag(IdJagError::Full)
             | Self::TooMany { .. } => UNAVAILABLE,
             Self::Request(RequestError::NoAssertion)
             | Self::Client(_)
+            | Self::McpClient(_)
             | Self::Exchange(ExchangeError::Unproven) => CLIENT,
             Self::Request(RequestError::ProofHeader) | Self::Proof(_) => {
                 ("invalid_dpop_proof", BAD)
             }
             Self::Exchange(error) => (error.oauth_code(), BAD),
             Self::Resource | Self::Request(RequestError::Audience) => ("invalid_target", BAD),
-            Self::NotYours => ("invalid_grant", BAD),
+            Self::Workload(_)
+            | Self::Code(_)
+            | Self::Refresh(_)
+            | Self::IdJag(_)
+            | Self::Person(_)
+            | Self::NotYours => ("invalid_grant", BAD),
             Self::Register(CommandError::Refused(refusal)) => match refusal {
                 // The key is the credential, and it is no good.
                 Refusal::KeyNotCurrent { .. }

@@ -17,47 +17,76 @@
 //! | [`jwk`] | keys, read from what others wrote; signatures |
 //! | [`client`] | the agent's side: assertions and proofs |
 //! | `jws`, `json`, `form`, `request` | strict parsing |
+//! | `foreign`, `fetch`, `provider` | tokens that others sign, and where their keys are |
+//! | `workload`, `mcp_client`, `redirect`, `authorize`, `refresh`, `login`, `grants` | workloads, and people with their MCP clients |
 //! | `assertion`, `dpop`, `fresh`, `replay` | who asks, now and once |
 //! | `issuer`, `exchange`, `verify`, `access`, `cache`, `metadata` | tokens given and taken |
 
 mod access;
 mod assertion;
+mod authorize;
 mod cache;
 mod dpop;
 mod exchange;
+mod fetch;
+mod foreign;
 mod form;
 mod fresh;
+mod grants;
 mod issued;
 mod issuer;
 mod json;
 mod jws;
+mod login;
+mod mcp_client;
 mod metadata;
+mod provider;
+mod redirect;
+mod refresh;
 mod replay;
 mod request;
 mod signer;
 mod uri;
 mod verify;
+mod workload;
 
 pub mod client;
 pub mod jwk;
 
 pub use access::ClaimsError;
 pub use assertion::{AssertionError, Unproven};
+pub use authorize::{Asked, CodeError, CodeRequest, Consent, NotSentBack, SentBack};
 pub use client::{AgentKey, AgentKeyError, DpopKey, HandingOn};
 pub use dpop::ProofError;
 pub use exchange::ExchangeError;
-pub use form::FormError;
+pub use fetch::{Document, Fetch, FetchError, Fetching, NamedBy, WebUrl, WebUrlError};
+#[doc(hidden)]
+pub use foreign::read_foreign;
+pub use foreign::{
+    Claims, Expected, FOREIGN_ALGORITHMS, Foreign, ForeignError, ForeignTyp, KeySet, KeySetError,
+};
+pub use form::{FormError, read_form};
 pub use fresh::Stale;
-pub use issuer::{Issuer, IssuerConfig, IssuerError, TokenError, TokenResponse, UpstreamExists};
+pub use grants::{Choice, IdJagError, NoPerson, RefreshError};
+pub use issuer::{
+    Issuer, IssuerConfig, IssuerError, TokenError, TokenResponse, Trust, UpstreamExists,
+};
 pub use json::JsonError;
 pub use jwk::{Algorithm, JwkError, PrivateKey, PublicKey};
 pub use jws::JwsError;
 #[doc(hidden)]
 pub use jws::read_anything;
+pub use login::{Begun, Login, LoginConfig, LoginError, PersonClaim, Returned, Sealer};
+#[doc(hidden)]
+pub use mcp_client::read_client;
+pub use mcp_client::{ClientKeys, McpClient, McpClientError, McpClients, Proves};
+pub use provider::{Discovered, Provider, ProviderError, Source, discovery_url};
+pub use redirect::{RedirectError, RedirectUri};
 pub use request::{DPOP, RequestError, RevocationRequest, TokenRequest};
 pub use signer::{Es256Key, Es256KeyError, SignError, Signing, TokenSigner};
 pub use uri::{PublicUrl, PublicUrlError, Resource, endpoint};
 pub use verify::{Caller, Challenge, VerifyError};
+pub use workload::{ClaimRule, WorkloadError, WorkloadRule, Workloads};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use vocab::authority::MCP_TOOL;
 use crate::exchange::TOKEN_EXCHANGE;
 use crate::issuer::Issuer;
 use crate::jwk::{Algorithm, PublicKey};
+use crate::request::JWT_BEARER;
 use crate::uri::Resource;
 
 impl Issuer {
@@ -14,7 +15,21 @@ impl Issuer {
     pub fn metadata_as(&self) -> Value {
         let algorithms = Algorithm::ALL.map(Algorithm::as_str);
         let url = self.public_url();
-        json!({
+        let trust = self.trust();
+        let (mut grants, mut methods) = (
+            vec!["client_credentials", TOKEN_EXCHANGE],
+            vec!["private_key_jwt"],
+        );
+        if trust.people {
+            grants.extend(["authorization_code", "refresh_token"]);
+        }
+        if trust.assertions || !trust.workloads.is_empty() {
+            grants.push(JWT_BEARER);
+        }
+        if trust.people || !trust.workloads.is_empty() {
+            methods.push("none");
+        }
+        let mut metadata = json!({
             //= https://www.rfc-editor.org/rfc/rfc8414#section-3.3
             //# The "issuer" value returned MUST be identical to the authorization server's issuer
             //# identifier value into which the well-known URI string was inserted
@@ -27,13 +42,13 @@ impl Issuer {
             //# specified in the "revocation_endpoint_auth_methods_supported" entry.
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": url.join("/oauth/jwks"),
-            "grant_types_supported": ["client_credentials", TOKEN_EXCHANGE],
+            "grant_types_supported": grants,
             "authorization_details_types_supported": [MCP_TOOL],
             //= https://www.rfc-editor.org/rfc/rfc8414#section-2
             //# response_types_supported REQUIRED.
-            // Required (RFC 8414 §2), and empty, since there is no authorization endpoint.
+            // Required (RFC 8414 §2), and empty where nobody can sign in.
             "response_types_supported": [],
-            "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+            "token_endpoint_auth_methods_supported": methods,
             //= https://www.rfc-editor.org/rfc/rfc8414#section-2
             //# This metadata entry MUST be present if either of these authentication methods are
             //# specified in the "token_endpoint_auth_methods_supported" entry.
@@ -41,7 +56,29 @@ impl Issuer {
             //# The value "none" MUST NOT be used.
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "dpop_signing_alg_values_supported": algorithms,
-        })
+        });
+        let mut more = json!({});
+        if trust.people {
+            more = json!({
+                "authorization_endpoint": url.join("/oauth/authorize"),
+                "registration_endpoint": url.join("/oauth/register"),
+                "response_types_supported": ["code"],
+                "response_modes_supported": ["query"],
+                "code_challenge_methods_supported": ["S256"],
+                "authorization_response_iss_parameter_supported": true,
+                "client_id_metadata_document_supported": true,
+            });
+        }
+        if let (Some(metadata), Value::Object(more)) = (metadata.as_object_mut(), more) {
+            metadata.extend(more);
+            if trust.assertions {
+                metadata.insert(
+                    "authorization_grant_profiles_supported".to_owned(),
+                    json!(["urn:ietf:params:oauth:grant-profile:id-jag"]),
+                );
+            }
+        }
+        metadata
     }
 
     /// Protected resource metadata (RFC 9728) of an upstream, for

@@ -1,4 +1,5 @@
-//! A token request (RFC 6749 §4.4.2 with RFC 7523 §2.2, RFC 8693) and a revocation (RFC 7009), parsed.
+//! A token request (RFC 6749 §4.1.3, §4.4.2 and §6, RFC 7523, RFC 8693) and a revocation (RFC 7009),
+//! parsed.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -7,6 +8,8 @@ use vocab::{IdError, InstanceId, PurposePath, Secret};
 use crate::exchange::{ACCESS_TOKEN, Exchange, TOKEN_EXCHANGE};
 use crate::form::{Form, FormError};
 
+/// The grant of whoever brings a token of somebody's whom the node trusts (RFC 7523 §2.1).
+pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The header of a DPoP proof.
 pub const DPOP: http::HeaderName = http::HeaderName::from_static("dpop");
@@ -24,7 +27,10 @@ pub enum RequestError {
     #[error("the parameter `{0}` is missing")]
     Missing(&'static str),
     /// Another grant.
-    #[error("`grant_type` is not `client_credentials` or `{TOKEN_EXCHANGE}`")]
+    #[error(
+        "`grant_type` is not one of `client_credentials`, `authorization_code`, `refresh_token`, \
+         `{JWT_BEARER}` and `{TOKEN_EXCHANGE}`"
+    )]
     GrantType,
     /// Another type of token.
     #[error("`{0}` is not `{ACCESS_TOKEN}`")]
@@ -77,6 +83,30 @@ pub(crate) enum Grant {
     },
     /// The token of an instance that delegates (RFC 8693).
     Exchange(Box<Exchange>),
+    /// A workload's own token, or, by an agent that authenticates itself, an assertion about a
+    /// person (RFC 7523 §2.1).
+    Assertion {
+        assertion: Secret<String>,
+        client: Option<ClaimedClient>,
+    },
+    /// A person's consent (RFC 6749 §4.1.3).
+    Code {
+        code: Secret<String>,
+        redirect_uri: Option<String>,
+        verifier: Secret<String>,
+        client: PersonsClient,
+    },
+    /// A refresh token (RFC 6749 §6).
+    Refresh {
+        token: Secret<String>,
+        client: PersonsClient,
+    },
+}
+
+/// A person's client: by its name alone, or with an assertion.
+pub(crate) struct PersonsClient {
+    pub(crate) id: String,
+    pub(crate) assertion: Option<String>,
 }
 
 impl TokenRequest {
@@ -89,6 +119,10 @@ impl TokenRequest {
         let grant_type = form
             .get("grant_type")
             .ok_or(RequestError::Missing("grant_type"))?;
+        let secret = |name: &'static str| {
+            let value = form.get(name).ok_or(RequestError::Missing(name))?;
+            Ok::<_, RequestError>(Secret::new(value.to_owned()))
+        };
         let grant = match grant_type {
             "client_credentials" => Grant::Agent {
                 client: client(headers, &form)?,
@@ -111,6 +145,24 @@ impl TokenRequest {
                 };
                 Grant::Exchange(Box::new(Exchange::parse(&form, client)?))
             }
+            JWT_BEARER => Grant::Assertion {
+                assertion: secret("assertion")?,
+                client: match client(headers, &form) {
+                    Ok(client) => Some(client),
+                    Err(RequestError::NoAssertion) => None,
+                    Err(error) => return Err(error),
+                },
+            },
+            "authorization_code" => Grant::Code {
+                code: secret("code")?,
+                redirect_uri: form.get("redirect_uri").map(str::to_owned),
+                verifier: secret("code_verifier")?,
+                client: persons_client(headers, &form)?,
+            },
+            "refresh_token" => Grant::Refresh {
+                token: secret("refresh_token")?,
+                client: persons_client(headers, &form)?,
+            },
             _ => return Err(RequestError::GrantType),
         };
         let purpose = form.get("purpose").map(str::parse).transpose();
@@ -199,6 +251,19 @@ fn client(headers: &HeaderMap, form: &Form<'_>) -> Result<ClaimedClient, Request
     Ok(ClaimedClient {
         assertion: assertion.to_owned(),
         client_id: form.get("client_id").map(str::to_owned),
+    })
+}
+
+fn persons_client(headers: &HeaderMap, form: &Form<'_>) -> Result<PersonsClient, RequestError> {
+    let assertion = match client(headers, form) {
+        Ok(claimed) => Some(claimed.assertion),
+        Err(RequestError::NoAssertion) if form.get("client_assertion").is_none() => None,
+        Err(error) => return Err(error),
+    };
+    let id = form.get("client_id");
+    Ok(PersonsClient {
+        id: id.ok_or(RequestError::Missing("client_id"))?.to_owned(),
+        assertion,
     })
 }
 

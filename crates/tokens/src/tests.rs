@@ -3,6 +3,7 @@
 
 mod bench;
 mod exchange;
+mod foreign;
 mod forge;
 mod metadata;
 mod rotation;

@@ -125,3 +125,21 @@ pub const ARGUMENT_PATH_DEPTH_MAX: usize = 8;
 pub const CONSTRAINT_TEXT_BYTES_MAX: usize = 1_024;
 /// Most values that one constraint may name.
 pub const CONSTRAINT_VALUES_MAX: usize = 64;
+/// Longest token that somebody else signed, in bytes.
+pub const FOREIGN_TOKEN_BYTES_MAX: usize = 24 * 1024;
+/// Most keys in another issuer's JWK set.
+pub const FOREIGN_KEYS_MAX: usize = 64;
+/// Longest document that is fetched from others (metadata, keys, a client's description), in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+/// How long fetching one document may take, in seconds.
+pub const DOCUMENT_SECONDS_MAX: u64 = 5;
+/// Workloads' tokens that are remembered, each for as long as it is valid.
+pub const WORKLOADS_REMEMBERED_MAX: usize = 100_000;
+/// How long an authorization code is valid, in seconds.
+pub const CODE_SECONDS: u64 = 60;
+/// How long it is remembered that a code was used, in seconds.
+pub const CODE_USED_SECONDS: u64 = 600;
+/// Authorization codes that are out or remembered at once.
+pub const CODES_MAX: usize = 10_000;
+/// Longest life and greatest age of an identity assertion (ID-JAG), in seconds.
+pub const ID_JAG_SECONDS_MAX: u64 = 600;

@@ -402,6 +402,120 @@ const TABLES: &[Table] = &[
         )],
     },
     Table {
+        heading: "[login]",
+        about: "How people sign in. Without it: in development by the node's own login (`tipstaff login`), in production not at all. `docs/sign-in.md` says more.",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "issuer = \"https://idp.acme.example\"\nclient_id = \"tipstaff\"",
+        keys: &[
+            key(
+                "issuer",
+                "URL",
+                Says("–"),
+                "issuer = \"https://idp.acme.example\"\nclient_id = \"tipstaff\"",
+                "The company's OpenID provider, as its ID tokens say it in `iss`, letter by letter. Its discovery document is read from there. `{public_url}/login/callback` is the redirect URI to register.",
+            ),
+            key(
+                "client_id",
+                "text",
+                Says("–"),
+                "issuer = \"https://idp.acme.example\"\nclient_id = \"tipstaff\"",
+                "What the provider knows this node as.",
+            ),
+            key(
+                "client_secret",
+                "reference",
+                Says("none: a public client"),
+                "client_secret = \"env:TIPSTAFF_LOGIN_SECRET\"",
+                "The secret that goes with it.",
+            ),
+            key(
+                "external_id",
+                "claim",
+                Says("`sub`, if `id` is not given"),
+                "external_id = \"oid\"",
+                "The claim that is a sponsor's `externalId`: what the directory, or `tipstaff sponsor link`, says that they are known by. Never `email`: addresses change hands.",
+            ),
+            key(
+                "id",
+                "claim",
+                Says("none"),
+                "id = \"preferred_username\"",
+                "A claim that is a sponsor's id here. Only one that the provider keeps for one person for ever.",
+            ),
+            key(
+                "scopes",
+                "list of texts",
+                Is("[]"),
+                "scopes = [\"profile\"]",
+                "What the provider is asked for beside `openid`.",
+            ),
+            key(
+                "identity_assertions",
+                "boolean",
+                Is("false"),
+                "identity_assertions = true",
+                "Whether an agent that authenticates itself may start instances for a person whom the provider asserts (ID-JAG, enterprise-managed authorization).",
+            ),
+            key(
+                "local",
+                "boolean",
+                Says("true in development without `issuer`, else false"),
+                "local = true",
+                "Whether `tipstaff login` signs people in. Whoever administers the node can then sign in as anybody; records say `local-login`, and pages, `up` and `doctor` say so.",
+            ),
+            key(
+                "loopback_clients",
+                "boolean",
+                Is("false"),
+                "loopback_clients = true",
+                "Whether people's clients may describe themselves at `http://` addresses of this machine. In development only.",
+            ),
+        ],
+    },
+    Table {
+        heading: "[workload.NAME]",
+        about: "An issuer whose workloads may start instances with a token of their own (`jwt-bearer`).",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "issuer = \"https://token.actions.example\"\nrule = [{ agent = \"release\", purpose = \"ci\", claims = { sub = \"x\" } }]",
+        keys: &[
+            key(
+                "issuer",
+                "URL",
+                Says("–"),
+                "issuer = \"https://token.actions.githubusercontent.com\"\nrule = [{ agent = \"release\", purpose = \"ci\", claims = { sub = \"x\" } }]",
+                "What its tokens say in `iss`, letter by letter. It or `spiffe` must be given.",
+            ),
+            key(
+                "spiffe",
+                "trust domain",
+                Says("–"),
+                "spiffe = \"acme.example\"\njwks = \"https://spire.acme.example/keys\"\nrule = [{ agent = \"release\", purpose = \"ci\", claims = { sub = \"spiffe://acme.example/ci\" } }]",
+                "The SPIFFE trust domain of JWT-SVIDs that say no issuer; `jwks` says where its bundle is.",
+            ),
+            key(
+                "jwks",
+                "URL, or `file:PATH`",
+                Says("where the issuer's discovery document says"),
+                "jwks = \"https://kubernetes.default.svc/openid/v1/jwks\"",
+                "Where its keys are. A file is read when the node starts.",
+            ),
+            key(
+                "audience",
+                "text",
+                Says("`public_url`"),
+                "audience = \"tipstaff\"",
+                "What must be in its tokens' `aud`.",
+            ),
+            key(
+                "rule",
+                "list of tables",
+                Required,
+                "issuer = \"https://token.actions.githubusercontent.com\"\nrule = [{ agent = \"release\", purpose = \"ci/release\", claims = { repository = \"acme/*\", ref = \"refs/heads/main\" } }]",
+                "Which workloads are which agent: `agent`, `purpose` (a request names it, one below it, or none) and `claims`, all of which must hold; the first rule that holds is the one. A claim is a name, or a way into an object (`kubernetes.io/namespace`), and a text in which `*` stands for anything between `/` and `:`, `**` for anything at all.",
+            ),
+        ],
+    },
+    Table {
         heading: "[upstream.NAME]",
         about: "What agents reach through the gateway, at `/mcp/NAME`. Each has `command` or `url`.",
         before: "trust_domain = \"acme.example\"\n",
@@ -631,6 +745,7 @@ impl Table {
         };
         let needs = match self.needs.split(' ').next().unwrap_or_default() {
             needed if taken(needed) || needed == "command" && taken("url") => "",
+            "issuer" if taken("spiffe") => "",
             _ => self.needs,
         };
         format!("{}{heading}\n{needs}\n{lines}\n", self.before)

@@ -11,8 +11,9 @@ use mcp::{Era, FrameError, JsonError, ProtocolError};
 use policy::Stage;
 use register::{CommandError, Refusal, Why};
 use tokens::{
-    AssertionError, ClaimsError, ExchangeError, FormError, JwsError, ProofError, RequestError,
-    Stale, TokenError, Unproven, VerifyError,
+    AssertionError, ClaimsError, CodeError, ExchangeError, ForeignError, FormError, IdJagError,
+    JwsError, McpClientError, NoPerson, ProofError, RefreshError, RequestError, Stale, TokenError,
+    Unproven, VerifyError, WorkloadError,
 };
 use vocab::{LogName, Time};
 
@@ -176,7 +177,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         RequestError::ContentType => RequestError::ContentType, "Send a form.";
         RequestError::Form(_) => FormError::Repeated.into(), "Mend the form as the text says.";
         RequestError::Missing(_) => RequestError::Missing("purpose"), "Give the parameter.";
-        RequestError::GrantType => RequestError::GrantType, "Ask for one of the grants that the text names.";
+        RequestError::GrantType => RequestError::GrantType, "Ask for one of them; `/.well-known/oauth-authorization-server` lists those that this node takes.";
         RequestError::TokenType(_) => RequestError::TokenType("subject_token_type"), "Only access tokens are exchanged.";
         RequestError::ActorToken => RequestError::ActorToken, "Leave it out.";
         RequestError::Audience => RequestError::Audience, "Give `resource`.";
@@ -190,6 +191,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
     let clients = every! { AssertionError:
         AssertionError::Jws(_) => AssertionError::Jws(JwsError::Algorithm), "Make the assertion as RFC 7523 says, signed with EdDSA or ES256.";
         AssertionError::Claims(_) => AssertionError::Claims(tokens::JsonError::Missing("jti")), "Give the claim.";
+        AssertionError::Foreign(_) => AssertionError::Foreign(ForeignError::Signature), "Sign with a key of the client's own description.";
         AssertionError::Client => AssertionError::Client, "`iss` and `sub` are the agent's id.";
         AssertionError::Unproven(_) => AssertionError::Unproven(Unproven::Agent(agent.clone())), "Use the key that `tipstaff agent add` or `rotate-key` wrote last. The node's log says which of the two it was.";
         AssertionError::Kid => AssertionError::Kid, "Name the key's thumbprint in `kid`, or leave it out.";
@@ -298,6 +300,12 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         TokenError::Client(_) => AssertionError::Kid.into(), "";
         TokenError::Proof(_) => ProofError::Method.into(), "";
         TokenError::Exchange(_) => ExchangeError::NoProof.into(), "";
+        TokenError::Workload(_) => WorkloadError::Issuer.into(), "";
+        TokenError::Code(_) => CodeError::Unknown.into(), "A code is good once, for a minute, for the client, redirect URI, verifier, resource and key that it was asked for with. The node's log says which it was. One that is used twice ends what it gave.";
+        TokenError::Refresh(_) => RefreshError::Reused.into(), "";
+        TokenError::McpClient(_) => McpClientError::Unknown.into(), "Register the client again, or see to the document at its `client_id`; the node's log says what is wrong with it.";
+        TokenError::IdJag(_) => IdJagError::Client.into(), "";
+        TokenError::Person(_) => NoPerson::Unknown.into(), "`tipstaff sponsor link`, or let the directory provision them. Whoever is suspended starts nothing.";
         TokenError::Resource => TokenError::Resource, "`resource` is `{public_url}/mcp/NAME`, with a name that the configuration has.";
         TokenError::NotYours => TokenError::NotYours, "Revoke tokens of this agent's only.";
         TokenError::TooMany { .. } => TokenError::TooMany { most: 60 }, "Let instances end by themselves, or end fewer.";
@@ -306,7 +314,35 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         TokenError::Random(_) => TokenError::Random(vocab::rng::RngError("…".to_owned())), "The system gives no randomness: try again.";
         TokenError::Sign(_) => TokenError::Sign(tokens::SignError("…".to_owned())), "The key that signs cannot be used: the log of the node says why; `tipstaff keys list` says which it is.";
     };
+    let workloads = every! { WorkloadError:
+        WorkloadError::Form(_) => ForeignError::Form.into(), "Send a signed JWT.";
+        WorkloadError::Issuer => WorkloadError::Issuer, "Name the issuer in `[workload.NAME]`.";
+        WorkloadError::Provider { .. } => WorkloadError::Provider { issuer: "github".parse()?, cause: ForeignError::Audience("http://127.0.0.1:7420".into()).into() }, "Have the token issued for this node. If the issuer's keys cannot be read, the node's log says why.";
+        WorkloadError::Rule { .. } => WorkloadError::Rule { issuer: "github".parse()? }, "Add a rule to `[workload.NAME]`, or ask for a purpose of the rule's.";
+        WorkloadError::Replayed => WorkloadError::Replayed, "Prove the same key each time, or have a new token issued.";
+        WorkloadError::BeforeStart => WorkloadError::BeforeStart, "Prove a key (DPoP), or have a new token issued.";
+        WorkloadError::Full => WorkloadError::Full, "Try again later.";
+    };
+    let refreshes = every! { RefreshError:
+        RefreshError::Unknown => RefreshError::Unknown, "Sign in again.";
+        RefreshError::Reused => RefreshError::Reused, "Sign in again. A client that does not keep the newest refresh token looks like a thief.";
+        RefreshError::Key => RefreshError::Key, "Prove the key that the first token was bound to; none if it was bound to none.";
+        RefreshError::Resource => RefreshError::Resource, "Leave `resource` out, or sign in for the other one.";
+    };
+    let assertions = every! { IdJagError:
+        IdJagError::Off => IdJagError::Off, "Set it.";
+        IdJagError::Provider(_) => IdJagError::Provider(ForeignError::Expired(9).into()), "Have the provider make a new one for this node. If its keys cannot be read, the node's log says why.";
+        IdJagError::Client => IdJagError::Client, "The agent's id is what the provider knows the client as.";
+        IdJagError::Stale(_) => IdJagError::Stale(Stale::BeforeStart), "Have the provider make a new one.";
+        IdJagError::Jti => IdJagError::Jti, "Let the provider give it a short random `jti`.";
+        IdJagError::Replayed => IdJagError::Replayed, "Have the provider make a new one for each request.";
+        IdJagError::Full => IdJagError::Full, "Try again in a minute.";
+        IdJagError::Resource => IdJagError::Resource, "Ask for the resource that the assertion is for.";
+    };
     let rows = requests.into_iter().map(|(it, act)| (it.into(), act));
+    let rows = rows.chain(workloads.into_iter().map(|(it, act)| (it.into(), act)));
+    let rows = rows.chain(refreshes.into_iter().map(|(it, act)| (it.into(), act)));
+    let rows = rows.chain(assertions.into_iter().map(|(it, act)| (it.into(), act)));
     let rows = rows.chain(clients.into_iter().map(|(it, act)| (it.into(), act)));
     let rows = rows.chain(proofs.into_iter().map(|(it, act)| (it.into(), act)));
     let rows = rows.chain(exchanges.into_iter().map(|(it, act)| (it.into(), act)));
@@ -425,6 +461,42 @@ const CAUSES: &[(&str, &str)] = &[
         "What a proxy asked about over gRPC could not be looked at whole, or was no question.",
     ),
     (
+        "not-serving",
+        "Somebody came to sign in while the node did not serve.",
+    ),
+    (
+        "bad-code-request",
+        "A client sent a person here with a request that is none, or for a client, a redirect URI or a resource that is not known.",
+    ),
+    (
+        "bad-consent",
+        "A form of a page came without the session, or without the number, that it was made for.",
+    ),
+    (
+        "bad-registration",
+        "A client described itself as no client may be.",
+    ),
+    (
+        "bad-login",
+        "A sign-in did not begin here, was not taken, or its ticket is used up.",
+    ),
+    (
+        "no-provider",
+        "Somebody came to sign in, and the identity provider could not be asked, or there is none.",
+    ),
+    (
+        "unknown-person",
+        "The identity provider knows somebody who is no active sponsor here.",
+    ),
+    (
+        "not-the-sponsor",
+        "Somebody opened the acceptance page of an agent that is not theirs, or is none.",
+    ),
+    (
+        "refused-acceptance",
+        "A sponsor accepted an agent that cannot be accepted.",
+    ),
+    (
         "not-an-auditor",
         "Entries were asked for without an auditor's token.",
     ),
@@ -448,6 +520,7 @@ const PLACES: &[(&str, &str)] = &[
     ("ext-authz", "gRPC `ext_authz`"),
     ("http", "another route"),
     ("token", "`/oauth/token`, `/oauth/revoke`"),
+    ("people", "a page for people, `/oauth/register`"),
     ("ledger", "`/ledger/…`"),
     ("admin", "the administration socket"),
 ];

@@ -53,6 +53,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/sponsors/{id}", get(sponsor))
         .route("/v1/sponsors/{id}/link", post(directory::link))
         .route("/v1/sponsors/{id}/{verb}", post(change_sponsor))
+        .route("/v1/login", post(login))
         .route("/v1/agents", get(agents).post(add_agent))
         .route("/v1/agents/{id}", get(agent))
         .route("/v1/agents/{id}/rotate-key", post(rotate_key))
@@ -445,6 +446,44 @@ fn key(new: &wire::NewKey) -> Result<register::NewKey, Problem> {
     })
 }
 
+/// A URL that signs a sponsor in. What they do with it is done by whoever may administer the node
+/// as well as by them: records say `local-login`.
+async fn login(State(admin): App, Extension(_): Extension<Caller>, body: Bytes) -> Answer {
+    let wire::Login { id } = read(&body)?;
+    let person = admin.control().view(|state| {
+        let known = state.sponsor_by_id(&id);
+        known.map(|known| (known.handle.clone(), state.sponsor_acts(&known.handle)))
+    });
+    let refused = |text: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", &text);
+    let person = match person {
+        Some((person, true)) => person,
+        Some((_, false)) => {
+            return Err(refused(
+                "that sponsor is suspended, so they sign in nowhere",
+            ));
+        }
+        None => {
+            return Err(CommandError::Refused(Refusal::UnknownSponsor {
+                given: id,
+                nearest: None,
+            })
+            .into());
+        }
+    };
+    match admin.shared.people.ticket(person, id) {
+        Some(Ok(url)) => Ok(ok(&wire::LoginUrl { url })),
+        Some(Err(error)) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-recorded",
+            &error,
+        )),
+        None => Err(refused(
+            "the node's own login is off: people sign in at the provider of `[login]`; `local = \
+             true` there turns it on, and then whoever administers the node can sign in as anybody",
+        )),
+    }
+}
+
 async fn add_agent(State(admin): App, Extension(caller): Extension<Caller>, body: Bytes) -> Answer {
     let new: wire::NewAgent = read(&body)?;
     let id = new.id.clone();
@@ -621,6 +660,7 @@ impl Admin {
         Ok(ok(&Registered {
             changed,
             issuer: self.shared.plane.issuer().public_url().to_string(),
+            accept_url: format!("{}/accept/{id}", self.shared.plane.issuer().public_url()),
             warnings,
         }))
     }

@@ -54,8 +54,23 @@ pub struct NewSponsor {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// What the directory calls the sponsor by.
+    /// What the identity provider and the directory know them by.
     pub external_id: String,
+}
+
+/// `POST /v1/login`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Who is to sign in.
+    pub id: SponsorId,
+}
+
+/// The answer to it.
+#[derive(Debug, Serialize)]
+pub struct LoginUrl {
+    /// Signs them in, once, within five minutes, in the browser that opens it.
+    pub url: String,
 }
 
 /// `POST /v1/agents`.
@@ -186,6 +201,8 @@ pub struct Registered {
     pub changed: Changed<AgentView>,
     /// The URL that tokens come from.
     pub issuer: String,
+    /// Where its sponsor accepts it, signed in as themselves.
+    pub accept_url: String,
     /// What may not be meant, though it was done.
     pub warnings: Vec<String>,
 }

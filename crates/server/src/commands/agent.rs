@@ -121,9 +121,11 @@ async fn add(context: &Context, new: AgentAdd) -> Result<(), Failure> {
     }
     context.show(&added, |it| {
         format!(
-            "{}\nThat {} answers for it was typed in by you: asserted, not verified.\n{}",
+            "{}\nThat {} answers for it was typed in by you: asserted, not verified. They accept it, \
+             signed in as themselves, at\n  {}\n{}",
             changed(it, "agent"),
             cell(&it["sponsor"]),
+            cell(&it["accept_url"]),
             told
         )
     })
@@ -273,6 +275,18 @@ fn reviews(found: &Value) -> String {
     table.text("No agent to look at.")
 }
 
+/// How the sponsor stands behind the agent.
+fn acceptance(it: &Value) -> String {
+    let said = cell(&it["acceptance"]);
+    match it["sign_in"].as_str() {
+        Some(sign_in) if said == "accepted" => format!("{said}, signed in by {sign_in}"),
+        _ => format!(
+            "{said}; its sponsor accepts it at /accept/{} of the node",
+            cell(&it["id"])
+        ),
+    }
+}
+
 fn lines(it: &Value) -> String {
     let mut lines = Lines::default();
     lines.line("id", cell(&it["id"]));
@@ -282,6 +296,10 @@ fn lines(it: &Value) -> String {
         format!("{} since {}", cell(&it["status"]), time(&it["since"])),
     );
     lines.line("narrowed by", cell(&it["narrowed_by"]));
+    lines.line("acceptance", acceptance(it));
+    lines.line("business owner", cell(at(it, "/owners/business")));
+    lines.line("technical owner", cell(at(it, "/owners/technical")));
+    lines.line("policy owner", cell(at(it, "/owners/policy")));
     lines.line("purposes", cell(&it["purposes"]));
     lines.line(
         "at most",
@@ -320,12 +338,16 @@ fn lines(it: &Value) -> String {
     );
     lines.line(
         "key",
-        format!(
-            "{}, {} until {}",
-            cell(at(it, "/key/kid")),
-            cell(at(it, "/key/status")),
-            time(at(it, "/key/expires_at"))
-        ),
+        if it["key"].is_null() {
+            "none: people, workloads or other instances start it".to_owned()
+        } else {
+            format!(
+                "{}, {} until {}",
+                cell(at(it, "/key/kid")),
+                cell(at(it, "/key/status")),
+                time(at(it, "/key/expires_at"))
+            )
+        },
     );
     lines.line("software", cell(&it["software"]));
     lines.line("model", cell(&it["model"]));

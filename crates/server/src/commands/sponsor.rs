@@ -71,6 +71,22 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
     Ok(Verdict::Good)
 }
 
+/// `tipstaff login`.
+pub(super) async fn login(context: &Context, id: vocab::SponsorId) -> Outcome {
+    let node = context.node()?;
+    let url = node
+        .post_json("/v1/login", &wire::Login { id: id.clone() })
+        .await?;
+    context.show(&url, |it| {
+        format!(
+            "Open this within five minutes, in the browser that is to be signed in as {id}:\n  {}\n\
+             Nobody but you vouches for who opens it: for development only.",
+            cell(&it["url"])
+        )
+    })?;
+    Ok(Verdict::Good)
+}
+
 fn agents(sponsor: &Value) -> String {
     match cell(&sponsor["agents"]) {
         none if none.is_empty() => "no agents".to_owned(),

@@ -135,6 +135,16 @@ fn notes(config: &Config, clock: &dyn Clock) -> Vec<String> {
                 .into(),
         );
     }
+    if config.login.local {
+        let how = match config.login.provider {
+            Some(_) => "The node's own login is ON beside the identity provider",
+            None => "NO identity provider signs people in",
+        };
+        notes.push(format!(
+            "{how}: whoever administers this node can sign in as anybody (`tipstaff login ID`). For \
+             development only; see [login]."
+        ));
+    }
     if config.ledger.anchors.is_empty() {
         notes.push(
             "Checkpoints are anchored nowhere else, so it is not claimed that the history is \

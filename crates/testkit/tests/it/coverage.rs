@@ -30,9 +30,12 @@ enum Who {
     Directory,
     /// Administrators, over the socket.
     Administrators,
+    /// People, signed in, with a form of a page of ours. Others, and here nobody can sign in, get
+    /// this status.
+    People(u16),
 }
 
-use Who::{Administrators, Agents, Anyone, Askers, Auditors, Directory, Instances};
+use Who::{Administrators, Agents, Anyone, Askers, Auditors, Directory, Instances, People};
 
 /// Every route: its template in the sources, how it is asked for, who may.
 const ROUTES: &[(&str, &str, &str, Who)] = &[
@@ -50,6 +53,24 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         Anyone,
     ),
     ("/oauth/jwks", "GET", "/oauth/jwks", Anyone),
+    (
+        "/oauth/authorize",
+        "GET",
+        "/oauth/authorize?client_id=x",
+        People(400),
+    ),
+    ("/oauth/consent", "POST", "/oauth/consent", People(400)),
+    ("/oauth/register", "POST", "/oauth/register", People(400)),
+    ("/login", "GET", "/login", People(503)),
+    (
+        "/login/callback",
+        "GET",
+        "/login/callback?code=x&state=y",
+        People(400),
+    ),
+    ("/login/{ticket}", "GET", "/login/made-up", People(404)),
+    ("/logout", "POST", "/logout", People(303)),
+    ("/accept/{agent}", "GET", "/accept/triage", People(503)),
     ("/oauth/token", "POST", "/oauth/token", Agents),
     ("/oauth/revoke", "POST", "/oauth/revoke", Agents),
     (
@@ -116,6 +137,7 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/v1/sponsors/maya/suspend",
         Administrators,
     ),
+    ("/v1/login", "POST", "/v1/login", Administrators),
     ("/v1/agents", "POST", "/v1/agents", Administrators),
     (
         "/v1/agents/{id}",
@@ -290,6 +312,7 @@ async fn no_route_serves_whoever_may_not() {
             Instances | Auditors | Askers | Directory => 401,
             Agents => 400,
             Administrators => 403,
+            People(status) => *status,
         };
         assert_eq!(
             answer.status.as_u16(),

@@ -35,6 +35,10 @@ mod load;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
+mod people_attacks;
+#[cfg(test)]
 mod pep;
 #[cfg(test)]
 mod replays;

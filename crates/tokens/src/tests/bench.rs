@@ -15,8 +15,9 @@ use vocab::rng::RngError;
 use vocab::{Clock, Digest, LogName, Rng, Secret, Time};
 
 use crate::{
-    AgentKey, Caller, Challenge, DpopKey, Issuer, IssuerConfig, PrivateKey, PublicKey, PublicUrl,
-    Resource, TokenError, TokenRequest, TokenResponse,
+    AgentKey, Caller, Challenge, DpopKey, Fetch, FetchError, Fetching, Issuer, IssuerConfig,
+    NamedBy, PrivateKey, PublicKey, PublicUrl, Resource, TokenError, TokenRequest, TokenResponse,
+    Trust, WebUrl,
 };
 
 /// The second in which the node of a [`Bench`] starts.
@@ -64,6 +65,36 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(future)
+}
+
+/// Nothing lies anywhere.
+#[derive(Debug)]
+struct NoWeb;
+
+impl NoWeb {
+    fn nothing(url: &WebUrl) -> Fetching<'_> {
+        Box::pin(async move {
+            Err(FetchError::Refused {
+                url: url.to_string(),
+                why: "there is no web here",
+            })
+        })
+    }
+}
+
+impl Fetch for NoWeb {
+    fn get<'a>(&'a self, url: &'a WebUrl, _: NamedBy) -> Fetching<'a> {
+        Self::nothing(url)
+    }
+
+    fn post<'a>(
+        &'a self,
+        url: &'a WebUrl,
+        _: Secret<String>,
+        _: Option<Secret<String>>,
+    ) -> Fetching<'a> {
+        Self::nothing(url)
+    }
 }
 
 /// A node at [`URL`] with the upstreams `files` and `clock`; the agent `triage` of the sponsor
@@ -301,6 +332,15 @@ fn issuer(
         control: Arc::clone(control),
         boot: Time::from_secs(boot),
         upstreams: Box::new(|name| ["files", "clock"].contains(&name.as_str())),
+        trust: Trust {
+            fetch: Arc::new(NoWeb),
+            secret: Secret::new([4; 32]),
+            workloads: Vec::new(),
+            login: None,
+            assertions: false,
+            people: false,
+            loopback_clients: false,
+        },
     }))
     .unwrap()
 }

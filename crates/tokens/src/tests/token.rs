@@ -149,7 +149,8 @@ fn requests_that_are_not_for_a_token_are_refused() {
     );
     check(
         &[("grant_type", "password")],
-        "400 unsupported_grant_type: `grant_type` is not `client_credentials` or \
+        "400 unsupported_grant_type: `grant_type` is not one of `client_credentials`, \
+         `authorization_code`, `refresh_token`, `urn:ietf:params:oauth:grant-type:jwt-bearer` and \
          `urn:ietf:params:oauth:grant-type:token-exchange`",
     );
     let no_assertion = "401 invalid_client: the client did not authenticate; use \

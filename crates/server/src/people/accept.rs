@@ -1,0 +1,267 @@
+//! A sponsor accepts to answer for an agent, having seen what that is.
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use ledger::{Actor, ActorKind};
+use register::{Agent, Allow, CallLimits, Command, DelegationLimits, Owners, People as Who};
+use serde::Serialize;
+use vocab::{AgentId, Digest, Handle, PurposePath};
+
+use super::page::Page;
+use super::session::Session;
+use super::{App, Fields, html, unavailable};
+
+type Shared = State<std::sync::Arc<App>>;
+
+/// What a sponsor is shown, and what is kept of it: nobody is named but by their handle, since it
+/// is kept for ever.
+#[derive(Serialize)]
+struct Terms<'a> {
+    v: u8,
+    agent: &'a AgentId,
+    sponsor: &'a Handle,
+    purposes: &'a [PurposePath],
+    allow: &'a Option<Vec<Allow>>,
+    policy: Option<Digest>,
+    max_instances: u32,
+    max_lifetime_s: u64,
+    idle_s: u64,
+    allow_bearer: bool,
+    limits: CallLimits,
+    delegation: DelegationLimits,
+    people: &'a Option<Who>,
+    owners: &'a Owners,
+    has_key: bool,
+    software: &'a str,
+    model: &'a str,
+    environment: &'a str,
+}
+
+impl<'a> Terms<'a> {
+    fn of(agent: &'a Agent, policy: Option<Digest>) -> Self {
+        Self {
+            v: 1,
+            agent: &agent.id,
+            sponsor: &agent.sponsor,
+            purposes: &agent.purposes,
+            allow: &agent.allow,
+            policy,
+            max_instances: agent.max_instances,
+            max_lifetime_s: agent.max_lifetime.as_secs(),
+            idle_s: agent.idle.as_secs(),
+            allow_bearer: agent.allow_bearer,
+            limits: agent.limits,
+            delegation: agent.delegation,
+            people: &agent.people,
+            owners: &agent.owners,
+            has_key: agent.key.is_some(),
+            software: agent.software.as_str(),
+            model: agent.model.as_str(),
+            environment: agent.environment.as_str(),
+        }
+    }
+}
+
+/// What is shown of an agent, and the bytes that say the same.
+struct Shown {
+    rows: Vec<(&'static str, String)>,
+    terms: Vec<u8>,
+    accepted: bool,
+}
+
+impl App {
+    /// The agent, as its sponsor is shown it; none if there is none of that name, or it is not this
+    /// person's: whoever asks learns nothing of others' agents.
+    fn shown(&self, id: &AgentId, person: &Handle) -> Option<Shown> {
+        self.shared.plane.control().view(|state| {
+            let agent = state.agent(id).filter(|agent| agent.sponsor == *person)?;
+            let policy = state.policy().map(|policy| policy.set);
+            let terms = serde_json::to_vec(&Terms::of(agent, policy)).ok()?;
+            let name = |owner: &Option<Handle>| match owner {
+                Some(owner) => state.sponsor_name(owner),
+                None => "nobody".to_owned(),
+            };
+            let joined = |all: Vec<String>| all.join(", ");
+            let allow = match &agent.allow {
+                Some(lines) => joined(lines.iter().map(ToString::to_string).collect()),
+                None => "whatever the policies in force permit".to_owned(),
+            };
+            let who = match &agent.people {
+                None => "nobody".to_owned(),
+                Some(Who::Sponsor) => "you".to_owned(),
+                Some(Who::Everyone) => "every active sponsor, in their own name".to_owned(),
+                Some(Who::Group { group }) => {
+                    let group = state
+                        .group(group)
+                        .and_then(|group| group.name().map(str::to_owned));
+                    format!(
+                        "members of {}",
+                        group.unwrap_or_else(|| "a group".to_owned())
+                    )
+                }
+            };
+            let minutes = |seconds: u64| format!("{} minutes", seconds / 60);
+            let delegation = agent.delegation;
+            let rows = vec![
+                ("Agent", agent.id.to_string()),
+                ("You answer for it as", state.sponsor_name(&agent.sponsor)),
+                (
+                    "Purposes",
+                    joined(agent.purposes.iter().map(ToString::to_string).collect()),
+                ),
+                ("The most it may do", allow),
+                ("Instances at once", agent.max_instances.to_string()),
+                ("Each lives at most", minutes(agent.max_lifetime.as_secs())),
+                (
+                    "Delegation",
+                    match delegation.max_depth {
+                        0 => "none".to_owned(),
+                        depth => format!(
+                            "{depth} levels below it, {} instances below each",
+                            delegation.max_children
+                        ),
+                    },
+                ),
+                ("Who else may start it", who),
+                (
+                    "Tokens without a key",
+                    if agent.allow_bearer { "yes" } else { "no" }.to_owned(),
+                ),
+                ("Business owner", name(&agent.owners.business)),
+                ("Technical owner", name(&agent.owners.technical)),
+                ("Answers for the policy", name(&agent.owners.policy)),
+            ];
+            Some(Shown {
+                rows,
+                terms,
+                accepted: matches!(
+                    agent.acceptance,
+                    register::lifecycle::Acceptance::Accepted { .. }
+                ),
+            })
+        })
+    }
+
+    fn not_yours(&self) -> Response {
+        self.note("not-the-sponsor", "people");
+        self.refuse(
+            StatusCode::NOT_FOUND,
+            "There is nothing for you to accept here",
+            "No agent of that name has you as its sponsor.",
+        )
+    }
+
+    fn terms_page(&self, id: &AgentId, session: &Session, changed: bool) -> Response {
+        let Ok(name) = self.people.issuer.active_person(&session.person) else {
+            return unavailable();
+        };
+        let Some(shown) = self.shown(id, &session.person) else {
+            return self.not_yours();
+        };
+        let digest = Digest::of(&shown.terms).to_string();
+        let mut page = Page::new(&format!("Answer for the agent {id}?"));
+        if changed {
+            page =
+                page.warning("It was changed while you were looking at it. Nothing was accepted.");
+        }
+        if shown.accepted {
+            page = page.text("You have accepted it before.");
+        }
+        page = page
+            .table(shown.rows)
+            .text(
+                "What it does is recorded as done for you. When you leave, or are suspended, it \
+                 stops.",
+            )
+            .text(&format!("What is kept of this page: {digest}"))
+            .form(
+                &format!("/accept/{id}"),
+                &[("form", session.form()), ("terms", &digest)],
+            )
+            .button("accept", "Accept", true)
+            .end_form()
+            .signed_in(&name, session.form())
+            .marked(self.people.local);
+        html(StatusCode::OK, &page)
+    }
+}
+
+/// `GET /accept/{agent}`.
+pub(super) async fn show(
+    State(app): Shared,
+    Path(agent): Path<String>,
+    request: Request,
+) -> Response {
+    let Ok(id) = agent.parse::<AgentId>() else {
+        return app.not_yours();
+    };
+    match app.people.session(request.headers()) {
+        Some(session) => app.terms_page(&id, &session, false),
+        None => app.sign_in(&format!("/accept/{id}")).await,
+    }
+}
+
+/// `POST /accept/{agent}`.
+pub(super) async fn accept(
+    State(app): Shared,
+    Path(agent): Path<String>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(id) = agent.parse::<AgentId>() else {
+        return app.not_yours();
+    };
+    let Some(session) = app.people.session(&parts.headers) else {
+        return app.sign_in(&format!("/accept/{id}")).await;
+    };
+    let fields = Fields::read(body).await;
+    let Some(fields) = fields.filter(|fields| session.is_ours(fields.get("form"))) else {
+        let text = "The form was not one of this page's.";
+        app.note("bad-consent", "people");
+        return app.refuse(StatusCode::FORBIDDEN, "Nothing was accepted", text);
+    };
+    let Some(shown) = app.shown(&id, &session.person) else {
+        return app.not_yours();
+    };
+    if Digest::of(&shown.terms).to_string() != fields.get("terms") {
+        return app.terms_page(&id, &session, true);
+    }
+    let plane = &app.shared.plane;
+    let failed = |error: &dyn std::error::Error| {
+        tracing::error!(error = %error, "An agent could not be accepted");
+        unavailable()
+    };
+    // Durable before the entry that names it.
+    let terms = match plane.blobs().put(&shown.terms) {
+        Ok(digest) => digest,
+        Err(error) => return failed(&error),
+    };
+    let actor = Actor {
+        kind: ActorKind::Person,
+        id: session.person.to_string(),
+        credential: session.sign_in.as_str().to_owned(),
+        verified: true,
+    };
+    let command = Command::AcceptAgent {
+        agent: id.clone(),
+        sponsor: session.person.clone(),
+        sign_in: session.sign_in,
+        terms,
+    };
+    match plane.control().execute(actor, command).await {
+        Ok(_) => {
+            let page = Page::plain("Accepted", &format!("You answer for the agent {id}."));
+            html(StatusCode::OK, &page.marked(app.people.local))
+        }
+        Err(register::CommandError::Refused(refusal)) => {
+            app.note("refused-acceptance", "people");
+            app.refuse(
+                StatusCode::CONFLICT,
+                "Nothing was accepted",
+                &format!("{refusal}."),
+            )
+        }
+        Err(error) => failed(&error),
+    }
+}
