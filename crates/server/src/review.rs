@@ -198,7 +198,7 @@ pub async fn suspend_overdue(shared: &Arc<Shared>) {
         let actor = Actor::node(&shared.config.node);
         match shared.plane.control().execute(actor, command).await {
             Ok(_) => {
-                tracing::warn!(agent.id = %id, "Agent {id} is suspended: its review is overdue")
+                tracing::warn!(agent.id = %id, "Agent {id} is suspended: its review is overdue");
             }
             Err(error) => {
                 tracing::error!(agent.id = %id, error = %error, "Agent {id}, whose review is overdue, could not be suspended");

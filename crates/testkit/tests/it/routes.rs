@@ -143,7 +143,7 @@ async fn refused_tokens_say_why_in_the_words_of_oauth() {
     let agent = plane.agent("triage").await;
     let good = agent.token_request("files", None);
     let form = "application/x-www-form-urlencoded";
-    let long = "a=".to_owned() + &"a".repeat(33 * 1024);
+    let long = "a=".to_owned() + &"a".repeat(65 * 1024);
     let longer = "a=".to_owned() + &"a".repeat(129 * 1024);
     let check = async |what: &str, ask: testkit::Ask, status: u16, code: &str| {
         let answer = ask.send().await;
