@@ -8,6 +8,7 @@ use cedar_policy::{
     RestrictedExpression, Schema,
 };
 use serde_json::{Map, Value};
+use vocab::authority::CallArguments;
 use vocab::{
     AgentId, Authority, Digest, InstanceId, PurposePath, Time, ToolName, UpstreamName, suggest,
 };
@@ -806,8 +807,9 @@ fn beyond_arguments(facts: &Facts) -> Option<Refusal> {
     let Called::Tool { name } = &facts.target else {
         return None;
     };
+    let args = CallArguments::new(&facts.args);
     let permits = |authority: &Authority| {
-        let detail = authority.permits(&facts.upstream, name, &facts.args);
+        let detail = authority.permits(&facts.upstream, name, &args);
         detail.is_some()
     };
     (!facts.instance.handed_on().all(permits)).then(|| Refusal {

@@ -23,7 +23,7 @@ mod constraint;
 mod decimal;
 
 pub use constraint::{
-    ArgumentPath, ArgumentPathError, Constraint, ConstraintError, Scalar, is_plain,
+    ArgumentPath, ArgumentPathError, CallArguments, Constraint, ConstraintError, Scalar, is_plain,
 };
 pub use decimal::Decimal;
 
@@ -89,14 +89,14 @@ impl Detail {
         self.locations.contains(upstream) && glob::matches(self.identifier.as_str(), tool.as_str())
     }
 
-    /// Whether these arguments, the exact text of an object, are as they should be.
-    fn takes(&self, args: &RawValue) -> bool {
+    /// Whether these arguments are as they should be.
+    fn takes(&self, args: &CallArguments<'_>) -> bool {
         self.arguments_sha256
-            .is_none_or(|digest| digest == Digest::of(args.get().as_bytes()))
+            .is_none_or(|digest| digest == args.digest())
             && self
                 .arguments
                 .iter()
-                .all(|(path, constraint)| constraint.holds(&path.find(args)))
+                .all(|(path, constraint)| constraint.holds(&args.at(path)))
     }
 
     /// What of this detail is not shown to be within `outer`, if anything.
@@ -237,12 +237,12 @@ impl Authority {
             .any(|detail| detail.locations.contains(upstream))
     }
 
-    /// Which of its details permits a call, the first. `args` is the exact text of an object.
+    /// Which of its details permits a call, the first.
     pub fn permits(
         &self,
         upstream: &UpstreamName,
         tool: &ToolName,
-        args: &RawValue,
+        args: &CallArguments<'_>,
     ) -> Option<usize> {
         self.0
             .iter()

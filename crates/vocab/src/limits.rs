@@ -123,6 +123,9 @@ pub const ARGUMENT_PATH_BYTES_MAX: usize = 256;
 pub const ARGUMENT_PATH_DEPTH_MAX: usize = 8;
 /// Longest text in a constraint, in bytes.
 pub const CONSTRAINT_TEXT_BYTES_MAX: usize = 1_024;
+/// Longest text that a prefix or a pattern in a constraint holds for, in bytes: matching takes as long
+/// as both lengths multiplied.
+pub const MATCHED_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Most values that one constraint may name.
 pub const CONSTRAINT_VALUES_MAX: usize = 64;
 /// Longest token that somebody else signed, in bytes.

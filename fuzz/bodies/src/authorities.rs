@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 use vocab::Authority;
+use vocab::authority::CallArguments;
 
 use crate::{text, two_parts};
 
@@ -16,6 +17,7 @@ pub fn authority(data: &[u8]) -> bool {
     if let (Some(inner), Some(args)) = (read(inner), text(args).and_then(arguments))
         && inner.is_within(&outer, "the outer one").is_ok()
     {
+        let args = CallArguments::new(&args);
         for detail in inner.details() {
             let name = detail.identifier().as_str().replace('*', "x");
             let Ok(tool) = name.parse() else { continue };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use policy::{Facts, InstanceFacts, LinkFacts, Target};
 use register::{Active, Agent, Instance, Link, Sponsor, Why};
+use vocab::authority::CallArguments;
 use vocab::{InstanceId, UpstreamName};
 
 use crate::limits::Counter;
@@ -86,9 +87,10 @@ impl Who {
         let Target::Tool { name } = &facts.target else {
             return Vec::new();
         };
+        let args = CallArguments::new(&facts.args);
         let detail = |it: &Arc<Instance>| {
             let authority = it.authority.as_ref()?;
-            let detail = authority.permits(&facts.upstream, name, &facts.args)?;
+            let detail = authority.permits(&facts.upstream, name, &args)?;
             u64::try_from(detail).ok()
         };
         if self.instances().all(|it| it.authority.is_none()) {

@@ -1,18 +1,21 @@
 //! What is asked of one argument.
 
-use std::collections::BTreeSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::decimal::Decimal;
+use crate::digest::Digest;
 use crate::glob;
 use crate::id::invisible;
 use crate::limits::{
     ARGUMENT_PATH_BYTES_MAX, ARGUMENT_PATH_DEPTH_MAX, CONSTRAINT_TEXT_BYTES_MAX,
-    CONSTRAINT_VALUES_MAX,
+    CONSTRAINT_VALUES_MAX, MATCHED_TEXT_BYTES_MAX,
 };
 
 /// Which argument is meant: names of members joined by dots, such as `options.limit`.
@@ -32,33 +35,6 @@ impl ArgumentPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// What is there in `args`, the text of an object.
-    pub(super) fn find<'a>(&self, args: &'a RawValue) -> Found<'a> {
-        let mut at = args;
-        for name in self.0.split('.') {
-            let Ok(Members(members)) = serde_json::from_str(at.get()) else {
-                return Found::Unclear;
-            };
-            let mut here = None;
-            for (key, value) in members {
-                if key == name {
-                    // A member that is there twice is one thing to one reader, another to the next.
-                    if here.replace(value).is_some() {
-                        return Found::Unclear;
-                    }
-                } else if folded(&key) == folded(name) {
-                    // Many servers take this for the same member.
-                    return Found::Unclear;
-                }
-            }
-            match here {
-                Some(value) => at = value,
-                None => return Found::Missing,
-            }
-        }
-        Found::Here(at)
-    }
 }
 
 /// Letters that some reader takes for each other, made one: `k`, `K` and the sign for kelvin.
@@ -66,26 +42,129 @@ fn folded(name: &str) -> String {
     name.to_uppercase().to_lowercase()
 }
 
+/// The arguments of one call: the exact text of an object, read as far as constraints ask, and each
+/// part once, whatever asks.
+#[derive(Debug)]
+pub struct CallArguments<'a> {
+    text: &'a RawValue,
+    digest: OnceCell<Digest>,
+    /// By the path to them; none where something else is there.
+    objects: RefCell<HashMap<String, Option<Rc<Members<'a>>>>>,
+    seen: RefCell<HashMap<ArgumentPath, Rc<Seen>>>,
+}
+
+/// The members of an object by their names, letters that are taken for each other made one.
+type Members<'a> = HashMap<String, Vec<(String, &'a RawValue)>>;
+
 /// What an argument's path leads to.
 #[derive(Debug)]
-pub(super) enum Found<'a> {
-    /// This.
-    Here(&'a RawValue),
+pub(super) enum Seen {
+    /// A text, a number or a boolean.
+    Scalar(Scalar),
+    /// A list of so many elements.
+    List(u64),
+    /// Something else: an object, `null`, a number that is not read.
+    Other,
     /// Nothing: an object that has no such member.
     Missing,
     /// No saying: something on the way is no object, or two of its members may be meant.
     Unclear,
 }
 
-/// The members of an object as they stand, repeated ones too.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+impl Seen {
+    pub(super) fn of(raw: &RawValue) -> Self {
+        match Scalar::read(raw) {
+            Some(scalar) => Self::Scalar(scalar),
+            None => serde_json::from_str::<Vec<&RawValue>>(raw.get())
+                .map_or(Self::Other, |list| Self::List(list.len() as u64)),
+        }
+    }
+}
 
-impl<'de> Deserialize<'de> for Members<'de> {
+/// A member of an object.
+enum Member<'a> {
+    Here(&'a RawValue),
+    Missing,
+    Unclear,
+}
+
+impl<'a> CallArguments<'a> {
+    /// The arguments that this text is.
+    pub fn new(text: &'a RawValue) -> Self {
+        Self {
+            text,
+            digest: OnceCell::new(),
+            objects: RefCell::default(),
+            seen: RefCell::default(),
+        }
+    }
+
+    /// SHA-256 of the text.
+    pub(super) fn digest(&self) -> Digest {
+        *self
+            .digest
+            .get_or_init(|| Digest::of(self.text.get().as_bytes()))
+    }
+
+    /// What is there.
+    pub(super) fn at(&self, path: &ArgumentPath) -> Rc<Seen> {
+        if let Some(seen) = self.seen.borrow().get(path) {
+            return Rc::clone(seen);
+        }
+        let seen = Rc::new(self.find(path));
+        self.seen
+            .borrow_mut()
+            .insert(path.clone(), Rc::clone(&seen));
+        seen
+    }
+
+    fn find(&self, path: &ArgumentPath) -> Seen {
+        let (mut value, mut above) = (self.text, 0);
+        for name in path.0.split('.') {
+            let here = path.0.get(..above).unwrap_or_default();
+            match self.member(value, here.trim_end_matches('.'), name) {
+                Member::Here(next) => value = next,
+                Member::Missing => return Seen::Missing,
+                Member::Unclear => return Seen::Unclear,
+            }
+            above += name.len() + 1;
+        }
+        Seen::of(value)
+    }
+
+    /// A member of the object `value`, which stands at `path`.
+    fn member(&self, value: &'a RawValue, path: &str, name: &str) -> Member<'a> {
+        let known = self.objects.borrow().get(path).cloned();
+        let members = known.unwrap_or_else(|| {
+            let read = serde_json::from_str(value.get()).ok();
+            let members = read.map(|Read(members)| Rc::new(members));
+            self.objects
+                .borrow_mut()
+                .insert(path.to_owned(), members.clone());
+            members
+        });
+        let Some(members) = members else {
+            return Member::Unclear;
+        };
+        match members.get(&folded(name)).map(Vec::as_slice) {
+            None => Member::Missing,
+            Some([(key, value)]) if key == name => Member::Here(value),
+            // There twice, which is one thing to one reader and another to the next; or in other
+            // letters, which many servers take for the same.
+            Some(_) => Member::Unclear,
+        }
+    }
+}
+
+/// The members of an object as they stand, repeated ones too.
+struct Read<'a>(Members<'a>);
+
+impl<'de> Deserialize<'de> for Read<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
         impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
+            type Value = Read<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -95,11 +174,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 self,
                 mut map: A,
             ) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                let mut members = Members::new();
+                while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
+                    members.entry(folded(&key)).or_default().push((key, value));
                 }
-                Ok(Members(members))
+                Ok(Read(members))
             }
         }
 
@@ -236,7 +315,8 @@ fn too_long<E: serde::de::Error>() -> E {
 /// What is asked of one argument: all that is named.
 ///
 /// Unless it asks for its absence, the argument must be there. `prefix` and `glob` hold for texts
-/// only, and not for one that a server may resolve to something else (see [`is_plain`]).
+/// only, of at most [`MATCHED_TEXT_BYTES_MAX`] bytes, and not for one that a server may resolve to
+/// something else (see [`is_plain`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "Unchecked")]
 pub struct Constraint {
@@ -355,31 +435,23 @@ impl TryFrom<Unchecked> for Constraint {
 
 impl Constraint {
     /// Whether what an argument's path leads to is as it should be.
-    pub(super) fn holds(&self, found: &Found<'_>) -> bool {
-        match found {
-            Found::Unclear => false,
-            Found::Missing => self.absent,
-            Found::Here(raw) => {
-                !self.absent
-                    && match Scalar::read(raw) {
-                        Some(scalar) => self.takes(&scalar),
-                        None => self.takes_list(raw),
-                    }
-            }
+    pub(super) fn holds(&self, seen: &Seen) -> bool {
+        match seen {
+            Seen::Missing => self.absent,
+            Seen::Scalar(scalar) => self.takes(scalar),
+            Seen::List(length) => self.takes_list(*length),
+            Seen::Other | Seen::Unclear => false,
         }
     }
 
     /// Of a list, the length is all that can be asked.
-    fn takes_list(&self, raw: &RawValue) -> bool {
+    fn takes_list(&self, length: u64) -> bool {
         let only_length = Self {
             max_length: self.max_length,
             ..Self::default()
         };
-        let Some(most) = self.max_length.filter(|_| *self == only_length) else {
-            return false;
-        };
-        serde_json::from_str::<Vec<&RawValue>>(raw.get())
-            .is_ok_and(|list| list.len() as u64 <= most)
+        let most = self.max_length.filter(|_| *self == only_length);
+        most.is_some_and(|most| length <= most)
     }
 
     /// Whether a value, which is there, is as it should be.
@@ -395,7 +467,7 @@ impl Constraint {
             absent,
         } = self;
         let (text, number) = (value.as_text(), value.as_number());
-        let plain = text.filter(|text| is_plain(text));
+        let plain = text.filter(|text| text.len() <= MATCHED_TEXT_BYTES_MAX && is_plain(text));
         !absent
             && equals.as_ref().is_none_or(|it| it == value)
             && one_of.as_ref().is_none_or(|them| them.contains(value))

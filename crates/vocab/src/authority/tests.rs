@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::constraint::Found;
+use super::constraint::Seen;
 use super::*;
 
 fn authority(text: &str) -> Authority {
@@ -20,7 +20,10 @@ fn raw(text: &str) -> Box<RawValue> {
 
 fn permits(authority: &Authority, args: &str) -> bool {
     let (upstream, tool) = ("files".parse().unwrap(), "read".parse().unwrap());
-    authority.permits(&upstream, &tool, &raw(args)).is_some()
+    let args = raw(args);
+    authority
+        .permits(&upstream, &tool, &CallArguments::new(&args))
+        .is_some()
 }
 
 fn check(arguments: &str, args: &str, expected: bool) {
@@ -39,7 +42,10 @@ fn an_authority_permits_calls_of_its_tools() {
     );
     let check = |upstream: &str, tool: &str, expected: Option<usize>| {
         let (upstream, tool) = (upstream.parse().unwrap(), tool.parse().unwrap());
-        assert_eq!(it.permits(&upstream, &tool, &raw("{}")), expected);
+        assert_eq!(
+            it.permits(&upstream, &tool, &CallArguments::new(&raw("{}"))),
+            expected
+        );
         assert_eq!(it.covers(&upstream, &tool), expected.is_some());
     };
     check("files", "read_all", Some(0));
@@ -182,6 +188,37 @@ fn prefixes_and_globs_hold_for_plain_texts_only() {
             true,
         );
     }
+}
+
+/// However much is asked about however long arguments, each part of them is read once.
+#[test]
+fn arguments_are_read_once() {
+    let long = "x".repeat(1 << 20);
+    let args = raw(&format!(r#"{{"o":{{"a":"{long}","b":[1,2]}},"n":1}}"#));
+    let seen = CallArguments::new(&args);
+    let path = |text: &str| text.parse::<ArgumentPath>().unwrap();
+    for name in ["o.a", "o.b", "n", "o.c", "n.a"] {
+        assert!(
+            std::rc::Rc::ptr_eq(&seen.at(&path(name)), &seen.at(&path(name))),
+            "{name}"
+        );
+    }
+    // And a pattern is not matched against what is long.
+    check(
+        r#"{"a":{"prefix":"x"}}"#,
+        &format!(r#"{{"a":"{}"}}"#, "x".repeat(8192)),
+        true,
+    );
+    check(
+        r#"{"a":{"prefix":"x"}}"#,
+        &format!(r#"{{"a":"{}"}}"#, "x".repeat(8193)),
+        false,
+    );
+    check(
+        r#"{"a":{"glob":"*x"}}"#,
+        &format!(r#"{{"a":"{}"}}"#, "x".repeat(8193)),
+        false,
+    );
 }
 
 #[test]
@@ -606,6 +643,7 @@ proptest! {
         upstream in "u|v", tool in "[xyz]{1,3}", args in arguments(),
     ) {
         let (upstream, tool, args) = (upstream.parse().unwrap(), tool.parse().unwrap(), raw(&args));
+        let args = CallArguments::new(&args);
         if inner.is_within(&outer, "").is_ok() && inner.permits(&upstream, &tool, &args).is_some() {
             prop_assert!(outer.permits(&upstream, &tool, &args).is_some());
         }
@@ -617,7 +655,7 @@ proptest! {
         let (inner, outer): (Constraint, Constraint) =
             (serde_json::from_str(&inner).unwrap(), serde_json::from_str(&outer).unwrap());
         let raw = raw(&value);
-        for found in [Found::Here(&raw), Found::Missing, Found::Unclear] {
+        for found in [Seen::of(&raw), Seen::Missing, Seen::Unclear] {
             if inner.is_within(&outer) && inner.holds(&found) {
                 prop_assert!(outer.holds(&found), "{inner:?} {outer:?} {found:?}");
             }
