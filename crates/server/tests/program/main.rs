@@ -9,6 +9,8 @@ mod connect;
 #[cfg(test)]
 mod delegation;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod node;
 mod policies;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use vocab::{Digest, LogName};
 use crate::node::{Folder, Node, until, within};
 
 /// A witness that runs as a process of its own.
-struct Witness {
+pub(crate) struct Witness {
     folder: PathBuf,
     url: String,
     key: Verifier,
@@ -29,13 +29,18 @@ struct Witness {
 
 impl Witness {
     /// Starts one in `folder`; it follows the logs whose keys lie in `logs`.
-    async fn start(folder: &Path, logs: &[PathBuf]) -> Self {
+    pub(crate) async fn start(folder: &Path, logs: &[PathBuf]) -> Self {
+        Self::named(folder, "witness.example/w1", logs).await
+    }
+
+    /// Like [`Witness::start`], under another name.
+    pub(crate) async fn named(folder: &Path, name: &str, logs: &[PathBuf]) -> Self {
         let ready = folder.with_extension("ready");
         let told = folder.with_extension("told");
         let _none = fs::remove_file(&ready);
         let mut command = Command::new(env!("CARGO_BIN_EXE_tipstaff"));
         command.args(["--json", "witness", "--listen", "127.0.0.1:0"]);
-        command.args(["--name", "witness.example/w1", "--folder"]);
+        command.args(["--name", name, "--folder"]);
         command.arg(folder).arg("--ready-file").arg(&ready);
         for log in logs {
             command.arg("--log").arg(log);
@@ -60,14 +65,24 @@ impl Witness {
         }
     }
 
-    async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.process.start_kill().unwrap();
         within("its end", self.process.wait()).await.unwrap();
     }
 
     /// How a node is told of it.
-    fn anchor(&self) -> String {
+    pub(crate) fn anchor(&self) -> String {
         format!("witness:{} {}", self.url, self.key)
+    }
+
+    /// Waits until it has cosigned both logs of a node.
+    pub(crate) async fn cosigns(&self, folder: &Folder) {
+        for log in LogName::ALL {
+            until("both logs are cosigned", || {
+                cosigned(folder, log, &self.key)
+            })
+            .await;
+        }
     }
 }
 
