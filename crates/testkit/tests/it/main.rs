@@ -58,3 +58,5 @@ mod stdio;
 mod tools;
 #[cfg(test)]
 mod walk;
+#[cfg(test)]
+mod workloads;

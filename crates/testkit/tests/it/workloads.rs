@@ -1,0 +1,159 @@
+//! Tokens on the word of others: workloads' own tokens, and assertions of the company's provider.
+
+use serde_json::{Value, json};
+use testkit::idp::query;
+use testkit::{Answer, Idp, Plane};
+use tokens::DpopKey;
+
+use crate::people::with_idp;
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+async fn ask(plane: &Plane, more: &[(&str, &str)], key: Option<&DpopKey>) -> Answer {
+    let resource = format!("{}/mcp/files", Plane::public_url());
+    let mut form = vec![("grant_type", JWT_BEARER), ("resource", &*resource)];
+    form.extend(more);
+    let ask = plane
+        .ask("POST", "/oauth/token")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(query(&form));
+    match key {
+        Some(key) => ask.header("dpop", plane.endpoint_proof(key)).send().await,
+        None => ask.send().await,
+    }
+}
+
+fn error(answer: &Answer) -> Value {
+    answer.json()["error"].clone()
+}
+
+#[tokio::test]
+async fn a_workloads_token_starts_the_agent_of_its_rule_and_is_tied_to_a_key() {
+    let idp = Idp::start().await;
+    let config = format!(
+        "[workload.ci]\nissuer = \"{}\"\nrule = [{{ agent = \"triage\", purpose = \"triage\", \
+         claims = {{ repository = \"acme/*\" }} }}]\n",
+        idp.url()
+    );
+    let plane = Plane::with(|setup| setup.tail.push_str(&config)).await;
+    idp.keep_time(&plane);
+    let agent = plane.agent("triage").await;
+    let (key, thief) = (agent.fresh_key(), agent.fresh_key());
+    let good = json!({"aud": Plane::public_url(), "sub": "job-1", "repository": "acme/app"});
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        idp.issue("JWT", &claims)
+    };
+    let token = idp.issue("JWT", &good);
+    let given = ask(&plane, &[("assertion", &token)], Some(&key)).await;
+    assert_eq!(given.status, 200, "{}", given.text());
+    assert_eq!(given.json()["token_type"], "DPoP");
+    assert_eq!(given.json()["refresh_token"], Value::Null);
+    // It is read again by the same workload, and no use to whoever takes it.
+    assert_eq!(
+        ask(&plane, &[("assertion", &token)], Some(&key))
+            .await
+            .status,
+        200
+    );
+    for other in [Some(&*thief), None] {
+        let refused = ask(&plane, &[("assertion", &token)], other).await;
+        assert_eq!(error(&refused), "invalid_grant", "{}", refused.text());
+    }
+    // Without a key it is used up at once.
+    let once = with("jti", json!("once"));
+    assert_eq!(ask(&plane, &[("assertion", &once)], None).await.status, 200);
+    assert_eq!(
+        error(&ask(&plane, &[("assertion", &once)], None).await),
+        "invalid_grant"
+    );
+    for (name, value) in [
+        ("aud", json!("https://another.example")),
+        ("iss", json!("https://evil.example")),
+        ("repository", json!("acme-evil/app")),
+        ("repository", json!("acme/app/more")),
+        ("repository", Value::Null),
+        ("exp", json!(1)),
+        ("sub", Value::Null),
+    ] {
+        let refused = ask(
+            &plane,
+            &[("assertion", &with(name, value.clone()))],
+            Some(&key),
+        )
+        .await;
+        assert_eq!(error(&refused), "invalid_grant", "{name} {value}");
+    }
+    let typed = idp.issue("at+jwt", &good);
+    assert_eq!(
+        error(&ask(&plane, &[("assertion", &typed)], Some(&key)).await),
+        "invalid_grant"
+    );
+    let wider = ask(
+        &plane,
+        &[("assertion", &token), ("purpose", "billing")],
+        Some(&key),
+    )
+    .await;
+    assert_eq!(error(&wider), "invalid_grant");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn an_identity_assertion_starts_an_instance_for_its_person_once() {
+    let (plane, idp) = with_idp("identity_assertions = true").await;
+    let agent = plane.register("desk", json!({"people": "everyone"})).await;
+    let good = json!({
+        "aud": Plane::public_url(), "sub": "sub-maya", "client_id": "desk", "jti": "one",
+        "resource": format!("{}/mcp/files", Plane::public_url()),
+    });
+    let typ = "oauth-id-jag+jwt";
+    let ask = async |assertion: &str| {
+        let client = agent.assertion();
+        let form = [
+            ("assertion", assertion),
+            ("client_assertion", &*client),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
+            ("purpose", "triage"),
+        ];
+        ask(&plane, &form, None).await
+    };
+    let token = idp.issue(typ, &good);
+    let given = ask(&token).await;
+    assert_eq!(given.status, 200, "{}", given.text());
+    assert_eq!(given.json()["refresh_token"], Value::Null);
+    assert_eq!(error(&ask(&token).await), "invalid_grant");
+    for (name, value) in [
+        ("aud", json!("https://another.example")),
+        (
+            "aud",
+            json!([Plane::public_url(), "https://another.example"]),
+        ),
+        ("client_id", json!("triage")),
+        ("sub", json!("sub-nobody")),
+        ("resource", json!("https://another.example/mcp")),
+        ("jti", Value::Null),
+        ("exp", json!(1)),
+    ] {
+        let mut claims = good.clone();
+        claims["jti"] = json!(format!("for {name} {value}"));
+        claims[name] = value.clone();
+        assert_eq!(
+            error(&ask(&idp.issue(typ, &claims)).await),
+            "invalid_grant",
+            "{name} {value}"
+        );
+    }
+    // An ID token is no assertion of that kind.
+    let mut claims = good.clone();
+    claims["jti"] = json!("two");
+    assert_eq!(
+        error(&ask(&idp.issue("JWT", &claims)).await),
+        "invalid_grant"
+    );
+    plane.end().await;
+}
