@@ -158,6 +158,31 @@ impl Bench {
         }
     }
 
+    /// A sponsor whom the directory added.
+    pub(crate) fn person(&self, id: &str, external_id: &str) -> Handle {
+        let email = format!("{id}@acme.example").parse().unwrap();
+        let person = register::Person {
+            external_id: Some(external_id.parse().unwrap()),
+            ..register::Person::new(id.parse().unwrap(), "Somebody".parse().unwrap(), email)
+        };
+        let done = self.execute(Command::ProvisionSponsor {
+            person: Box::new(person),
+            signal: register::entry::Signal {
+                source: "scim".parse().unwrap(),
+                event: "provisioned".parse().unwrap(),
+                received_at: self.clock.now(),
+                id: None,
+            },
+        });
+        match done {
+            Done::Changed {
+                subject: Subject::Sponsor(handle),
+                ..
+            } => handle,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// An agent of a sponsor's.
     pub(crate) fn agent(&self, id: &str, sponsor: &str) {
         let jwk =

@@ -21,8 +21,10 @@ use vocab::{Digest, Secret, Time, TrustDomain, UpstreamName, suggest};
 use crate::quorum::Quorum;
 
 mod sign_in;
+mod signals;
 
 pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
+pub use signals::{Poll, Signals};
 
 /// The name of the configuration file.
 pub const FILE_NAME: &str = "tipstaff.toml";
@@ -109,6 +111,8 @@ pub struct Config {
     pub login: LoginConfig,
     /// Issuers of workloads' tokens.
     pub workloads: BTreeMap<Word, WorkloadConfig>,
+    /// Who sends security events about people.
+    pub signals: BTreeMap<Word, Signals>,
     /// The upstreams.
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
 }
@@ -374,6 +378,8 @@ struct Raw {
     agents: RawAgents,
     #[serde(default)]
     reactions: Reactions,
+    #[serde(default)]
+    ssf: BTreeMap<String, signals::RawSignals>,
     #[serde(default)]
     ext_authz: Option<RawExtAuthz>,
     #[serde(default)]
@@ -657,6 +663,7 @@ impl Config {
             },
             login,
             workloads,
+            signals: signals::signals(raw.ssf, &base).map_err(|(key, why)| bad(&key, why))?,
             reactions: raw.reactions,
             upstreams,
             path,

@@ -10,6 +10,7 @@
 //! | `/ledger/{log}/checkpoint`, `…/vkey`, `…/tile/{L}/{N}` | anyone |
 //! | `/ledger/{log}/tile/entries/{N}` | auditors, by their token |
 //! | `/scim/v2/…` | the directory, by its token |
+//! | `/ssf/{name}` | who sends security events, by what was agreed on |
 //! | `/healthz`, `/readyz`, `/metrics` | anyone who can reach the listener |
 //!
 //! Every route looks first at the names that a request calls the node by.
@@ -108,6 +109,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/oauth/token", post(token))
         .route("/oauth/revoke", post(revoke))
         .route("/scim/v2/{*path}", any(directory::scim))
+        .route("/ssf/{name}", post(directory::ssf))
         .route("/ledger/{*path}", get(tiles::serve))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

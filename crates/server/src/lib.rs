@@ -29,6 +29,7 @@ pub mod policies;
 pub mod quorum;
 pub mod review;
 pub mod rotation;
+pub mod signals;
 pub mod token;
 pub mod trace;
 mod trust;

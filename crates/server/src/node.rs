@@ -28,7 +28,7 @@ use crate::config::{Config, Confine, Environment, Transport};
 use crate::output::count;
 use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
-use crate::{admin, anchor, http, keys, listen, policies, trust};
+use crate::{admin, anchor, http, keys, listen, policies, signals, trust};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -148,6 +148,8 @@ pub struct Shared {
     pub scim: Arc<Scim>,
     /// What the keys that sign tokens are changed with.
     pub rotation: Rotation,
+    /// What takes security events, by the stream's name.
+    pub signals: signals::Receivers,
     /// Whether agents may run as the node's own user.
     #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
@@ -264,6 +266,8 @@ impl Node {
         let token_key = keys::read_token_key(&keys::token_key(&config.keys))?;
         let trust =
             trust::trust(&config, &public_url, &clock, &rng).map_err(StartError::Unusable)?;
+        let signals = signals::receivers(&config, &url, &control, &clock, &trust.fetch)
+            .map_err(StartError::Unusable)?;
         let node_actor = Actor::node(&config.node);
         let resumed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if resumed.closed > 0 {
@@ -357,6 +361,7 @@ impl Node {
                 config.reactions,
             )),
             people: Arc::new(people),
+            signals,
             anchors,
             rotation,
             shared_user,
@@ -393,6 +398,10 @@ impl Node {
         tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(rotation::watch(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
+        for receiver in shared.signals.values() {
+            let (receiver, config) = (Arc::clone(receiver), Arc::clone(&config));
+            tasks.spawn(signals::poll(receiver, config, stop.clone()));
+        }
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
         tasks.spawn(watch_reviews(Arc::clone(&shared), stop.clone()));
         for upstream in plane.upstreams() {

@@ -89,6 +89,10 @@ pub const EVALUATIONS_AT_ONCE: usize = 8;
 pub const INSTANCE_LIFETIME_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Longest life of an agent's key, in seconds.
 pub const AGENT_KEY_LIFETIME_SECONDS_MAX: u64 = 400 * 24 * 60 * 60;
+/// Longest security event token, in bytes.
+pub const SET_BYTES_MAX: usize = 16 * 1024;
+/// Security events of one stream that are remembered so that none is done twice.
+pub const SETS_REMEMBERED_MAX: usize = 65_536;
 /// Credentials that the directory may have at once: one in use, and one that takes its place.
 pub const DIRECTORY_TOKENS_MAX: usize = 4;
 /// Longest body of a request of the directory's, in bytes.

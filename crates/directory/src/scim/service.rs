@@ -134,16 +134,6 @@ pub enum Turned {
     TooMany,
 }
 
-impl Turned {
-    /// The word, for counters.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "bad-directory-token",
-            Self::TooMany => "directory-rate",
-        }
-    }
-}
-
 type Answered = Result<Answer, ScimError>;
 
 impl Scim {

@@ -497,6 +497,18 @@ const CAUSES: &[(&str, &str)] = &[
         "A sponsor accepted an agent that cannot be accepted.",
     ),
     (
+        "bad-directory-token",
+        "A request of the directory's came without the directory's token. `tipstaff scim list` shows those that are good.",
+    ),
+    (
+        "directory-rate",
+        "The directory sent more requests than it may in a minute.",
+    ),
+    (
+        "bad-transmitter",
+        "A security event was pushed without what was agreed on in `Authorization`. See `[ssf.NAME]`.",
+    ),
+    (
         "not-an-auditor",
         "Entries were asked for without an auditor's token.",
     ),
@@ -521,6 +533,8 @@ const PLACES: &[(&str, &str)] = &[
     ("http", "another route"),
     ("token", "`/oauth/token`, `/oauth/revoke`"),
     ("people", "a page for people, `/oauth/register`"),
+    ("scim", "`/scim/v2/…`"),
+    ("ssf", "`/ssf/NAME`"),
     ("ledger", "`/ledger/…`"),
     ("admin", "the administration socket"),
 ];

@@ -40,6 +40,21 @@ pub(super) fn findings(shared: &Shared) -> Vec<Finding> {
              `tipstaff scim token --revoke ID`",
         ),
     });
+    for receiver in shared.signals.values() {
+        let (name, heard) = (receiver.name(), receiver.heard());
+        let told = format!("`{name}`: {} taken, {} refused", heard.taken, heard.refused);
+        found.push(match heard.last {
+            Some(last) => {
+                let last = vocab::Time::from_secs(last);
+                Finding::ok("signals", format!("{told}, the last at {last}"))
+            }
+            None => Finding::warn(
+                "signals",
+                format!("{told} since the start"),
+                "ask the transmitter for a verification event, which shows that the stream works",
+            ),
+        });
+    }
     found
 }
 

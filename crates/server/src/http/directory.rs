@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use directory::scim::Turned;
 use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use vocab::limits::SCIM_BODY_BYTES_MAX;
+use register::Word;
+use vocab::limits::{SCIM_BODY_BYTES_MAX, SET_BYTES_MAX};
 
 use super::{Routed, no_store, with_type};
 
@@ -25,7 +27,11 @@ pub(super) async fn scim(State(routes): Routed, request: Request) -> Response {
     let admitted = match shared.scim.admit(&parts.headers) {
         Ok(admitted) => admitted,
         Err((turned, response)) => {
-            shared.plane.refusals().note(turned.as_str(), "scim", None);
+            let refusals = shared.plane.refusals();
+            match turned {
+                Turned::Unknown => refusals.note("bad-directory-token", "scim", None),
+                Turned::TooMany => refusals.note("directory-rate", "scim", None),
+            }
             return no_store(response.map(Body::from));
         }
     };
@@ -51,7 +57,36 @@ pub(super) async fn scim(State(routes): Routed, request: Request) -> Response {
     }
 }
 
-pub(super) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, StatusCode> {
+/// A pushed security event (RFC 8935), by what was agreed on with the transmitter.
+pub(super) async fn ssf(
+    State(routes): Routed,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let shared = &routes.shared;
+    let name = name.parse::<Word>().ok();
+    let Some(receiver) = name.and_then(|name| shared.signals.get(&name)) else {
+        return super::nothing().await;
+    };
+    let (parts, body) = request.into_parts();
+    if let Err(refused) = receiver.admit(&parts.headers) {
+        shared.plane.refusals().note("bad-transmitter", "ssf", None);
+        return no_store(refused.map(Body::from));
+    }
+    let body = match read(body, SET_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(status) => return super::text(status, ""),
+    };
+    // Carried out to its end even if the transmitter goes away.
+    let receiver = Arc::clone(receiver);
+    let pushed = tokio::spawn(async move { receiver.push(&parts.headers, &body).await });
+    match pushed.await {
+        Ok(response) => no_store(response.map(Body::from)),
+        Err(_) => super::text(StatusCode::INTERNAL_SERVER_ERROR, ""),
+    }
+}
+
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, StatusCode> {
     let read = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_TIMEOUT, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -26,7 +26,7 @@ enum Who {
     Auditors,
     /// Policy enforcement points, by their token.
     Askers,
-    /// The directory, by its token.
+    /// The directory, by its token, and who sends security events.
     Directory,
     /// Administrators, over the socket.
     Administrators,
@@ -212,6 +212,7 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/scim/v2/ServiceProviderConfig",
         Directory,
     ),
+    ("/ssf/{name}", "POST", "/ssf/idp", Directory),
     ("/v1/scim/tokens", "GET", "/v1/scim/tokens", Administrators),
     (
         "/v1/scim/tokens/{id}/revoke",
@@ -299,7 +300,9 @@ async fn as_outsider(
 
 #[tokio::test]
 async fn no_route_serves_whoever_may_not() {
-    let plane = Plane::start().await;
+    let signals =
+        "[ssf.idp]\nissuer = \"https://idp.example\"\nauthorization = \"plain:Bearer x\"\n";
+    let plane = Plane::with(|setup| setup.tail = signals.to_owned()).await;
     let agent = plane.agent("triage").await;
     let token = agent.token("files").await;
     plane.command("/v1/agents/triage/suspend").await;
