@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod bench;
 pub mod json;
+pub mod poller;
 pub mod rate;
 pub mod reactions;
 pub mod scim;

@@ -24,7 +24,7 @@ mod sign_in;
 mod signals;
 
 pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
-pub use signals::{Poll, Signals};
+pub use signals::{AskDirectory, Poll, Signals};
 
 /// The name of the configuration file.
 pub const FILE_NAME: &str = "tipstaff.toml";
@@ -111,6 +111,8 @@ pub struct Config {
     pub login: LoginConfig,
     /// Issuers of workloads' tokens.
     pub workloads: BTreeMap<Word, WorkloadConfig>,
+    /// Where the directory is asked about active sponsors; none: it is not.
+    pub directory: Option<AskDirectory>,
     /// Who sends security events about people.
     pub signals: BTreeMap<Word, Signals>,
     /// The upstreams.
@@ -378,6 +380,8 @@ struct Raw {
     agents: RawAgents,
     #[serde(default)]
     reactions: Reactions,
+    #[serde(default)]
+    directory: Option<signals::RawAsk>,
     #[serde(default)]
     ssf: BTreeMap<String, signals::RawSignals>,
     #[serde(default)]
@@ -663,6 +667,11 @@ impl Config {
             },
             login,
             workloads,
+            directory: raw
+                .directory
+                .map(|raw| signals::ask(raw, &base))
+                .transpose()
+                .map_err(|(key, why)| bad(key, why))?,
             signals: signals::signals(raw.ssf, &base).map_err(|(key, why)| bad(&key, why))?,
             reactions: raw.reactions,
             upstreams,

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod anchor;
 pub mod certificate;
+mod asking;
 pub mod cli;
 pub mod commands;
 pub mod config;

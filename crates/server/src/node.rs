@@ -28,7 +28,7 @@ use crate::config::{Config, Confine, Environment, Transport};
 use crate::output::count;
 use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
-use crate::{admin, anchor, http, keys, listen, policies, signals, trust};
+use crate::{admin, anchor, asking, http, keys, listen, policies, signals, trust};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -398,6 +398,10 @@ impl Node {
         tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(rotation::watch(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
+        if let Some(directory) = config.directory.clone() {
+            let (control, clock) = (Arc::clone(&control), Arc::clone(&clock));
+            tasks.spawn(asking::run(directory, control, clock, stop.clone()));
+        }
         for receiver in shared.signals.values() {
             let (receiver, config) = (Arc::clone(receiver), Arc::clone(&config));
             tasks.spawn(signals::poll(receiver, config, stop.clone()));

@@ -148,3 +148,59 @@ fn stream(raw: RawSignals, base: &Path) -> Result<Signals, (&'static str, String
         poll,
     })
 }
+
+/// `[directory]`: where the company's directory is asked about active sponsors.
+#[derive(Debug, Clone)]
+pub struct AskDirectory {
+    /// Its SCIM service.
+    pub url: WebUrl,
+    /// What we have in `Authorization: Bearer`.
+    pub token: Option<Reference>,
+    /// How often everybody is asked about.
+    pub every: Duration,
+    /// How long an answer holds; none: for ever.
+    pub fresh: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAsk {
+    url: String,
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    every_s: Option<u64>,
+    #[serde(default)]
+    fresh_s: Option<u64>,
+    #[serde(default)]
+    stale: Stale,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum Stale {
+    #[default]
+    Suspend,
+    Ignore,
+}
+
+/// Where the directory is asked, or the key that is wrong and why.
+pub(super) fn ask(raw: RawAsk, base: &Path) -> Result<AskDirectory, (&'static str, String)> {
+    let url = raw.url.parse();
+    let url = url.map_err(|error: tokens::WebUrlError| {
+        ("directory.url", format!("`{}`: {error}", raw.url))
+    })?;
+    let token = raw.token.map(|text| Reference::parse(&text, base));
+    let every = super::seconds("directory.every_s", raw.every_s, 60)?;
+    let fresh = super::seconds("directory.fresh_s", raw.fresh_s, 900)?;
+    if fresh <= every {
+        let why = "must be more than `every_s`, or every answer is old before the next";
+        return Err(("directory.fresh_s", why.to_owned()));
+    }
+    Ok(AskDirectory {
+        url,
+        token: token.transpose().map_err(|why| ("directory.token", why))?,
+        every,
+        fresh: (raw.stale == Stale::Suspend).then_some(fresh),
+    })
+}
