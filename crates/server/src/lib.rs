@@ -7,8 +7,8 @@
 
 pub mod admin;
 pub mod anchor;
-pub mod certificate;
 mod asking;
+pub mod certificate;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -463,7 +463,12 @@ impl Claims {
 pub fn read_foreign(text: &str) -> bool {
     let keys = KeySet::parse(text.as_bytes());
     let mut taken = keys.is_ok();
-    for typ in [ForeignTyp::Identity, ForeignTyp::Client, ForeignTyp::IdJag] {
+    for typ in [
+        ForeignTyp::Identity,
+        ForeignTyp::Client,
+        ForeignTyp::IdJag,
+        ForeignTyp::SecurityEvent,
+    ] {
         if let Ok(token) = Foreign::parse(text, typ) {
             taken = true;
             drop(token.claimed());

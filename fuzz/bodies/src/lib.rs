@@ -30,7 +30,7 @@ pub use ledger_files::{
 pub use messages::{check, frame, headers, hosts, json, sse, translate, upstream};
 pub use names::names;
 pub use policies::{cases, decide, policy_set, tool_list};
-pub use provisioned::{scim_filter, scim_patch};
+pub use provisioned::{scim_filter, scim_patch, security_event};
 pub use settings::config;
 pub use tokens_read::{keys, token, token_request};
 
@@ -69,6 +69,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("config", config),
     ("scim_filter", scim_filter),
     ("scim_patch", scim_patch),
+    ("security_event", security_event),
 ];
 
 /// The bytes as text. What takes text is given text by its caller, who refuses the rest.

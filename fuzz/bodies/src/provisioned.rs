@@ -1,8 +1,10 @@
 //! What directories send: filters, paths and changes.
 
+use directory::poller::read_scim;
 use directory::scim::filter::{Filter, PatchPath};
 use directory::scim::schema::{GROUPS, ResourceType, USERS};
 use directory::scim::{patch, query::Query, resource};
+use directory::ssf::set::Set;
 use serde_json::{Value, json};
 
 use crate::{text, two_parts};
@@ -29,6 +31,18 @@ pub fn scim_filter(data: &[u8]) -> bool {
         !matches
     );
     true
+}
+
+/// The claims of a security event, or what a directory says of somebody. What one issuer said is
+/// not taken for the word of another.
+pub fn security_event(data: &[u8]) -> bool {
+    let us = "https://gate.example/ssf/idp";
+    let read = Set::read(data, "https://idp.example", us);
+    if let Ok(set) = &read {
+        assert!(!set.jti.is_empty() && !set.events.is_empty());
+        assert!(Set::read(data, "https://evil.example", us).is_err());
+    }
+    read.is_ok() || read_scim(data).is_ok()
 }
 
 /// The input: a resource, then a change of it. What a change leaves is read again as it is: the
