@@ -196,13 +196,15 @@ fn lines(bundle: &Value) -> String {
     }
     lines.line("unknown effects", cell(at(it, "/residue/unknown")));
     lines.line("complete", cell(&it["complete"]));
-    lines.line(
-        "took",
-        format!(
-            "{} µs to the barrier, {} µs to the last outcome",
-            cell(at(it, "/took/cut_to_barrier_us")),
-            cell(at(it, "/took/cut_to_last_outcome_us"))
-        ),
-    );
+    let took = [
+        ("/took/cut_to_barrier_us", "to the barrier"),
+        ("/took/cut_to_last_outcome_us", "to the last outcome"),
+    ]
+    .map(|(name, what)| (cell(at(it, name)), what));
+    let took = took.into_iter().filter(|(micros, _)| !micros.is_empty());
+    let took: Vec<String> = took
+        .map(|(micros, what)| format!("{micros} µs {what}"))
+        .collect();
+    lines.line("took", took.join(", "));
     lines.text()
 }
