@@ -1,10 +1,12 @@
 //! Cuts and their certificates, and the switches that stop an upstream or everything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use bytes::Bytes;
+use gateway::cutoff::CALLS_SECONDS_MAX;
 use http::StatusCode;
 use ledger::Log as _;
 use register::{Command, CommandError, Cut, CutOf, Refusal, Signal};
@@ -17,6 +19,9 @@ use super::wire::{self, Problem};
 use super::{Admin, Caller};
 use crate::certificate::{Bundle, Proofs};
 use crate::commands::ledger::prove;
+
+/// How long whoever asks for a certificate waits for it: calls in flight are waited for less long.
+const CERTIFIED_WITHIN: Duration = Duration::from_secs(2 * CALLS_SECONDS_MAX);
 
 /// A cut, as it is listed.
 #[derive(Debug, Serialize)]
@@ -84,7 +89,9 @@ pub(super) async fn certificate(State(admin): App, Path(record): Path<u64>) -> A
         let refusal = Refusal::UnknownCut { given: record };
         Problem::from(CommandError::Refused(refusal))
     };
-    let found = shared.plane.certificate_of(record).await;
+    let found = shared.plane.certificate_of(record);
+    let found = tokio::time::timeout(CERTIFIED_WITHIN, found).await;
+    let found = found.map_err(|_| unproven(&"it is not on record yet"))?;
     let (entry, digest) = found.ok_or_else(unknown)?;
     bundle(&admin, record, entry, digest).await
 }
