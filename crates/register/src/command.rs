@@ -330,7 +330,8 @@ pub enum Command {
         /// The instance that is to go on: if somebody ended it, no other is started.
         continues: Option<InstanceId>,
     },
-    /// Starts an instance for a person who signed in, or for a workload.
+    /// Starts an instance for a person who signed in, or for a workload; continues the one that the
+    /// same workload has as the same agent, with the same DPoP key and purpose.
     StartFor {
         /// The agent.
         agent: AgentId,
@@ -598,8 +599,8 @@ pub enum Done {
         /// The entry that says so.
         record: RecordRef,
     },
-    /// The same agent proved the same key for the same purpose: its instance goes on, and nothing
-    /// was written.
+    /// The same agent, or workload as it, proved the same key for the same purpose: its instance
+    /// goes on, and nothing was written.
     Continued {
         /// The instance.
         instance: Arc<Instance>,

@@ -506,19 +506,49 @@ impl Instance {
         }
     }
 
-    /// Only what an agent's key started is continued by it.
+    /// What it is continued by, if it is by anything.
     pub(crate) fn continues_as(&self) -> Option<Continues> {
-        match (self.binding, &self.origin) {
-            (Binding::Dpop { jkt }, Origin::AgentKey(_)) => {
-                Some((self.agent.clone(), jkt, self.purpose.clone()))
-            }
-            (Binding::Dpop { .. }, Origin::Via(_)) | (Binding::Bearer, _) => None,
-        }
+        Continues::of(&self.agent, &self.origin, self.binding, &self.purpose)
     }
 }
 
-/// What an instance is continued by: the same agent proves the same key for the same purpose.
-pub(crate) type Continues = (AgentId, Thumbprint, PurposePath);
+/// What an instance is continued by: the same agent, by a key of its own or as the same workload,
+/// proves the same key for the same purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Continues {
+    agent: AgentId,
+    /// The issuer's name and the digest of the subject; none: a key of the agent.
+    workload: Option<(Word, Digest)>,
+    pub(crate) jkt: Thumbprint,
+    purpose: PurposePath,
+}
+
+impl Continues {
+    /// People's instances go on by refresh tokens, and those below another by their own tokens.
+    pub(crate) fn of(
+        agent: &AgentId,
+        origin: &Origin,
+        binding: Binding,
+        purpose: &PurposePath,
+    ) -> Option<Self> {
+        let Binding::Dpop { jkt } = binding else {
+            return None;
+        };
+        let workload = match origin {
+            Origin::AgentKey(_) => None,
+            Origin::Via(Via::Workload { issuer, subject }) => Some((issuer.clone(), *subject)),
+            Origin::Via(
+                Via::Person { .. } | Via::IdentityAssertion { .. } | Via::Exchange | Via::Once,
+            ) => return None,
+        };
+        Some(Self {
+            agent: agent.clone(),
+            workload,
+            jkt,
+            purpose: purpose.clone(),
+        })
+    }
+}
 
 /// An upstream's tool list.
 #[derive(Clone, Debug, PartialEq, Eq)]

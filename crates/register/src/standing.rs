@@ -224,18 +224,20 @@ pub(crate) fn narrowed(
     }
     let [agents, own] = sponsors;
     expired(instance, now)
-        .or_else(|| {
-            let before = agent.outlived_sponsor(instance.record);
-            before.then_some(Why::AgentTransferred)
-        })
-        .or_else(|| {
-            let over = own
-                .sessions_revoked
-                .is_some_and(|since| instance.record < since);
-            over.then_some(Why::SessionsRevoked)
-        })
+        .or_else(|| left_behind(instance, agent, own))
         .or_else(|| agent_narrowed(agent, agents, asserted))
         .or_else(|| sponsor_narrowed(own))
+}
+
+/// What narrows an instance for good although it was not ended itself: it was started before.
+fn left_behind(instance: &Instance, agent: &Agent, own: &Sponsor) -> Option<Why> {
+    if agent.outlived_sponsor(instance.record) {
+        return Some(Why::AgentTransferred);
+    }
+    let over = own
+        .sessions_revoked
+        .is_some_and(|since| instance.record < since);
+    over.then_some(Why::SessionsRevoked)
 }
 
 /// What narrows an agent and all its instances.
@@ -335,6 +337,16 @@ impl State {
             },
             None => Standing::Narrowed(Why::Unknown),
         }
+    }
+
+    /// Whether an instance was started before its agent's transfer, or before what ran for its
+    /// sponsor was ended: no resume brings it back.
+    pub(crate) fn is_left_behind(&self, instance: &Instance) -> bool {
+        let agent = self.agent(&instance.agent);
+        let own = self.sponsor(&instance.sponsor);
+        agent
+            .zip(own)
+            .is_some_and(|(agent, own)| left_behind(instance, agent, own).is_some())
     }
 
     /// What narrows an instance at `now`, if anything.

@@ -19,7 +19,7 @@ use crate::handing_on::{handed_on, own_key};
 use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife};
 use crate::refusal::Refusal;
 use crate::standing::{Active, sponsor_narrowed};
-use crate::state::{Agent, Instance, State};
+use crate::state::{Agent, Continues, Instance, Origin, State};
 use crate::text::KeyId;
 
 /// Whether the agent's instance may go on with this key and purpose. If somebody ended it, it may
@@ -110,32 +110,11 @@ pub(crate) fn by_key(
     agent.holds(&kid, now)?;
     registered(agent, &purpose, binding)?;
     reachable(state, &name)?;
-    let mut events = Vec::new();
-    let occupant = match binding {
-        Binding::Dpop { jkt } => state.occupant(agent_id, jkt, &purpose),
-        Binding::Bearer => None,
+    let origin = Origin::AgentKey(kid.clone());
+    let events = match continued(state, now, agent, &origin, binding, &purpose) {
+        Going::On(instance) => return Ok(Plan::Continue(instance)),
+        Going::Over(ended) => ended,
     };
-    if let Some(instance) = occupant {
-        let reason = if instance.outlived(now) {
-            Some(EndReason::Lifetime)
-        } else if instance.idled(now) {
-            Some(EndReason::Idle)
-        } else if state.narrowed_by(instance, now).is_some() {
-            // Its sponsor changed, or what ran for them was ended; the agent itself may act.
-            Some(EndReason::Revoked)
-        } else {
-            None
-        };
-        let Some(reason) = reason else {
-            return Ok(Plan::Continue(Arc::clone(instance)));
-        };
-        // Its time is over and its key starts another: say that it ended, so that no reader, also
-        // after a restart, takes it for running.
-        events.push(Event::InstanceEnded(InstanceEnded {
-            instance: instance.id.clone(),
-            reason,
-        }));
-    }
     room(state, agent, now)?;
     let start = Start {
         sponsor: agent.sponsor.clone(),
@@ -149,7 +128,46 @@ pub(crate) fn by_key(
     start.plan(rng, agent, purpose, binding, name, events)
 }
 
-/// A person who signed in, or a workload, starts an instance.
+enum Going {
+    /// The instance goes on.
+    On(Arc<Instance>),
+    /// None does, and this says so of the one whose place is taken.
+    Over(Vec<Event>),
+}
+
+/// What becomes of the instance that the same agent, origin, key and purpose have, if they have
+/// one.
+fn continued(
+    state: &State,
+    now: Time,
+    agent: &Agent,
+    origin: &Origin,
+    binding: Binding,
+    purpose: &PurposePath,
+) -> Going {
+    let continues = Continues::of(&agent.id, origin, binding, purpose);
+    let Some(instance) = continues.and_then(|continues| state.occupant(&continues)) else {
+        return Going::Over(Vec::new());
+    };
+    let reason = if instance.outlived(now) {
+        EndReason::Lifetime
+    } else if instance.idled(now) {
+        EndReason::Idle
+    } else if state.narrowed_by(instance, now).is_some() {
+        // Its sponsor changed, or what ran for them was ended; the agent itself may act.
+        EndReason::Revoked
+    } else {
+        return Going::On(Arc::clone(instance));
+    };
+    // Its time is over and its key starts another: say that it ended, so that no reader, also
+    // after a restart, takes it for running.
+    Going::Over(vec![Event::InstanceEnded(InstanceEnded {
+        instance: instance.id.clone(),
+        reason,
+    })])
+}
+
+/// A person who signed in starts an instance; a workload starts one, or continues its own.
 pub(crate) fn for_someone(
     state: &State,
     rng: &dyn Rng,
@@ -179,6 +197,11 @@ pub(crate) fn for_someone(
     }
     registered(agent, &purpose, binding)?;
     reachable(state, &name)?;
+    let origin = Origin::Via(via.clone());
+    let events = match continued(state, now, agent, &origin, binding, &purpose) {
+        Going::On(instance) => return Ok(Plan::Continue(instance)),
+        Going::Over(ended) => ended,
+    };
     room(state, agent, now)?;
     let start = Start {
         sponsor,
@@ -189,7 +212,7 @@ pub(crate) fn for_someone(
         max_calls: None,
         lifetime: agent.max_lifetime,
     };
-    start.plan(rng, agent, purpose, binding, name, Vec::new())
+    start.plan(rng, agent, purpose, binding, name, events)
 }
 
 /// An instance starts another below it.

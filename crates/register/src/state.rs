@@ -10,13 +10,10 @@ use std::sync::Arc;
 
 use ledger::Actor;
 use vocab::digest::Digest;
-use vocab::id::{
-    AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, SponsorId, UpstreamName,
-};
+use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, SponsorId, UpstreamName};
 use vocab::time::Time;
 
 use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
-use crate::jwk::Thumbprint;
 use crate::lifecycle::{
     AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,
     SponsorLife, Switch, SwitchEvent,
@@ -104,7 +101,9 @@ pub struct State {
     running: HashMap<AgentId, BTreeSet<(Time, InstanceId)>>,
     /// The instances directly below each.
     children: HashMap<InstanceId, Vec<InstanceId>>,
-    /// INVARIANT: at most one running instance for each.
+    /// INVARIANT: each names a running instance. For each, at most one runs; but of a workload's,
+    /// logs from when every token of a workload started an instance can have more, and the last
+    /// one is the one.
     continues: HashMap<Continues, InstanceId>,
     upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     /// Whether anybody may act.
@@ -275,27 +274,22 @@ impl State {
     }
 
     /// How many instances of an agent count against its maximum: running, and neither outlived
-    /// nor idle. Those that a suspension narrows count, since they come back with it. After a
-    /// restart there can be more than the maximum for as long as an instance may be idle, because
-    /// the log does not say which were idle before.
+    /// nor idle, nor started before their agent's transfer or the end of their sponsor's sessions.
+    /// Those that a suspension narrows count, since they come back with it. After a restart there
+    /// can be more than the maximum for as long as an instance may be idle, because the log does
+    /// not say which were idle before.
     pub fn live_instances(&self, agent: &AgentId, now: Time) -> u32 {
         let live = self
             .running(agent, now)
             .filter(|instance| !instance.idled(now) && !instance.is_once())
+            .filter(|instance| !self.is_left_behind(instance))
             .count();
         u32::try_from(live).unwrap_or(u32::MAX)
     }
 
-    /// The running instance that the same agent, key and purpose would continue, if its time is
-    /// not over.
-    pub(crate) fn occupant(
-        &self,
-        agent: &AgentId,
-        jkt: Thumbprint,
-        purpose: &PurposePath,
-    ) -> Option<&Arc<Instance>> {
-        self.instances
-            .get(self.continues.get(&(agent.clone(), jkt, purpose.clone()))?)
+    /// The running instance that would be continued, if its time is not over.
+    pub(crate) fn occupant(&self, continues: &Continues) -> Option<&Arc<Instance>> {
+        self.instances.get(self.continues.get(continues)?)
     }
 
     /// A named administrator.
@@ -704,7 +698,9 @@ impl State {
                 if let Some(acting) = self.acting.get_mut(&instance.sponsor) {
                     acting.remove(&instance.id);
                 }
-                if let Some(continues) = instance.continues_as() {
+                if let Some(continues) = instance.continues_as()
+                    && self.continues.get(&continues) == Some(&instance.id)
+                {
                     self.continues.remove(&continues);
                 }
                 self.instances.insert(body.instance, Arc::new(instance));
@@ -922,8 +918,8 @@ impl State {
         }
         let instance = Instance::start(body, origin, parent.map(AsRef::as_ref), time, self.size);
         if let Some(continues) = instance.continues_as() {
-            if self.continues.contains_key(&continues) {
-                return Err(twice("the instance of key", &continues.1));
+            if instance.key().is_some() && self.continues.contains_key(&continues) {
+                return Err(twice("the instance of key", &continues.jkt));
             }
             self.continues.insert(continues, instance.id.clone());
         }

@@ -10,6 +10,7 @@ mod signing;
 mod tables;
 mod views;
 mod walks;
+mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::command::{
     Command, CommandError, Delegation, Done, NewAgent, NewKey, NewOwners, Settings,
 };
 use crate::control::Control;
-use crate::entry::{Binding, CallLimits, SignIn, Signal};
+use crate::entry::{Binding, CallLimits, SignIn, Signal, Via};
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::EndReason;
 use crate::standing::Why;
@@ -313,6 +314,21 @@ fn start_with(agent: &str, kid: &str, purpose: &str, binding: Binding) -> Comman
         binding,
         upstream: "files".parse().unwrap(),
         continues: None,
+    }
+}
+
+/// A workload of an issuer asks, as this agent.
+fn by_workload(agent: &str, issuer: &str, subject: u8, purpose: &str, binding: Binding) -> Command {
+    Command::StartFor {
+        agent: agent.parse().unwrap(),
+        person: None,
+        via: Via::Workload {
+            issuer: issuer.parse().unwrap(),
+            subject: vocab::Digest::of(&[subject]),
+        },
+        purpose: purpose.parse().unwrap(),
+        binding,
+        upstream: "files".parse().unwrap(),
     }
 }
 

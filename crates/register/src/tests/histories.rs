@@ -7,9 +7,11 @@ use proptest::prelude::*;
 use vocab::digest::Digest;
 
 use super::*;
+use crate::entry::Via;
 use crate::fold_prefix;
 use crate::lifecycle::InstanceLife;
 use crate::signing::TokenKeyCommand;
+use crate::state::{Instance, Origin};
 
 /// A step, as numbers so that it shrinks: what, and which of a few.
 type Step = (u8, u8, u8);
@@ -197,6 +199,20 @@ impl Model {
                 signal: signal("kill"),
             },
             34 | 35 => Command::ResumeAll,
+            36..=39 => {
+                let binding = match b % 4 {
+                    0 => Binding::Bearer,
+                    key => Binding::Dpop { jkt: jkt(key) },
+                };
+                let purpose = if b < 64 { "triage/refunds" } else { "triage" };
+                by_workload(
+                    agent,
+                    pick(&["ci", "cluster"], b >> 4),
+                    b >> 3 & 1,
+                    purpose,
+                    binding,
+                )
+            }
             _ => return None,
         })
     }
@@ -309,6 +325,61 @@ impl Model {
     }
 }
 
+/// By key, workload, agent and purpose, no more than one instance runs.
+fn check_single(node: &Node, model: &Model) {
+    let mut seen = HashSet::new();
+    for ran in &model.instances {
+        let instance = node.control.view(|state| state.instance(&ran.id).cloned());
+        let instance = instance.unwrap();
+        let (Binding::Dpop { jkt }, InstanceLife::Running) = (instance.binding, instance.life)
+        else {
+            continue;
+        };
+        let who = match &instance.origin {
+            Origin::AgentKey(_) => "its key".to_owned(),
+            Origin::Via(Via::Workload { issuer, subject }) => format!("{issuer:?} {subject}"),
+            Origin::Via(_) => continue,
+        };
+        let purpose = instance.purpose.to_string();
+        assert!(
+            seen.insert((ran.agent.clone(), who, jkt, purpose)),
+            "{} runs beside another",
+            ran.id
+        );
+    }
+}
+
+/// What goes on is what was asked for, and may act.
+fn check_continued(node: &Node, command: &Command, instance: &Instance) {
+    assert_eq!(node.narrowed(&instance.id), None);
+    let (agent, origin, binding, purpose) = match command {
+        Command::StartInstance {
+            agent,
+            binding,
+            purpose,
+            ..
+        } => (agent, None, binding, purpose),
+        Command::StartFor {
+            agent,
+            via,
+            binding,
+            purpose,
+            ..
+        } => (agent, Some(via), binding, purpose),
+        other => panic!("{other:?} continues nothing"),
+    };
+    assert_eq!(
+        (&instance.agent, &instance.binding, &instance.purpose),
+        (agent, binding, purpose)
+    );
+    assert!(binding.proven());
+    match (&instance.origin, origin) {
+        (Origin::AgentKey(_), None) => {}
+        (Origin::Via(had), Some(via)) => assert_eq!(had, via),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Whatever a cut covers was started before it, and all that is below it is covered too.
 fn check_covered(node: &Node) {
     node.control.view(|state| {
@@ -364,8 +435,13 @@ async fn run(steps: Vec<Step>) {
                     Ok(Done::Started { record, .. }) => {
                         assert_eq!(record.index, before + written - 1);
                     }
-                    Ok(Done::Continued { .. } | Done::Unchanged { .. })
-                    | Err(CommandError::Refused(_)) => assert_eq!(written, 0, "{answer:?}"),
+                    Ok(Done::Continued { instance }) => {
+                        assert_eq!(written, 0, "{answer:?}");
+                        check_continued(&node, &command, instance);
+                    }
+                    Ok(Done::Unchanged { .. }) | Err(CommandError::Refused(_)) => {
+                        assert_eq!(written, 0, "{answer:?}");
+                    }
                     Err(error) => panic!("{command:?}: {error:?}"),
                 }
                 if let Ok(done) = &answer {
@@ -375,6 +451,7 @@ async fn run(steps: Vec<Step>) {
         }
         model.check(&node);
         check_covered(&node);
+        check_single(&node, &model);
     }
     let again = fold_prefix(&*node.log, Some(&*node.keyring), node.log.len()).unwrap();
     node.control.view(|state| {
@@ -390,7 +467,7 @@ proptest! {
 
     #[test]
     fn folding_again_gives_the_same_and_the_stopped_stay_stopped(
-        steps in proptest::collection::vec((0..36_u8, any::<u8>(), any::<u8>()), 0..80),
+        steps in proptest::collection::vec((0..40_u8, any::<u8>(), any::<u8>()), 0..80),
     ) {
         tokio::runtime::Builder::new_current_thread()
             .build()

@@ -90,7 +90,7 @@ async fn sealed_bytes_that_are_gone_or_changed_do_not_start() {
 }
 
 /// An entry as a writer would make it that does not ask `decide`.
-fn forged(node: &Node, kind: Kind, body: &serde_json::Value) -> Vec<u8> {
+pub(super) fn forged(node: &Node, kind: Kind, body: &serde_json::Value) -> Vec<u8> {
     let header = Header {
         trust_domain: "acme.example".parse().unwrap(),
         node: "n-1".to_owned(),

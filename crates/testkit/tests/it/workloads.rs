@@ -1,5 +1,9 @@
 //! Tokens on the word of others: workloads' own tokens, and assertions of the company's provider.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use register::{Command, Signal};
 use serde_json::{Value, json};
 use testkit::idp::query;
 use testkit::{Answer, Idp, Plane};
@@ -97,6 +101,102 @@ async fn a_workloads_token_starts_the_agent_of_its_rule_and_is_tied_to_a_key() {
     )
     .await;
     assert_eq!(error(&wider), "invalid_grant");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_workload_that_renews_its_token_keeps_its_instance() {
+    let idp = Idp::start().await;
+    let config = format!(
+        "[workload.ci]\nissuer = \"{}\"\nrule = [{{ agent = \"triage\", purpose = \"triage\", \
+         claims = {{ sub = \"job-*\" }} }}]\n",
+        idp.url()
+    );
+    let plane = Plane::with(|setup| setup.tail.push_str(&config)).await;
+    idp.keep_time(&plane);
+    let agent = plane.register("triage", json!({"max_instances": 3})).await;
+    let (key, other) = (agent.fresh_key(), agent.fresh_key());
+    let asked = AtomicU32::new(0);
+    let ask_as = async |subject: &str, purpose: &str, key: &DpopKey| {
+        // Each is another token.
+        let jti = asked.fetch_add(1, Ordering::Relaxed);
+        let claims = json!({"aud": Plane::public_url(), "sub": subject, "jti": jti.to_string()});
+        let token = idp.issue("JWT", &claims);
+        let form = [("assertion", &*token), ("purpose", purpose)];
+        ask(&plane, &form, Some(key)).await
+    };
+    let instance = async |subject: &str, purpose: &str, key: &DpopKey| {
+        let given = ask_as(subject, purpose, key).await;
+        assert_eq!(given.status, 200, "{}", given.text());
+        given.json()["instance"].as_str().unwrap().to_owned()
+    };
+    let renewed = async || instance("job-1", "triage", &key).await;
+    let mut first = renewed().await;
+    // With a new token of its own each time, for longer than the instance may be idle.
+    for _ in 0..8 {
+        plane.clock.advance(Duration::from_mins(5));
+        assert_eq!(renewed().await, first);
+    }
+    let mut seen = vec![first.clone()];
+    for (subject, purpose, key) in [
+        ("job-2", "triage", &key),
+        ("job-1", "triage/refunds", &key),
+        // The fourth, of three that may live at once.
+        ("job-1", "triage", &other),
+    ] {
+        if seen.len() == 3 {
+            let refused = ask_as(subject, purpose, key).await;
+            assert!(
+                refused.text().contains("live instances"),
+                "{}",
+                refused.text()
+            );
+            let path = format!("/v1/instances/{}/revoke", seen.pop().unwrap());
+            plane.command(&path).await;
+        }
+        let started = instance(subject, purpose, key).await;
+        assert!(!seen.contains(&started), "{subject} {purpose}");
+        seen.push(started);
+    }
+    assert_eq!(renewed().await, first);
+
+    plane.command("/v1/agents/triage/suspend").await;
+    let refused = ask_as("job-1", "triage", &key).await;
+    assert!(refused.text().contains("suspended"), "{}", refused.text());
+    plane.command("/v1/agents/triage/resume").await;
+    assert_eq!(renewed().await, first, "a suspension is lifted");
+
+    plane
+        .command(&format!("/v1/instances/{first}/revoke"))
+        .await;
+    let second = renewed().await;
+    assert_ne!(second, first, "what was revoked is not revived");
+    first = second;
+
+    let control = plane.gateway().control();
+    let sponsor = control.view(|state| {
+        let sponsor = state.sponsor_by_id(&"maya".parse().unwrap());
+        sponsor.unwrap().handle.clone()
+    });
+    let actor = ledger::Actor {
+        kind: ledger::ActorKind::Service,
+        id: "tester".to_owned(),
+        credential: "none".to_owned(),
+        verified: false,
+    };
+    let revoke = Command::RevokeSessions {
+        sponsor,
+        signal: Signal {
+            source: "tester".parse().unwrap(),
+            event: "session-revoked".parse().unwrap(),
+            received_at: plane.now(),
+            id: None,
+        },
+    };
+    control.execute(actor, revoke).await.unwrap();
+    let third = renewed().await;
+    assert_ne!(third, first, "what ran until then is over");
+    assert_eq!(renewed().await, third);
     plane.end().await;
 }
 
