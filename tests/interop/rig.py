@@ -160,8 +160,8 @@ class Gateway:
             raise RuntimeError(f"`tipstaff {shown}` ended with {done.returncode}: {done.stderr or done.stdout}")
         return done.stdout
 
-    def up(self):
-        command = [TIPSTAFF, "up", "--config", self.config, "--listen", "127.0.0.1:0", "--ready-file", "{ready}"]
+    def up(self, port=0):
+        command = [TIPSTAFF, "up", "--config", self.config, "--listen", f"127.0.0.1:{port}", "--ready-file", "{ready}"]
         self.child, self.url = start_ready(self.name, command, 60)
         until("the node's readiness", 60, lambda: status(f"{self.url}/readyz") == 200, self.child)
         # What a tool takes is known when its server has said so; until then calls are refused.

@@ -20,7 +20,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test [--only PART]...   set up what the tests need and run every part, or only those named:
-                          fmt, clippy, tidy, build, unit, generated, interop, oracle
+                          fmt, clippy, tidy, build, unit, generated, interop, people, oracle
   tidy                    hold the rules of the workspace: arrows between crates, licences, sizes, words,
                           and that citations of specifications quote them
   cite [SPEC]             list the requirements of specifications (or of one) that no code or no test cites,

@@ -51,6 +51,7 @@ const PARTS: &[Part] = &[
     part("unit", unit),
     part("generated", generated),
     part("interop", interop),
+    part("people", people),
     part("oracle", oracle),
 ];
 
@@ -184,6 +185,20 @@ fn interop(root: &Path) -> Result<Tally> {
     let mut run = command(root, python, ["tests/interop/run.py"]);
     run.env("INTEROP_NODE", node);
     let finished = stream(run)?;
+    Ok(Tally::of(&finished, count(&finished.lines, plain_line)))
+}
+
+/// People sign in at a provider of others, with a browser and a client of others.
+fn people(root: &Path) -> Result<Tally> {
+    let python = peers::python(root)?;
+    peers::node(root)?;
+    peers::browser(root)?;
+    must(command(
+        root,
+        "cargo",
+        ["build", "--package", "server", "--locked"],
+    ))?;
+    let finished = stream(command(root, python, ["tests/interop/people.py"]))?;
     Ok(Tally::of(&finished, count(&finished.lines, plain_line)))
 }
 

@@ -1,5 +1,5 @@
 //! What the interop tests run against, installed by name: Python and Node packages below
-//! `target/interop`, and Debian's Go for the oracle. Each is installed once, until its list changes.
+//! `target/interop`, and Debian's Chromium and Go. Each is installed once, until its list changes.
 
 use std::path::{Path, PathBuf};
 
@@ -56,6 +56,15 @@ pub(crate) fn node(root: &Path) -> Result<PathBuf> {
         ))
     })?;
     Ok(here)
+}
+
+/// Debian's Chromium, and what drives it.
+pub(crate) fn browser(root: &Path) -> Result<()> {
+    let there = |program| works(command(root, program, ["--version"]));
+    if there("chromium") && there("chromedriver") {
+        return Ok(());
+    }
+    apt(root, &["chromium", "chromium-driver"])
 }
 
 /// The environment that lets `go` build with Debian's `golang.org/x/mod` and no network.
