@@ -1,5 +1,5 @@
 """People sign in, with parts of others: oidc-provider is the company's provider, Chromium the browser,
-the Python SDK the client that wants a code, and PyJWT and Authlib read what it is given.
+the Python SDK and the TypeScript SDK the clients that want a code, and PyJWT and Authlib read what it is given.
 
 It needs a debug build of `tipstaff`, and Debian's chromium and chromium-driver. The last line is the count.
 """
@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import shutil
+import subprocess
 import sys
 import threading
 import urllib.error
@@ -241,6 +242,20 @@ def called(url, kept, listener, drive):
     return asyncio.run(run())
 
 
+def called_from_node(url, listener, drive):
+    """The same with the TypeScript SDK."""
+    command = [NODE, str(HERE / "person.ts"), url, listener.url, TOOL]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    client = start("person", command, env={**os.environ, "INTEROP_NODE": str(FOLDER / "node"), "NODE_NO_WARNINGS": "1"}, **pipes)
+    try:
+        drive(json.loads(client.stdout.readline())["go"])
+        back = urllib.parse.urlencode(listener.returned.get(timeout=20))
+        said, _ = client.communicate(f"{back}\n", timeout=60)
+        return json.loads(said)["said"]
+    except ValueError:
+        raise RuntimeError("\n".join(["the client ended early:", *tail("person")])) from None
+
+
 def post(url, body, **headers):
     """The status and body of an answer."""
     request = urllib.request.Request(url, body.encode(), headers, method="POST")
@@ -395,6 +410,18 @@ def run(tally):
         after = node.show("agent", "show", AGENT)["sponsorship"]
         tally.check("people: a sponsor is shown what they are to answer for", within(PURPOSE, shown))
         tally.check("people: and accepts it", same((before, after), ("asserted", "verified")))
+
+        def agrees(address):
+            browser.open(address)
+            browser.click(f'input[value="{AGENT} help"]')
+            browser.click('button[value="agree"]')
+            browser.find("#back")
+
+        attempt(tally, "people: a client of another SDK gets in as well",
+                lambda: within("simple text", called_from_node(url, listener, agrees)))
+        decided = node.exported("calls", "decision")
+        tally.check("people: for the purpose that was chosen for it", same(
+            [(one["sponsor"], one["purpose"]) for one in decided], [(handle, PURPOSE), (handle, "help")]))
 
         def refuses(address):
             browser.open(address)
