@@ -5,7 +5,7 @@
 //! | `/.well-known/oauth-authorization-server` | anyone |
 //! | `/.well-known/oauth-protected-resource/mcp/{upstream}` | anyone |
 //! | `/oauth/jwks` | anyone |
-//! | `/oauth/token`, `/oauth/revoke` | agents, workloads and people's clients |
+//! | `/oauth/token`, `/oauth/revoke`, `/oauth/introspect` | agents, workloads and people's clients |
 //! | [`crate::people`]'s | people, in their browsers |
 //! | `/ledger/{log}/checkpoint`, `…/vkey`, `…/tile/{L}/{N}` | anyone |
 //! | `/ledger/{log}/tile/entries/{N}` | auditors, by their token |
@@ -36,7 +36,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use serde_json::json;
-use tokens::{RevocationRequest, TokenError, TokenRequest};
+use tokens::{OwnTokenRequest, TokenError, TokenRequest};
 use tokio::sync::Semaphore;
 use vocab::UpstreamName;
 
@@ -108,6 +108,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/oauth/jwks", get(jwks))
         .route("/oauth/token", post(token))
         .route("/oauth/revoke", post(revoke))
+        .route("/oauth/introspect", post(introspect))
         .route("/scim/v2/{*path}", any(directory::scim))
         .route("/ssf/{name}", post(directory::ssf))
         .route("/ledger/{*path}", get(tiles::serve))
@@ -189,7 +190,7 @@ async fn revoke(State(routes): Routed, request: Request) -> Response {
     let shared = Arc::clone(&routes.shared);
     let revoked = tokio::spawn(async move {
         let plane = &shared.plane;
-        let request = RevocationRequest::parse(&headers, &body)?;
+        let request = OwnTokenRequest::parse(&headers, &body)?;
         let Some((actor, command)) = plane.issuer().revocation(&request)? else {
             return Ok(());
         };
@@ -200,6 +201,20 @@ async fn revoke(State(routes): Routed, request: Request) -> Response {
         Ok(Ok(())) => no_store(text(StatusCode::OK, "")),
         Ok(Err(error)) => refused(&routes.shared, &error),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, ""),
+    }
+}
+
+/// Says whether a token is good (RFC 7662).
+async fn introspect(State(routes): Routed, request: Request) -> Response {
+    let (headers, body) = match form(&routes.shared, request).await {
+        Ok(form) => form,
+        Err(refused) => return *refused,
+    };
+    let request = OwnTokenRequest::parse(&headers, &body).map_err(TokenError::from);
+    let told = request.and_then(|request| routes.shared.plane.issuer().introspection(&request));
+    match told {
+        Ok(told) => no_store(as_json(StatusCode::OK, &told)),
+        Err(error) => refused(&routes.shared, &error),
     }
 }
 

@@ -143,8 +143,8 @@ impl AgentKey {
         Ok(format!("{form}&{instance}"))
     }
 
-    /// The body of a request to end the instance of a token: `POST` it to
-    /// [`PublicUrl::revocation_endpoint`] as `application/x-www-form-urlencoded`.
+    /// The body of a request to end the instance of a token, or to say whether it is good: `POST` it
+    /// to [`PublicUrl::revocation_endpoint`] or [`PublicUrl::introspection_endpoint`] as `application/x-www-form-urlencoded`.
     pub fn revocation_form(
         &self,
         token: &str,

@@ -34,7 +34,7 @@ use crate::jws;
 use crate::login::Login;
 use crate::mcp_client::{McpClientError, McpClients};
 use crate::replay::ReplayCache;
-use crate::request::{ClaimedClient, Grant, RequestError, RevocationRequest, TokenRequest};
+use crate::request::{ClaimedClient, Grant, OwnTokenRequest, RequestError, TokenRequest};
 use crate::signer::{SignError, TokenSigner};
 use crate::uri::{PublicUrl, Resource};
 use crate::workload::{Tied, WorkloadError, Workloads};
@@ -363,7 +363,7 @@ impl Issuer {
     }
 
     /// What was handed on to an instance, as `authorization_details`: locations are URIs.
-    fn details(&self, instance: &Instance) -> Option<Box<RawValue>> {
+    pub(crate) fn details(&self, instance: &Instance) -> Option<Box<RawValue>> {
         let authority = instance.authority.as_ref()?;
         Some(authority.to_json(|name| self.resource(name.clone()).uri().to_owned()))
     }
@@ -418,7 +418,7 @@ impl Issuer {
     /// which is no error. Whoever carries it out sees to it that the instance does nothing more.
     pub fn revocation(
         &self,
-        request: &RevocationRequest,
+        request: &OwnTokenRequest,
     ) -> Result<Option<(Actor, Command)>, TokenError> {
         let moment = self.moment();
         //= https://www.rfc-editor.org/rfc/rfc7009#section-5

@@ -41,6 +41,12 @@ impl Issuer {
             //# This metadata entry MUST be present if either of these authentication methods are
             //# specified in the "revocation_endpoint_auth_methods_supported" entry.
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+            "introspection_endpoint": url.introspection_endpoint(),
+            "introspection_endpoint_auth_methods_supported": ["private_key_jwt"],
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+            //# This metadata entry MUST be present if either of these authentication methods are
+            //# specified in the "introspection_endpoint_auth_methods_supported" entry.
+            "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": url.join("/oauth/jwks"),
             "grant_types_supported": grants,
             "authorization_details_types_supported": [MCP_TOOL],

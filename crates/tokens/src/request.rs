@@ -190,21 +190,23 @@ impl std::fmt::Debug for TokenRequest {
     }
 }
 
-/// A request of the right form to end the instance of a token (RFC 7009 §2.1). Nothing in it is
-/// verified.
-pub struct RevocationRequest {
+/// A request of the right form about a token of the client's: to end its instance (RFC 7009 §2.1), or
+/// to say whether it is good (RFC 7662 §2.1). Nothing in it is verified.
+pub struct OwnTokenRequest {
     pub(crate) client: ClaimedClient,
     pub(crate) token: Secret<String>,
 }
 
-impl RevocationRequest {
-    /// Reads the headers and the body of `POST /oauth/revoke`. `token_type_hint` is ignored: there
-    /// are access tokens only.
+impl OwnTokenRequest {
+    /// Reads the headers and the body of `POST /oauth/revoke` or `/oauth/introspect`.
+    /// `token_type_hint` is ignored: there are access tokens only.
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, RequestError> {
         let form = form(headers, body)?;
         let client = client(headers, &form)?;
         //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
         //# token REQUIRED. The token that the client wants to get revoked.
+        //= https://www.rfc-editor.org/rfc/rfc7662#section-2.1
+        //# token REQUIRED. The string value of the token.
         let token = form.get("token").ok_or(RequestError::Missing("token"))?;
         Ok(Self {
             client,
@@ -213,9 +215,9 @@ impl RevocationRequest {
     }
 }
 
-impl std::fmt::Debug for RevocationRequest {
+impl std::fmt::Debug for OwnTokenRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RevocationRequest").finish_non_exhaustive()
+        f.debug_struct("OwnTokenRequest").finish_non_exhaustive()
     }
 }
 

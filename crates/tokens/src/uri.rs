@@ -41,6 +41,11 @@ impl PublicUrl {
         self.join("/oauth/revoke")
     }
 
+    /// The introspection endpoint's URI.
+    pub fn introspection_endpoint(&self) -> String {
+        self.join("/oauth/introspect")
+    }
+
     /// The upstream that a resource indicator (RFC 8707) names, if it has the form of one of this
     /// node's.
     pub(crate) fn upstream_of(&self, resource: &str) -> Option<UpstreamName> {

@@ -163,7 +163,7 @@ fn protocol(page: &mut String, sources: &Sources) -> Result<()> {
 }
 
 fn token_endpoint(page: &mut String) -> Result<()> {
-    page.push_str("\n## `POST /oauth/token` and `POST /oauth/revoke`\n\nA token that is none, and an instance that has ended, can be revoked without an error (RFC 7009 §2.2).\nThe answer to what is refused is `{error, error_description}` (RFC 6749 §5.2). The cause is counted and put on record as\nthe word in the third column. Whether an agent does not exist or has another key, the answer is one.\n\n");
+    page.push_str("\n## `POST /oauth/token`, `POST /oauth/revoke` and `POST /oauth/introspect`\n\nA token that is none, and an instance that has ended, can be revoked without an error (RFC 7009 §2.2).\nA token that is none, not good now or another agent's is introspected as `{\"active\":false}` (RFC 7662 §2.2).\nThe answer to what is refused is `{error, error_description}` (RFC 6749 §5.2). The cause is counted and put on record as\nthe word in the third column. Whether an agent does not exist or has another key, the answer is one.\n\n");
     page.push_str(&head(&[
         "status",
         "`error`",
@@ -531,7 +531,10 @@ const PLACES: &[(&str, &str)] = &[
     ("access", "`/access/v1/…`"),
     ("ext-authz", "gRPC `ext_authz`"),
     ("http", "another route"),
-    ("token", "`/oauth/token`, `/oauth/revoke`"),
+    (
+        "token",
+        "`/oauth/token`, `/oauth/revoke`, `/oauth/introspect`",
+    ),
     ("people", "a page for people, `/oauth/register`"),
     ("scim", "`/scim/v2/…`"),
     ("ssf", "`/ssf/NAME`"),

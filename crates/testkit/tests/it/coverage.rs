@@ -73,6 +73,7 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ("/accept/{agent}", "GET", "/accept/triage", People(503)),
     ("/oauth/token", "POST", "/oauth/token", Agents),
     ("/oauth/revoke", "POST", "/oauth/revoke", Agents),
+    ("/oauth/introspect", "POST", "/oauth/introspect", Agents),
     (
         "/ledger/{*path}",
         "GET",

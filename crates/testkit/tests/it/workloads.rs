@@ -6,7 +6,7 @@ use std::time::Duration;
 use register::{Command, Signal};
 use serde_json::{Value, json};
 use testkit::idp::query;
-use testkit::{Answer, Idp, Plane};
+use testkit::{Agent, Answer, Below, Idp, Plane, Token};
 use tokens::DpopKey;
 
 use crate::people::with_idp;
@@ -197,6 +197,84 @@ async fn a_workload_that_renews_its_token_keeps_its_instance() {
     let third = renewed().await;
     assert_ne!(third, first, "what ran until then is over");
     assert_eq!(renewed().await, third);
+    plane.end().await;
+}
+
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# If the token can be revoked after it was issued, the authorization server MUST determine whether
+//# or not such a revocation has taken place.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-2.1
+//= type=test
+//# To prevent token scanning attacks, the endpoint MUST also require some form of authorization to
+//# access this endpoint
+#[tokio::test]
+async fn a_token_is_inactive_as_soon_as_anything_above_it_is_narrowed() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    let introspect = async |agent: &Agent, token: &Token| {
+        let client = agent.assertion();
+        let form = [
+            ("token", &*token.text),
+            ("client_assertion", &*client),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
+        ];
+        plane
+            .ask("POST", "/oauth/introspect")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(query(&form))
+            .send()
+            .await
+    };
+    let active = async || {
+        let told = introspect(&agent, &token).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        assert_eq!(told.header("cache-control"), Some("no-store"));
+        told.json()
+    };
+    let told = active().await;
+    assert_eq!(told["active"], true);
+    assert_eq!(told["act"]["sub"], *token.instance);
+    assert_eq!(told["aud"], format!("{}/mcp/files", Plane::public_url()));
+    let silent = json!({"active": false});
+    for what in ["sponsors/maya", "agents/triage"] {
+        plane.command(&format!("/v1/{what}/suspend")).await;
+        assert_eq!(active().await, silent, "{what}");
+        plane.command(&format!("/v1/{what}/resume")).await;
+        assert_eq!(active().await["active"], true, "{what}");
+    }
+    let other = plane.agent("other").await;
+    assert_eq!(introspect(&other, &token).await.json(), silent);
+    // The whole chain: what is above it, and what was handed on.
+    let part = r#"[{"type":"mcp_tool","locations":["files"],"identifier":"read_text_file"}]"#;
+    let handed = Below {
+        details: Some(part),
+        ..Below::default()
+    };
+    let child = agent.below(&token, &handed).await;
+    let told = introspect(&agent, &child).await.json();
+    assert_eq!(
+        told["act"],
+        json!({"sub": child.instance, "act": {"sub": token.instance}})
+    );
+    assert!(told["authorization_details"].is_array(), "{told}");
+    // Without an assertion nothing is said.
+    let unknown = plane
+        .ask("POST", "/oauth/introspect")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(query(&[("token", &*token.text)]))
+        .send()
+        .await;
+    assert_eq!(error(&unknown), "invalid_client", "{}", unknown.text());
+    assert_eq!(unknown.json()["active"], Value::Null);
+    let revoke = format!("/v1/instances/{}/revoke", token.instance);
+    plane.command(&revoke).await;
+    assert_eq!(active().await, silent);
+    assert_eq!(introspect(&agent, &child).await.json(), silent);
     plane.end().await;
 }
 

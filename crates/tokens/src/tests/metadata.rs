@@ -25,6 +25,10 @@ fn check(document: &Value, expected: &str) {
 //= https://www.rfc-editor.org/rfc/rfc8414#section-2
 //= type=test
 //# MUST be present if either of these authentication methods are specified in the
+//# "introspection_endpoint_auth_methods_supported" entry.
+//= https://www.rfc-editor.org/rfc/rfc8414#section-2
+//= type=test
+//# MUST be present if either of these authentication methods are specified in the
 //# "token_endpoint_auth_methods_supported" entry.
 //= https://www.rfc-editor.org/rfc/rfc8414#section-2
 //= type=test

@@ -10,7 +10,7 @@ use super::forge::{Sign, b64, es256_jwk, forge, with};
 use crate::form;
 use crate::jwk::unb64;
 use crate::{
-    AgentKey, DpopKey, PublicKey, RevocationRequest, TokenError, TokenRequest, TokenResponse,
+    AgentKey, DpopKey, OwnTokenRequest, PublicKey, TokenError, TokenRequest, TokenResponse,
 };
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -768,7 +768,7 @@ fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
         let form = bench.agent.revocation_form(token, bench.now(), &*bench.rng);
         let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
         let form = form.unwrap();
-        let request = RevocationRequest::parse(&headers, form.expose().as_bytes())?;
+        let request = OwnTokenRequest::parse(&headers, form.expose().as_bytes())?;
         let revocation = bench.issuer.revocation(&request)?;
         Ok(revocation.is_some_and(|(actor, command)| {
             let done = wait(bench.control.execute(actor, command)).unwrap();
@@ -800,10 +800,75 @@ fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
         .revocation_form("x", bench.now(), &*bench.rng)
         .unwrap();
     let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
-    let request = RevocationRequest::parse(&headers, form.expose().as_bytes()).unwrap();
+    let request = OwnTokenRequest::parse(&headers, form.expose().as_bytes()).unwrap();
     assert!(bench.issuer.revocation(&request).unwrap().is_none());
     let error = bench.issuer.revocation(&request).unwrap_err();
     assert_eq!(error.word(), "replayed-assertion");
+}
+
+//= https://www.rfc-editor.org/rfc/rfc7662#section-2.1
+//= type=test
+//# token REQUIRED. The string value of the token.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-2.3
+//= type=test
+//# In these cases, the authorization server MUST instead respond with an introspection response with
+//# the "active" field set to "false" as described in Section 2.2.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-2.2
+//= type=test
+//# active REQUIRED. Boolean indicator of whether or not the presented token is currently active.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-2.2
+//= type=test
+//# If the introspection call is properly authorized but the token is not active, does not exist on
+//# this server, or the protected resource is not allowed to introspect this particular token, then
+//# the authorization server MUST return an introspection response with the "active" field set to
+//# "false".
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# If the token can expire, the authorization server MUST determine whether or not the token has
+//# expired.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# If the token has been signed, the authorization server MUST validate the signature.
+#[test]
+fn a_token_is_introspected_by_its_own_agent_while_it_is_good() {
+    let bench = Bench::new();
+    let (own, bearer) = (bench.token(), bench.bearer());
+    let form = |token: &str| {
+        let form = bench.agent.revocation_form(token, bench.now(), &*bench.rng);
+        let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
+        OwnTokenRequest::parse(&headers, form.unwrap().expose().as_bytes()).unwrap()
+    };
+    let ask = |token: &str| bench.issuer.introspection(&form(token)).unwrap();
+    let told = ask(&own.access_token);
+    assert_eq!(told["active"], true);
+    assert_eq!(told["act"], json!({"sub": own.instance}));
+    assert_eq!(told["client_id"], "triage");
+    assert_eq!(told["purpose"], own.purpose.to_string());
+    assert_eq!(told["iss"], URL);
+    assert_eq!(told["token_type"], "DPoP");
+    assert!(
+        told["cnf"]["jkt"].is_string() && told["sub"].is_string(),
+        "{told}"
+    );
+    assert_eq!(
+        told["exp"].as_u64().unwrap(),
+        told["iat"].as_u64().unwrap() + own.expires_in
+    );
+    let silent = json!({"active": false});
+    let forged = format!("{}A", own.access_token);
+    for other in [&*bearer.access_token, &forged, "nonsense"] {
+        assert_eq!(ask(other), silent, "{other}");
+    }
+    // Not to whoever shows no assertion, or one again.
+    let request = form(&own.access_token);
+    assert!(bench.issuer.introspection(&request).is_ok());
+    let error = bench.issuer.introspection(&request).unwrap_err();
+    assert_eq!(error.word(), "replayed-assertion");
+    // Looking at it is no use of it, and it is not good for longer than it says.
+    bench.advance(own.expires_in - 1);
+    assert_eq!(ask(&own.access_token)["active"], true);
+    bench.advance(1);
+    assert_eq!(ask(&own.access_token), silent);
 }
 
 //= https://www.rfc-editor.org/rfc/rfc7009#section-5
@@ -824,7 +889,7 @@ fn revocations_are_counted_and_need_a_key_that_holds() {
             .revocation_form(&token, bench.now(), &*bench.rng);
         let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
         let form = form.unwrap();
-        let request = RevocationRequest::parse(&headers, form.expose().as_bytes()).unwrap();
+        let request = OwnTokenRequest::parse(&headers, form.expose().as_bytes()).unwrap();
         bench.issuer.revocation(&request).map(|it| it.is_some())
     };
     for _ in 0..REVOCATIONS_PER_MINUTE_MIN {
@@ -860,7 +925,7 @@ fn an_assertion_is_for_the_endpoint_that_it_names() {
             ("token", "x"),
         ]);
         let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
-        let request = RevocationRequest::parse(&headers, form.as_bytes()).unwrap();
+        let request = OwnTokenRequest::parse(&headers, form.as_bytes()).unwrap();
         let answer = match bench.issuer.revocation(&request) {
             Ok(_) => "ok",
             Err(error) => error.word(),
