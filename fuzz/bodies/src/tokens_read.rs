@@ -2,7 +2,7 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use tokens::{AgentKey, DPOP, PrivateKey, PublicKey, PublicUrl, RevocationRequest, TokenRequest};
+use tokens::{AgentKey, DPOP, OwnTokenRequest, PrivateKey, PublicKey, PublicUrl, TokenRequest};
 
 use crate::{text, two_parts};
 
@@ -24,7 +24,7 @@ pub fn token_request(data: &[u8]) -> bool {
     {
         headers.insert(DPOP, proof);
     }
-    let revokes = RevocationRequest::parse(&headers, body).is_ok();
+    let revokes = OwnTokenRequest::parse(&headers, body).is_ok();
     TokenRequest::parse(&headers, body).is_ok() || revokes
 }
 
