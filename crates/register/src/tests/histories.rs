@@ -391,7 +391,13 @@ fn check_covered(node: &Node) {
                 assert!(instance.record < cut.record);
                 for child in state.children(&instance.id) {
                     let is_running = child.life == InstanceLife::Running;
-                    let before = child.record < cut.record && !child.outlived(cut.at);
+                    // A transfer before the cut had ended it already.
+                    let agent = state.agent(&child.agent).unwrap();
+                    let past = agent.past_sponsors.iter().map(|past| past.record);
+                    let over = past
+                        .into_iter()
+                        .any(|it| child.record < it && it < cut.record);
+                    let before = child.record < cut.record && !child.outlived(cut.at) && !over;
                     assert!(!is_running || !before || ids.contains(&child.id));
                 }
             }
