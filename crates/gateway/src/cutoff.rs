@@ -540,10 +540,7 @@ impl Plane {
     /// Certifies cuts that a node before this one acknowledged and did not come to certify.
     /// `barrier` is the one that this start wrote; `from` an index before which nothing was open.
     pub async fn certify_pending(self: &Arc<Self>, barrier: u64, from: u64) {
-        let pending: Vec<u64> = self.control.view(|state| {
-            let cuts = state.cuts().filter(|it| it.certificate.is_none());
-            cuts.map(|it| it.record).collect()
-        });
+        let pending: Vec<u64> = self.control.view(|state| state.uncertified().collect());
         for cut in pending {
             if let Err(error) = self.certify(cut, barrier, from).await {
                 tracing::error!(error = %crate::upstream::chain(&error), "The cut of control/{cut} could not be certified");
@@ -553,7 +550,8 @@ impl Plane {
 }
 
 impl CutPart {
-    fn of(cut: &Cut) -> Self {
+    /// A cut, as the register has it.
+    pub fn of(cut: &Cut) -> Self {
         let (mut sponsor, mut agent, mut upstream, mut all) = (None, None, None, false);
         match &cut.of {
             CutOf::Sponsor(of) | CutOf::Sessions(of) => sponsor = Some(of.clone()),

@@ -906,12 +906,17 @@ impl Plane {
     async fn sever(self: &Arc<Self>, cause: &str, entry: Option<u64>) -> Result<(), RecordError> {
         let from = self.open.lowest(self.calls.reader().size());
         let barrier = self.narrowed(cause).await?.index;
-        let is_cut = |entry: &u64| self.control.view(|state| state.cut(*entry).is_some());
-        if let Some(entry) = entry.filter(is_cut) {
+        // A command that is repeated wrote nothing: the first one's barrier may have failed, and with
+        // it the certificate, so whatever has none yet is certified now.
+        let cuts: Vec<u64> = self.control.view(|state| match entry {
+            Some(entry) => state.cut(entry).map(|cut| cut.record).into_iter().collect(),
+            None => state.uncertified().collect(),
+        });
+        for cut in cuts {
             let plane = Arc::clone(self);
             self.certifying.spawn(async move {
-                if let Err(error) = plane.certify(entry, barrier, from).await {
-                    tracing::error!(error = %chain(&error), "The cut of control/{entry} could not be certified; the next start tries again");
+                if let Err(error) = plane.certify(cut, barrier, from).await {
+                    tracing::error!(error = %chain(&error), "The cut of control/{cut} could not be certified; giving the command again, or the next start, tries again");
                 }
             });
         }

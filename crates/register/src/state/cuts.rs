@@ -22,6 +22,12 @@ impl State {
         self.cuts.values()
     }
 
+    /// The entries of cuts that are not certified yet.
+    pub fn uncertified(&self) -> impl Iterator<Item = u64> {
+        let cuts = self.cuts.values().filter(|it| it.certificate.is_none());
+        cuts.map(|it| it.record)
+    }
+
     /// The cut that the entry at `record` made.
     pub fn cut(&self, record: u64) -> Option<&Cut> {
         self.cuts.get(&record)

@@ -6,13 +6,13 @@ use std::time::Duration;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use bytes::Bytes;
-use gateway::cutoff::CALLS_SECONDS_MAX;
+use gateway::cutoff::{CALLS_SECONDS_MAX, CutPart};
 use http::StatusCode;
 use ledger::Log as _;
-use register::{Command, CommandError, Cut, CutOf, Refusal, Signal};
+use register::{Command, CommandError, Cut, Refusal, Signal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vocab::{AgentId, Digest, Handle, LogName, RecordRef, Time, UpstreamName};
+use vocab::{AgentId, Digest, LogName, RecordRef, UpstreamName};
 
 use super::routes::{Answer, App, ok, parsed, read};
 use super::wire::{self, Problem};
@@ -26,13 +26,8 @@ const CERTIFIED_WITHIN: Duration = Duration::from_secs(2 * CALLS_SECONDS_MAX);
 /// A cut, as it is listed.
 #[derive(Debug, Serialize)]
 struct CutView {
-    record: String,
-    kind: &'static str,
-    at: Time,
-    sponsor: Option<Handle>,
-    agent: Option<AgentId>,
-    upstream: Option<UpstreamName>,
-    all: bool,
+    #[serde(flatten)]
+    cut: CutPart,
     signal: Option<Signal>,
     /// The entry that says how it ended; none yet if null.
     certificate: Option<String>,
@@ -40,25 +35,11 @@ struct CutView {
 
 impl CutView {
     fn of(cut: &Cut) -> Self {
-        let (mut sponsor, mut agent, mut upstream, mut all) = (None, None, None, false);
-        match &cut.of {
-            CutOf::Sponsor(of) | CutOf::Sessions(of) => sponsor = Some(of.clone()),
-            CutOf::Agent(of) => agent = Some(of.clone()),
-            CutOf::Upstream(of) => upstream = Some(of.clone()),
-            CutOf::All => all = true,
-        }
+        let certificate = cut.certificate.as_ref();
         Self {
-            record: format!("control/{}", cut.record),
-            kind: cut.kind.as_str(),
-            at: cut.at,
-            sponsor,
-            agent,
-            upstream,
-            all,
+            cut: CutPart::of(cut),
             signal: cut.signal.clone(),
-            certificate: cut
-                .certificate
-                .map(|(record, _)| format!("control/{record}")),
+            certificate: certificate.map(|(record, _)| format!("control/{record}")),
         }
     }
 }
