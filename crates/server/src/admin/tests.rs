@@ -87,6 +87,15 @@ impl Place {
             .unwrap();
     }
 
+    /// Waits until each cut has its certificate: it is written after the answer, by the node.
+    async fn certified(&self) {
+        let plane = &self.node.plane;
+        let open: Vec<u64> = plane.control().view(|state| state.uncertified().collect());
+        for cut in open {
+            plane.certificate_of(cut).await.unwrap();
+        }
+    }
+
     fn raw(&self, request: &str) -> String {
         let mut stream = UnixStream::connect(socket_path(&self.config().data)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -294,6 +303,7 @@ async fn a_cut_on_a_failing_disk_says_what_holds() {
             .await
             .unwrap();
         assert_eq!(done["status"], "suspended");
+        place.certified().await;
         if word == "done" {
             break;
         }
