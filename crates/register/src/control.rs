@@ -37,7 +37,7 @@ use crate::entry::{
 };
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
-use crate::standing::{Active, Standing, Why};
+use crate::standing::{Active, Stale, Standing, Why};
 use crate::state::State;
 
 /// The register does not know its own state. Nothing may act until the node is started again.
@@ -154,22 +154,26 @@ impl Control {
         self.view(|state| state.standing_at(id, upstream, now))
     }
 
-    /// Whether what was active, with this upstream, still is. Without the lock as long as nothing at
-    /// all was narrowed since; cheap enough to be asked at the moment of sequencing and again before
-    /// sending.
-    pub fn still(&self, active: &Active, upstream: &UpstreamName, now: Time) -> Result<(), Why> {
+    /// Whether what was active, with this upstream, still is, and policy would see the same sponsor
+    /// yet. Without the lock as long as nothing at all was narrowed since; cheap enough to be asked
+    /// at the moment of sequencing.
+    pub fn still(&self, active: &Active, upstream: &UpstreamName, now: Time) -> Result<(), Stale> {
         if self.failure.get().is_some() {
-            return Err(Why::RegisterFailed);
+            return Err(Stale::Narrowed(Why::RegisterFailed));
         }
         if self.generation.load(Ordering::Acquire) == active.generation() {
             return match active.expired(now) {
-                Some(why) => Err(why),
+                Some(why) => Err(Stale::Narrowed(why)),
                 None => Ok(()),
             };
         }
-        self.standing_at(&active.instance().id, upstream, now)
-            .active()
-            .map(|_| ())
+        let standing = self.standing_at(&active.instance().id, upstream, now);
+        let present = standing.active().map_err(Stale::Narrowed)?;
+        if present.sponsor().changed == active.sponsor().changed {
+            Ok(())
+        } else {
+            Err(Stale::Changed)
+        }
     }
 
     /// Counts the entries that narrowed anything; see [`State::generation`].

@@ -40,7 +40,7 @@ pub use jwk::{PublicJwk, Thumbprint};
 pub use lifecycle::EndReason;
 pub use refusal::Refusal;
 pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
-pub use standing::{Active, Link, Standing, Why};
+pub use standing::{Active, Link, Stale, Standing, Why};
 pub use state::{
     Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Origin, Pep, Sponsor, State,
 };

@@ -132,6 +132,16 @@ impl Standing {
     }
 }
 
+/// Why what was decided on somebody holds no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// They may not act any more.
+    Narrowed(Why),
+    /// Their sponsor's groups, or something else that policy sees, changed: it is to be decided
+    /// again.
+    Changed,
+}
+
 /// One hop: an instance and the agent that it is one of.
 #[derive(Clone, Debug)]
 pub struct Link {

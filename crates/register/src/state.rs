@@ -130,8 +130,8 @@ impl State {
         self.last_time.unwrap_or(Time::EPOCH)
     }
 
-    /// Counts the entries that narrowed anything. While it stands still, whoever was active is
-    /// active, but for the clock.
+    /// Counts the entries that narrowed anything, or changed what policy sees of somebody. While it
+    /// stands still, whoever was active is active, but for the clock.
     pub const fn generation(&self) -> u64 {
         self.generation
     }
@@ -541,6 +541,8 @@ impl State {
                 let found = self.known_group(&body.group)?;
                 found.profile = profile;
                 found.changed = record;
+                let members = found.members.clone();
+                self.seen_otherwise(&members);
             }
             Event::GroupMembers(body) => {
                 for member in &body.added {
@@ -559,6 +561,7 @@ impl State {
                     found.members.remove(member);
                 }
                 found.members.extend(body.added.iter().cloned());
+                self.seen_otherwise(body.added.iter().chain(&body.removed));
                 for member in &body.removed {
                     self.leaves(member, &body.group);
                 }
@@ -571,6 +574,7 @@ impl State {
                 let Some(group) = self.groups.remove(&body.group) else {
                     return Err(unknown("group", &body.group));
                 };
+                self.seen_otherwise(&group.members);
                 for member in &group.members {
                     self.leaves(member, &body.group);
                 }
@@ -974,6 +978,15 @@ impl State {
             .ok_or_else(|| unknown("group", handle))
     }
 
+    /// Notes that the entry being applied is about these sponsors: policy sees their groups.
+    fn seen_otherwise<'a>(&mut self, sponsors: impl IntoIterator<Item = &'a Handle>) {
+        for handle in sponsors {
+            if let Some(sponsor) = self.sponsors.get_mut(handle) {
+                Arc::make_mut(sponsor).changed = self.size;
+            }
+        }
+    }
+
     fn leaves(&mut self, member: &Handle, group: &Handle) {
         if let Some(theirs) = self.memberships.get_mut(member) {
             theirs.remove(group);
@@ -1058,11 +1071,16 @@ impl State {
 /// The cause in a `node-degraded` entry that says the part is well again.
 pub const WELL: &str = "none";
 
-/// Whether somebody who was active may not be after this event.
+/// Whether somebody who was active may not be after this event, or policy sees them otherwise.
 const fn narrows(event: &Event) -> bool {
     match event {
         Event::SponsorSuspended(_)
         | Event::SessionsRevoked(_)
+        | Event::SponsorChanged(_)
+        | Event::SponsorRisk(_)
+        | Event::GroupChanged(_)
+        | Event::GroupMembers(_)
+        | Event::GroupRemoved(_)
         | Event::AgentSuspended(_)
         | Event::AgentRetired(_)
         | Event::AgentLapsed(_)
@@ -1081,12 +1099,7 @@ const fn narrows(event: &Event) -> bool {
         | Event::PepRemoved(_)
         | Event::SponsorAdded(_)
         | Event::SponsorResumed(_)
-        | Event::SponsorChanged(_)
-        | Event::SponsorRisk(_)
         | Event::GroupAdded(_)
-        | Event::GroupChanged(_)
-        | Event::GroupMembers(_)
-        | Event::GroupRemoved(_)
         | Event::AgentAdded(_)
         | Event::AgentResumed(_)
         | Event::AgentKeyRotated(_)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use policy::{Facts, InstanceFacts, LinkFacts, Target};
-use register::{Active, Agent, Instance, Link, Sponsor, Why};
+use register::{Active, Agent, Instance, Link, Sponsor, State, Why};
 use vocab::authority::CallArguments;
 use vocab::{InstanceId, UpstreamName};
 
@@ -27,20 +27,18 @@ pub(crate) struct Who {
 impl Who {
     pub(crate) fn now(plane: &Plane, id: &InstanceId, upstream: &UpstreamName) -> Option<Self> {
         let now = plane.clock.now();
-        let standing = plane.control.standing_at(id, upstream, now).active();
+        let failed = plane.control.failure().map(|_| Why::RegisterFailed);
+        // One look: what policy sees of somebody and whether they stand are of the same moment.
         plane.control.view(|state| {
+            let standing = match failed {
+                Some(why) => Err(why),
+                None => state.standing_at(id, upstream, now).active(),
+            };
             let instance = Arc::clone(state.instance(id)?);
-            let above: Option<Vec<Link>> = state
-                .ancestors(&instance)
-                .map(|it| {
-                    Some(Link {
-                        agent: Arc::clone(state.agent(&it.agent)?),
-                        instance: Arc::clone(it),
-                    })
-                })
-                .collect();
-            let mut above = above?;
-            above.reverse();
+            let above = match &standing {
+                Ok(active) => active.above().to_vec(),
+                Err(_) => links(state, &instance)?,
+            };
             let groups = state.groups_of(&instance.sponsor);
             let mut groups: Vec<String> = groups
                 .filter_map(|group| group.name().map(str::to_owned))
@@ -131,6 +129,19 @@ impl Who {
             root_purpose: above.first().map(|link| link.instance.purpose.clone()),
         }
     }
+}
+
+/// Those above an instance that does not stand, the first first: its denial names them, too.
+fn links(state: &State, instance: &Instance) -> Option<Vec<Link>> {
+    let above = state.ancestors(instance).map(|it| {
+        Some(Link {
+            agent: Arc::clone(state.agent(&it.agent)?),
+            instance: Arc::clone(it),
+        })
+    });
+    let mut above = above.collect::<Option<Vec<_>>>()?;
+    above.reverse();
+    Some(above)
 }
 
 /// An agent's allow list, as records have it.

@@ -7,8 +7,11 @@ use futures_util::FutureExt as _;
 use ledger::Keyring as _;
 
 use super::*;
+use crate::command::Subject;
 use crate::control::Failure;
+use crate::entry::Risk;
 use crate::refusal::Refusal;
+use crate::standing::{Active, Stale};
 use crate::state::{Identity, State};
 use crate::{FoldCause, fold_prefix};
 
@@ -25,7 +28,7 @@ async fn check(steps: impl IntoIterator<Item = (Command, Option<Why>)>) {
         if let Ok(active) = before {
             assert_eq!(
                 node.control.still(&active, &files(), node.now()).err(),
-                expected,
+                expected.map(Stale::Narrowed),
                 "{told}"
             );
         }
@@ -111,7 +114,7 @@ async fn instances_of_other_agents_are_left_alone() {
     node.ok(end(&theirs, EndReason::Revoked)).await;
     assert_eq!(
         node.control.still(&active, &files(), node.now()),
-        Err(Why::InstanceEnded)
+        Err(Stale::Narrowed(Why::InstanceEnded))
     );
     let stranger = InstanceId::random(&*node.rng).unwrap();
     assert_eq!(node.narrowed(&stranger), Some(Why::Unknown));
@@ -132,7 +135,7 @@ async fn an_instance_expires_by_lifetime_however_much_it_is_used() {
     assert_eq!(node.narrowed(&id), Some(Why::InstanceExpired));
     assert_eq!(
         node.control.still(&active, &files(), node.now()),
-        Err(Why::InstanceExpired)
+        Err(Stale::Narrowed(Why::InstanceExpired))
     );
     assert_eq!(node.log.len(), 4, "expiry writes nothing");
 }
@@ -160,6 +163,60 @@ async fn a_clock_that_goes_back_brings_nothing_back() {
     assert_eq!(node.narrowed(&id), Some(Why::InstanceExpired));
     // What was looked at before knows only its own moment; its token is five minutes old at most.
     assert_eq!(node.control.still(&active, &files(), node.now()), Ok(()));
+}
+
+#[tokio::test]
+async fn what_was_decided_on_a_lost_group_holds_no_more() {
+    let node = Node::ready().await;
+    node.ok(add_sponsor("noor")).await;
+    let id = node.start("triage", 0).await;
+    let both = ["maja", "noor"].map(|it| handle_of(&node, it).unwrap());
+    let group = match node
+        .ok(Command::AddGroup {
+            profile: group_profile("Adjusters"),
+            members: both.to_vec(),
+            signal: signal("provisioned"),
+        })
+        .await
+    {
+        Done::Changed {
+            subject: Subject::Group(group),
+            ..
+        } => group,
+        other => panic!("{other:?}"),
+    };
+    let [mine, theirs] = both;
+    let leaves = |member: &vocab::Handle| Command::ChangeMembers {
+        group: group.clone(),
+        added: Vec::new(),
+        removed: vec![member.clone()],
+        signal: signal("changed"),
+    };
+    let decided = || node.control.standing(&id, node.now()).active().unwrap();
+    let still = |active: &Active| node.control.still(active, &files(), node.now());
+    let before = decided();
+    node.ok(leaves(&theirs)).await;
+    assert_eq!(still(&before), Ok(()), "somebody else left");
+    node.ok(leaves(&mine)).await;
+    assert_eq!(still(&before), Err(Stale::Changed));
+    assert_eq!(still(&decided()), Ok(()), "decided again, it holds");
+    for change in [
+        Command::SetRisk {
+            sponsor: mine.clone(),
+            risk: Risk::High,
+            signal: signal("risk-level-change"),
+        },
+        Command::ChangeSponsor {
+            sponsor: mine.clone(),
+            person: Box::new(person("maja", 7)),
+            changes: vec!["department".parse().unwrap()],
+            signal: signal("changed"),
+        },
+    ] {
+        let before = decided();
+        node.ok(change).await;
+        assert_eq!(still(&before), Err(Stale::Changed));
+    }
 }
 
 #[tokio::test]
@@ -398,7 +455,7 @@ async fn a_log_that_gives_other_bytes_ends_everything() {
     assert_eq!(node.narrowed(&id), Some(Why::RegisterFailed));
     assert_eq!(
         node.control.still(&active, &files(), node.now()),
-        Err(Why::RegisterFailed)
+        Err(Stale::Narrowed(Why::RegisterFailed))
     );
     let answer = node.execute(configure("other")).await;
     assert!(matches!(answer, Err(CommandError::Failed(_))), "{answer:?}");
