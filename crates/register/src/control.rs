@@ -37,6 +37,7 @@ use crate::entry::{
 };
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
+use crate::snapshot::Snapshot;
 use crate::standing::{Active, Stale, Standing, Why};
 use crate::state::State;
 
@@ -102,8 +103,22 @@ impl Control {
         rng: Arc<dyn Rng>,
         settings: Settings,
     ) -> Result<Arc<Self>, FoldError> {
+        Self::resume(State::default(), log, blobs, keyring, clock, rng, settings)
+    }
+
+    /// Like [`Control::open`], from the state that a [snapshot](crate::snapshot::read) of this log
+    /// gave: only what came after it is folded.
+    pub fn resume(
+        mut state: State,
+        log: Arc<dyn Log>,
+        blobs: Arc<dyn Blobs>,
+        keyring: Arc<dyn Keyring>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        settings: Settings,
+    ) -> Result<Arc<Self>, FoldError> {
         let reader = log.reader();
-        let state = fold::fold_prefix(reader, Some(&*keyring), reader.size())?;
+        fold::fold_on(&mut state, reader, Some(&*keyring), reader.size())?;
         if let Some(locked) = fold::locked(&state) {
             return Err(locked);
         }
@@ -114,9 +129,7 @@ impl Control {
             })?;
         }
         let now = clock.now();
-        for instance in state.instances() {
-            instance.last_used.touch(now, instance.idle);
-        }
+        state.touch_all(now);
         Ok(Arc::new(Self {
             generation: AtomicU64::new(state.generation()),
             state: RwLock::new(state),
@@ -192,6 +205,17 @@ impl Control {
                 }
             }
         });
+    }
+
+    /// The state as it is, to be written down. Commands wait for as long as that takes, calls do
+    /// not. A checkpoint covers all that it stands for.
+    pub async fn snapshot(&self) -> Result<Snapshot, CommandError> {
+        let mut writer = self.writer.lock().await;
+        if let Some(failure) = self.failure.get() {
+            return Err(CommandError::Failed(Arc::clone(failure)));
+        }
+        self.publish(&mut writer, &[]).await?;
+        Ok(self.view(State::snapshot))
     }
 
     /// The control log as its last checkpoint has it, for the log of calls to name.

@@ -8,7 +8,7 @@ use vocab::id::Handle;
 use vocab::time::Time;
 
 use crate::entry::{BodyError, Event};
-use crate::state::{Impossible, Known, State, Unsealed};
+use crate::state::{Beside, Impossible, Known, State, Unsealed};
 
 /// The fold stopped at an entry. What the register would be beyond it is unknown, so nothing is.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -90,15 +90,13 @@ pub(crate) fn read(
     let unsealed = match named {
         None => Unsealed::Nothing,
         Some((key, commit)) => {
-            let sealed = reader
-                .sealed(index)
-                .map_err(|error| at(FoldCause::Read(error)))?;
-            let (sealed, key) = (sealed.as_deref(), key.as_ref());
+            let (key, record) = (key.as_ref(), index);
+            let beside = Beside { record, commit };
             match &event {
                 Event::SponsorAdded(_) | Event::SponsorChanged(_) => {
-                    open(key, &commit, sealed, keyring).map(Unsealed::Person)
+                    unseal(state, key, &beside, reader, keyring).map(Unsealed::Person)
                 }
-                _ => open(key, &commit, sealed, keyring).map(Unsealed::Group),
+                _ => unseal(state, key, &beside, reader, keyring).map(Unsealed::Group),
             }
             .map_err(at)?
         }
@@ -111,13 +109,22 @@ pub(crate) fn read(
     })
 }
 
-fn open<T: DeserializeOwned>(
+/// What lies sealed beside an entry, as far as it can be read.
+pub(crate) fn unseal<T: DeserializeOwned>(
+    state: &State,
     key: Option<&Handle>,
-    commit: &Digest,
-    sealed: Option<&[u8]>,
+    beside: &Beside,
+    reader: &dyn LogReader,
     keyring: Option<&dyn Keyring>,
 ) -> Result<Known<T>, FoldCause> {
-    let (Some(keyring), Some(key)) = (keyring, key) else {
+    let Some(key) = key else {
+        return Ok(Known::Sealed);
+    };
+    // On record before the key is destroyed, and then it does not matter when that is.
+    if state.erased().contains(key) {
+        return Ok(Known::Erased);
+    }
+    let Some(keyring) = keyring else {
         return Ok(Known::Sealed);
     };
     let key = match keyring.open(key).map_err(FoldCause::Keyring)? {
@@ -125,10 +132,11 @@ fn open<T: DeserializeOwned>(
         Opened::Erased => return Ok(Known::Erased),
         Opened::Locked => return Ok(Known::Sealed),
     };
+    let sealed = reader.sealed(beside.record).map_err(FoldCause::Read)?;
     let Some(sealed) = sealed else {
         return Ok(Known::Sealed);
     };
-    let plain = seal::open(&key, sealed, commit).map_err(FoldCause::Sealed)?;
+    let plain = seal::open(&key, &sealed, &beside.commit).map_err(FoldCause::Sealed)?;
     // The parser's own words could repeat what is personal.
     let named = serde_json::from_slice(&plain).map_err(|_| FoldCause::Person)?;
     Ok(Known::Named(named))

@@ -38,6 +38,10 @@ impl Coordinate {
         &self.0
     }
 
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Their base64url form, as in a JWK.
     pub fn text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
@@ -156,6 +160,16 @@ impl TryFrom<Wire> for PublicJwk {
 /// An RFC 7638 SHA-256 thumbprint of a key: `jkt`. Text form: base64url, 43 characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Thumbprint([u8; 32]);
+
+impl Thumbprint {
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
 
 /// A text that is not a thumbprint.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]

@@ -21,6 +21,7 @@ pub mod jwk;
 pub mod lifecycle;
 pub mod refusal;
 pub mod signing;
+pub mod snapshot;
 pub mod standing;
 pub mod state;
 pub mod text;
@@ -40,6 +41,7 @@ pub use jwk::{PublicJwk, Thumbprint};
 pub use lifecycle::EndReason;
 pub use refusal::Refusal;
 pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
+pub use snapshot::{NotTaken, Snapshot};
 pub use standing::{Active, Link, Stale, Standing, Why};
 pub use state::{
     Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Origin, Pep, Sponsor, State,

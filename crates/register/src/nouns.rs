@@ -50,6 +50,14 @@ pub(crate) enum Unsealed {
     Group(Known<GroupProfile>),
 }
 
+/// Where something lies sealed, and the digest that commits to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// The index of the entry.
+    pub(crate) record: u64,
+    pub(crate) commit: Digest,
+}
+
 /// A group of the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -59,6 +67,7 @@ pub struct Group {
     pub key: Handle,
     /// What it is called.
     pub profile: Known<GroupProfile>,
+    pub(crate) beside: Beside,
     /// The sponsors who are in it.
     pub members: BTreeSet<Handle>,
     /// When it was added.
@@ -118,6 +127,7 @@ pub struct Sponsor {
     pub key: Handle,
     /// Who they are.
     pub identity: Identity,
+    pub(crate) beside: Beside,
     /// Where they are in their life.
     pub life: SponsorLife,
     /// What suspended them, each for itself: a signal, or an administrator. They go on when all of it

@@ -4,8 +4,10 @@
 //! the state as it was. It asks no clock and no policy: what was refused was never written.
 
 mod cuts;
+pub(crate) mod kept;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use ledger::Actor;
@@ -23,7 +25,7 @@ pub use crate::nouns::{
     Instance, KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools,
     Upstream,
 };
-pub(crate) use crate::nouns::{Continues, Unsealed};
+pub(crate) use crate::nouns::{Beside, Continues, Unsealed};
 use crate::signing::{self, TokenKey, TokenKeyEvent, TokenKeyLife};
 use crate::text::{AdminKey, GroupProfile, KeyId, PersonText};
 
@@ -258,6 +260,13 @@ impl State {
         all
     }
 
+    /// Says of every instance that it was used at `now`.
+    pub(crate) fn touch_all(&self, now: Time) {
+        for instance in self.instances.values() {
+            instance.last_used.touch(now, instance.idle);
+        }
+    }
+
     /// The running instances of an agent whose lifetime is not over; some may be idle.
     pub(crate) fn running(
         &self,
@@ -461,10 +470,12 @@ impl State {
                 }
                 let identity = person(unsealed);
                 self.name_sponsor(&body.sponsor, None, &identity)?;
+                let commit = body.commit;
                 let sponsor = Sponsor {
                     handle: body.sponsor.clone(),
                     key: body.key,
                     identity,
+                    beside: Beside { record, commit },
                     life: SponsorLife::Active { since: time },
                     holds: Vec::new(),
                     provisioned: body.signal.is_some(),
@@ -506,7 +517,9 @@ impl State {
                 let identity = person(unsealed);
                 self.name_sponsor(&body.sponsor, Some(&sponsor.identity), &identity)?;
                 self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
+                    let commit = body.commit;
                     sponsor.identity = identity;
+                    sponsor.beside = Beside { record, commit };
                     sponsor.provisioned = true;
                 })?;
             }
@@ -529,6 +542,10 @@ impl State {
                     handle: body.group.clone(),
                     key: body.key,
                     profile: group(unsealed),
+                    beside: Beside {
+                        record,
+                        commit: body.commit,
+                    },
                     members: BTreeSet::new(),
                     added_at: time,
                     record,
@@ -539,7 +556,9 @@ impl State {
             Event::GroupChanged(body) => {
                 let profile = group(unsealed);
                 let found = self.known_group(&body.group)?;
+                let commit = body.commit;
                 found.profile = profile;
+                found.beside = Beside { record, commit };
                 found.changed = record;
                 let members = found.members.clone();
                 self.seen_otherwise(&members);
@@ -563,7 +582,7 @@ impl State {
                 found.members.extend(body.added.iter().cloned());
                 self.seen_otherwise(body.added.iter().chain(&body.removed));
                 for member in &body.removed {
-                    self.leaves(member, &body.group);
+                    leaves(&mut self.memberships, member, &body.group);
                 }
                 for member in body.added {
                     let theirs = self.memberships.entry(member).or_default();
@@ -576,7 +595,7 @@ impl State {
                 };
                 self.seen_otherwise(&group.members);
                 for member in &group.members {
-                    self.leaves(member, &body.group);
+                    leaves(&mut self.memberships, member, &body.group);
                 }
             }
             Event::AgentAdded(body) => {
@@ -663,9 +682,7 @@ impl State {
                 });
                 agent.sponsor = body.to.clone();
                 agent.reviewed_at = time;
-                if let Some(theirs) = self.sponsored.get_mut(&body.from) {
-                    theirs.remove(&body.agent);
-                }
+                leaves(&mut self.sponsored, &body.from, &body.agent);
                 self.sponsored
                     .entry(body.to)
                     .or_default()
@@ -696,12 +713,9 @@ impl State {
                         .ok_or_else(|| unknown("instance", &body.instance))?,
                 );
                 instance.life = instance.life.after(InstanceEvent::End(body.reason), time)?;
-                if let Some(running) = self.running.get_mut(&instance.agent) {
-                    running.remove(&(instance.expires_at, instance.id.clone()));
-                }
-                if let Some(acting) = self.acting.get_mut(&instance.sponsor) {
-                    acting.remove(&instance.id);
-                }
+                let runs = (instance.expires_at, instance.id.clone());
+                leaves(&mut self.running, &instance.agent, &runs);
+                leaves(&mut self.acting, &instance.sponsor, &instance.id);
                 if let Some(continues) = instance.continues_as()
                     && self.continues.get(&continues) == Some(&instance.id)
                 {
@@ -921,26 +935,13 @@ impl State {
             return Err(unknown("upstream", &body.upstream));
         }
         let instance = Instance::start(body, origin, parent.map(AsRef::as_ref), time, self.size);
-        if let Some(continues) = instance.continues_as() {
-            if instance.key().is_some() && self.continues.contains_key(&continues) {
-                return Err(twice("the instance of key", &continues.jkt));
-            }
-            self.continues.insert(continues, instance.id.clone());
+        if let Some(continues) = instance.continues_as()
+            && instance.key().is_some()
+            && self.continues.contains_key(&continues)
+        {
+            return Err(twice("the instance of key", &continues.jkt));
         }
-        if let Some(parent) = &instance.parent {
-            self.children
-                .entry(parent.clone())
-                .or_default()
-                .push(instance.id.clone());
-        }
-        self.acting
-            .entry(instance.sponsor.clone())
-            .or_default()
-            .insert(instance.id.clone());
-        self.running
-            .entry(instance.agent.clone())
-            .or_default()
-            .insert((instance.expires_at, instance.id.clone()));
+        self.index_instance(&instance, true);
         self.instances
             .insert(instance.id.clone(), Arc::new(instance));
         Ok(())
@@ -983,15 +984,6 @@ impl State {
         for handle in sponsors {
             if let Some(sponsor) = self.sponsors.get_mut(handle) {
                 Arc::make_mut(sponsor).changed = self.size;
-            }
-        }
-    }
-
-    fn leaves(&mut self, member: &Handle, group: &Handle) {
-        if let Some(theirs) = self.memberships.get_mut(member) {
-            theirs.remove(group);
-            if theirs.is_empty() {
-                self.memberships.remove(member);
             }
         }
     }
@@ -1065,6 +1057,16 @@ impl State {
         agent.life = agent.life.after(event, at)?;
         self.agents.insert(id.clone(), Arc::new(agent));
         Ok(())
+    }
+}
+
+/// Takes something out of a set; a set of nothing is none.
+fn leaves<K: Hash + Eq, T: Ord>(sets: &mut HashMap<K, BTreeSet<T>>, of: &K, it: &T) {
+    if let Some(set) = sets.get_mut(of) {
+        set.remove(it);
+        if set.is_empty() {
+            sets.remove(of);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod memory;
 mod refusals;
 mod restarts;
 mod signing;
+mod snapshots;
 mod tables;
 mod views;
 mod walks;
@@ -134,6 +135,11 @@ fn admin() -> Actor {
         credential: "peer-uid".to_owned(),
         verified: true,
     }
+}
+
+/// The key of the control log.
+fn log_key() -> ledger::note::Signer {
+    ledger::note::Signer::from_seed("tipstaff.local/control/x", &[9; 32]).unwrap()
 }
 
 /// The key of a credential of `ops`.

@@ -8,10 +8,10 @@ use vocab::digest::Digest;
 
 use super::*;
 use crate::entry::Via;
-use crate::fold_prefix;
 use crate::lifecycle::InstanceLife;
 use crate::signing::TokenKeyCommand;
 use crate::state::{Instance, Origin};
+use crate::{fold_on, fold_prefix, snapshot};
 
 /// A step, as numbers so that it shrinks: what, and which of a few.
 type Step = (u8, u8, u8);
@@ -410,11 +410,33 @@ fn check_covered(node: &Node) {
     });
 }
 
-async fn run(steps: Vec<Step>) {
+async fn keep(node: &Node) -> Vec<u8> {
+    let snapshot = node.control.snapshot().await.unwrap();
+    snapshot.write(&*node.log, &log_key()).unwrap()
+}
+
+/// A snapshot, and what came after it, is what the whole log adds up to: with names and without.
+/// What is found by more than its id is counted again on the way.
+fn check_kept(node: &Node, kept: &[u8]) {
+    for keyring in [Some(&*node.keyring as &dyn ledger::Keyring), None] {
+        let mut state = snapshot::read(kept, log_key().verifier(), &*node.log, keyring).unwrap();
+        let then = fold_prefix(&*node.log, keyring, state.size()).unwrap();
+        assert_eq!(state, then);
+        fold_on(&mut state, &*node.log, keyring, node.log.len()).unwrap();
+        let whole = fold_prefix(&*node.log, keyring, node.log.len()).unwrap();
+        assert_eq!(state, whole);
+    }
+}
+
+async fn run(steps: Vec<Step>, kept_at: usize) {
     let mut node = Node::ready().await;
+    let mut kept = keep(&node).await;
     let mut model = Model::default();
     let mut restarted = false;
-    for step in steps {
+    for (nth, step) in steps.into_iter().enumerate() {
+        if nth == kept_at {
+            kept = keep(&node).await;
+        }
         match step {
             (18, by, _) => node.clock.advance(minutes(u64::from(by))),
             (19, 0..64, _) => {
@@ -459,6 +481,8 @@ async fn run(steps: Vec<Step>) {
         check_covered(&node);
         check_single(&node, &model);
     }
+    check_kept(&node, &kept);
+    check_kept(&node, &keep(&node).await);
     let again = fold_prefix(&*node.log, Some(&*node.keyring), node.log.len()).unwrap();
     node.control.view(|state| {
         assert_eq!(*state, again);
@@ -474,10 +498,11 @@ proptest! {
     #[test]
     fn folding_again_gives_the_same_and_the_stopped_stay_stopped(
         steps in proptest::collection::vec((0..40_u8, any::<u8>(), any::<u8>()), 0..80),
+        kept_at in 0..80_usize,
     ) {
         tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
-            .block_on(run(steps));
+            .block_on(run(steps, kept_at));
     }
 }

@@ -1,0 +1,84 @@
+//! The nouns of a state, member by member. One that got another member does not compile until it
+//! is named here; then its shape is another, and what was written before is not read.
+
+use std::sync::Arc;
+
+use ledger::Mention;
+
+use super::form::{Form, Input, Malformed, enums, shape_of, structs};
+use crate::entry::{
+    AssertedAgents, Binding, CallLimits, DelegationLimits, NodeStarted, Owners, People, Risk,
+    SignIn, Signal, TestResults, Via,
+};
+use crate::jwk::PublicJwk;
+use crate::lifecycle::{
+    Acceptance, AgentLife, EndReason, InstanceLife, KeyLife, SponsorLife, Switch,
+};
+use crate::nouns::{
+    Accepted, ActivePolicy, Admin, Agent, AgentKey, Beside, Cut, CutOf, DirectoryToken, Group,
+    Instance, Known, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
+};
+use crate::signing::{TokenKey, TokenKeyLife};
+
+structs! {
+    Admin { id key added_at record };
+    Pep { name token serves trusted added_at record };
+    Beside { record commit };
+    // Who they are is not written: it is opened again where it lies sealed.
+    Sponsor {
+        handle key beside life holds provisioned risk sessions_revoked added_at record changed
+    } but { identity: Known::Sealed };
+    Group { handle key beside members added_at record changed } but { profile: Known::Sealed };
+    Agent {
+        id sponsor acceptance accepted past_sponsors owners reviewed_at life purposes allow
+        max_instances allow_bearer max_lifetime idle limits delegation people key past_keys
+        software model environment added_at record
+    };
+    AgentKey { kid jwk not_before expires_at life };
+    Accepted { terms sign_in record };
+    PastSponsor { sponsor until record };
+    Owners { business technical policy };
+    CallLimits { calls_per_minute calls_per_instance };
+    DelegationLimits { max_depth max_children };
+    Instance {
+        id agent sponsor parent depth purpose binding upstream origin authority max_calls
+        refresh_serial life started_at expires_at idle record
+    } but { last_used: Arc::default() };
+    Tools { blob count listed_at record };
+    Upstream { name config switch observe_until tools record };
+    Cut { of kind record at signal certificate };
+    Signal { source event received_at id };
+    ActivePolicy { set author tests since record };
+    TestResults { passed failed };
+    TokenKey { kid jwk since life };
+    DirectoryToken { id digest since };
+    NodeState { started stopped_at degraded calls };
+    NodeStarted { version shared_user development asserted calls };
+    Mention { log size root };
+}
+
+enums! {
+    SponsorLife { 0 Active { since }, 1 Suspended { since }, 2 Erased { since }, }
+    AgentLife { 0 Active { since }, 1 Suspended { since }, 2 Retired { since }, }
+    Acceptance { 0 Asserted { since }, 1 Accepted { since }, 2 Lapsed { since }, }
+    KeyLife { 0 Current { since }, 1 Replaced { since }, }
+    InstanceLife { 0 Running, 1 Ended { since reason }, }
+    EndReason { 0 Revoked, 1 Closed, 2 Reused, 3 Idle, 4 Lifetime, }
+    Switch { 0 On, 1 Off { since }, }
+    TokenKeyLife {
+        0 Announced { since }, 1 Current { since }, 2 Past { since }, 3 Gone { since },
+        4 Compromised { since },
+    }
+    PublicJwk { 0 Ed25519 { x }, 1 P256 { x y }, }
+    Risk { 0 Low, 1 Medium, 2 High, }
+    SignIn { 0 Oidc, 1 LocalLogin, }
+    People { 0 Sponsor, 1 Everyone, 2 Group { group }, }
+    Binding { 0 Dpop { jkt }, 1 Bearer, }
+    Origin { 0 AgentKey(kid), 1 Via(via), }
+    Via {
+        0 Workload { issuer subject }, 1 Person { client sign_in },
+        2 IdentityAssertion { issuer key }, 3 Exchange, 4 Once,
+    }
+    CutOf { 0 Sponsor(handle), 1 Sessions(handle), 2 Agent(agent), 3 Upstream(upstream), 4 All, }
+    AssertedAgents { 0 Run, 1 Refuse, }
+}

@@ -1,0 +1,274 @@
+//! The state as a snapshot has it: what entries said, and nothing that follows from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ledger::{Keyring, LogReader};
+use vocab::id::{AdminId, AgentId, Handle, PepName, UpstreamName};
+use vocab::time::Time;
+
+use super::{
+    ActivePolicy, Admin, Agent, Cut, DirectoryToken, Group, Instance, NodeState, Pep, Sponsor,
+    State, Upstream,
+};
+use crate::fold;
+use crate::lifecycle::{InstanceLife, Switch};
+use crate::signing::TokenKey;
+use crate::snapshot::{Form, Input, Malformed, NotTaken, put_length, shape_of, structs};
+
+/// What there is little of.
+#[derive(Clone, Debug)]
+struct Head {
+    size: u64,
+    last_time: Option<Time>,
+    generation: u64,
+    admins: BTreeMap<AdminId, Admin>,
+    peps: BTreeMap<PepName, Arc<Pep>>,
+    upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    everything: Switch,
+    cuts: BTreeMap<u64, Cut>,
+    policy: Option<Arc<ActivePolicy>>,
+    token_keys: Vec<TokenKey>,
+    directory_tokens: Vec<DirectoryToken>,
+    erased: BTreeSet<Handle>,
+    node: NodeState,
+}
+
+structs! {
+    Head {
+        size last_time generation admins peps upstreams everything cuts policy token_keys
+        directory_tokens erased node
+    };
+}
+
+/// A state at one moment, which the one it was taken from goes on without.
+#[derive(Debug)]
+pub struct Snapshot {
+    head: Head,
+    sponsors: Vec<Arc<Sponsor>>,
+    groups: Vec<Arc<Group>>,
+    agents: Vec<Arc<Agent>>,
+    /// And whether it is the one that is continued.
+    instances: Vec<(Arc<Instance>, bool)>,
+}
+
+impl Snapshot {
+    /// How many entries it stands for.
+    pub const fn size(&self) -> u64 {
+        self.head.size
+    }
+
+    /// What is signed: the same bytes for the same state.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.head.put(&mut out);
+        let mut sponsors: Vec<_> = self.sponsors.iter().collect();
+        sponsors.sort_unstable_by_key(|it| it.record);
+        put_all(sponsors.into_iter(), &mut out);
+        put_all(self.groups.iter(), &mut out);
+        put_all(self.agents.iter(), &mut out);
+        let mut instances: Vec<_> = self.instances.iter().collect();
+        instances.sort_unstable_by_key(|(it, _)| it.record);
+        put_length(instances.len(), &mut out);
+        for (instance, goes_on) in instances {
+            instance.put(&mut out);
+            goes_on.put(&mut out);
+        }
+        out
+    }
+}
+
+fn put_all<'a, T: Form + 'a>(all: impl ExactSizeIterator<Item = &'a T>, out: &mut Vec<u8>) {
+    put_length(all.len(), out);
+    for it in all {
+        it.put(out);
+    }
+}
+
+impl State {
+    /// Takes note of all there is. Quick: what is large is shared.
+    pub fn snapshot(&self) -> Snapshot {
+        // What is left out follows from the rest.
+        let Self {
+            size,
+            last_time,
+            generation,
+            admins,
+            peps,
+            sponsors,
+            sponsor_ids: _,
+            external_ids: _,
+            groups,
+            memberships: _,
+            agents,
+            sponsored: _,
+            instances,
+            running: _,
+            children: _,
+            continues,
+            upstreams,
+            everything,
+            cuts,
+            acting: _,
+            policy,
+            token_keys,
+            directory_tokens,
+            erased,
+            node,
+        } = self;
+        let goes_on = |it: &Instance| {
+            let continued = it.continues_as().and_then(|it| continues.get(&it));
+            it.life == InstanceLife::Running && continued == Some(&it.id)
+        };
+        Snapshot {
+            head: Head {
+                size: *size,
+                last_time: *last_time,
+                generation: *generation,
+                admins: admins.clone(),
+                peps: peps.clone(),
+                upstreams: upstreams.clone(),
+                everything: *everything,
+                cuts: cuts.clone(),
+                policy: policy.clone(),
+                token_keys: token_keys.clone(),
+                directory_tokens: directory_tokens.clone(),
+                erased: erased.clone(),
+                node: node.clone(),
+            },
+            sponsors: sponsors.values().map(Arc::clone).collect(),
+            groups: groups.values().map(Arc::clone).collect(),
+            agents: agents.values().map(Arc::clone).collect(),
+            instances: instances
+                .values()
+                .map(|it| (Arc::clone(it), goes_on(it)))
+                .collect(),
+        }
+    }
+
+    /// What a snapshot's body has.
+    pub(crate) fn shape(out: &mut String) {
+        Head::shape(out);
+        <(Vec<Sponsor>, Vec<Group>)>::shape(out);
+        <(Vec<Agent>, Vec<(Instance, bool)>)>::shape(out);
+    }
+
+    /// Makes the state again. Names are opened where they lie sealed in `log`, as far as `keyring`
+    /// opens them.
+    pub(crate) fn restore(
+        body: &[u8],
+        log: &dyn LogReader,
+        keyring: Option<&dyn Keyring>,
+    ) -> Result<Self, NotTaken> {
+        let malformed = |_: Malformed| NotTaken::Malformed;
+        let mut input = Input::new(body);
+        let head = Head::take(&mut input).map_err(malformed)?;
+        let sponsors = Vec::<Sponsor>::take(&mut input).map_err(malformed)?;
+        let groups = Vec::<Group>::take(&mut input).map_err(malformed)?;
+        let agents = Vec::<Arc<Agent>>::take(&mut input).map_err(malformed)?;
+        let instances = Vec::<(Instance, bool)>::take(&mut input).map_err(malformed)?;
+        input.end().map_err(malformed)?;
+        let mut state = Self {
+            size: head.size,
+            last_time: head.last_time,
+            generation: head.generation,
+            admins: head.admins,
+            peps: head.peps,
+            upstreams: head.upstreams,
+            everything: head.everything,
+            cuts: head.cuts,
+            policy: head.policy,
+            token_keys: head.token_keys,
+            directory_tokens: head.directory_tokens,
+            erased: head.erased,
+            node: head.node,
+            ..Self::default()
+        };
+        for sponsor in sponsors {
+            state.restore_sponsor(sponsor, log, keyring)?;
+        }
+        for group in groups {
+            state.restore_group(group, log, keyring)?;
+        }
+        state.restore_agents(agents);
+        for (instance, goes_on) in instances {
+            state.restore_instance(instance, goes_on);
+        }
+        Ok(state)
+    }
+
+    fn restore_sponsor(
+        &mut self,
+        mut sponsor: Sponsor,
+        log: &dyn LogReader,
+        keyring: Option<&dyn Keyring>,
+    ) -> Result<(), NotTaken> {
+        let index = sponsor.beside.record;
+        sponsor.identity = fold::unseal(self, Some(&sponsor.key), &sponsor.beside, log, keyring)
+            .map_err(|cause| NotTaken::Sealed { index, cause })?;
+        self.name_sponsor(&sponsor.handle, None, &sponsor.identity)
+            .map_err(|_| NotTaken::Malformed)?;
+        self.sponsors
+            .insert(sponsor.handle.clone(), Arc::new(sponsor));
+        Ok(())
+    }
+
+    fn restore_group(
+        &mut self,
+        mut group: Group,
+        log: &dyn LogReader,
+        keyring: Option<&dyn Keyring>,
+    ) -> Result<(), NotTaken> {
+        let index = group.beside.record;
+        group.profile = fold::unseal(self, Some(&group.key), &group.beside, log, keyring)
+            .map_err(|cause| NotTaken::Sealed { index, cause })?;
+        for member in &group.members {
+            let theirs = self.memberships.entry(member.clone()).or_default();
+            theirs.insert(group.handle.clone());
+        }
+        self.groups.insert(group.handle.clone(), Arc::new(group));
+        Ok(())
+    }
+
+    fn restore_agents(&mut self, agents: Vec<Arc<Agent>>) {
+        let mut sponsored: HashMap<&Handle, Vec<AgentId>> = HashMap::new();
+        for agent in &agents {
+            let theirs = sponsored.entry(&agent.sponsor).or_default();
+            theirs.push(agent.id.clone());
+        }
+        // Collected at once, since that takes a fraction of the time.
+        self.sponsored = sponsored
+            .into_iter()
+            .map(|(sponsor, theirs)| (sponsor.clone(), theirs.into_iter().collect()))
+            .collect();
+        self.agents = agents.into_iter().map(|it| (it.id.clone(), it)).collect();
+    }
+
+    fn restore_instance(&mut self, mut instance: Instance, goes_on: bool) {
+        if let Some(agent) = self.agents.get(&instance.agent) {
+            instance.agent = agent.id.clone();
+        }
+        self.index_instance(&instance, goes_on);
+        self.instances
+            .insert(instance.id.clone(), Arc::new(instance));
+    }
+
+    /// Notes where an instance is found beside by its id.
+    pub(super) fn index_instance(&mut self, instance: &Instance, goes_on: bool) {
+        let id = || instance.id.clone();
+        if let Some(parent) = &instance.parent {
+            self.children.entry(parent.clone()).or_default().push(id());
+        }
+        match instance.life {
+            InstanceLife::Running => {}
+            InstanceLife::Ended { .. } => return,
+        }
+        if let Some(continues) = instance.continues_as().filter(|_| goes_on) {
+            self.continues.insert(continues, id());
+        }
+        let acting = self.acting.entry(instance.sponsor.clone()).or_default();
+        acting.insert(id());
+        let running = self.running.entry(instance.agent.clone()).or_default();
+        running.insert((instance.expires_at, id()));
+    }
+}
