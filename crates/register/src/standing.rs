@@ -37,6 +37,8 @@ pub enum Why {
     SponsorSuspended,
     /// Who its sponsor is cannot be said any more.
     SponsorErased,
+    /// Its sponsor is in a group whose name cannot be said any more, so that policies cannot see it.
+    GroupErased,
     /// An instance above it, which delegated to it, may not act.
     AncestorNarrowed,
     /// The upstream was stopped.
@@ -49,7 +51,7 @@ pub enum Why {
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Unknown,
         Self::InstanceEnded,
         Self::InstanceExpired,
@@ -61,6 +63,7 @@ impl Why {
         Self::SessionsRevoked,
         Self::SponsorSuspended,
         Self::SponsorErased,
+        Self::GroupErased,
         Self::AncestorNarrowed,
         Self::UpstreamStopped,
         Self::AllStopped,
@@ -81,6 +84,7 @@ impl Why {
             Self::SessionsRevoked => "sessions-revoked",
             Self::SponsorSuspended => "sponsor-suspended",
             Self::SponsorErased => "sponsor-erased",
+            Self::GroupErased => "group-erased",
             Self::AncestorNarrowed => "ancestor-narrowed",
             Self::UpstreamStopped => "upstream-stopped",
             Self::AllStopped => "all-stopped",
@@ -105,6 +109,7 @@ impl fmt::Display for Why {
             Self::SessionsRevoked => "what ran for its sponsor until then was ended",
             Self::SponsorSuspended => "the agent's sponsor is suspended",
             Self::SponsorErased => "the agent's sponsor is erased",
+            Self::GroupErased => "its sponsor is in a group whose name is erased",
             Self::AncestorNarrowed => "an instance that delegated to it may not act",
             Self::UpstreamStopped => "an administrator stopped all calls to this upstream",
             Self::AllStopped => "an administrator stopped everything",
@@ -315,6 +320,13 @@ impl State {
             return Err(Why::AllStopped);
         }
         let (own, sponsor) = self.link(instance, now)?;
+        // A `forbid` by that name would silently not hold.
+        if self
+            .groups_of(&sponsor.handle)
+            .any(|it| it.name().is_none())
+        {
+            return Err(Why::GroupErased);
+        }
         let mut above = Vec::new();
         for ancestor in self.ancestors(instance) {
             let (link, _) = self

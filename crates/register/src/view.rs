@@ -59,6 +59,7 @@ impl Status {
                 Why::AgentSuspended
                 | Why::SponsorSuspended
                 | Why::AcceptanceLapsed
+                | Why::GroupErased
                 | Why::AncestorNarrowed
                 | Why::UpstreamStopped
                 | Why::AllStopped

@@ -229,7 +229,7 @@ fn standing(control: &OfflineLog, keyring: &FileKeyring, ledger: &Ledger) {
                     line.text
                 );
                 // Who was erased since cannot be said to have stood, though they did.
-                let erased_since = matches!(stands, Err(Why::SponsorErased))
+                let erased_since = matches!(stands, Err(Why::SponsorErased | Why::GroupErased))
                     && ledger.of(Kind::Erased).iter().any(|it| it.index >= size);
                 let holds = stands.is_ok() || erased_since;
                 assert!(holds, "a permit after a cut: {stands:?} {}", line.text);

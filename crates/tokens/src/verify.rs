@@ -169,6 +169,7 @@ impl VerifyError {
                 | Why::SessionsRevoked
                 | Why::SponsorSuspended
                 | Why::SponsorErased
+                | Why::GroupErased
                 | Why::AncestorNarrowed
                 | Why::UpstreamStopped
                 | Why::AllStopped,

@@ -547,7 +547,13 @@ impl Scim {
             return self.show_group(StatusCode::OK, id, asked);
         }
         let _one = self.groups.lock().await;
-        let team = self.find_group(id)?;
+        let team = match self.find_group(id) {
+            // One whose name is erased can still be taken away, with whom it stops.
+            Err(_) if *asked.method == Method::DELETE => {
+                return self.delete_unnamed(said, id).await;
+            }
+            found => found?,
+        };
         asked.precondition(&team.to_json(&self.base).1)?;
         match *asked.method {
             Method::PUT => {
@@ -560,18 +566,35 @@ impl Scim {
                 patch::apply(&GROUPS, &mut after, &operations)?;
                 self.change_group(said, &team, &after).await?;
             }
-            Method::DELETE => {
-                self.lose(said, &team.members).await?;
-                let command = Command::RemoveGroup {
-                    group: team.handle,
-                    signal: said.signal("group-deleted")?,
-                };
-                self.execute(said, command).await?;
-                return Ok(no_content());
-            }
+            Method::DELETE => return self.delete_group(said, team.handle, &team.members).await,
             _ => return Err(ScimError::Method("GET, PUT, PATCH, DELETE")),
         }
         self.show_group(StatusCode::OK, id, asked)
+    }
+
+    async fn delete_group(
+        &self,
+        said: &Said,
+        group: Handle,
+        members: &BTreeSet<Handle>,
+    ) -> Answered {
+        self.lose(said, members).await?;
+        let command = Command::RemoveGroup {
+            group,
+            signal: said.signal("group-deleted")?,
+        };
+        self.execute(said, command).await?;
+        Ok(no_content())
+    }
+
+    async fn delete_unnamed(&self, said: &Said, id: &str) -> Answered {
+        let handle = id.parse::<Handle>().map_err(|_| not_found("group", id))?;
+        let members = self.control.view(|state| {
+            let group = state.group(&handle)?;
+            Some(group.members.clone())
+        });
+        let members = members.ok_or_else(|| not_found("group", id))?;
+        self.delete_group(said, handle, &members).await
     }
 
     async fn add_group(&self, said: &Said, asked: &Asked<'_>) -> Answered {

@@ -328,3 +328,77 @@ async fn doctor_prints_what_follows_of_what() {
     assert_eq!(directory["status"], "warn", "{directory}");
     plane.end().await;
 }
+
+/// What the directory says of groups is what policy sees on the next call; a group whose name
+/// nobody can read any more is not one that a `forbid` passes over.
+#[tokio::test]
+async fn policies_see_the_groups_of_the_moment() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let directory = Directory::of(&plane).await;
+    let id = directory.id(&plane, "maya").await;
+    let of_groups = r#"
+        @id("adjusters") permit (principal, action, resource)
+            when { principal.sponsor.groups.contains("Adjusters") };
+        @id("contractors") @reason("not for contractors") forbid (principal, action, resource)
+            when { principal.sponsor.groups.contains("Contractors") };"#;
+    plane.activate(of_groups).await.unwrap();
+    // Whoever leaves a group loses what ran until then, so each call is a new instance's.
+    let call = async || {
+        let client = Client::new(&agent.token("files").await, ERAS[0]).await;
+        client.call("anything", ANY).await
+    };
+    let group = async |name: &str| {
+        let group = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": name,
+            "members": [{"value": id}],
+        });
+        let made = directory.ask(&plane, "POST", "/Groups", &group).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        format!("/Groups/{}", made.json()["id"].as_str().unwrap())
+    };
+    let patch = async |group: &str, operation: Value| {
+        let body = json!({"schemas": [PATCH], "Operations": [operation]});
+        let answer = directory.ask(&plane, "PATCH", group, &body).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+    };
+    let allowed = async || {
+        let reply = call().await;
+        assert!(!reply.is_error(), "{}", reply.json);
+    };
+    let leaves = json!({"op": "remove", "path": format!("members[value eq \"{id}\"]")});
+    assert!(call().await.is_error(), "in no group");
+    let adjusters = group("Adjusters").await;
+    allowed().await;
+    let contractors = group("Contractors").await;
+    let denied = call().await;
+    assert!(denied.said().contains("not for contractors"), "{denied:?}");
+    let renamed = json!({"op": "replace", "path": "displayName", "value": "Employees"});
+    patch(&contractors, renamed).await;
+    allowed().await;
+    patch(&adjusters, leaves).await;
+    assert!(call().await.is_error(), "they left");
+    let joins = json!({"op": "add", "path": "members", "value": [{"value": id}]});
+    patch(&adjusters, joins).await;
+    allowed().await;
+    let key = plane.gateway().control().view(|state| {
+        let group = state.groups().find(|it| it.name() == Some("Employees"));
+        group.unwrap().key.to_string()
+    });
+    let client = Client::new(&agent.token("files").await, ERAS[0]).await;
+    let erased = plane
+        .admin("POST", "/v1/erase", Some(json!({"what": key})))
+        .await;
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    assert_challenged(
+        &client.call("anything", ANY).await,
+        401,
+        "a group whose name is erased",
+    );
+    let gone = directory
+        .ask(&plane, "DELETE", &contractors, &Value::Null)
+        .await;
+    assert_eq!(gone.status, 204, "{}", gone.text());
+    allowed().await;
+    plane.end().await;
+}
