@@ -93,8 +93,8 @@ enum Alg {
 }
 
 /// What a client or a provider may sign with, as metadata and requests list it.
-pub const FOREIGN_ALGORITHMS: [&str; 9] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+pub const FOREIGN_ALGORITHMS: [&str; 10] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "Ed25519",
 ];
 
 impl Alg {
@@ -108,7 +108,7 @@ impl Alg {
             "PS512" => Self::Ps512,
             "ES256" => Self::Es256,
             "ES384" => Self::Es384,
-            "EdDSA" => Self::EdDsa,
+            "EdDSA" | "Ed25519" => Self::EdDsa,
             _ => return None,
         })
     }

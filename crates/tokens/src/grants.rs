@@ -411,8 +411,7 @@ impl Issuer {
             (None, _) => self.upstream(request)?,
         };
         let key = self.possession(request, moment)?;
-        let purpose = request.purpose.clone();
-        let purpose = purpose.ok_or(RequestError::Missing("purpose"))?;
+        let purpose = self.purpose(request, &client.agent)?;
         self.use_up(&claims, moment)?;
         let person = self.person(login, &claims)?;
         let command = Command::StartFor {

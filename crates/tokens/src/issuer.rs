@@ -376,8 +376,7 @@ impl Issuer {
         moment: Moment,
     ) -> Result<Granted, TokenError> {
         let client = self.authenticate(client, &self.token_endpoint, moment)?;
-        let purpose = request.purpose.clone();
-        let purpose = purpose.ok_or(RequestError::Missing("purpose"))?;
+        let purpose = self.purpose(request, &client.agent)?;
         let upstream = self.upstream(request)?;
         let key = self.possession(request, moment)?;
         let actor = actor(&client);
@@ -390,6 +389,24 @@ impl Issuer {
             continues: continues.cloned(),
         };
         self.start(actor, command, upstream, key).await
+    }
+
+    /// Why an instance of an agent is to act: what the request says. Clients that know OAuth and not
+    /// this node say nothing, and need not where the agent is registered for one purpose only.
+    pub(crate) fn purpose(
+        &self,
+        request: &TokenRequest,
+        agent: &AgentId,
+    ) -> Result<PurposePath, RequestError> {
+        if let Some(purpose) = &request.purpose {
+            return Ok(purpose.clone());
+        }
+        self.config.control.view(|state| {
+            match state.agent(agent).map(|agent| agent.purposes.as_slice()) {
+                Some([only]) => Ok(only.clone()),
+                Some(_) | None => Err(RequestError::Missing("purpose")),
+            }
+        })
     }
 
     /// Has the register start an instance, or let one go on.

@@ -34,14 +34,26 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// What is accepted, as metadata and challenges list it.
+    /// What there is.
     pub const ALL: [Self; 2] = [Self::EdDsa, Self::Es256];
+    /// What is accepted, as metadata and challenges list it: Ed25519 has two names.
+    pub const NAMES: [&str; 3] = ["EdDSA", "Ed25519", "ES256"];
 
     /// The `alg` value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",
             Self::Es256 => "ES256",
+        }
+    }
+
+    /// What an `alg` value means.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text {
+            // By its first name, and by the one that says which curve (RFC 9864 §2.2).
+            "EdDSA" | "Ed25519" => Some(Self::EdDsa),
+            "ES256" => Some(Self::Es256),
+            _ => None,
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum JwsError {
     #[error("its `typ` is not {0}")]
     Typ(&'static str),
     /// `alg` is none of ours.
-    #[error("its `alg` is neither EdDSA nor ES256")]
+    #[error("its `alg` is none of EdDSA, Ed25519 and ES256")]
     Algorithm,
     /// `alg` is not the algorithm of the key.
     #[error("its `alg` is not that of the key")]
@@ -129,10 +129,7 @@ impl<'a> Unverified<'a> {
         //# ES256) that are deemed secure can be used for signing DPoP proofs.
         //= https://www.rfc-editor.org/rfc/rfc9449#section-11.6
         //# In particular, the algorithm none MUST NOT be allowed.
-        let algorithm = Algorithm::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == alg)
-            .ok_or(JwsError::Algorithm)?;
+        let algorithm = Algorithm::read(alg).ok_or(JwsError::Algorithm)?;
         Ok(Self {
             header,
             algorithm,

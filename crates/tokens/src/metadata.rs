@@ -13,7 +13,7 @@ use crate::uri::Resource;
 impl Issuer {
     /// Authorization server metadata (RFC 8414), for `/.well-known/oauth-authorization-server`.
     pub fn metadata_as(&self) -> Value {
-        let algorithms = Algorithm::ALL.map(Algorithm::as_str);
+        let algorithms = Algorithm::NAMES;
         let url = self.public_url();
         let trust = self.trust();
         let (mut grants, mut methods) = (
@@ -109,7 +109,7 @@ impl Issuer {
             "resource_name": format!("{upstream} through Tipstaff"),
             //= https://www.rfc-editor.org/rfc/rfc9728#section-3.2
             //# Parameters with zero values MUST be omitted from the response.
-            "dpop_signing_alg_values_supported": Algorithm::ALL.map(Algorithm::as_str),
+            "dpop_signing_alg_values_supported": Algorithm::NAMES,
             "dpop_bound_access_tokens_required": false,
             "authorization_details_types_supported": [MCP_TOOL],
         }))

@@ -67,7 +67,7 @@ pub enum RequestError {
 /// A request of the right form. Nothing in it is verified.
 pub struct TokenRequest {
     pub(crate) grant: Grant,
-    /// Why the instance is to act; none where that is known already.
+    /// Why the instance is to act; none where that is known already, or the agent is for one thing.
     pub(crate) purpose: Option<PurposePath>,
     pub(crate) resource: Option<String>,
     pub(crate) proof: Option<String>,
@@ -167,9 +167,6 @@ impl TokenRequest {
         };
         let purpose = form.get("purpose").map(str::parse).transpose();
         let purpose = purpose.map_err(RequestError::Purpose)?;
-        if purpose.is_none() && matches!(grant, Grant::Agent { .. }) {
-            return Err(RequestError::Missing("purpose"));
-        }
         Ok(Self {
             grant,
             purpose,

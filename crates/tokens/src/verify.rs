@@ -149,7 +149,9 @@ impl VerifyError {
             Self::Authorization | Self::ProofHeader => {
                 (Some("invalid_request"), StatusCode::BAD_REQUEST)
             }
-            Self::Token(_)
+            // The proof is good, and the token is not for whoever made it (RFC 9449 §7.1, figure 17).
+            Self::Proof(ProofError::OtherKey)
+            | Self::Token(_)
             | Self::Key
             | Self::Claims(_)
             | Self::Expired { .. }
@@ -246,7 +248,7 @@ impl Challenge {
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             return Vec::new();
         }
-        let [eddsa, es256] = Algorithm::ALL.map(Algorithm::as_str);
+        let algorithms = Algorithm::NAMES.join(" ");
         let error = self.code().map_or_else(String::new, |code| {
             format!(
                 r#"error="{code}", error_description="{}", "#,
@@ -264,7 +266,7 @@ impl Challenge {
                 error_with(Scheme::Bearer)
             ),
             format!(
-                r#"DPoP {}resource_metadata="{metadata}", algs="{eddsa} {es256}""#,
+                r#"DPoP {}resource_metadata="{metadata}", algs="{algorithms}""#,
                 error_with(Scheme::Dpop)
             ),
         ]

@@ -180,10 +180,21 @@ impl Bench {
     }
 
     pub(crate) fn add_agent(&self, id: &str, key: &PublicKey, allow_bearer: bool) {
+        self.add_agent_for(&["triage"], id, key, allow_bearer);
+    }
+
+    pub(crate) fn add_agent_for(
+        &self,
+        purposes: &[&str],
+        id: &str,
+        key: &PublicKey,
+        allow_bearer: bool,
+    ) {
+        let purposes = purposes.iter().map(|purpose| purpose.parse().unwrap());
         self.execute(Command::AddAgent(Box::new(NewAgent {
             id: id.parse().unwrap(),
             sponsor: "maya".parse().unwrap(),
-            purposes: vec!["triage".parse().unwrap()],
+            purposes: purposes.collect(),
             allow: None,
             max_instances: Some(2),
             allow_bearer,

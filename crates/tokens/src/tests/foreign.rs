@@ -70,6 +70,7 @@ fn each_key_verifies_its_own_algorithms() {
         ("PS512", Some("r"), Sign::Ps512),
         ("ES256", Some("e"), Sign::Es256),
         ("EdDSA", Some("d"), Sign::EdDsa(&ed)),
+        ("Ed25519", Some("d"), Sign::EdDsa(&ed)),
         // A key may go unnamed: all that fit are tried.
         ("RS256", None, Sign::Rs256),
         ("ES256", None, Sign::Es256),

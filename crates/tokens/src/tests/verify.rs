@@ -176,14 +176,14 @@ fn challenges_say_where_to_get_a_token() {
         &[],
         [
             r#"Bearer resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files""#,
-            r#"DPoP resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files", algs="EdDSA ES256""#,
+            r#"DPoP resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files", algs="EdDSA Ed25519 ES256""#,
         ],
     );
     check(
         &[("authorization", "Bearer x")],
         [
             r#"Bearer error="invalid_token", error_description="the access token cannot be used: it is not three parts joined by `.`", resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files""#,
-            r#"DPoP resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files", algs="EdDSA ES256""#,
+            r#"DPoP resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files", algs="EdDSA Ed25519 ES256""#,
         ],
     );
     let token = bench.token().access_token;
@@ -191,7 +191,7 @@ fn challenges_say_where_to_get_a_token() {
         &[("authorization", &format!("DPoP {token}"))],
         [
             r#"Bearer resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files""#,
-            r#"DPoP error="invalid_dpop_proof", error_description="the request has no `DPoP` header", resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files", algs="EdDSA ES256""#,
+            r#"DPoP error="invalid_dpop_proof", error_description="the request has no `DPoP` header", resource_metadata="http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files", algs="EdDSA Ed25519 ES256""#,
         ],
     );
 }
@@ -239,6 +239,7 @@ fn hostile_access_tokens() {
     };
 
     header_with(json!({}), "ok");
+    header_with(json!({ "alg": "Ed25519" }), "ok");
     header_with(json!({ "typ": "application/AT+JWT" }), "ok");
     claims_with(json!({ "more": [1, { "x": null }] }), "ok");
 
@@ -250,7 +251,7 @@ fn hostile_access_tokens() {
     ] {
         header_with(json!({ "typ": typ }), &bad("its `typ` is not `at+jwt`"));
     }
-    let algorithm = bad("its `alg` is neither EdDSA nor ES256");
+    let algorithm = bad("its `alg` is none of EdDSA, Ed25519 and ES256");
     for alg in ["none", "None", "HS256", "RS256", "PS256", "ES512"] {
         header_with(json!({ "alg": alg }), &algorithm);
     }
@@ -552,7 +553,7 @@ fn hostile_proofs() {
     for _ in 0..2 {
         header_with(
             json!({ "alg": "none" }),
-            &bad("its `alg` is neither EdDSA nor ES256"),
+            &bad("its `alg` is none of EdDSA, Ed25519 and ES256"),
         );
         header_with(
             json!({ "alg": "ES256" }),
@@ -560,7 +561,7 @@ fn hostile_proofs() {
         );
         header_with(
             json!({ "alg": "HS256" }),
-            &bad("its `alg` is neither EdDSA nor ES256"),
+            &bad("its `alg` is none of EdDSA, Ed25519 and ES256"),
         );
         for typ in [json!(null), json!("JWT"), json!("at+jwt")] {
             header_with(json!({ "typ": typ }), &bad("its `typ` is not `dpop+jwt`"));
@@ -671,13 +672,13 @@ fn hostile_proofs() {
             &with(&header, &json!({ "jwk": other })),
             &claims().to_string(),
             Sign::EdDsa(&key(5)),
-            "the DPoP proof is by another key than the access token's",
+            "bad-proof 401 invalid_token: the DPoP proof is by another key than the access token's",
         );
         check(
             &with(&header, &json!({ "alg": "ES256", "jwk": es256_jwk() })),
             &claims().to_string(),
             Sign::Es256,
-            "the DPoP proof is by another key than the access token's",
+            "bad-proof 401 invalid_token: the DPoP proof is by another key than the access token's",
         );
         for name in ["jti", "htm", "htu", "iat"] {
             claims_with(
@@ -910,6 +911,6 @@ fn an_es256_key_is_proven_too() {
     let answer = bench.call(&[("authorization", &authorization), ("dpop", &proof.unwrap())]);
     assert_eq!(
         shown(&answer.unwrap_err()),
-        "bad-proof 401 invalid_dpop_proof: the DPoP proof is by another key than the access token's"
+        "bad-proof 401 invalid_token: the DPoP proof is by another key than the access token's"
     );
 }
