@@ -47,6 +47,8 @@ FLAGS = [
 ]
 MODERN = "2026-07-28"
 UNKNOWN, ACCEPTED = "You are not known here", "Accepted"
+# Where programs for Node find their packages.
+PEERS = {**os.environ, "INTEROP_NODE": str(FOLDER / "node"), "NODE_NO_WARNINGS": "1"}
 # How WebDriver marks an element.
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -143,18 +145,19 @@ class Browser:
 class Company(Gateway):
     """A node before the fixture server, whose people sign in at a provider."""
 
-    def __init__(self):
-        super().__init__("people", {UPSTREAM: f"command = {json.dumps([PYTHON, str(HERE / 'fixture.py')])}"})
+    def __init__(self, name="people", login="", tables=""):
+        """`login` is what `[login]` says beside who the provider is; `tables` is what follows it."""
+        super().__init__(name, {UPSTREAM: f"command = {json.dumps([PYTHON, str(HERE / 'fixture.py')])}"})
         self.port, port = free_port(), free_port()
         callback = f"http://127.0.0.1:{self.port}/login/callback"
         words = [NODE, HERE / "provider.mjs", port, callback, "{ready}"]
-        environment = {**os.environ, "INTEROP_NODE": str(FOLDER / "node")}
-        _, self.provider = start_ready("provider", words, env=environment)
+        _, self.provider = start_ready(f"provider-{name}", words, env=PEERS)
         with self.config.open("a", encoding="utf-8") as config:
             config.write(
                 # What keys that are made later sign with: the first two are made already.
                 '\n[tokens]\nalgorithm = "ES256"\n'
                 f'\n[login]\nissuer = "{self.provider}"\nclient_id = "tipstaff"\nclient_secret = "plain:s3cret/+"\n'
+                f"{login}\n{tables}\n"
             )
 
     def enrol(self):
@@ -246,7 +249,7 @@ def called_from_node(url, listener, drive):
     """The same with the TypeScript SDK."""
     command = [NODE, str(HERE / "person.ts"), url, listener.url, TOOL]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    client = start("person", command, env={**os.environ, "INTEROP_NODE": str(FOLDER / "node"), "NODE_NO_WARNINGS": "1"}, **pipes)
+    client = start("person", command, env=PEERS, **pipes)
     try:
         drive(json.loads(client.stdout.readline())["go"])
         back = urllib.parse.urlencode(listener.returned.get(timeout=20))

@@ -52,6 +52,7 @@ const PARTS: &[Part] = &[
     part("generated", generated),
     part("interop", interop),
     part("people", people),
+    part("outsiders", outsiders),
     part("oracle", oracle),
 ];
 
@@ -199,6 +200,20 @@ fn people(root: &Path) -> Result<Tally> {
         ["build", "--package", "server", "--locked"],
     ))?;
     let finished = stream(command(root, python, ["tests/interop/people.py"]))?;
+    Ok(Tally::of(&finished, count(&finished.lines, plain_line)))
+}
+
+/// OAuth with clients, workloads and a conformance suite of others.
+fn outsiders(root: &Path) -> Result<Tally> {
+    let python = peers::python(root)?;
+    peers::node(root)?;
+    peers::browser(root)?;
+    must(command(
+        root,
+        "cargo",
+        ["build", "--package", "server", "--locked"],
+    ))?;
+    let finished = stream(command(root, python, ["tests/interop/outsiders.py"]))?;
     Ok(Tally::of(&finished, count(&finished.lines, plain_line)))
 }
 
