@@ -26,12 +26,16 @@ use vocab::limits::{BODY_BYTES_MAX, BODY_SECONDS_MAX};
 
 use crate::answer::{self, Answer, Event, Out};
 use crate::call::{self, Call};
+use crate::cors::Crossing;
 use crate::ending::Ending;
 use crate::pass;
 use crate::plane::{Plane, Served};
 use crate::route::Route;
 use crate::session::Session;
 use crate::upstream::{Link, MessageKind, Opening, Transport, chain};
+
+/// What clients use.
+const METHODS: &str = "POST, GET, DELETE";
 
 /// The routes of the gateway.
 pub fn router(plane: Arc<Plane>) -> Router {
@@ -85,10 +89,22 @@ async fn entry(
     Path(name): Path<String>,
     request: HttpRequest<Body>,
 ) -> HttpResponse {
-    match serve(&plane, &name, request).await {
+    let crossing = match Crossing::of(&plane.hosts, request.uri(), request.headers()) {
+        Ok(crossing) => crossing,
+        Err(error) => {
+            plane.refusals.note("host-or-origin", "mcp", None);
+            return Turned::text(StatusCode::FORBIDDEN, &error.to_string()).respond();
+        }
+    };
+    if let Some(answer) = crossing.preflight(request.method(), request.headers(), METHODS) {
+        return answer;
+    }
+    let mut response = match serve(&plane, &name, request).await {
         Ok(response) => response,
         Err(turned) => turned.respond(),
-    }
+    };
+    crossing.mark(response.headers_mut());
+    response
 }
 
 async fn serve(
@@ -97,10 +113,6 @@ async fn serve(
     request: HttpRequest<Body>,
 ) -> Result<HttpResponse, Turned> {
     let (parts, body) = request.into_parts();
-    if let Err(error) = plane.hosts.check(&parts.uri, &parts.headers) {
-        plane.refusals.note("host-or-origin", "mcp", None);
-        return Err(Turned::text(StatusCode::FORBIDDEN, &error.to_string()));
-    }
     let served = name
         .parse::<UpstreamName>()
         .ok()
@@ -148,7 +160,7 @@ fn not_allowed() -> Turned {
     let mut turned = Turned::text(StatusCode::METHOD_NOT_ALLOWED, "use POST, GET or DELETE");
     turned
         .headers
-        .insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+        .insert(ALLOW, HeaderValue::from_static(METHODS));
     turned
 }
 

@@ -10,6 +10,7 @@
 mod access;
 mod answer;
 mod call;
+mod cors;
 pub mod cutoff;
 mod elsewhere;
 mod ending;
@@ -28,6 +29,7 @@ mod route;
 mod session;
 pub mod upstream;
 
+pub use cors::Crossing;
 pub use ext_authz::grpc::connection as ext_authz;
 #[doc(hidden)]
 pub use ext_authz::proto::reads as reads_check;

@@ -13,7 +13,8 @@
 //! | `/ssf/{name}` | who sends security events, by what was agreed on |
 //! | `/healthz`, `/readyz`, `/metrics` | anyone who can reach the listener |
 //!
-//! Every route looks first at the names that a request calls the node by.
+//! Every route looks first at the names that a request calls the node by. The documents, the token
+//! endpoint and registration are also for pages of other origins, where those are listed.
 
 mod directory;
 mod disk;
@@ -31,6 +32,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use bytes::Bytes;
+use gateway::{Crossing, HostError};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -84,7 +86,10 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let reads = Semaphore::new(READS_MAX);
     let people = people::router(Arc::clone(&shared));
     let routes = Arc::new(Routes { shared, reads });
-    Router::new()
+    let open = |methods: &'static str| {
+        middleware::from_fn_with_state((Arc::clone(&routes), methods), guard_open)
+    };
+    let documents = Router::new()
         //= https://www.rfc-editor.org/rfc/rfc8414#section-3
         //# Authorization servers supporting metadata MUST make a JSON document containing
         //# metadata as specified in Section 2 available at a path
@@ -106,7 +111,14 @@ pub fn router(shared: Arc<Shared>) -> Router {
             get(protected_resource),
         )
         .route("/oauth/jwks", get(jwks))
+        .with_state(Arc::clone(&routes))
+        .layer(open("GET"));
+    let endpoints = Router::new()
         .route("/oauth/token", post(token))
+        .with_state(Arc::clone(&routes))
+        .merge(people::registration(Arc::clone(&routes.shared)))
+        .layer(open("POST"));
+    Router::new()
         .route("/oauth/revoke", post(revoke))
         .route("/oauth/introspect", post(introspect))
         .route("/scim/v2/{*path}", any(directory::scim))
@@ -119,18 +131,49 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .with_state(Arc::clone(&routes))
         .merge(people)
         .layer(middleware::from_fn_with_state(routes, guard))
+        .merge(documents)
+        .merge(endpoints)
 }
 
 /// Refuses requests that call the node by another name, before anything else is looked at.
 async fn guard(State(routes): Routed, request: Request, next: Next) -> Response {
-    let plane = &routes.shared.plane;
-    let mut response = match plane.hosts().check(request.uri(), request.headers()) {
+    let hosts = routes.shared.plane.hosts();
+    let response = match hosts.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(error) => {
-            plane.refusals().note("host-or-origin", "http", None);
-            text(StatusCode::FORBIDDEN, format!("{error}\n"))
-        }
+        Err(error) => stranger(&routes, &error),
     };
+    nosniff(response)
+}
+
+/// The same where pages of other origins may be clients.
+async fn guard_open(
+    State((routes, methods)): State<(Arc<Routes>, &'static str)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let hosts = routes.shared.plane.hosts();
+    let crossing = match Crossing::of(hosts, request.uri(), request.headers()) {
+        Ok(crossing) => crossing,
+        Err(error) => return nosniff(stranger(&routes, &error)),
+    };
+    if let Some(answer) = crossing.preflight(request.method(), request.headers(), methods) {
+        return nosniff(answer);
+    }
+    let mut response = next.run(request).await;
+    crossing.mark(response.headers_mut());
+    nosniff(response)
+}
+
+fn stranger(routes: &Routes, error: &HostError) -> Response {
+    routes
+        .shared
+        .plane
+        .refusals()
+        .note("host-or-origin", "http", None);
+    text(StatusCode::FORBIDDEN, format!("{error}\n"))
+}
+
+fn nosniff(mut response: Response) -> Response {
     let nosniff = HeaderValue::from_static("nosniff");
     response
         .headers_mut()

@@ -340,6 +340,7 @@ impl Node {
                 &url,
                 &config.allowed_hosts,
                 &config.allowed_origins,
+                config.environment == Environment::Development,
             ),
             upstreams: served(&config, confiner.as_deref()),
             public_url,

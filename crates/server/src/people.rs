@@ -146,7 +146,6 @@ pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/oauth/authorize", get(consent::authorize))
         .route("/oauth/consent", post(consent::answer))
-        .route("/oauth/register", post(consent::register))
         .route("/login", get(login::leave))
         .route("/login/callback", get(login::come_back))
         .route(
@@ -156,6 +155,14 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/logout", post(login::leave_session))
         .route("/accept/{agent}", get(accept::show).post(accept::accept))
         .with_state(app)
+}
+
+/// Where clients register, which pages of other origins may be.
+pub fn registration(shared: Arc<Shared>) -> Router {
+    let people = Arc::clone(&shared.people);
+    Router::new()
+        .route("/oauth/register", post(consent::register))
+        .with_state(Arc::new(App { shared, people }))
 }
 
 /// The value of a cookie, if it is there once.
