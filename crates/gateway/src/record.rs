@@ -449,7 +449,8 @@ impl Record for RefusedCount {
 pub struct BarrierBody {
     /// Entries of the control log that were folded when it was written.
     pub control_size: u64,
-    /// What it is for: `start`, `stop`, or the kind of the control entry that narrowed.
+    /// What it is for: `start`, `stop`, `pace` (long after the last one, so that no start has to
+    /// look back further), or the kind of the control entry that narrowed.
     pub cause: String,
     /// The control log as it was.
     #[serde(skip_serializing_if = "Option::is_none", default)]

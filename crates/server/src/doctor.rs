@@ -23,6 +23,7 @@ use vocab::{Clock, Digest, LogName, Time};
 use crate::config::{Anchor, Config, Confine, Transport};
 use crate::keys;
 use crate::node::Shared;
+use crate::node::snapshot::{Start, Told};
 use crate::output::count;
 use crate::policies;
 
@@ -378,6 +379,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     for log in [&shared.control_log, &shared.calls_log] {
         found.push(health(log.name(), &log.health()));
     }
+    found.push(snapshot(&shared.snapshots.told()));
     found.extend(upstreams(shared).await);
     found.extend(policy(shared));
     found.extend(anchors(shared));
@@ -480,6 +482,45 @@ fn health(name: LogName, health: &store::Health) -> Finding {
         let told = format!("`{name}` cannot be published: {why}");
         Finding::warn("ledger", told, advice)
     }
+}
+
+/// What the next start begins with.
+fn snapshot(told: &Told) -> Finding {
+    if let Some(failure) = &told.failure {
+        return Finding::warn(
+            "snapshot",
+            format!("no snapshot of the register could be written: {failure}"),
+            "see to the disk; until one can be written, a start folds more of the control log",
+        );
+    }
+    let next = match told.size {
+        0 => "there is none for the next".to_owned(),
+        size => format!(
+            "the last one stands for {}",
+            count(size, "entry", "entries")
+        ),
+    };
+    let start = match &told.start {
+        Start::Whole => "no snapshot of the register was there at the start".to_owned(),
+        Start::OtherVersion => {
+            "another version had written the register's snapshot at the start".to_owned()
+        }
+        Start::From(size) => format!(
+            "the register began with a snapshot of {}",
+            count(*size, "entry", "entries")
+        ),
+        Start::NotTaken(why) => {
+            return Finding::warn(
+                "snapshot",
+                format!(
+                    "the register's snapshot was not taken at the start, and the whole log was \
+                     folded: {why}; {next}"
+                ),
+                "nothing is lost; but if nobody put another file there, see to the disk",
+            );
+        }
+    };
+    Finding::ok("snapshot", format!("{start}; {next}"))
 }
 
 async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {

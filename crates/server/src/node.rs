@@ -1,6 +1,7 @@
 //! A running node: files, register, gateway and listeners, put together and taken apart in order.
 
 mod resume;
+pub mod snapshot;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,8 @@ pub struct Shared {
     pub scim: Arc<Scim>,
     /// What the keys that sign tokens are changed with.
     pub rotation: Rotation,
+    /// What a start need not fold.
+    pub snapshots: Arc<snapshot::Snapshots>,
     /// What takes security events, by the stream's name.
     pub signals: signals::Receivers,
     /// Whether agents may run as the node's own user.
@@ -183,11 +186,7 @@ impl Node {
         let last = Last::read(&config.data)?;
         let epoch = last.epoch + 1;
         let open = |name: LogName, publish_every| -> Result<Arc<FilesLog>, StartError> {
-            let text = keys::read_secret(&keys::log_key(&config.keys, name))?;
-            let signer: Signer = text.expose().parse().map_err(|_| keys::KeyError::Form {
-                path: keys::log_key(&config.keys, name).display().to_string(),
-                what: "a signed-note private key",
-            })?;
+            let signer = log_signer(&config.keys, name)?;
             let header = Header {
                 trust_domain: config.trust_domain.clone(),
                 node: config.node.clone(),
@@ -232,7 +231,14 @@ impl Node {
             .map_err(|error| StartError::Unusable(error.to_string()))?
             .with_faults(faults.clone()),
         );
-        let control = Control::open(
+        let snapshots = snapshot::Snapshots::new(&config.data, &config.keys, faults.clone());
+        let begin = snapshots.begin(
+            log_signer(&config.keys, LogName::Control)?.verifier(),
+            control_log.reader(),
+            &*keyring,
+        );
+        let control = Control::resume(
+            begin,
             Arc::clone(&control_log) as Arc<dyn Log>,
             Arc::clone(&blobs),
             Arc::clone(&keyring) as Arc<dyn ledger::Keyring>,
@@ -362,6 +368,7 @@ impl Node {
                 config.reactions,
             )),
             people: Arc::new(people),
+            snapshots: Arc::new(snapshots),
             signals,
             anchors,
             rotation,
@@ -398,6 +405,12 @@ impl Node {
         tasks.spawn(http::watch_disk(Arc::clone(&shared), stop.clone()));
         tasks.spawn(anchor::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(rotation::watch(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(snapshot::watch(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(resume::pace(
+            Arc::clone(&shared),
+            resumed.barrier,
+            stop.clone(),
+        ));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
         if let Some(directory) = config.directory.clone() {
             let (control, clock) = (Arc::clone(&control), Arc::clone(&clock));
@@ -463,6 +476,7 @@ impl Node {
             .await;
         let _late = tokio::time::timeout(STOP_GRACE, anchor::push_all(&self.shared)).await;
         let _gone = std::fs::remove_file(&self.state);
+        snapshot::at_stop(&self.shared).await;
         let shared = self.shared;
         let closed = tokio::task::spawn_blocking(move || {
             shared
@@ -474,6 +488,16 @@ impl Node {
         closed.await.map_err(|error| error.to_string())??;
         stopped.map(|_| ()).map_err(|error| error.to_string())
     }
+}
+
+/// The key of a log.
+fn log_signer(folder: &Path, name: LogName) -> Result<Signer, keys::KeyError> {
+    let path = keys::log_key(folder, name);
+    let text = keys::read_secret(&path)?;
+    text.expose().parse().map_err(|_| keys::KeyError::Form {
+        path: path.display().to_string(),
+        what: "a signed-note private key",
+    })
 }
 
 /// A listener, and where it listens.

@@ -5,6 +5,7 @@
 //! data/control/  data/calls/ a log each: C2SP tlog-tiles, segments, sealed parts; see `files`
 //! data/blobs/ab/<hex>        content-addressed bytes
 //! data/keyring/<handle>      group keys, wrapped by a key that lies elsewhere
+//! data/register.snapshot     made from the control log, and again whenever it is not there
 //! ```
 //!
 //! [`FilesLog`] keeps the promise of [`ledger::Log`]: what it acknowledges is durable, and a kill
@@ -18,6 +19,7 @@
 
 pub mod anchor;
 mod blobs;
+mod derived;
 mod dir;
 mod disk;
 mod error;
@@ -41,6 +43,7 @@ mod power;
 mod testing;
 
 pub use blobs::FileBlobs;
+pub use derived::DerivedFile;
 pub use dir::DataDir;
 pub use disk::{Fault, Faults, free_bytes};
 pub use error::OpenError;

@@ -161,6 +161,8 @@ pub(crate) fn verify(data: &Path, keys: &Path) -> Verified {
     let seed = server::keys::read_seed(&server::keys::facts_key(keys)).unwrap();
     let wrapping = Some(WrappingKey::from_bytes(*seed.expose()));
     let keyring = FileKeyring::open(&data.join("keyring"), wrapping).unwrap();
+    let vkey = std::fs::read_to_string(data.join("control.vkey")).unwrap();
+    snapshot(data, &control, &vkey.trim().parse().unwrap(), &keyring);
     paired(&ledger);
     standing(&control, &keyring, &ledger);
     replayed(
@@ -236,6 +238,20 @@ fn standing(control: &OfflineLog, keyring: &FileKeyring, ledger: &Ledger) {
             }
             _ => {}
         }
+    }
+}
+
+/// A snapshot that a start would take is what the log adds up to.
+fn snapshot(data: &Path, control: &OfflineLog, verifier: &Verifier, keyring: &FileKeyring) {
+    let Ok(bytes) = std::fs::read(server::node::snapshot::path(data)) else {
+        return;
+    };
+    if let Ok(state) = register::snapshot::read(&bytes, verifier, control, Some(keyring)) {
+        let folded = register::fold_prefix(control, Some(keyring), state.size()).unwrap();
+        assert!(
+            state == folded,
+            "the snapshot is not what the log adds up to"
+        );
     }
 }
 

@@ -27,7 +27,7 @@ use crate::quorum::{Quorum, QuorumError, Short};
 use crate::{keys, output};
 
 pub use replay::{Difference, Replayed, replay};
-pub use verify::{BlobCheck, Checked, LogCheck, verify};
+pub use verify::{BlobCheck, Checked, LogCheck, SnapshotCheck, verify};
 
 /// Why a command had no result.
 #[derive(Debug, thiserror::Error)]

@@ -2,14 +2,17 @@
 //! left open.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use gateway::record::{BarrierBody, Came, DecisionBody, OutcomeBody};
 use ledger::{Actor, Draft, Entry, EntryError, Kind, Log, LogReader, Mention, ReadError};
 use register::Control;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 use vocab::LogName;
 
-use super::StartError;
+use super::{Shared, StartError};
 
 /// Compares the logs with what they say of each other, then closes the calls that have no outcome,
 /// and says so with a barrier. Says how many there were.
@@ -83,6 +86,37 @@ pub(super) fn barrier(
         control: told(control_log),
     };
     Draft::new(Kind::Barrier, actor.clone(), &body)
+}
+
+/// Entries of the log of calls after which there is another barrier, so that a start after a kill
+/// does not look back through all that the last run wrote.
+const BARRIER_EVERY: u64 = 100_000;
+/// How often it is looked whether there were so many.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Writes a barrier whenever the last one is far back.
+pub(super) async fn pace(shared: Arc<Shared>, mut last: u64, stop: CancellationToken) {
+    let actor = Actor::node(&shared.config.node);
+    let (control, calls) = (&shared.control_log, &shared.calls_log);
+    while stop
+        .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
+        .await
+        .is_some()
+    {
+        if calls.reader().size().saturating_sub(last) < BARRIER_EVERY {
+            continue;
+        }
+        let barrier = barrier(shared.plane.control(), &**control, &actor, "pace");
+        let written = match barrier {
+            Ok(draft) => calls.append(vec![draft]).await,
+            Err(error) => Err(error.into()),
+        };
+        match written {
+            Ok(receipts) => last = receipts.last().map_or(last, |receipt| receipt.index),
+            // The next look tries again; calls that cannot be recorded are refused meanwhile.
+            Err(error) => tracing::warn!(error = %error, "A barrier could not be written"),
+        }
+    }
 }
 
 /// What can be said of a log after a checkpoint over all of it; what the last one says if there

@@ -53,6 +53,8 @@ mod routes;
 #[cfg(test)]
 mod setback;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod standing;
 #[cfg(test)]
 mod stdio;

@@ -3,6 +3,7 @@
 
 mod blobs;
 mod known;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ use vocab::{Digest, LogName, Time};
 
 pub use self::blobs::BlobCheck;
 use self::known::Kept;
+pub use self::snapshot::SnapshotCheck;
 use super::{LedgerError, open, vkey};
 use crate::output;
 
@@ -32,6 +34,9 @@ pub struct Checked {
     pub calls: LogCheck,
     /// What they name by digest.
     pub blobs: BlobCheck,
+    /// The register's snapshot, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotCheck>,
     /// Whether nothing was wrong.
     pub verified: bool,
 }
@@ -95,23 +100,29 @@ pub fn verify(data: &Path, vkeys: Option<&Path>, anchors: &[PathBuf]) -> Checked
             (Some(walk.count()), faults, wrong)
         },
     );
+    let verifier = control_key.as_ref().ok().cloned();
+    let mut kept_state = None;
     let control = check(
         LogName::Control,
         control,
         control_key,
         (&kept, walk.control),
         |log| {
-            let folded = register::fold_prefix(log, None, log.size());
+            let (folded, snapshot) = snapshot::fold(data, verifier.as_ref(), log);
+            kept_state = snapshot;
             let faults = folded.err().map(|error| told(&error));
             (None, faults.into_iter().collect(), 0)
         },
     );
     let blobs = blobs::check(data, &walk.blobs);
-    let verified = control.error.is_none() && calls.error.is_none() && blobs.error.is_none();
+    let differs = kept_state.as_ref().is_some_and(|it| it.error.is_some());
+    let sound = control.error.is_none() && calls.error.is_none() && blobs.error.is_none();
+    let verified = sound && !differs;
     Checked {
         control,
         calls,
         blobs,
+        snapshot: kept_state,
         verified,
     }
 }
@@ -363,6 +374,9 @@ impl Checked {
             log.tell(name, &mut text);
         }
         self.blobs.tell(&mut text);
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.tell(&mut text);
+        }
         text.push_str(if self.verified {
             "Verified: both logs are what was signed.\n"
         } else {
