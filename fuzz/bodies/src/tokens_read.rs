@@ -28,6 +28,16 @@ pub fn token_request(data: &[u8]) -> bool {
     TokenRequest::parse(&headers, body).is_ok() || revokes
 }
 
+/// What others signed: workloads, the company's provider, clients, transmitters, and their keys.
+pub fn foreign(data: &[u8]) -> bool {
+    text(data).is_some_and(tokens::read_foreign)
+}
+
+/// How a client describes itself, at its own URL or in a registration.
+pub fn client(data: &[u8]) -> bool {
+    tokens::read_client(data)
+}
+
 /// A key that was taken is written as one that is taken, with the same name; a private one is never
 /// taken for a public one.
 pub fn keys(data: &[u8]) -> bool {

@@ -1,0 +1,6 @@
+//! `bodies::client` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    bodies::client(data);
+});
