@@ -21,8 +21,12 @@ use crate::record::{Came, DecisionBody, Effect, OutcomeBody};
 /// How long calls that were in flight are waited for. A cut ends them within milliseconds; one that
 /// has no outcome by then is shown as open, and its outcome follows in the log.
 pub const CALLS_SECONDS_MAX: u64 = 10;
-/// How many entries before the barrier are searched for the last permit.
-const LAST_PERMIT_ENTRIES_MAX: u64 = 65_536;
+/// Permits told to an enforcement point are shown if they are no older than this at the cut: what
+/// acts on an answer does so at once.
+const TOLD_SECONDS: u64 = 60;
+/// How many entries before the calls in flight are searched for the last permit, and for those told
+/// elsewhere.
+const EARLIER_ENTRIES_MAX: u64 = 65_536;
 
 /// A cut-off certificate, as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -178,8 +182,8 @@ pub struct Residue {
     pub unknown: Vec<String>,
     /// Permits without an outcome when the certificate was written.
     pub open: Vec<String>,
-    /// Permits told to enforcement points elsewhere since the oldest call in flight began: whether
-    /// they were acted on, those who asked know.
+    /// Permits told to enforcement points elsewhere in the minute before the cut, and since the
+    /// oldest call in flight began: whether they were acted on, those who asked know.
     pub told_elsewhere: Vec<String>,
     /// Credentials that an upstream may honour yet. The node gives none to agents; those that it
     /// uses itself, from its configuration, are not the instances' and go on.
@@ -306,30 +310,51 @@ impl Flight {
     }
 }
 
-/// The last permit that a cut is about among the entries before `end`.
-fn last_permit(
-    calls: &dyn LogReader,
-    about: &About,
-    end: u64,
-) -> Result<Option<LastPermit>, CertifyError> {
-    for index in (end.saturating_sub(LAST_PERMIT_ENTRIES_MAX)..end).rev() {
-        let bytes = calls.entry(index)?;
-        let bad = |cause: String| CertifyError::Entry { index, cause };
-        let entry = Entry::parse(&bytes).map_err(|error| bad(error.to_string()))?;
-        if entry.kind != Kind::Decision {
-            continue;
-        }
-        let body: DecisionBody =
-            serde_json::from_str(entry.body.get()).map_err(|error| bad(error.to_string()))?;
-        if about.covers(&body) {
-            return Ok(Some(LastPermit {
+/// What a certificate says of the time before the oldest call in flight.
+#[derive(Debug, Default)]
+struct Earlier {
+    /// The last permit.
+    last: Option<LastPermit>,
+    /// Permits that an enforcement point was told.
+    told_elsewhere: Vec<u64>,
+}
+
+impl Earlier {
+    /// Reads back from `end`, at least to what was written at `since`, and on to the last permit.
+    fn read(
+        calls: &dyn LogReader,
+        about: &About,
+        end: u64,
+        since: Time,
+    ) -> Result<Self, CertifyError> {
+        let mut found = Self::default();
+        for index in (end.saturating_sub(EARLIER_ENTRIES_MAX)..end).rev() {
+            let bytes = calls.entry(index)?;
+            let bad = |cause: String| CertifyError::Entry { index, cause };
+            let entry = Entry::parse(&bytes).map_err(|error| bad(error.to_string()))?;
+            if entry.time < since && found.last.is_some() {
+                break;
+            }
+            if entry.kind != Kind::Decision {
+                continue;
+            }
+            let body: DecisionBody =
+                serde_json::from_str(entry.body.get()).map_err(|error| bad(error.to_string()))?;
+            if !about.covers(&body) {
+                continue;
+            }
+            if !body.awaits_outcome() && entry.time >= since {
+                found.told_elsewhere.push(index);
+            }
+            found.last.get_or_insert(LastPermit {
                 record: format!("calls/{index}"),
                 at: entry.time,
                 instance: body.instance,
-            }));
+            });
         }
+        found.told_elsewhere.reverse();
+        Ok(found)
     }
-    Ok(None)
 }
 
 impl Plane {
@@ -343,9 +368,10 @@ impl Plane {
     ) -> Result<(), CertifyError> {
         let found = self.control.view(|state| {
             let cut = state.cut(cut)?;
-            (cut.certificate.is_none()).then(|| (cut.clone(), state.covered(cut)))
+            let open = cut.certificate.is_none();
+            open.then(|| (cut.clone(), state.covered(cut), state.covered_agents(cut)))
         });
-        let Some((cut, instances)) = found else {
+        let Some((cut, instances, agents)) = found else {
             return Ok(());
         };
         let about = Arc::new(About {
@@ -378,10 +404,14 @@ impl Plane {
                 () = &mut wait => break,
             }
         }
-        if flight.last.is_none() {
-            let found = self.reading(&about, move |calls, about| last_permit(calls, about, from));
-            flight.last = found.await?;
-        }
+        let since = cut.at.minus(Duration::from_secs(TOLD_SECONDS));
+        let found = self.reading(&about, move |calls, about| {
+            let earlier = Earlier::read(calls, about, from, since)?;
+            Ok((flight, earlier))
+        });
+        let (mut flight, earlier) = found.await?;
+        flight.last = flight.last.or(earlier.last);
+        flight.told_elsewhere.splice(0..0, earlier.told_elsewhere);
         let barrier_at = {
             let bytes = self.calls.reader().entry(barrier)?;
             let entry = Entry::parse(&bytes).map_err(|error| CertifyError::Entry {
@@ -390,7 +420,8 @@ impl Plane {
             })?;
             entry.time
         };
-        let certificate = self.certificate(&cut, &instances, flight, (barrier, barrier_at));
+        let certificate =
+            self.certificate(&cut, (agents, &instances), flight, (barrier, barrier_at));
         let body = CutOff {
             cut: cut.record,
             barrier,
@@ -430,11 +461,11 @@ impl Plane {
     fn certificate(
         &self,
         cut: &Cut,
-        instances: &[Arc<Instance>],
+        (mut agents, instances): (Vec<AgentId>, &[Arc<Instance>]),
         flight: Flight,
         (barrier, barrier_at): (u64, Time),
     ) -> Certificate {
-        let mut agents: Vec<AgentId> = instances.iter().map(|it| it.agent.clone()).collect();
+        agents.extend(instances.iter().map(|it| it.agent.clone()));
         agents.sort();
         agents.dedup();
         let tokens: Vec<Token> = instances

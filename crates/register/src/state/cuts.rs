@@ -7,9 +7,9 @@ use ledger::Kind;
 use vocab::id::{AgentId, Handle, InstanceId};
 use vocab::time::Time;
 
-use super::{Cut, CutOf, Instance, State};
+use super::{Agent, Cut, CutOf, Instance, State};
 use crate::entry::Signal;
-use crate::lifecycle::{InstanceLife, Switch};
+use crate::lifecycle::{AgentLife, InstanceLife, Switch};
 
 impl State {
     /// Whether anybody may act.
@@ -52,14 +52,18 @@ impl State {
                 .flat_map(|id| self.running_of(id))
                 .collect(),
         };
+        let revoked = self.sessions_revoked_before(cut.record);
         while let Some(id) = next.pop() {
             if let Some(instance) = self.instances.get(id)
                 && instance.record < cut.record
-                && !instance.outlived(cut.at)
-                && instance.life == InstanceLife::Running
-                && !self.over_before(instance, cut.record)
                 && !found.contains_key(id)
             {
+                let mut ancestors = self.ancestors(instance);
+                if self.was_over(instance, cut, &revoked)
+                    || ancestors.any(|it| self.was_over(it, cut, &revoked))
+                {
+                    continue;
+                }
                 found.insert(id, Arc::clone(instance));
                 next.extend(self.children.get(id).into_iter().flatten());
             }
@@ -67,9 +71,41 @@ impl State {
         found.into_values().collect()
     }
 
-    /// Whether an instance was over already when the entry at `record` was written, because its agent
-    /// had got another sponsor before.
-    fn over_before(&self, instance: &Instance, record: u64) -> bool {
+    /// The agents that a cut ruled out, with and without instances: the sponsor's, or the one.
+    pub fn covered_agents(&self, cut: &Cut) -> Vec<AgentId> {
+        let kept = |agent: &&Arc<Agent>| !matches!(agent.life, AgentLife::Retired { .. });
+        match &cut.of {
+            CutOf::Sponsor(sponsor) => {
+                let agents = self.agents_of(sponsor).filter(kept);
+                agents.map(|agent| agent.id.clone()).collect()
+            }
+            CutOf::Agent(agent) => vec![agent.clone()],
+            CutOf::Sessions(_) | CutOf::Upstream(_) | CutOf::All => Vec::new(),
+        }
+    }
+
+    /// Whether an instance was over already when a cut was written.
+    fn was_over(&self, instance: &Instance, cut: &Cut, revoked: &BTreeMap<&Handle, u64>) -> bool {
+        instance.outlived(cut.at)
+            || instance.life != InstanceLife::Running
+            || revoked
+                .get(&instance.sponsor)
+                .is_some_and(|since| instance.record < *since)
+            || self.transferred_between(instance, cut.record)
+    }
+
+    /// Of each sponsor whose sessions were revoked before an entry, the last that did so.
+    fn sessions_revoked_before(&self, record: u64) -> BTreeMap<&Handle, u64> {
+        let cuts = self.cuts.range(..record);
+        let sessions = cuts.filter_map(|(at, cut)| match &cut.of {
+            CutOf::Sessions(sponsor) => Some((sponsor, *at)),
+            CutOf::Sponsor(_) | CutOf::Agent(_) | CutOf::Upstream(_) | CutOf::All => None,
+        });
+        sessions.collect()
+    }
+
+    /// Whether an instance's agent got another sponsor before the entry at `record`.
+    fn transferred_between(&self, instance: &Instance, record: u64) -> bool {
         self.agents.get(&instance.agent).is_some_and(|agent| {
             let past = agent.past_sponsors.iter().map(|past| past.record);
             past.into_iter()

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Path, State};
-use axum::response::Response;
 use bytes::Bytes;
 use gateway::cutoff::{CALLS_SECONDS_MAX, CutPart};
 use http::StatusCode;
@@ -18,10 +17,16 @@ use super::routes::{Answer, App, ok, parsed, read};
 use super::wire::{self, Problem};
 use super::{Admin, Caller};
 use crate::certificate::{Bundle, Proofs};
-use crate::commands::ledger::prove;
+use crate::commands::ledger::{LedgerError, prove};
+use crate::node::Shared;
+use crate::quorum::Short;
 
 /// How long whoever asks for a certificate waits for it: calls in flight are waited for less long.
 const CERTIFIED_WITHIN: Duration = Duration::from_secs(2 * CALLS_SECONDS_MAX);
+
+/// How long they wait for the cosignatures that `[ledger] quorum` asks for.
+const WITNESSED_WITHIN: Duration = Duration::from_secs(15);
+const ASKED_AGAIN: Duration = Duration::from_millis(250);
 
 /// A cut, as it is listed.
 #[derive(Debug, Serialize)]
@@ -84,35 +89,60 @@ async fn bundle(admin: &Arc<Admin>, cut: u64, entry: u64, digest: Digest) -> Ans
         let published = shared.log(log).publish().await;
         published.map_err(|error| unproven(&wire::chain(&error)))?;
     }
-    let made = tokio::task::spawn_blocking(move || -> Result<Response, Problem> {
-        let text = shared.plane.blobs().get(&digest);
-        let text = text
-            .map_err(|error| unproven(&wire::chain(&error)))?
-            .and_then(|text| String::from_utf8(text).ok())
-            .ok_or_else(|| unproven(&"its text is not kept any more"))?;
-        let certificate: gateway::cutoff::Certificate =
-            serde_json::from_str(&text).map_err(|error| unproven(&error))?;
-        let place: Result<RecordAt, _> = certificate.barrier.record.parse();
-        let barrier = place.map_err(|()| unproven(&"its barrier is no record"))?.0;
-        let quorum = shared.config.ledger.quorum.as_ref();
-        let proof = |log, index| {
-            let proven = prove(&shared.config.data, None, log, index, quorum);
-            proven
-                .map(|proven| proven.proof)
-                .map_err(|error| unproven(&wire::chain(&error)))
-        };
-        let bundle = Bundle {
-            proofs: Proofs {
-                cut: proof(LogName::Control, cut)?,
-                cut_off: proof(LogName::Control, entry)?,
-                barrier: proof(LogName::Calls, barrier)?,
-            },
-            certificate: serde_json::from_str(&text).map_err(|error| unproven(&error))?,
-            text,
-        };
-        Ok(ok(&bundle))
-    });
-    made.await.unwrap_or_else(|_| Err(Problem::internal()))
+    let until = tokio::time::Instant::now() + WITNESSED_WITHIN;
+    loop {
+        let shared = Arc::clone(&shared);
+        let made = tokio::task::spawn_blocking(move || proven(&shared, cut, entry, digest));
+        match made.await {
+            Ok(Ok(bundle)) => return Ok(ok(&bundle)),
+            Ok(Err(Withheld::For(problem))) => return Err(problem),
+            Ok(Err(Withheld::Short(short))) if tokio::time::Instant::now() >= until => {
+                return Err(unproven(&short).help(
+                    "it is on record; `tipstaff certificate show` gives it as soon as witnesses cosigned, and \
+                     `tipstaff doctor` says what is wrong with them",
+                ));
+            }
+            // Witnesses are asked beside; they take their time.
+            Ok(Err(Withheld::Short(_))) => tokio::time::sleep(ASKED_AGAIN).await,
+            Err(_) => return Err(Problem::internal()),
+        }
+    }
+}
+
+/// Why a certificate is not handed out.
+enum Withheld {
+    /// Its entries wait for witnesses.
+    Short(Short),
+    /// Something is wrong.
+    For(Problem),
+}
+
+fn proven(shared: &Shared, cut: u64, entry: u64, digest: Digest) -> Result<Bundle, Withheld> {
+    let failed = |why: &dyn std::fmt::Display| Withheld::For(unproven(why));
+    let text = shared.plane.blobs().get(&digest);
+    let text = text
+        .map_err(|error| failed(&wire::chain(&error)))?
+        .and_then(|text| String::from_utf8(text).ok())
+        .ok_or_else(|| failed(&"its text is not kept any more"))?;
+    let certificate: gateway::cutoff::Certificate =
+        serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    let place: Result<RecordAt, _> = certificate.barrier.record.parse();
+    let barrier = place.map_err(|()| failed(&"its barrier is no record"))?.0;
+    let quorum = shared.config.ledger.quorum.as_ref();
+    let proof = |log, index| match prove(&shared.config.data, None, log, index, quorum) {
+        Ok(proven) => Ok(proven.proof),
+        Err(LedgerError::Quorum(short)) => Err(Withheld::Short(short)),
+        Err(error) => Err(failed(&wire::chain(&error))),
+    };
+    Ok(Bundle {
+        proofs: Proofs {
+            cut: proof(LogName::Control, cut)?,
+            cut_off: proof(LogName::Control, entry)?,
+            barrier: proof(LogName::Calls, barrier)?,
+        },
+        certificate: serde_json::from_str(&text).map_err(|error| failed(&error))?,
+        text,
+    })
 }
 
 fn unproven(why: &dyn std::fmt::Display) -> Problem {

@@ -229,6 +229,10 @@ async fn a_node_is_witnessed() {
         (now.size > before.size).then_some(())
     })
     .await;
+    // A certificate is waited for until it is cosigned.
+    let cut = ["sponsor", "suspend", "maya", "--wait"];
+    let told = node.folder.run(&cut).await;
+    assert!(told.contains("sponsor-suspended"), "{told}");
     // A second witness with the same memory cannot run beside it.
     let mut second = Command::new(env!("CARGO_BIN_EXE_tipstaff"));
     second.args(["witness", "--listen", "127.0.0.1:0", "--folder"]);

@@ -213,6 +213,15 @@ async fn only_who_is_registered_is_answered_and_only_about_its_own() {
     assert_eq!(error(&trusted.evaluate(&said).await), 404);
     assert_eq!(decisions(), 1);
 
+    // What it was told is told on by whoever is cut: what it does with it, it does itself.
+    plane.command("/v1/agents/triage/suspend").await;
+    let cuts = plane.admin("GET", "/v1/cuts", None).await.json();
+    let cut = cuts[0]["record"].as_str().unwrap().replace("control/", "");
+    let cut = plane.admin("GET", &format!("/v1/cuts/{cut}"), None).await;
+    let told = &cut.json()["certificate"]["residue"]["told_elsewhere"];
+    assert_eq!(*told, json!([format!("calls/{}", record(&answer))]));
+    plane.command("/v1/agents/triage/resume").await;
+
     // Removed is acknowledged once no answer of it can follow.
     plane.command("/v1/peps/mesh/remove").await;
     assert_eq!(

@@ -113,6 +113,55 @@ async fn a_leavers_certificate_names_all_that_they_sponsored_and_how_each_call_e
     plane.end().await;
 }
 
+/// The number in a proof is of those that could act until then, not of all there ever were.
+#[tokio::test]
+async fn what_was_over_before_is_not_counted_again() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    plane.agent("idle").await;
+    let before = agent.token("files").await;
+    let _below = below(&plane, &before.instance, "triage", 'B').await;
+    let control = plane.gateway().control();
+    let sponsor = control.view(|state| {
+        let maya = state.sponsor_by_id(&"maya".parse().unwrap());
+        maya.unwrap().handle.clone()
+    });
+    let revoke = register::Command::RevokeSessions {
+        sponsor,
+        signal: register::Signal {
+            source: "ssf".parse().unwrap(),
+            event: "session-revoked".parse().unwrap(),
+            received_at: plane.now(),
+            id: None,
+        },
+    };
+    let actor = ledger::Actor::node("it");
+    control.execute(actor, revoke).await.unwrap();
+    assert_eq!(
+        certificate(&plane).await["certificate"]["instances"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let now = agent.token("files").await;
+    let child = below(&plane, &now.instance, "triage", 'C').await;
+    plane.command("/v1/sponsors/maya/suspend").await;
+    let found = certificate(&plane).await;
+    let it = &found["certificate"];
+    let mut covered = ids(&it["instances"]);
+    covered.sort_unstable();
+    let mut expected = vec![now.instance.as_str(), child.as_str()];
+    expected.sort_unstable();
+    assert_eq!(covered, expected);
+    assert_eq!(
+        it["agents"],
+        json!(["idle", "triage"]),
+        "all that they sponsor"
+    );
+    plane.end().await;
+}
+
 #[tokio::test]
 async fn a_changed_certificate_proves_nothing() {
     let plane = Plane::start().await;
