@@ -157,6 +157,16 @@ fn configuration(config: &Config) -> Finding {
         .public_url
         .as_ref()
         .is_some_and(|url| url.as_str().starts_with("https://"));
+    if let Some(url) = &config.public_url
+        && !encrypted
+        && !is_here(url.as_str())
+    {
+        return Finding::warn(
+            "config",
+            format!("`{path}` is valid; agents are told to come to `{url}`, without TLS"),
+            "put a proxy that ends TLS before the node and name its https URL as `public_url`",
+        );
+    }
     if !config.listen.ip().is_loopback() && !encrypted {
         return Finding::warn(
             "config",
@@ -169,6 +179,18 @@ fn configuration(config: &Config) -> Finding {
         );
     }
     Finding::ok("config", format!("`{path}` is valid"))
+}
+
+/// Whether a URL leads to this machine alone.
+fn is_here(url: &str) -> bool {
+    let host = url
+        .parse::<http::Uri>()
+        .ok()
+        .and_then(|uri| uri.host().map(str::to_owned));
+    host.is_some_and(|host| {
+        let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    })
 }
 
 fn all_keys(config: &Config) -> Vec<Finding> {

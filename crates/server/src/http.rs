@@ -234,7 +234,7 @@ async fn revoke(State(routes): Routed, request: Request) -> Response {
     let revoked = tokio::spawn(async move {
         let plane = &shared.plane;
         let request = OwnTokenRequest::parse(&headers, &body)?;
-        let Some((actor, command)) = plane.issuer().revocation(&request)? else {
+        let Some((actor, command)) = plane.issuer().revocation(&request).await? else {
             return Ok(());
         };
         plane.control().execute(actor, command).await?;
@@ -256,6 +256,13 @@ async fn introspect(State(routes): Routed, request: Request) -> Response {
     let request = OwnTokenRequest::parse(&headers, &body).map_err(TokenError::from);
     let told = request.and_then(|request| routes.shared.plane.issuer().introspection(&request));
     match told {
+        //= https://www.rfc-editor.org/rfc/rfc7662#section-4
+        //# Since a protected resource MAY cache the response of the introspection endpoint,
+        //# designers of an OAuth 2.0 system using this protocol MUST consider the performance and
+        //# security trade-offs inherent in caching security information such as this.
+        //= https://www.rfc-editor.org/rfc/rfc7662#section-4
+        //# If the response contains the "exp" parameter (expiration), the response MUST NOT be
+        //# cached beyond the time indicated therein.
         Ok(told) => no_store(as_json(StatusCode::OK, &told)),
         Err(error) => refused(&routes.shared, &error),
     }

@@ -65,6 +65,12 @@ pub enum SentBack {
     /// `dpop_jkt` is no thumbprint.
     #[error("dpop_jkt is not a SHA-256 thumbprint in base64url")]
     Thumbprint,
+    /// What is to be handed on is not asked of a person.
+    #[error(
+        "authorization_details is not taken here; a token permits all that its agent may do, and a \
+         part of that is handed on by token exchange"
+    )]
+    Details,
     /// The person said no.
     #[error("the person did not agree")]
     Denied,
@@ -83,6 +89,7 @@ impl SentBack {
             }
             Self::RequestObject => "request_not_supported",
             Self::Resource => "invalid_target",
+            Self::Details => "invalid_authorization_details",
             Self::Denied => "access_denied",
             Self::Unavailable => "temporarily_unavailable",
         }
@@ -175,6 +182,12 @@ impl<'a> Parameters<'a> {
         let Some(upstream) = upstream.filter(serves) else {
             return back(SentBack::Resource);
         };
+        //= https://www.rfc-editor.org/rfc/rfc9396#section-5
+        //# The AS MUST refuse to process any unknown authorization details type or authorization
+        //# details not conforming to the respective type definition.
+        if get("authorization_details").is_some() {
+            return back(SentBack::Details);
+        }
         let jkt = get("dpop_jkt");
         if !jkt.as_ref().is_none_or(digest) {
             return back(SentBack::Thumbprint);
@@ -388,6 +401,8 @@ impl Codes {
         if !verifies(redemption.verifier, &request.challenge) {
             return Err(CodeError::Verifier);
         }
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-10
+        //# If they do not match, it MUST reject the request.
         if request.jkt.is_some() && request.jkt.as_deref() != redemption.jkt {
             return Err(CodeError::Key);
         }

@@ -81,6 +81,10 @@ impl ExchangeError {
             //# The AS MUST refuse to process any unknown authorization details type
             //# or authorization details not conforming to the respective type
             //# definition.
+            //= https://www.rfc-editor.org/rfc/rfc9396#section-5
+            //# The AS MUST abort processing and respond with an error invalid_authorization_details
+            //# to the client if any of the following are true of the objects in the
+            //# authorization_details structure:
             Self::Details(_) => "invalid_authorization_details",
         }
     }
@@ -129,6 +133,9 @@ impl Exchange {
                 return Err(RequestError::TokenType(name));
             }
         }
+        //= https://www.rfc-editor.org/rfc/rfc8693#section-2.1
+        //# This is REQUIRED when the "actor_token" parameter is present in the request but MUST NOT
+        //# be included otherwise.
         // Who acts is who is started, and that is for the register to say.
         if form.get("actor_token").is_some() || form.get("actor_token_type").is_some() {
             return Err(RequestError::ActorToken);

@@ -3,7 +3,8 @@
 
 use ledger::{Actor, ActorKind};
 use register::{
-    Binding, Command, CommandError, EndReason, Identity, Origin, Refusal, State, Via, Word,
+    Binding, Command, CommandError, EndReason, Identity, Instance, Origin, Refusal, State, Via,
+    Word,
 };
 use vocab::limits::{CLOCK_LEEWAY_SECONDS, ID_JAG_SECONDS_MAX, JTI_BYTES_MAX};
 use vocab::rng::RngError;
@@ -209,12 +210,14 @@ impl Issuer {
         client: &PersonsClient,
         moment: Moment,
     ) -> Result<Granted, TokenError> {
-        let known = self.prove_client(client, moment).await?;
+        let known = self
+            .prove_client(client, self.token_endpoint(), moment)
+            .await?;
         let upstream = match &request.resource {
             Some(_) => Some(self.upstream(request)?),
             None => None,
         };
-        let key = self.possession(request, moment)?;
+        let key = self.client_key(request, &known, moment)?;
         let redemption = Redemption {
             code,
             client_id: &client.id,
@@ -296,21 +299,29 @@ impl Issuer {
         client: &PersonsClient,
         moment: Moment,
     ) -> Result<Granted, TokenError> {
-        let known = self.prove_client(client, moment).await?;
+        let known = self
+            .prove_client(client, self.token_endpoint(), moment)
+            .await?;
         let refresh = Refresh::read(token, &self.refresh_mac, &client.id);
         let refresh = refresh.ok_or(RefreshError::Unknown)?;
         let instance = self
             .control()
             .view(|state| state.instance(&refresh.instance).cloned());
         let instance = instance.ok_or(RefreshError::Unknown)?;
-        match &instance.origin {
-            Origin::Via(Via::Person { client, .. }) if *client == known.digest() => {}
-            Origin::Via(_) | Origin::AgentKey(_) => return Err(RefreshError::Unknown.into()),
+        if !was_started_by(&instance, &known) {
+            return Err(RefreshError::Unknown.into());
         }
         if request.resource.is_some() && self.upstream(request)? != instance.upstream {
             return Err(RefreshError::Resource.into());
         }
-        let key = self.possession(request, moment)?;
+        let key = self.client_key(request, &known, moment)?;
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-5
+        //# When an authorization server supporting DPoP issues a refresh token to a public client
+        //# that presents a valid DPoP proof at the token endpoint, the refresh token MUST be bound
+        //# to the respective public key.
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-5
+        //# The binding MUST be validated when the refresh token is later presented to get new
+        //# access tokens.
         if binding(key.as_ref())? != instance.binding {
             return Err(RefreshError::Key.into());
         }
@@ -348,10 +359,71 @@ impl Issuer {
         Ok(granted)
     }
 
+    /// What `POST /oauth/revoke` comes to for a person's client: it ends the instance of its refresh
+    /// token or of its access token, of whatever age.
+    pub(crate) async fn revocation_by_client(
+        &self,
+        claimed: &PersonsClient,
+        token: &str,
+        moment: Moment,
+    ) -> Result<Option<(Actor, Command)>, TokenError> {
+        let known = self
+            .prove_client(claimed, self.revocation_endpoint(), moment)
+            .await?;
+        //= https://www.rfc-editor.org/rfc/rfc7009#section-2
+        //# Implementations MUST support the revocation of refresh tokens and SHOULD support the
+        //# revocation of access tokens (see Implementation Note).
+        let refresh = Refresh::read(token, &self.refresh_mac, &claimed.id);
+        let (instance, credential) = match (refresh, self.signed(token, moment.now)) {
+            (Some(refresh), _) => (refresh.instance, "refresh-token"),
+            (None, Ok((claims, _))) => (claims.instance, "access-token"),
+            (None, Err(_)) => return Ok(None),
+        };
+        let Some(instance) = self
+            .control()
+            .view(|state| state.instance(&instance).cloned())
+        else {
+            return Ok(None);
+        };
+        if !was_started_by(&instance, &known) {
+            return Err(TokenError::NotYours);
+        }
+        self.count_revocation(&instance.agent, moment.now)?;
+        let actor = Actor {
+            kind: ActorKind::Instance,
+            id: instance.id.to_string(),
+            credential: credential.to_owned(),
+            verified: matches!(known.proves, Proves::Key(_)),
+        };
+        let command = Command::EndInstance {
+            id: instance.id.clone(),
+            reason: EndReason::Closed,
+        };
+        Ok(Some((actor, command)))
+    }
+
+    /// The key whose possession the request of a person's client proves.
+    fn client_key(
+        &self,
+        request: &TokenRequest,
+        client: &McpClient,
+        moment: Moment,
+    ) -> Result<Option<PublicKey>, TokenError> {
+        let key = self.possession(request, moment)?;
+        //= https://www.rfc-editor.org/rfc/rfc9449#section-5.2
+        //# If the value is true, the authorization server MUST reject token requests from the
+        //# client that do not contain the DPoP header.
+        if client.bound && key.is_none() {
+            return Err(RequestError::NoProof.into());
+        }
+        Ok(key)
+    }
+
     /// The client of a person, if it shows what its description says that it shows.
     async fn prove_client(
         &self,
         claimed: &PersonsClient,
+        endpoint: &str,
         moment: Moment,
     ) -> Result<McpClient, TokenError> {
         let known = self.mcp_clients.find(&claimed.id).await?;
@@ -364,7 +436,7 @@ impl Issuer {
             (Proves::Key(_), None) => return Err(RequestError::NoAssertion.into()),
             (Proves::Key(keys), Some(assertion)) => {
                 let keys = self.mcp_clients.keys(keys).await?;
-                let audiences = [self.public_url().as_str(), self.token_endpoint()];
+                let audiences = [self.public_url().as_str(), endpoint];
                 let used = self.used();
                 check_client_assertion(assertion, &known.id, &keys, audiences, moment, used)?;
             }
@@ -446,6 +518,14 @@ impl Issuer {
             Claim::Again => Err(IdJagError::Replayed),
             Claim::Full => Err(IdJagError::Full),
         }
+    }
+}
+
+/// Whether a person had an instance started by this client.
+fn was_started_by(instance: &Instance, client: &McpClient) -> bool {
+    match &instance.origin {
+        Origin::Via(Via::Person { client: by, .. }) => *by == client.digest(),
+        Origin::Via(_) | Origin::AgentKey(_) => false,
     }
 }
 

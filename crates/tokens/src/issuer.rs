@@ -34,7 +34,9 @@ use crate::jws;
 use crate::login::Login;
 use crate::mcp_client::{McpClientError, McpClients};
 use crate::replay::ReplayCache;
-use crate::request::{ClaimedClient, Grant, OwnTokenRequest, RequestError, TokenRequest};
+use crate::request::{
+    ClaimedClient, Grant, OwnClient, OwnTokenRequest, RequestError, TokenRequest,
+};
 use crate::signer::{SignError, TokenSigner};
 use crate::uri::{PublicUrl, Resource};
 use crate::workload::{Tied, WorkloadError, Workloads};
@@ -215,6 +217,10 @@ impl Issuer {
 
     pub(crate) fn token_endpoint(&self) -> &str {
         &self.token_endpoint
+    }
+
+    pub(crate) fn revocation_endpoint(&self) -> &str {
+        &self.revocation_endpoint
     }
 
     pub(crate) const fn trust(&self) -> &Trust {
@@ -430,19 +436,33 @@ impl Issuer {
         }
     }
 
-    /// What `POST /oauth/revoke` (RFC 7009) comes to: authenticates the agent, and gives the command
-    /// that ends the instance of its token, expired or not. None if the token is none of this node's,
-    /// which is no error. Whoever carries it out sees to it that the instance does nothing more.
-    pub fn revocation(
+    /// What `POST /oauth/revoke` (RFC 7009) comes to: authenticates the agent or the person's client,
+    /// and gives the command that ends the instance of its token, expired or not. None if the token is
+    /// none of this node's, which is no error. Whoever carries it out sees to it that the instance does
+    /// nothing more.
+    pub async fn revocation(
         &self,
         request: &OwnTokenRequest,
     ) -> Result<Option<(Actor, Command)>, TokenError> {
         let moment = self.moment();
+        let token = request.token.expose();
+        match &request.client {
+            OwnClient::Agent(client) => self.revocation_by_agent(client, token, moment),
+            OwnClient::Person(client) => self.revocation_by_client(client, token, moment).await,
+        }
+    }
+
+    fn revocation_by_agent(
+        &self,
+        client: &ClaimedClient,
+        token: &str,
+        moment: Moment,
+    ) -> Result<Option<(Actor, Command)>, TokenError> {
         //= https://www.rfc-editor.org/rfc/rfc7009#section-5
         //# Appropriate countermeasures, which should be in place for the token endpoint as well,
         //# MUST be applied to the revocation endpoint
-        let client = self.authenticate(&request.client, &self.revocation_endpoint, moment)?;
-        let Ok((claims, _)) = self.signed(request.token.expose(), moment.now) else {
+        let client = self.authenticate(client, &self.revocation_endpoint, moment)?;
+        let Ok((claims, _)) = self.signed(token, moment.now) else {
             return Ok(None);
         };
         //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
@@ -463,18 +483,29 @@ impl Issuer {
         agent
             .holds(&client.kid, moment.now)
             .map_err(CommandError::Refused)?;
-        //= https://www.rfc-editor.org/rfc/rfc7009#section-5
-        //# Care MUST be taken to prevent malicious clients from exploiting this feature to launch
-        //# denial-of-service attacks.
-        let most = agent.max_instances.max(REVOCATIONS_PER_MINUTE_MIN);
-        if !self.revocations.take(&agent.id, most, moment.now) {
-            return Err(TokenError::TooMany { most });
-        }
+        self.count_revocation(&agent.id, moment.now)?;
         let command = Command::EndInstance {
             id: claims.instance,
             reason: EndReason::Closed,
         };
         Ok(Some((actor(&client), command)))
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc7009#section-5
+    //# Care MUST be taken to prevent malicious clients from exploiting this feature to launch
+    //# denial-of-service attacks.
+    pub(crate) fn count_revocation(&self, agent: &AgentId, now: Time) -> Result<(), TokenError> {
+        let instances = |agent: &Arc<register::Agent>| agent.max_instances;
+        let most = self
+            .config
+            .control
+            .view(|state| state.agent(agent).map_or(0, instances))
+            .max(REVOCATIONS_PER_MINUTE_MIN);
+        if self.revocations.take(agent, most, now) {
+            Ok(())
+        } else {
+            Err(TokenError::TooMany { most })
+        }
     }
 
     pub(crate) fn authenticate(
@@ -900,9 +931,12 @@ impl TokenError {
             | Self::Client(_)
             | Self::McpClient(_)
             | Self::Exchange(ExchangeError::Unproven) => CLIENT,
-            Self::Request(RequestError::ProofHeader) | Self::Proof(_) => {
+            Self::Request(RequestError::ProofHeader | RequestError::NoProof) | Self::Proof(_) => {
                 ("invalid_dpop_proof", BAD)
             }
+            //= https://www.rfc-editor.org/rfc/rfc9396#section-8
+            //# The Token Error Response MUST conform to the rules given in Section 5.
+            Self::Request(RequestError::Details) => ("invalid_authorization_details", BAD),
             Self::Exchange(error) => (error.oauth_code(), BAD),
             Self::Resource | Self::Request(RequestError::Audience) => ("invalid_target", BAD),
             Self::Workload(_)

@@ -97,6 +97,8 @@ pub struct McpClient {
     pub redirects: Vec<RedirectUri>,
     /// How it shows that it is itself.
     pub proves: Proves,
+    /// Whether its tokens have to be bound to a key (`dpop_bound_access_tokens`).
+    pub bound: bool,
 }
 
 impl McpClient {
@@ -116,6 +118,8 @@ struct Registration {
     grant_types: Option<Vec<String>>,
     #[serde(default)]
     response_types: Option<Vec<String>>,
+    #[serde(default)]
+    dpop_bound_access_tokens: bool,
 }
 
 /// What a `client_id` that was given here holds.
@@ -125,6 +129,9 @@ struct Sealed {
     r: Vec<String>,
     /// When it was given, in seconds.
     t: u64,
+    /// Whether its tokens have to be bound to a key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    d: bool,
 }
 
 /// Knows clients by their `client_id`.
@@ -188,6 +195,7 @@ impl McpClients {
             n: name.clone(),
             r: redirects.iter().map(ToString::to_string).collect(),
             t: given,
+            d: asked.dpop_bound_access_tokens,
         };
         let sealed = serde_json::to_vec(&sealed)
             .map_err(|_| McpClientError::Description("it cannot be written"))?;
@@ -207,6 +215,7 @@ impl McpClients {
             "response_types": ["code"],
             // Whatever it asked for: nobody keeps a secret for it.
             "token_endpoint_auth_method": "none",
+            "dpop_bound_access_tokens": asked.dpop_bound_access_tokens,
         }))
     }
 
@@ -235,6 +244,7 @@ impl McpClients {
             host: None,
             redirects: redirects(&sealed.r)?,
             proves: Proves::Nothing,
+            bound: sealed.d,
         })
     }
 
@@ -338,7 +348,17 @@ fn describe(url: &WebUrl, bytes: &[u8], loopback: bool) -> Result<McpClient, Mcp
             ));
         }
     };
+    let bound = match document.get("dpop_bound_access_tokens") {
+        None => false,
+        Some(Value::Bool(bound)) => *bound,
+        Some(_) => {
+            return Err(Wrong(
+                "its `dpop_bound_access_tokens` is neither true nor false",
+            ));
+        }
+    };
     Ok(McpClient {
+        bound,
         id: url.as_str().into(),
         name: name_of(text("client_name").ok_or(Wrong("it has no `client_name`"))?)?,
         host: Some(url.authority().to_owned()),

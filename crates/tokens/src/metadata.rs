@@ -29,14 +29,21 @@ impl Issuer {
         if trust.people || !trust.workloads.is_empty() {
             methods.push("none");
         }
+        // A person's client may prove nothing but that it holds the token.
+        let mut revokes = vec!["private_key_jwt"];
+        if trust.people {
+            revokes.push("none");
+        }
         let mut metadata = json!({
             //= https://www.rfc-editor.org/rfc/rfc8414#section-3.3
             //# The "issuer" value returned MUST be identical to the authorization server's issuer
             //# identifier value into which the well-known URI string was inserted
             "issuer": url.as_str(),
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+            //# This is REQUIRED unless only the implicit grant type is supported.
             "token_endpoint": url.token_endpoint(),
             "revocation_endpoint": url.revocation_endpoint(),
-            "revocation_endpoint_auth_methods_supported": ["private_key_jwt"],
+            "revocation_endpoint_auth_methods_supported": revokes,
             //= https://www.rfc-editor.org/rfc/rfc8414#section-2
             //# This metadata entry MUST be present if either of these authentication methods are
             //# specified in the "revocation_endpoint_auth_methods_supported" entry.
@@ -52,7 +59,10 @@ impl Issuer {
             "authorization_details_types_supported": [MCP_TOOL],
             //= https://www.rfc-editor.org/rfc/rfc8414#section-2
             //# response_types_supported REQUIRED.
-            // Required (RFC 8414 §2), and empty where nobody can sign in.
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-3.2
+            //= type=exception
+            //= reason=section 2 requires this one, which is empty where nobody can sign in
+            //# Claims with zero elements MUST be omitted from the response.
             "response_types_supported": [],
             "token_endpoint_auth_methods_supported": methods,
             //= https://www.rfc-editor.org/rfc/rfc8414#section-2
@@ -65,6 +75,9 @@ impl Issuer {
         });
         let mut more = json!({});
         if trust.people {
+            //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+            //# This is REQUIRED unless no grant types are supported that use the authorization
+            //# endpoint.
             more = json!({
                 "authorization_endpoint": url.join("/oauth/authorize"),
                 "registration_endpoint": url.join("/oauth/register"),

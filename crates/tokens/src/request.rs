@@ -35,6 +35,12 @@ pub enum RequestError {
     /// Another type of token.
     #[error("`{0}` is not `{ACCESS_TOKEN}`")]
     TokenType(&'static str),
+    /// Where nothing is handed on.
+    #[error(
+        "`authorization_details` is taken with the grant `{TOKEN_EXCHANGE}` alone: get a token, and hand \
+         on a part of what it permits"
+    )]
+    Details,
     /// A second token, which would say who acts.
     #[error("`actor_token` is not taken: who acts is the instance that is started")]
     ActorToken,
@@ -53,6 +59,11 @@ pub enum RequestError {
     /// Client authentication of two sorts.
     #[error("the client authenticated in a second way; send only `client_assertion`")]
     SecondAuthentication,
+    /// A bearer token, for a client that said that it wants none.
+    #[error(
+        "the client said of itself `dpop_bound_access_tokens`, and the request has no `DPoP` header"
+    )]
+    NoProof,
     /// `purpose` is not an id path.
     #[error("`purpose`: {0}")]
     Purpose(IdError),
@@ -165,6 +176,14 @@ impl TokenRequest {
             },
             _ => return Err(RequestError::GrantType),
         };
+        //= https://www.rfc-editor.org/rfc/rfc9396#section-5
+        //# The AS MUST refuse to process any unknown authorization details type or authorization
+        //# details not conforming to the respective type definition.
+        // What is asked for as a part is never given whole.
+        let is_exchange = matches!(grant, Grant::Exchange(_));
+        if form.get("authorization_details").is_some() && !is_exchange {
+            return Err(RequestError::Details);
+        }
         let purpose = form.get("purpose").map(str::parse).transpose();
         let purpose = purpose.map_err(RequestError::Purpose)?;
         Ok(Self {
@@ -190,16 +209,35 @@ impl std::fmt::Debug for TokenRequest {
 /// A request of the right form about a token of the client's: to end its instance (RFC 7009 §2.1), or
 /// to say whether it is good (RFC 7662 §2.1). Nothing in it is verified.
 pub struct OwnTokenRequest {
-    pub(crate) client: ClaimedClient,
+    pub(crate) client: OwnClient,
     pub(crate) token: Secret<String>,
+}
+
+/// Whose token it is said to be.
+pub(crate) enum OwnClient {
+    Agent(ClaimedClient),
+    Person(PersonsClient),
 }
 
 impl OwnTokenRequest {
     /// Reads the headers and the body of `POST /oauth/revoke` or `/oauth/introspect`.
-    /// `token_type_hint` is ignored: there are access tokens only.
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, RequestError> {
         let form = form(headers, body)?;
-        let client = client(headers, &form)?;
+        // An agent always sends an assertion, and its id is no URL.
+        let is_agent = form.get("client_assertion").is_some();
+        let client = match form.get("client_id") {
+            Some(id) if id.contains("://") || !is_agent => {
+                OwnClient::Person(persons_client(headers, &form)?)
+            }
+            Some(_) | None => OwnClient::Agent(client(headers, &form)?),
+        };
+        //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
+        //# If the server is unable to locate the token using the given hint, it MUST extend its
+        //# search across all of its supported token types.
+        //= https://www.rfc-editor.org/rfc/rfc7662#section-2.1
+        //# If the server is unable to locate the token using the given hint, it MUST extend its
+        //# search across all of its supported token types.
+        // `token_type_hint` is not looked at: each sort of token is told by what it looks like.
         //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
         //# token REQUIRED. The token that the client wants to get revoked.
         //= https://www.rfc-editor.org/rfc/rfc7662#section-2.1

@@ -6,6 +6,7 @@ mod exchange;
 mod foreign;
 mod forge;
 mod metadata;
+mod people;
 mod rotation;
 mod token;
 mod vectors;

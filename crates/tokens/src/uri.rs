@@ -64,6 +64,8 @@ impl FromStr for PublicUrl {
     type Err = PublicUrlError;
 
     fn from_str(text: &str) -> Result<Self, PublicUrlError> {
+        //= https://www.rfc-editor.org/rfc/rfc7009#section-2
+        //# This URL MUST conform to the rules given in [RFC6749], Section 3.1.
         if text.contains(['#', '?']) {
             return Err(PublicUrlError);
         }
@@ -98,6 +100,10 @@ pub struct Resource {
 
 impl Resource {
     /// The upstream `upstream` of the node at `public_url`.
+    //= https://www.rfc-editor.org/rfc/rfc9728#section-3.1
+    //# If the resource identifier value contains a path or query component, any terminating slash
+    //# (/) following the host component MUST be removed before inserting /.well-known/ and the
+    //# well-known URI path suffix between the host component and the path and/or query components.
     pub fn new(public_url: &PublicUrl, upstream: UpstreamName) -> Self {
         let path = format!("/mcp/{upstream}");
         Self {
@@ -172,6 +178,9 @@ fn canonical(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    //= https://www.rfc-editor.org/rfc/rfc7009#section-2
+    //= type=test
+    //# This URL MUST conform to the rules given in [RFC6749], Section 3.1.
     #[test]
     fn public_urls_have_one_spelling() {
         for (text, expected) in [
@@ -227,10 +236,18 @@ mod tests {
         ));
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc9728#section-3.1
+    //= type=test
+    //# any terminating slash (/) following the host component MUST be removed before inserting
+    //# /.well-known/
     #[test]
     fn resources_name_upstreams() {
-        let url: PublicUrl = "http://127.0.0.1:7420".parse().unwrap();
+        let url: PublicUrl = "http://127.0.0.1:7420/".parse().unwrap();
         let resource = Resource::new(&url, "files".parse().unwrap());
+        assert_eq!(
+            &**resource.metadata_uri(),
+            "http://127.0.0.1:7420/.well-known/oauth-protected-resource/mcp/files"
+        );
         assert_eq!(resource.uri(), "http://127.0.0.1:7420/mcp/files");
         for (given, named) in [
             (resource.uri(), Some("files")),

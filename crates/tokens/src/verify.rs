@@ -449,6 +449,9 @@ impl Issuer {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc9449#section-7.1
+//# Therefore, this authentication scheme MUST NOT be used with the Proxy-Authenticate or
+//# Proxy-Authorization header fields.
 fn credentials(headers: &HeaderMap) -> Result<(Scheme, &str), VerifyError> {
     let value = request::one(headers, &AUTHORIZATION)
         .map_err(|_| VerifyError::Authorization)?

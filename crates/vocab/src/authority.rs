@@ -169,6 +169,9 @@ impl Authority {
     }
 
     /// Reads `authorization_details`. `locate` says which upstream a location means.
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-12
+    //# The AS MUST properly sanitize and handle the data passed in the authorization_details in
+    //# order to prevent injection attacks.
     pub fn parse(
         text: &str,
         locate: impl Fn(&str) -> Option<UpstreamName>,
@@ -321,6 +324,8 @@ fn words(error: &serde_json::Error) -> String {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire<L> {
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-2
+    //# This field is REQUIRED.
     #[serde(rename = "type")]
     kind: Box<str>,
     locations: Vec<L>,

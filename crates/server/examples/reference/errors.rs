@@ -187,6 +187,8 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         RequestError::Purpose(_) => RequestError::Purpose(vocab::IdError::Empty { what: "purpose" }), "Give an id path, `triage/refunds` for example.";
         RequestError::Instance(_) => RequestError::Instance(vocab::IdError::Empty { what: "instance" }), "Give the instance's id, as the answer with its last token did, or leave it out to start one.";
         RequestError::ProofHeader => RequestError::ProofHeader, "Send one `DPoP` header.";
+        RequestError::NoProof => RequestError::NoProof, "Prove a key, or register the client without `dpop_bound_access_tokens`.";
+        RequestError::Details => RequestError::Details, "Leave it out, and exchange the token for one that permits less.";
     };
     let clients = every! { AssertionError:
         AssertionError::Jws(_) => AssertionError::Jws(JwsError::Algorithm), "Make the assertion as RFC 7523 says, signed with EdDSA or ES256.";

@@ -94,6 +94,22 @@ fn what_listens_to_others_needs_tls() {
         },
         &[],
     );
+    for (url, expected) in [
+        (
+            "http://gate.example",
+            &[("config", Level::Warn, "without TLS")][..],
+        ),
+        ("http://localhost:8080", &[]),
+        ("http://[::1]:8080", &[]),
+    ] {
+        check(
+            |dir| {
+                let public = format!("127.0.0.1:7420\"\npublic_url = \"{url}");
+                edit(dir, "127.0.0.1:7420", &public);
+            },
+            expected,
+        );
+    }
 }
 
 #[test]

@@ -190,6 +190,18 @@ async fn a_person_signs_in_consents_and_their_client_acts_for_them() {
         ),
         ("client_id_metadata_document_supported", json!(true)),
         ("response_types_supported", json!(["code"])),
+        //= https://www.rfc-editor.org/rfc/rfc8414#section-2
+        //= type=test
+        //# This is REQUIRED unless no grant types are supported that use the authorization
+        //# endpoint.
+        (
+            "authorization_endpoint",
+            json!(format!("{}/oauth/authorize", Plane::public_url())),
+        ),
+        (
+            "revocation_endpoint_auth_methods_supported",
+            json!(["private_key_jwt", "none"]),
+        ),
     ] {
         assert_eq!(server[name], expected, "{name}");
     }

@@ -208,6 +208,24 @@ async fn a_workload_that_renews_its_token_keeps_its_instance() {
 //= type=test
 //# To prevent token scanning attacks, the endpoint MUST also require some form of authorization to
 //# access this endpoint
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# the authorization server MUST require authentication of protected resources that need to access
+//# the introspection endpoint
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# designers of an OAuth 2.0 system using this protocol MUST consider the performance and security
+//# trade-offs inherent in caching security information such as this.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# If the response contains the "exp" parameter (expiration), the response MUST NOT be cached beyond
+//# the time indicated therein.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# the authorization server MUST perform all applicable checks against a token's state.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-5
+//= type=test
+//# measures MUST be taken to prevent disclosure of this information to unintended parties.
 #[tokio::test]
 async fn a_token_is_inactive_as_soon_as_anything_above_it_is_narrowed() {
     let plane = Plane::start().await;
@@ -261,7 +279,24 @@ async fn a_token_is_inactive_as_soon_as_anything_above_it_is_narrowed() {
         told["act"],
         json!({"sub": child.instance, "act": {"sub": token.instance}})
     );
-    assert!(told["authorization_details"].is_array(), "{told}");
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-9
+    //= type=test
+    //# the AS MUST make this data available to the RS.
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-9.2
+    //= type=test
+    //# the information MUST be conveyed with authorization_details as a top-level member of the
+    //# introspection response JSON object.
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-9.2
+    //= type=test
+    //# The authorization_details member MUST contain the same structure defined in Section 2
+    assert_eq!(
+        told["authorization_details"],
+        json!([{
+            "type": "mcp_tool",
+            "locations": [format!("{}/mcp/files", Plane::public_url())],
+            "identifier": "read_text_file",
+        }])
+    );
     // Without an assertion nothing is said.
     let unknown = plane
         .ask("POST", "/oauth/introspect")

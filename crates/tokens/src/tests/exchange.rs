@@ -358,6 +358,16 @@ fn requests_that_are_no_exchange_are_refused() {
         &[("actor_token", &root.access_token)],
         "400 invalid_request: `actor_token` is not taken",
     );
+    //= https://www.rfc-editor.org/rfc/rfc8693#section-2.1
+    //= type=test
+    //# but MUST NOT be included otherwise.
+    check(
+        &[(
+            "actor_token_type",
+            "urn:ietf:params:oauth:token-type:access_token",
+        )],
+        "400 invalid_request: `actor_token` is not taken",
+    );
     check(
         &[("audience", "files")],
         "400 invalid_target: `audience` is not taken",
@@ -420,6 +430,41 @@ fn details_that_are_not_understood_are_refused() {
     check(
         r#"[{"type":"mcp_tool","locations":["files"],"identifier":"x","actions":["call"]}]"#,
         "`authorization_details` cannot be read: unknown field `actions`",
+    );
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-5
+    //= type=test
+    //# The AS MUST abort processing and respond with an error invalid_authorization_details to the
+    //# client if any of the following are true of the objects in the authorization_details
+    //# structure:
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-8
+    //= type=test
+    //# The Token Error Response MUST conform to the rules given in Section 5.
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-2
+    //= type=test
+    //# This field is REQUIRED.
+    check(
+        r#"[{"locations":["files"],"identifier":"x"}]"#,
+        "`authorization_details` cannot be read: missing field `type`",
+    );
+    check(
+        r#"[{"type":"mcp_tool","locations":["files"]}]"#,
+        "`authorization_details` cannot be read: missing field `identifier`",
+    );
+    check(
+        r#"[{"type":"mcp_tool","locations":"files","identifier":"x"}]"#,
+        "`authorization_details` cannot be read: invalid type",
+    );
+    check(
+        r#"[{"type":"mcp_tool","locations":["files"],"identifier":""}]"#,
+        "`authorization_details` cannot be read: a tool's name is empty",
+    );
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-12
+    //= type=test
+    //# The AS MUST properly sanitize and handle the data passed in the authorization_details in
+    //# order to prevent injection attacks.
+    check(
+        "[{\"type\":\"mcp_tool\",\"locations\":[\"files\"],\"identifier\":\"x\",\"\\\"\\r\\n<b>\":1}]",
+        "`authorization_details` cannot be read: unknown field `'??<b>`",
     );
     check("[]", "`authorization_details` has 1 to 32 details");
     for location in [

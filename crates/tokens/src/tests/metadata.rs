@@ -20,6 +20,9 @@ fn check(document: &Value, expected: &str) {
 //# response_types_supported REQUIRED.
 //= https://www.rfc-editor.org/rfc/rfc8414#section-2
 //= type=test
+//# This is REQUIRED unless only the implicit grant type is supported.
+//= https://www.rfc-editor.org/rfc/rfc8414#section-2
+//= type=test
 //# MUST be present if either of these authentication methods are specified in the
 //# "revocation_endpoint_auth_methods_supported" entry.
 //= https://www.rfc-editor.org/rfc/rfc8414#section-2

@@ -217,6 +217,16 @@ fn requests_that_are_not_for_a_token_are_refused() {
     ] {
         check(&[("resource", resource)], target);
     }
+    //= https://www.rfc-editor.org/rfc/rfc9396#section-5
+    //= type=test
+    //# The AS MUST refuse to process any unknown authorization details type or authorization details
+    //# not conforming to the respective type definition.
+    check(
+        &[("authorization_details", r#"[{"type":"mcp_tool"}]"#)],
+        "400 invalid_authorization_details: `authorization_details` is taken with the grant \
+         `urn:ietf:params:oauth:grant-type:token-exchange` alone: get a token, and hand on a part of \
+         what it permits",
+    );
     let twice = format!("{}&resource=x", form_with(&bench, &[]));
     let error = bench.ask(&twice, None).unwrap_err();
     assert_eq!(
@@ -790,7 +800,7 @@ fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
         let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
         let form = form.unwrap();
         let request = OwnTokenRequest::parse(&headers, form.expose().as_bytes())?;
-        let revocation = bench.issuer.revocation(&request)?;
+        let revocation = wait(bench.issuer.revocation(&request))?;
         Ok(revocation.is_some_and(|(actor, command)| {
             let done = wait(bench.control.execute(actor, command)).unwrap();
             matches!(done, Done::Changed { .. })
@@ -809,6 +819,32 @@ fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
         Standing::Narrowed(why) => Some(why),
     };
     assert_eq!(ended(&own.instance), None);
+    let ask = |form: &[(&str, &str)]| {
+        let assertion = bench.agent.assertion(bench.now(), &*bench.rng).unwrap();
+        let mut all = vec![
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", &*assertion),
+        ];
+        all.extend(form);
+        let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
+        let request = OwnTokenRequest::parse(&headers, form::encode(&all).as_bytes())?;
+        wait(bench.issuer.revocation(&request))
+    };
+    //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
+    //= type=test
+    //# token REQUIRED.
+    assert_eq!(
+        shown(&ask(&[]).unwrap_err()),
+        "400 invalid_request: the parameter `token` is missing"
+    );
+    //= https://www.rfc-editor.org/rfc/rfc7009#section-2.1
+    //= type=test
+    //# If the server is unable to locate the token using the given hint, it MUST extend its search
+    //# across all of its supported token types.
+    for hint in ["access_token", "refresh_token", "whatever"] {
+        let found = ask(&[("token", &own.access_token), ("token_type_hint", hint)]);
+        assert!(found.unwrap().is_some(), "{hint}");
+    }
     // Also when the token has expired, and only once.
     bench.advance(400);
     assert!(revoke(&own.access_token).unwrap());
@@ -822,8 +858,8 @@ fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
         .unwrap();
     let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
     let request = OwnTokenRequest::parse(&headers, form.expose().as_bytes()).unwrap();
-    assert!(bench.issuer.revocation(&request).unwrap().is_none());
-    let error = bench.issuer.revocation(&request).unwrap_err();
+    assert!(wait(bench.issuer.revocation(&request)).unwrap().is_none());
+    let error = wait(bench.issuer.revocation(&request)).unwrap_err();
     assert_eq!(error.word(), "replayed-assertion");
 }
 
@@ -850,6 +886,10 @@ fn a_token_that_is_revoked_ends_its_instance_and_no_other() {
 //= https://www.rfc-editor.org/rfc/rfc7662#section-4
 //= type=test
 //# If the token has been signed, the authorization server MUST validate the signature.
+//= https://www.rfc-editor.org/rfc/rfc7662#section-4
+//= type=test
+//# If the token can be used only at certain resource servers, the authorization server MUST determine
+//# whether or not the token can be used at the resource server making the introspection call.
 #[test]
 fn a_token_is_introspected_by_its_own_agent_while_it_is_good() {
     let bench = Bench::new();
@@ -866,6 +906,10 @@ fn a_token_is_introspected_by_its_own_agent_while_it_is_good() {
     assert_eq!(told["client_id"], "triage");
     assert_eq!(told["purpose"], own.purpose.to_string());
     assert_eq!(told["iss"], URL);
+    //= https://www.rfc-editor.org/rfc/rfc9449#section-6.2
+    //= type=test
+    //# If the token_type member is included in the introspection response, it MUST contain the value
+    //# DPoP.
     assert_eq!(told["token_type"], "DPoP");
     assert!(
         told["cnf"]["jkt"].is_string() && told["sub"].is_string(),
@@ -880,11 +924,37 @@ fn a_token_is_introspected_by_its_own_agent_while_it_is_good() {
     for other in [&*bearer.access_token, &forged, "nonsense"] {
         assert_eq!(ask(other), silent, "{other}");
     }
+    //= https://www.rfc-editor.org/rfc/rfc7662#section-2.1
+    //= type=test
+    //# If the server is unable to locate the token using the given hint, it MUST extend its search
+    //# across all of its supported token types.
+    let hinted = form::encode(&[
+        ("client_assertion_type", ASSERTION_TYPE),
+        (
+            "client_assertion",
+            &bench.agent.assertion(bench.now(), &*bench.rng).unwrap(),
+        ),
+        ("token", &own.access_token),
+        ("token_type_hint", "refresh_token"),
+    ]);
+    let hinted = OwnTokenRequest::parse(
+        &headers(&[("content-type", "application/x-www-form-urlencoded")]),
+        hinted.as_bytes(),
+    );
+    let told = bench.issuer.introspection(&hinted.unwrap()).unwrap();
+    assert_eq!(told["active"], true);
     // Not to whoever shows no assertion, or one again.
     let request = form(&own.access_token);
     assert!(bench.issuer.introspection(&request).is_ok());
     let error = bench.issuer.introspection(&request).unwrap_err();
     assert_eq!(error.word(), "replayed-assertion");
+    //= https://www.rfc-editor.org/rfc/rfc7662#section-4
+    //= type=test
+    //# the authorization server MUST determine whether or not a token's valid period has started
+    //# yet.
+    bench.go_back(6);
+    assert_eq!(ask(&own.access_token), silent);
+    bench.advance(6);
     // Looking at it is no use of it, and it is not good for longer than it says.
     bench.advance(own.expires_in - 1);
     assert_eq!(ask(&own.access_token)["active"], true);
@@ -911,7 +981,7 @@ fn revocations_are_counted_and_need_a_key_that_holds() {
         let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
         let form = form.unwrap();
         let request = OwnTokenRequest::parse(&headers, form.expose().as_bytes()).unwrap();
-        bench.issuer.revocation(&request).map(|it| it.is_some())
+        wait(bench.issuer.revocation(&request)).map(|it| it.is_some())
     };
     for _ in 0..REVOCATIONS_PER_MINUTE_MIN {
         assert!(ask().unwrap());
@@ -947,7 +1017,7 @@ fn an_assertion_is_for_the_endpoint_that_it_names() {
         ]);
         let headers = headers(&[("content-type", "application/x-www-form-urlencoded")]);
         let request = OwnTokenRequest::parse(&headers, form.as_bytes()).unwrap();
-        let answer = match bench.issuer.revocation(&request) {
+        let answer = match wait(bench.issuer.revocation(&request)) {
             Ok(_) => "ok",
             Err(error) => error.word(),
         };

@@ -78,6 +78,10 @@ fn a_caller_is_who_the_token_says() {
 //= https://www.rfc-editor.org/rfc/rfc9449#section-7.1
 //= type=test
 //# MUST NOT grant access to the resource unless all checks are successful.
+//= https://www.rfc-editor.org/rfc/rfc9449#section-7.1
+//= type=test
+//# this authentication scheme MUST NOT be used with the Proxy-Authenticate or Proxy-Authorization
+//# header fields.
 //= https://www.rfc-editor.org/rfc/rfc9449#section-7.2
 //= type=test
 //# MUST reject a DPoP-bound access token received as a bearer token
@@ -102,6 +106,10 @@ fn headers_are_strict() {
     check(&[("authorization", &token)], missing);
     check(&[("authorization", "Basic eDp5")], missing);
     let dpop = format!("dPoP {token}");
+    check(
+        &[("proxy-authorization", &dpop), ("dpop", &proof())],
+        missing,
+    );
     let authorization = "bad-authorization-header 400 invalid_request: there is not exactly one \
          readable `Authorization` header";
     check(
