@@ -388,6 +388,14 @@ where
     plane
         .metrics
         .decided(said.effect == policy::Effect::Allow, said.stage);
+    if said.effect == policy::Effect::Allow && !who.under().is_empty() {
+        plane.metrics.under_glass();
+        tracing::warn!(
+            agent.id = %agent.id, upstream.name = %served.name,
+            "Break-glass let {} {} although nobody answers for it", agent.id,
+            target.action(&served.name)
+        );
+    }
     let decided =
         decided(plane, question, who, &snapshot, facts, decision, &said).map_err(|cause| {
             tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
@@ -556,13 +564,14 @@ fn decided(
         model: agent.model.as_str().to_owned(),
         environment: agent.environment.as_str().to_owned(),
         open_from: ticket.open_from(),
+        break_glass: who.under(),
         asked: question.asker.map(|(pep, over)| Asked {
             by: pep.name.clone(),
             over,
         }),
     };
     let asker = question.asker.map(|(pep, _)| Arc::clone(pep));
-    let (control, clock) = (Arc::clone(&plane.control), Arc::clone(&plane.clock));
+    let control = Arc::clone(&plane.control);
     let active = who.standing.as_ref().ok().cloned();
     let token_key = question.token_key.cloned();
     let upstream = question.served.name.clone();
@@ -573,16 +582,14 @@ fn decided(
         trace: question.trace.map(str::to_owned),
         sealed,
         standing: Box::new(move || -> Guard {
-            let (control, clock, active, token_key, asker) = (
+            let (control, active, token_key, asker) = (
                 Arc::clone(&control),
-                Arc::clone(&clock),
                 active.clone(),
                 token_key.clone(),
                 asker.clone(),
             );
             let upstream = upstream.clone();
-            Box::new(move || {
-                let now = clock.now();
+            Box::new(move |now| {
                 active.is_some_and(|active| control.still(&active, &upstream, now).is_ok())
                     // A key that leaked could have signed the token of somebody else.
                     && token_key.is_none_or(|key| {

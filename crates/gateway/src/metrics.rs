@@ -11,6 +11,7 @@ use crate::record::{Came, Over};
 pub struct Metrics {
     allowed: AtomicU64,
     denied: [AtomicU64; Stage::ALL.len()],
+    under_glass: AtomicU64,
     not_sent: AtomicU64,
     unknown: AtomicU64,
     completed: AtomicU64,
@@ -28,6 +29,15 @@ impl Metrics {
         {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn under_glass(&self) {
+        self.under_glass.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls permitted that only break-glass let.
+    pub fn allowed_under_glass(&self) -> u64 {
+        self.under_glass.load(Ordering::Relaxed)
     }
 
     pub(crate) fn told(&self, over: Over, yes: bool) {

@@ -946,14 +946,13 @@ impl Plane {
         }
     }
 
-    /// Resolves when the caller's instance is over by its own clock.
+    /// Resolves when the caller's instance is over by its own clock, or the break-glass that lets it
+    /// act.
     pub(crate) fn until_expiry(&self, caller: &Caller) -> tokio::time::Sleep {
         let now = self.clock.now();
-        let expires = self
-            .control
-            .view(|state| state.instance(caller.instance()).map(|it| it.expires_at))
-            .unwrap_or(now);
-        tokio::time::sleep(expires.since(now))
+        let standing = self.control.standing(caller.instance(), now).active();
+        let until = standing.map_or(now, |active| active.until());
+        tokio::time::sleep(until.since(now))
     }
 
     /// Stops: no new calls, those in flight get `grace` to end and are then cut.

@@ -74,6 +74,10 @@ pub struct DecisionBody {
     pub environment: String,
     /// The lowest index at which a permit may then have been without an outcome.
     pub open_from: u64,
+    /// The break-glasses without which the caller could not act: nobody stood behind it but who
+    /// broke them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub break_glass: Vec<Handle>,
     /// Who asked for it, if it was told to a policy enforcement point, which acts on it itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub asked: Option<Asked>,

@@ -153,6 +153,12 @@ kinds! {
     TokenKeyRevoked "token-key-revoked" Control,
     /// A key was destroyed, and with it what it sealed.
     Erased "erased" Control,
+    /// Somebody asked that an agent may run although nobody who may answers for it.
+    BreakGlassRequested "break-glass-requested" Control,
+    /// A second person opened it.
+    BreakGlassOpened "break-glass-opened" Control,
+    /// A break-glass is over.
+    BreakGlassEnded "break-glass-ended" Control,
     /// A call was permitted or denied.
     Decision "decision" Calls,
     /// What came of a permitted call.
@@ -220,9 +226,10 @@ impl Actor {
     }
 }
 
-/// Run by the writer at the moment of sequencing. False: the entry is not written and its append
-/// fails with [`AppendError::Narrowed`](crate::AppendError::Narrowed).
-pub type Guard = Box<dyn FnOnce() -> bool + Send>;
+/// Run by the writer at the moment of sequencing, with the time that the entry gets. False: the entry
+/// is not written and its append fails with
+/// [`AppendError::Narrowed`](crate::AppendError::Narrowed).
+pub type Guard = Box<dyn FnOnce(Time) -> bool + Send>;
 
 /// An entry before its writer gave it a place and a time.
 pub struct Draft {

@@ -12,6 +12,7 @@ use vocab::id::{
 use vocab::time::Time;
 
 use crate::allow::Allow;
+use crate::break_glass::{GlassCommand, GlassSettings};
 use crate::control::Failure;
 use crate::entry::{
     AssertedAgents, Binding, CallLimits, CutOff, DelegationLimits, People, Risk, SignIn, Signal,
@@ -39,6 +40,8 @@ pub struct Settings {
     /// How far an agent's instances may delegate: 4 hops, 32 live ones below each. What they hand
     /// on can only shrink, so this bounds numbers, not what may be done.
     pub delegation: DelegationLimits,
+    /// How long a break-glass may hold.
+    pub break_glass: GlassSettings,
 }
 
 impl Default for Settings {
@@ -52,6 +55,7 @@ impl Default for Settings {
                 max_depth: 4,
                 max_children: 32,
             },
+            break_glass: GlassSettings::default(),
         }
     }
 }
@@ -453,6 +457,8 @@ pub enum Command {
         /// What it is called.
         token: Handle,
     },
+    /// Asks for break-glass, opens or ends it.
+    BreakGlass(GlassCommand),
     /// Announces a token key, has it sign, says that it is gone or compromised.
     TokenKey(TokenKeyCommand),
     /// Destroys a key and what it sealed: a suspended sponsor's name, or what a key of the
@@ -506,9 +512,12 @@ impl Command {
             Self::EndInstance { .. } => Kind::InstanceEnded,
             Self::RemovePep { .. } => Kind::PepRemoved,
             Self::Erase { .. } => Kind::Erased,
+            // It may end a break-glass that stands on their word.
+            Self::RemoveAdmin { .. } => Kind::AdminRemoved,
+            Self::BreakGlass(GlassCommand::End { .. }) => Kind::BreakGlassEnded,
             Self::TokenKey(TokenKeyCommand::Revoke { .. }) => Kind::TokenKeyRevoked,
-            Self::AddAdmin { .. }
-            | Self::RemoveAdmin { .. }
+            Self::BreakGlass(GlassCommand::Request { .. } | GlassCommand::Open { .. })
+            | Self::AddAdmin { .. }
             | Self::AddPep { .. }
             | Self::AddSponsor { .. }
             | Self::ProvisionSponsor { .. }
@@ -571,6 +580,8 @@ pub enum Subject {
     TokenKey(KeyId),
     /// A credential of the directory's.
     DirectoryToken(Handle),
+    /// A break-glass.
+    BreakGlass(Handle),
     /// A destroyed key.
     Key(Handle),
     /// The node.

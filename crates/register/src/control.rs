@@ -33,7 +33,8 @@ use vocab::time::{Clock, Time};
 use crate::command::{Command, CommandError, Done, Settings, Subject};
 use crate::decide::{NoPlan, Plan, Sealing, decide};
 use crate::entry::{
-    CutOff, Event, GroupAdded, GroupChanged, SponsorAdded, SponsorChanged, Sponsorship,
+    BreakGlassRequested, CutOff, Event, GroupAdded, GroupChanged, SponsorAdded, SponsorChanged,
+    Sponsorship,
 };
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
@@ -182,7 +183,9 @@ impl Control {
         }
         let standing = self.standing_at(&active.instance().id, upstream, now);
         let present = standing.active().map_err(Stale::Narrowed)?;
-        if present.sponsor().changed == active.sponsor().changed {
+        // What is recorded says under which break-glass it is, so it is not to be under another.
+        let same = present.sponsor().changed == active.sponsor().changed;
+        if same && present.is_under_same(active) {
             Ok(())
         } else {
             Err(Stale::Changed)
@@ -287,7 +290,7 @@ impl Control {
         let now = self.clock.now();
         let plan = self.view(|state| {
             let now = now.max(state.last_time());
-            decide(state, &self.settings, &*self.rng, now, command)
+            decide(state, &self.settings, &*self.rng, now, &actor, command)
         });
         let (subject, drafts) = match plan {
             Err(NoPlan::Refused(refusal)) => return Err(refusal.into()),
@@ -364,7 +367,8 @@ impl Control {
                     Opened::Erased => Err(Refusal::NothingSealed { handle }.into()),
                 }
             }
-            Command::AddAdmin { .. }
+            Command::BreakGlass(_)
+            | Command::AddAdmin { .. }
             | Command::RemoveAdmin { .. }
             | Command::AddPep { .. }
             | Command::RemovePep { .. }
@@ -420,6 +424,9 @@ impl Control {
             Sealing::GroupAdded(handle, profile, _) | Sealing::GroupChanged(handle, profile, _) => {
                 (format!("group/{handle}"), serde_json::to_vec(profile))
             }
+            Sealing::BreakGlass { id, reason, .. } => {
+                (format!("break-glass/{id}"), serde_json::to_vec(reason))
+            }
         };
         let plain = plain.map_err(|error| unprepared(error.to_string()))?;
         let keyring = Arc::clone(&self.keyring);
@@ -455,6 +462,24 @@ impl Control {
                 group,
                 commit,
                 signal,
+            }),
+            Sealing::BreakGlass {
+                id,
+                agent,
+                by,
+                sets_aside,
+                lasts_s,
+                open_within_s,
+                reason: _,
+            } => Event::BreakGlassRequested(BreakGlassRequested {
+                id,
+                agent,
+                by,
+                sets_aside,
+                lasts_s,
+                open_within_s,
+                key,
+                commit,
             }),
         };
         let mut draft = event.draft(actor).map_err(CommandError::Draft)?;

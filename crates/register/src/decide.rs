@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::Actor;
 use vocab::digest::Digest;
-use vocab::id::{AgentId, Handle, PepName, SponsorId, UpstreamName};
+use vocab::id::{AdminId, AgentId, Handle, PepName, SponsorId, UpstreamName};
 use vocab::limits::{
     AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, DELEGATION_DEPTH_MAX, DIRECTORY_TOKENS_MAX,
     GROUP_CHANGES_MAX, INSTANCE_LIFETIME_SECONDS_MAX, INSTANCES_PER_AGENT_MAX, PEP_SERVES_MAX,
@@ -18,6 +19,7 @@ use vocab::rng::{Rng, RngError};
 use vocab::suggest::nearest;
 use vocab::time::Time;
 
+use crate::break_glass::{self, Held};
 use crate::command::{Command, NewAgent, NewKey, NewOwners, Settings, Subject};
 use crate::entry::{
     AdminAdded, AdminRemoved, AgentAccepted, AgentAdded, AgentKeyRotated, AgentLapsed, AgentOwned,
@@ -33,7 +35,7 @@ use crate::refusal::Refusal;
 use crate::signing;
 use crate::starting;
 use crate::state::{Agent, Group, Instance, Known, Sponsor, State, Upstream, WELL};
-use crate::text::{GroupProfile, Person, Word};
+use crate::text::{GroupProfile, Person, Reason, Word};
 
 /// What a command comes to.
 #[derive(Debug)]
@@ -55,6 +57,15 @@ pub(crate) enum Sealing {
     SponsorChanged(Handle, Person, Vec<Word>, Signal),
     GroupAdded(Handle, GroupProfile, Signal),
     GroupChanged(Handle, GroupProfile, Signal),
+    BreakGlass {
+        id: Handle,
+        agent: AgentId,
+        by: AdminId,
+        sets_aside: Vec<Held>,
+        lasts_s: u64,
+        open_within_s: u64,
+        reason: Reason,
+    },
 }
 
 /// Why there is no plan.
@@ -72,9 +83,13 @@ pub(crate) fn decide(
     settings: &Settings,
     rng: &dyn Rng,
     now: Time,
+    actor: &Actor,
     command: Command,
 ) -> Result<Plan, NoPlan> {
     Ok(match command {
+        Command::BreakGlass(command) => {
+            break_glass::decide(state, settings.break_glass, rng, now, actor, command)?
+        }
         Command::AddAdmin { key } => {
             let id = key.admin().clone();
             let known = state.admin(&id);
@@ -905,7 +920,7 @@ fn active_sponsor(state: &State, id: SponsorId) -> Result<&Sponsor, Refusal> {
 }
 
 /// The agent, if anything of it can change yet.
-fn not_retired<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
+pub(crate) fn not_retired<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
     let agent = agent(state, id)?;
     match agent.life {
         AgentLife::Active { .. } | AgentLife::Suspended { .. } => Ok(agent),

@@ -13,6 +13,7 @@ use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, Upst
 use vocab::time::Time;
 
 use crate::allow::Allow;
+pub use crate::break_glass::{BreakGlassEnded, BreakGlassOpened, BreakGlassRequested};
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::EndReason;
 use crate::text::{AdminKey, KeyId, Label, Word};
@@ -73,6 +74,7 @@ events! {
     UpstreamConfigured UpstreamStopped UpstreamResumed AllStopped AllResumed CutOff ToolsListed
     PolicyActivated TokenKeyAdded TokenKeyActivated TokenKeyRetired TokenKeyRevoked
     DirectoryTokenAdded DirectoryTokenRemoved Erased
+    BreakGlassRequested BreakGlassOpened BreakGlassEnded
 }
 
 /// Why an entry is not one of the control log.

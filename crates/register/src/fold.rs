@@ -42,8 +42,8 @@ pub enum FoldCause {
     /// What is sealed beside it is not what it commits to.
     #[error("what is sealed beside it was changed: {0}")]
     Sealed(seal::OpenError),
-    /// What is sealed beside it is what it commits to, but no person's or group's record.
-    #[error("what is sealed beside it is not a person's or a group's record")]
+    /// What is sealed beside it is what it commits to, but no person's or group's record, nor a reason.
+    #[error("what is sealed beside it is not a person's or a group's record, nor a reason")]
     Person,
     /// A sponsor whose name is there but cannot be opened; a node does not start with one.
     #[error(
@@ -85,8 +85,23 @@ pub(crate) fn read(
         Event::GroupAdded(body) => Some((Some(body.key.clone()), body.commit)),
         Event::SponsorChanged(body) => Some((state.sponsor_key(&body.sponsor), body.commit)),
         Event::GroupChanged(body) => Some((state.group_key(&body.group), body.commit)),
+        Event::BreakGlassRequested(body) => Some((Some(body.key.clone()), body.commit)),
         _ => None,
     };
+    // Two people break the glass, and the entry of each is theirs.
+    let by = match &event {
+        Event::BreakGlassRequested(body) => Some(&body.by),
+        Event::BreakGlassOpened(body) => Some(&body.by),
+        _ => None,
+    };
+    if let Some(by) = by {
+        let admin = state.admin(by);
+        let theirs = admin.is_some_and(|it| it.key.credential() == entry.actor.credential);
+        if !theirs {
+            let admin = by.clone();
+            return Err(at(FoldCause::Impossible(Impossible::NotTheirs { admin })));
+        }
+    }
     let unsealed = match named {
         None => Unsealed::Nothing,
         Some((key, commit)) => {
@@ -95,6 +110,9 @@ pub(crate) fn read(
             match &event {
                 Event::SponsorAdded(_) | Event::SponsorChanged(_) => {
                     unseal(state, key, &beside, reader, keyring).map(Unsealed::Person)
+                }
+                Event::BreakGlassRequested(_) => {
+                    unseal(state, key, &beside, reader, keyring).map(Unsealed::Reason)
                 }
                 _ => unseal(state, key, &beside, reader, keyring).map(Unsealed::Group),
             }

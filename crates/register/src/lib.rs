@@ -15,6 +15,7 @@ mod nouns;
 mod starting;
 
 pub mod allow;
+pub mod break_glass;
 pub mod command;
 pub mod entry;
 pub mod jwk;
@@ -28,6 +29,7 @@ pub mod text;
 pub mod view;
 
 pub use allow::Allow;
+pub use break_glass::{BreakGlass, GlassCommand, GlassLife, GlassOver, GlassSettings, Held};
 pub use command::{
     Command, CommandError, Delegation, Done, NewAgent, NewKey, NewOwners, Settings, Subject,
 };
@@ -48,9 +50,9 @@ pub use state::{
 };
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,
-    Word,
+    Reason, Word,
 };
-pub use view::{AdminView, AgentView, InstanceView, PepView, SponsorView, Status};
+pub use view::{AdminView, AgentView, BreakGlassView, InstanceView, PepView, SponsorView, Status};
 
 #[cfg(test)]
 mod tests;

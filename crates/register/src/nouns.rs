@@ -22,7 +22,7 @@ use crate::entry::{
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, KeyLife, SponsorLife, Switch};
 use crate::refusal::Refusal;
-use crate::text::{AdminKey, GroupProfile, KeyId, Label, Person, Word};
+use crate::text::{AdminKey, GroupProfile, KeyId, Label, Person, Reason, Word};
 
 /// Something sealed beside an entry, as far as it can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(crate) enum Unsealed {
     Person(Identity),
     /// What a group is called.
     Group(Known<GroupProfile>),
+    /// Why a glass was broken.
+    Reason(Known<Reason>),
 }
 
 /// Where something lies sealed, and the digest that commits to it.

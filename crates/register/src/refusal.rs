@@ -10,6 +10,7 @@ use vocab::id::{
 };
 use vocab::time::Time;
 
+use crate::break_glass::GlassOver;
 use crate::lifecycle::EndReason;
 use crate::standing::Why;
 use crate::text::KeyId;
@@ -39,6 +40,81 @@ pub enum Refusal {
     AdminGone {
         /// The administrator.
         id: String,
+    },
+    /// Break-glass is for named administrators.
+    #[error(
+        "break-glass takes two named administrators, and `{actor}` is none; give the command with \
+         `--admin-key FILE` (`tipstaff admin add NAME --key-out FILE` makes one)"
+    )]
+    GlassNotNamed {
+        /// Who asked.
+        actor: String,
+    },
+    /// The configuration has none.
+    #[error("there is no break-glass on this node: `[break_glass] max_minutes` is 0")]
+    GlassOff,
+    /// Longer than any may hold, or not at all.
+    #[error("a break-glass may hold from 1 to {max_s} s, not {given_s} s; ask for less")]
+    GlassTooLong {
+        /// What was asked for, in seconds.
+        given_s: u64,
+        /// The most, in seconds.
+        max_s: u64,
+    },
+    /// There is nothing that break-glass can set aside.
+    #[error("break-glass cannot help agent `{agent}`: {}", for_nothing(*why))]
+    GlassForNothing {
+        /// The agent.
+        agent: AgentId,
+        /// What narrows it, if anything.
+        why: Option<Why>,
+    },
+    /// There is a request already.
+    #[error(
+        "somebody asked for break-glass for agent `{agent}` already; another administrator opens it \
+         with `tipstaff break-glass approve {id}`, or take it back with `tipstaff break-glass end {id}`"
+    )]
+    GlassWaits {
+        /// The agent.
+        agent: AgentId,
+        /// The request.
+        id: Handle,
+    },
+    /// No such break-glass.
+    #[error("there is no break-glass `{given}`; `tipstaff break-glass list` shows those there are")]
+    UnknownGlass {
+        /// What was given.
+        given: Handle,
+    },
+    /// One person is not two.
+    #[error(
+        "administrator `{admin}`, or the same key, asked for break-glass `{id}`; somebody else has to \
+         open it"
+    )]
+    GlassSamePerson {
+        /// The break-glass.
+        id: Handle,
+        /// Who wanted to open it.
+        admin: AdminId,
+    },
+    /// Whoever asks makes no second for themselves.
+    #[error(
+        "administrator `{admin}` was added only after break-glass `{id}` was asked for; one who was \
+         there before has to open it, or ask anew"
+    )]
+    GlassNewAdmin {
+        /// The break-glass.
+        id: Handle,
+        /// Who wanted to open it.
+        admin: AdminId,
+    },
+    /// Its time is over, or it was ended.
+    #[error("break-glass `{id}` is over ({}); ask anew with `tipstaff break-glass request`", cause.as_str())]
+    GlassIsOver {
+        /// The break-glass.
+        id: Handle,
+        /// Why.
+        cause: GlassOver,
     },
     /// No such policy enforcement point.
     #[error("there is no policy enforcement point `{given}`; {}", hint(nearest.as_deref(), "tipstaff pep list"))]
@@ -583,6 +659,18 @@ pub enum Refusal {
         /// The handle.
         handle: Handle,
     },
+}
+
+fn for_nothing(why: Option<Why>) -> String {
+    match why {
+        None => "its sponsor stands behind it, so it may run".to_owned(),
+        Some(Why::AgentSuspended) => {
+            "it is suspended itself, which is not what break-glass opens; an \
+                                      administrator can lift that, once somebody sponsors it"
+                .to_owned()
+        }
+        Some(why) => format!("{why}, which is not what break-glass opens"),
+    }
 }
 
 fn hint(nearest: Option<&str>, command: &str) -> String {

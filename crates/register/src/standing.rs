@@ -7,6 +7,7 @@ use serde::Serialize;
 use vocab::id::{InstanceId, UpstreamName};
 use vocab::time::Time;
 
+use crate::break_glass::BreakGlass;
 use crate::entry::AssertedAgents;
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::state::{Agent, Identity, Instance, Sponsor, State};
@@ -164,6 +165,8 @@ pub struct Active {
     /// The first is the one that nobody delegated to.
     above: Arc<[Link]>,
     sponsor: Arc<Sponsor>,
+    /// What stands in for who does not answer for a hop; empty where somebody does for each.
+    under: Vec<Arc<BreakGlass>>,
     size: u64,
     generation: u64,
     as_of: Time,
@@ -196,6 +199,30 @@ impl Active {
         &self.sponsor
     }
 
+    /// The break-glasses without which it could not act. Whoever it acts for did not say so: those
+    /// did who broke them.
+    pub fn under(&self) -> &[Arc<BreakGlass>] {
+        &self.under
+    }
+
+    /// When time alone ends it: its lifetime, or that of a break-glass that it needs.
+    pub fn until(&self) -> Time {
+        let own = self.own.instance.expires_at;
+        let under = self.under.iter().map(|it| it.until());
+        under.fold(own, Time::min)
+    }
+
+    /// Whether both need the same break-glasses.
+    pub(crate) fn is_under_same(&self, other: &Self) -> bool {
+        let ids = |it: &'_ Self| {
+            it.under
+                .iter()
+                .map(|glass| glass.id.clone())
+                .collect::<Vec<_>>()
+        };
+        ids(self) == ids(other)
+    }
+
     /// The control log's size when this was seen: what a decision names.
     pub const fn size(&self) -> u64 {
         self.size
@@ -212,6 +239,9 @@ impl Active {
         if let Some(why) = expired(&self.own.instance, now) {
             return Some(why);
         }
+        if let Some(over) = self.under.iter().find(|it| it.open_until(now).is_none()) {
+            return Some(over.why());
+        }
         let above = self
             .above
             .iter()
@@ -225,11 +255,13 @@ fn expired(instance: &Instance, now: Time) -> Option<Why> {
 }
 
 /// What narrows an instance, the nearest and most final first; those above it are not looked at.
-/// `sponsors` are the agent's and its own.
+/// `sponsors` are the agent's and its own, and `aside` says for each whether break-glass sets aside
+/// that they do not stand behind it.
 pub(crate) fn narrowed(
     instance: &Instance,
     agent: &Agent,
     sponsors: [&Sponsor; 2],
+    aside: [bool; 2],
     asserted: AssertedAgents,
     now: Time,
 ) -> Option<Why> {
@@ -238,10 +270,11 @@ pub(crate) fn narrowed(
         InstanceLife::Running => {}
     }
     let [agents, own] = sponsors;
+    let [agents_aside, own_aside] = aside;
     expired(instance, now)
         .or_else(|| left_behind(instance, agent, own))
-        .or_else(|| agent_narrowed(agent, agents, asserted))
-        .or_else(|| sponsor_narrowed(own))
+        .or_else(|| agent_narrowed(agent, agents, asserted).filter(|_| !agents_aside))
+        .or_else(|| sponsor_narrowed(own).filter(|_| !own_aside))
 }
 
 /// What narrows an instance for good although it was not ended itself: it was started before.
@@ -293,13 +326,29 @@ pub(crate) const fn sponsor_narrowed(sponsor: &Sponsor) -> Option<Why> {
 
 impl State {
     /// What narrows an instance at `now`, not looking at those above it.
-    fn link(&self, instance: &Arc<Instance>, now: Time) -> Result<(Link, &Arc<Sponsor>), Why> {
+    fn link(
+        &self,
+        instance: &Arc<Instance>,
+        now: Time,
+        under: &mut Vec<Arc<BreakGlass>>,
+    ) -> Result<(Link, &Arc<Sponsor>), Why> {
         let agent = self.agent(&instance.agent).ok_or(Why::Unknown)?;
         let agents = self.sponsor(&agent.sponsor).ok_or(Why::Unknown)?;
         let own = self.sponsor(&instance.sponsor).ok_or(Why::Unknown)?;
         let asserted = self.asserted_agents();
-        if let Some(why) = narrowed(instance, agent, [agents, own], asserted, now) {
+        let glass = match own.life {
+            SponsorLife::Suspended { .. } => self.sponsor_under_glass(instance, now),
+            SponsorLife::Active { .. } | SponsorLife::Erased { .. } => None,
+        };
+        let glasses = [self.agent_under_glass(agent, now), glass];
+        let aside = glasses.map(|glass| glass.is_some());
+        if let Some(why) = narrowed(instance, agent, [agents, own], aside, asserted, now) {
             return Err(why);
+        }
+        for glass in glasses.into_iter().flatten() {
+            if !under.contains(glass) {
+                under.push(Arc::clone(glass));
+            }
         }
         let (instance, agent) = (Arc::clone(instance), Arc::clone(agent));
         Ok((Link { instance, agent }, own))
@@ -319,7 +368,8 @@ impl State {
         if !self.everything().is_on() {
             return Err(Why::AllStopped);
         }
-        let (own, sponsor) = self.link(instance, now)?;
+        let (mut above, mut under) = (Vec::new(), Vec::new());
+        let (own, sponsor) = self.link(instance, now, &mut under)?;
         // A `forbid` by that name would silently not hold.
         if self
             .groups_of(&sponsor.handle)
@@ -327,10 +377,9 @@ impl State {
         {
             return Err(Why::GroupErased);
         }
-        let mut above = Vec::new();
         for ancestor in self.ancestors(instance) {
             let (link, _) = self
-                .link(ancestor, now)
+                .link(ancestor, now, &mut under)
                 .map_err(|_| Why::AncestorNarrowed)?;
             above.push(link);
         }
@@ -343,6 +392,7 @@ impl State {
             own,
             above: above.into(),
             sponsor: Arc::clone(sponsor),
+            under,
             size: self.size(),
             generation: self.generation(),
             as_of: now,

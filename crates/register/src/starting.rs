@@ -73,7 +73,7 @@ pub(crate) fn child_goes_on(
             instance: child.id.clone(),
         });
     }
-    runs(state, &child.agent)?.holds(kid, now)?;
+    runs(state, &child.agent, now)?.holds(kid, now)?;
     if let Some(why) = state.narrowed_by(child, now) {
         return Err(Refusal::ChildOver {
             instance: child.id.clone(),
@@ -104,7 +104,7 @@ pub(crate) fn by_key(
     binding: Binding,
     name: UpstreamName,
 ) -> Result<Plan, NoPlan> {
-    let agent = runs(state, agent_id)?;
+    let agent = runs(state, agent_id, now)?;
     // Here, in the order of writing, and not only where the request was authenticated: a key that
     // is replaced meanwhile starts nothing.
     agent.holds(&kid, now)?;
@@ -123,7 +123,7 @@ pub(crate) fn by_key(
         via: None,
         authority: None,
         max_calls: None,
-        lifetime: agent.max_lifetime,
+        lifetime: lifetime(state, agent, now),
     };
     start.plan(rng, agent, purpose, binding, name, events)
 }
@@ -179,7 +179,7 @@ pub(crate) fn for_someone(
     binding: Binding,
     name: UpstreamName,
 ) -> Result<Plan, NoPlan> {
-    let agent = runs(state, &agent_id)?;
+    let agent = runs(state, &agent_id, now)?;
     let sponsor = match (&via, person) {
         (Via::Person { .. } | Via::IdentityAssertion { .. }, Some(person)) => {
             may_start(state, agent, &person)?;
@@ -210,7 +210,7 @@ pub(crate) fn for_someone(
         via: Some(via),
         authority: None,
         max_calls: None,
-        lifetime: agent.max_lifetime,
+        lifetime: lifetime(state, agent, now),
     };
     start.plan(rng, agent, purpose, binding, name, events)
 }
@@ -227,7 +227,7 @@ pub(crate) fn below(
         instance: asked.parent.clone(),
         why,
     })?;
-    let agent = runs(state, &asked.agent)?;
+    let agent = runs(state, &asked.agent, now)?;
     registered(agent, &asked.purpose, asked.binding)?;
     if !asked.purpose.is_at_or_below(&parent.instance().purpose) {
         return Err(Refusal::PurposeWider {
@@ -268,7 +268,7 @@ pub(crate) fn below(
     } else {
         deep_enough(&parent)?;
         room(state, agent, now)?;
-        (Via::Exchange, agent.max_lifetime)
+        (Via::Exchange, lifetime(state, agent, now))
     };
     own_key(&parent, &asked)?;
     let (authority, max_calls) = handed_on(&parent, agent, &asked)?;
@@ -326,9 +326,10 @@ impl State {
     }
 
     /// The agents that a person may start instances of now, by id.
-    pub fn startable(&self, person: &Handle) -> impl Iterator<Item = &Arc<Agent>> {
-        self.agents()
-            .filter(|agent| runs(self, &agent.id).is_ok() && may_start(self, agent, person).is_ok())
+    pub fn startable(&self, person: &Handle, now: Time) -> impl Iterator<Item = &Arc<Agent>> {
+        self.agents().filter(move |agent| {
+            runs(self, &agent.id, now).is_ok() && may_start(self, agent, person).is_ok()
+        })
     }
 }
 
@@ -381,8 +382,24 @@ fn reachable(state: &State, name: &UpstreamName) -> Result<(), Refusal> {
     })
 }
 
-/// The agent, if it may start instances now.
-fn runs<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
+/// How much longer than break-glass lives what starts under it: so that it runs yet when that ends,
+/// and the certificate of the end names it.
+const AFTER_GLASS: Duration = Duration::from_mins(1);
+
+/// How long an instance of an agent that starts now lives at most: what starts under break-glass is
+/// over soon after it, also if somebody answers for the agent by then.
+fn lifetime(state: &State, agent: &Agent, now: Time) -> Duration {
+    match state.agent_under_glass(agent, now) {
+        Some(glass) => {
+            let left = glass.until().plus(AFTER_GLASS).since(now);
+            agent.max_lifetime.min(left)
+        }
+        None => agent.max_lifetime,
+    }
+}
+
+/// The agent, if it may start instances at `now`.
+fn runs<'a>(state: &'a State, id: &AgentId, now: Time) -> Result<&'a Agent, Refusal> {
     if !state.everything().is_on() {
         return Err(Refusal::AllStopped);
     }
@@ -401,6 +418,9 @@ fn runs<'a>(state: &'a State, id: &AgentId) -> Result<&'a Agent, Refusal> {
                 since,
             });
         }
+    }
+    if state.agent_under_glass(agent, now).is_some() {
+        return Ok(agent);
     }
     sponsored(state, agent)?;
     match (agent.acceptance, state.asserted_agents()) {

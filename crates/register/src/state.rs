@@ -3,6 +3,7 @@
 //! [`State::apply`] checks first and changes last, so an entry that cannot have happened leaves
 //! the state as it was. It asks no clock and no policy: what was refused was never written.
 
+mod break_glass;
 mod cuts;
 pub(crate) mod kept;
 
@@ -73,6 +74,20 @@ pub enum Impossible {
         /// How many.
         failed: u32,
     },
+    /// A break-glass that two different administrators did not break.
+    #[error("it has break-glass `{id}` opened by {what}")]
+    NotSecond {
+        /// The break-glass.
+        id: Handle,
+        /// By whom.
+        what: &'static str,
+    },
+    /// It says that an administrator did something who did not write it.
+    #[error("it says that administrator `{admin}` did it, and is not theirs")]
+    NotTheirs {
+        /// The administrator.
+        admin: AdminId,
+    },
     /// Its time is before that of the entry before it.
     #[error("its time is before that of the entry before it")]
     TimeWentBack,
@@ -117,6 +132,7 @@ pub struct State {
     policy: Option<Arc<ActivePolicy>>,
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
+    break_glasses: break_glass::BreakGlasses,
     erased: BTreeSet<Handle>,
     node: NodeState,
 }
@@ -441,6 +457,7 @@ impl State {
                 if self.admins.remove(&body.admin).is_none() {
                     return Err(unknown("administrator", &body.admin));
                 }
+                self.disown_glass(&body.admin, time);
             }
             Event::PepAdded(body) => {
                 if self.peps.contains_key(&body.pep) {
@@ -844,6 +861,9 @@ impl State {
             Event::TokenKeyRevoked(body) => {
                 self.change_token_key(&body.kid, TokenKeyEvent::Revoke, time)?;
             }
+            Event::BreakGlassRequested(body) => self.request_glass(body, time, unsealed)?,
+            Event::BreakGlassOpened(body) => self.open_break_glass(&body, time)?,
+            Event::BreakGlassEnded(body) => self.end_break_glass(&body, time)?,
             Event::Erased(body) => {
                 if self.erased.contains(&body.key) {
                     return Err(twice("the erasure of key", &body.key));
@@ -864,6 +884,7 @@ impl State {
                 for group in self.groups.values_mut().filter(|it| it.key == body.key) {
                     Arc::make_mut(group).profile = Known::Erased;
                 }
+                self.erase_glass(&body.key);
                 self.erased.insert(body.key);
             }
         }
@@ -877,9 +898,12 @@ impl State {
         let agent = self.known_agent(&body.agent)?;
         agent.life.after(AgentEvent::StartInstance, time)?;
         for sponsor in [&agent.sponsor, &body.sponsor] {
-            self.known_sponsor(sponsor)?
-                .life
-                .after(SponsorEvent::StartInstance, time)?;
+            let life = self.known_sponsor(sponsor)?.life;
+            let aside = matches!(life, SponsorLife::Suspended { .. })
+                && self.glass_of(agent, body.parent.as_ref(), sponsor);
+            if !aside {
+                life.after(SponsorEvent::StartInstance, time)?;
+            }
         }
         let foreign = |what| {
             Err(Impossible::Foreign {
@@ -1092,11 +1116,14 @@ const fn narrows(event: &Event) -> bool {
         | Event::UpstreamStopped(_)
         | Event::AllStopped(_)
         | Event::NodeStarted(_)
+        | Event::AdminRemoved(_)
+        | Event::BreakGlassEnded(_)
         | Event::Erased(_) => true,
         Event::NodeStopped(_)
         | Event::NodeDegraded(_)
         | Event::AdminAdded(_)
-        | Event::AdminRemoved(_)
+        | Event::BreakGlassRequested(_)
+        | Event::BreakGlassOpened(_)
         | Event::PepAdded(_)
         | Event::PepRemoved(_)
         | Event::SponsorAdded(_)
@@ -1128,14 +1155,14 @@ const fn narrows(event: &Event) -> bool {
 fn person(unsealed: Unsealed) -> Identity {
     match unsealed {
         Unsealed::Person(identity) => identity,
-        Unsealed::Group(_) | Unsealed::Nothing => Identity::Sealed,
+        Unsealed::Group(_) | Unsealed::Reason(_) | Unsealed::Nothing => Identity::Sealed,
     }
 }
 
 fn group(unsealed: Unsealed) -> Known<GroupProfile> {
     match unsealed {
         Unsealed::Group(profile) => profile,
-        Unsealed::Person(_) | Unsealed::Nothing => Known::Sealed,
+        Unsealed::Person(_) | Unsealed::Reason(_) | Unsealed::Nothing => Known::Sealed,
     }
 }
 

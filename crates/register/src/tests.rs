@@ -1,5 +1,6 @@
 //! The register as a whole, over a log in memory.
 
+mod break_glass;
 mod delegation;
 mod entries;
 mod histories;
@@ -144,8 +145,22 @@ fn log_key() -> ledger::note::Signer {
 
 /// The key of a credential of `ops`.
 fn admin_key(seed: u8) -> AdminKey {
-    let signer = ledger::note::Signer::from_seed("ops", &[seed; 32]).unwrap();
+    key_of("ops", seed)
+}
+
+/// The key of a credential of a named administrator's.
+fn key_of(admin: &str, seed: u8) -> AdminKey {
+    let signer = ledger::note::Signer::from_seed(admin, &[seed; 32]).unwrap();
     signer.verifier().clone().try_into().unwrap()
+}
+
+/// Somebody with that credential.
+fn by_key(key: &AdminKey) -> Actor {
+    Actor {
+        id: key.admin().to_string(),
+        credential: key.credential(),
+        ..admin()
+    }
 }
 
 fn jwk() -> PublicJwk {

@@ -321,6 +321,30 @@ impl FromStr for PersonText {
     }
 }
 
+/// Why somebody did something that is not done every day, in their own words. It rides sealed beside
+/// the entry and can be erased: who writes at three in the morning names people and secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reason(Arc<str>);
+serde_text!(Reason);
+personal!(Reason);
+
+impl FromStr for Reason {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        const WHAT: &str = "a reason";
+        not_empty(WHAT, text.trim())?;
+        check(
+            WHAT,
+            text,
+            512,
+            "control, bidirectional and invisible characters are not allowed",
+            |c| !invisible(c),
+        )?;
+        Ok(Self(text.into()))
+    }
+}
+
 /// What a directory calls a group. It rides sealed beside the entry and can be erased.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -408,6 +432,7 @@ mod tests {
         check::<Word>(&["disk-full"], &["", "Disk", "a b", &long]);
         check::<Label>(&["", "claude-code/2.1", "sha256:ab"], &["a b", "ä", &long]);
         check::<PersonName>(&["Maya Ó Briain"], &["", " ", "a\nb", "a\u{202e}b", &long]);
+        check::<Reason>(&["INC-4711: payouts stand still"], &["", " ", "a\nb"]);
         check::<Email>(
             &["maya@example.com", "\"a@b\"@example.com"],
             &[

@@ -8,10 +8,11 @@ use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, Upst
 use vocab::time::Time;
 
 use crate::allow::Allow;
+use crate::break_glass::{BreakGlass, GlassLife, GlassOver, Held};
 use crate::entry::{CallLimits, DelegationLimits, People, SignIn, Sponsorship, Via};
 use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife, SponsorLife};
 use crate::standing::{Why, agent_narrowed};
-use crate::state::{Agent, Identity, Instance, KeyFault, Origin, Sponsor, State};
+use crate::state::{Agent, Identity, Instance, KeyFault, Known, Origin, Sponsor, State};
 use crate::text::{AdminKey, KeyId, Label};
 
 /// A status as it is shown. It folds in what stands above: an agent of a suspended sponsor is
@@ -124,6 +125,41 @@ pub struct SponsorView {
     pub added_at: Time,
 }
 
+/// A break-glass.
+#[derive(Clone, Debug, Serialize)]
+pub struct BreakGlassView {
+    /// What it is called.
+    pub id: Handle,
+    /// The agent.
+    pub agent: AgentId,
+    /// Its sponsor's id; the handle if that is erased or sealed.
+    pub sponsor: String,
+    /// `requested`, `open` or `over`.
+    pub state: &'static str,
+    /// What held the agent and is set aside.
+    pub sets_aside: Vec<Held>,
+    /// Why; null if that is erased or sealed.
+    pub reason: Option<String>,
+    /// How long it holds once it is open, in seconds.
+    pub lasts_s: u64,
+    /// Who asked.
+    pub requested_by: AdminId,
+    /// When.
+    pub requested_at: Time,
+    /// The entry that says so.
+    pub record: String,
+    /// Who opened it.
+    pub opened_by: Option<AdminId>,
+    /// When.
+    pub opened_at: Option<Time>,
+    /// The entry that says so.
+    pub opened_record: Option<String>,
+    /// Until when it can be opened, or holds; since when it is over.
+    pub until: Time,
+    /// Why it is over.
+    pub over: Option<GlassOver>,
+}
+
 /// An agent's key.
 #[derive(Clone, Debug, Serialize)]
 pub struct KeyView {
@@ -148,6 +184,9 @@ pub struct AgentView {
     pub status: Status,
     /// What narrows it, if anything.
     pub narrowed_by: Option<Why>,
+    /// The break-glass that it runs by all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<Handle>,
     /// What it may act for.
     pub purposes: Vec<PurposePath>,
     /// The most it may ever do; null: the policies alone decide.
@@ -230,6 +269,9 @@ pub struct InstanceView {
     pub status: Status,
     /// What narrows it, if anything.
     pub narrowed_by: Option<Why>,
+    /// The break-glasses without which it could not act.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub break_glass: Vec<Handle>,
     /// When it started.
     pub started_at: Time,
     /// When its lifetime is over.
@@ -296,6 +338,7 @@ impl State {
             sponsor: self.sponsor_name(&agent.sponsor),
             status: Status::of(narrowed_by),
             narrowed_by,
+            break_glass: self.agent_under_glass(agent, now).map(|it| it.id.clone()),
             purposes: agent.purposes.clone(),
             allow: agent.allow.clone(),
             max_instances: agent.max_instances,
@@ -354,7 +397,13 @@ impl State {
 
     /// How an instance is shown at `now`.
     pub fn instance_view(&self, instance: &Instance, now: Time) -> InstanceView {
-        let narrowed_by = self.narrowed_by(instance, now);
+        let (narrowed_by, under) = match self.standing(&instance.id, now).active() {
+            Ok(active) => (
+                None,
+                active.under().iter().map(|it| it.id.clone()).collect(),
+            ),
+            Err(why) => (Some(why), Vec::new()),
+        };
         let (status, ended_at) = match instance.life {
             InstanceLife::Running => (Status::of(narrowed_by), None),
             InstanceLife::Ended { since, reason } => (
@@ -381,6 +430,7 @@ impl State {
             max_calls: instance.max_calls,
             status,
             narrowed_by,
+            break_glass: under,
             started_at: instance.started_at,
             expires_at: instance.expires_at,
             ended_at,
@@ -389,6 +439,40 @@ impl State {
             upstream: instance.upstream.clone(),
             key: instance.key().cloned(),
             record: format!("control/{}", instance.record),
+        }
+    }
+
+    /// How a break-glass is shown at `now`.
+    pub fn break_glass_view(&self, glass: &BreakGlass, now: Time) -> BreakGlassView {
+        let sponsor = self.agent(&glass.agent).map(|agent| &agent.sponsor);
+        let expired = glass.life.expired(now);
+        BreakGlassView {
+            id: glass.id.clone(),
+            agent: glass.agent.clone(),
+            sponsor: sponsor.map_or_else(String::new, |it| self.sponsor_name(it)),
+            state: if expired { "over" } else { glass.life.as_str() },
+            sets_aside: glass.sets_aside.clone(),
+            reason: match &glass.reason {
+                Known::Named(reason) => Some(reason.as_str().to_owned()),
+                Known::Erased | Known::Sealed => None,
+            },
+            lasts_s: glass.lasts.as_secs(),
+            requested_by: glass.requested.admin.clone(),
+            requested_at: glass.requested.at,
+            record: format!("control/{}", glass.requested.record),
+            opened_by: glass.opened.as_ref().map(|it| it.admin.clone()),
+            opened_at: glass.opened.as_ref().map(|it| it.at),
+            opened_record: glass
+                .opened
+                .as_ref()
+                .map(|it| format!("control/{}", it.record)),
+            until: glass.until(),
+            over: match glass.life {
+                GlassLife::Over { cause, .. } => Some(cause),
+                GlassLife::Requested { .. } | GlassLife::Open { .. } => {
+                    expired.then_some(GlassOver::Expired)
+                }
+            },
         }
     }
 

@@ -89,6 +89,10 @@ pub enum Command {
     /// Administrators by credential, beside local users.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Break-glass: two named administrators let an agent run for a while although nobody answers
+    /// for it.
+    #[command(subcommand)]
+    BreakGlass(BreakGlassCommand),
     /// Policy enforcement points: services and gateways that may ask for decisions.
     #[command(subcommand)]
     Pep(PepCommand),
@@ -666,6 +670,43 @@ pub struct LedgerFiles {
     /// folder's own.
     #[arg(long, value_name = "DIR")]
     pub vkeys: Option<PathBuf>,
+}
+
+/// `tipstaff break-glass …`.
+#[derive(Debug, Subcommand)]
+pub enum BreakGlassCommand {
+    /// Ask that an agent may run although its sponsor is suspended or has not accepted it.
+    ///
+    /// With `--admin-key`, as a named administrator. Nothing is open until another one approves.
+    Request {
+        /// The agent.
+        agent: AgentId,
+        /// Why, in your own words. It is kept sealed and can be erased.
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+        /// For how long, from when it is approved.
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        minutes: u64,
+    },
+    /// Open what another administrator asked for: from then on the agent may run.
+    ///
+    /// With `--admin-key`, as a named administrator who was one before it was asked for.
+    Approve {
+        /// The break-glass, as `break-glass list` shows it.
+        id: vocab::Handle,
+    },
+    /// End it before its time, or take the request back. Any administrator may.
+    End {
+        /// The break-glass.
+        id: vocab::Handle,
+    },
+    /// List every break-glass there was.
+    List,
+    /// Show one: who asked, who approved, why, and until when.
+    Show {
+        /// The break-glass.
+        id: vocab::Handle,
+    },
 }
 
 /// `tipstaff pep …`.

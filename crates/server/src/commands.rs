@@ -2,6 +2,7 @@
 
 mod admin;
 mod agent;
+mod break_glass;
 mod certificate;
 mod demo;
 mod doctor;
@@ -300,6 +301,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Connect(connect) => Box::pin(token::connect(context, connect)).await,
             Command::Token(token) => token::run(context, token).await,
             Command::Admin(command) => admin::run(context, command).await,
+            Command::BreakGlass(command) => break_glass::run(context, command).await,
             Command::Pep(command) => pep::run(context, command).await,
             Command::Login { id } => sponsor::login(context, id).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use directory::{Reaction, Reactions};
 use ledger::note::{self, Verifier};
 use policy::UpstreamOptions;
-use register::{AssertedAgents, Word};
+use register::{AssertedAgents, GlassSettings, Word};
 use serde::Deserialize;
 use tokens::{Algorithm, PublicUrl};
 use toml::de::{DeTable, DeValue};
@@ -105,6 +105,8 @@ pub struct Config {
     pub ext_authz: Option<SocketAddr>,
     /// What goes for all agents.
     pub agents: Agents,
+    /// How long a break-glass may hold.
+    pub break_glass: GlassSettings,
     /// What follows of what the directory says.
     pub reactions: Reactions,
     /// How people sign in.
@@ -379,6 +381,8 @@ struct Raw {
     #[serde(default)]
     agents: RawAgents,
     #[serde(default)]
+    break_glass: RawBreakGlass,
+    #[serde(default)]
     reactions: Reactions,
     #[serde(default)]
     directory: Option<signals::RawAsk>,
@@ -407,6 +411,36 @@ struct RawAgents {
     overdue: Option<Overdue>,
     #[serde(default)]
     dormant_days: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawBreakGlass {
+    #[serde(default)]
+    max_minutes: Option<u64>,
+    #[serde(default)]
+    approve_minutes: Option<u64>,
+}
+
+impl RawBreakGlass {
+    fn read(&self) -> Result<GlassSettings, (&'static str, String)> {
+        let default = GlassSettings::default();
+        let within = |key, value: Option<u64>, least, default| match value {
+            None => Ok(default),
+            Some(value) if value < least => Err((key, format!("must be at least {least}"))),
+            Some(value) if value > 1_440 => Err((key, "must be at most 1440 (one day)".to_owned())),
+            Some(value) => Ok(Duration::from_mins(value)),
+        };
+        Ok(GlassSettings {
+            max: within("break_glass.max_minutes", self.max_minutes, 0, default.max)?,
+            open_within: within(
+                "break_glass.approve_minutes",
+                self.approve_minutes,
+                1,
+                default.open_within,
+            )?,
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -665,6 +699,10 @@ impl Config {
                 dormant_after: days("agents.dormant_days", raw.agents.dormant_days, 30)
                     .map_err(|(key, message)| bad(key, message))?,
             },
+            break_glass: raw
+                .break_glass
+                .read()
+                .map_err(|(key, message)| bad(key, message))?,
             login,
             workloads,
             directory: raw

@@ -406,6 +406,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(policy(shared));
     found.extend(anchors(shared));
     found.push(admins(shared));
+    found.extend(break_glass(shared));
     found.extend(directory::findings(shared));
     found.push(sign_in(&shared.config));
     found.extend(isolation(shared.shared_user, &shared.config));
@@ -466,6 +467,29 @@ fn admins(shared: &Shared) -> Finding {
         format!("root, the node's own user, and by name {names}")
     };
     Finding::ok("admins", told)
+}
+
+/// Who runs although nobody answers for them.
+fn break_glass(shared: &Shared) -> Vec<Finding> {
+    let open = crate::break_glass::open(shared).into_iter();
+    let told = open.map(|it| {
+        let opened = it
+            .opened_by
+            .map_or_else(String::new, |by| format!(", opened by {by}"));
+        Finding::warn(
+            "break-glass",
+            format!(
+                "BROKEN: agent `{}` runs until {} although nobody answers for it; asked for by \
+                 {}{opened}",
+                it.agent, it.until, it.requested_by
+            ),
+            format!(
+                "`tipstaff break-glass show {0}` says why; `tipstaff break-glass end {0}` ends it",
+                it.id
+            ),
+        )
+    });
+    told.collect()
 }
 
 fn life(shared: &Shared) -> Finding {

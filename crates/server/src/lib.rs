@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod anchor;
 mod asking;
+pub mod break_glass;
 pub mod certificate;
 pub mod cli;
 pub mod commands;

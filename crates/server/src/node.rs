@@ -29,7 +29,7 @@ use crate::config::{Config, Confine, Environment, Transport};
 use crate::output::count;
 use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
-use crate::{admin, anchor, asking, http, keys, listen, policies, signals, trust};
+use crate::{admin, anchor, asking, break_glass, http, keys, listen, policies, signals, trust};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -244,7 +244,10 @@ impl Node {
             Arc::clone(&keyring) as Arc<dyn ledger::Keyring>,
             Arc::clone(&clock),
             Arc::clone(&rng),
-            register::Settings::default(),
+            register::Settings {
+                break_glass: config.break_glass,
+                ..register::Settings::default()
+            },
         )?;
         // Proofs made in this second or before are refused, since a process that ran until now may
         // have taken them. One that was killed may have taken some that are dated ahead.
@@ -422,6 +425,7 @@ impl Node {
         }
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
         tasks.spawn(watch_reviews(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(break_glass::watch(Arc::clone(&shared), stop.clone()));
         for upstream in plane.upstreams() {
             tasks.spawn(list_tools(
                 Arc::clone(&plane),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gateway::record::{Came, DecisionBody, Effect, LeftOut, OutcomeBody, SealedRef};
 use ledger::{Actor, Entry, Keyring, Kind, LogReader, Opened, ReadError, hash, seal};
 use register::entry::{Event, Sponsorship};
-use register::{AgentView, Binding, Control, InstanceView, SponsorView};
+use register::{AgentView, Binding, BreakGlassView, Control, InstanceView, SponsorView};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use vocab::{
@@ -185,6 +185,9 @@ pub struct DecisionTrace {
     pub effect: Effect,
     /// Whether a denial passed because the upstream is observed.
     pub observed: bool,
+    /// The break-glasses without which its instance could not act.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub break_glass: Vec<BreakGlassView>,
     /// Where a denial was made.
     pub stage: Option<String>,
     /// The policies that decided.
@@ -432,6 +435,15 @@ impl Sources<'_> {
             tool: body.tool,
             effect: body.effect,
             observed: body.observed,
+            break_glass: self.control.view(|state| {
+                let known = body
+                    .break_glass
+                    .iter()
+                    .filter_map(|id| state.break_glass(id));
+                known
+                    .map(|it| state.break_glass_view(it, self.now))
+                    .collect()
+            }),
             stage: body.stage,
             policies: body.policies,
             policy_set: body.basis.policy_set,

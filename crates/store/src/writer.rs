@@ -182,7 +182,9 @@ impl Writer {
         for mut draft in drafts {
             // A guard that panics has not said yes.
             let guard = draft.guard.take();
-            let holds = guard.is_none_or(|g| catch_unwind(AssertUnwindSafe(g)).unwrap_or(false));
+            let holds = guard.is_none_or(|guard| {
+                catch_unwind(AssertUnwindSafe(|| guard(time))).unwrap_or(false)
+            });
             if !holds {
                 return Err(AppendError::Narrowed);
             }

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use gateway::Served;
 use http::Request;
 use http_body_util::Full;
+use ledger::note::Signer;
 use ledger::{Actor, ActorKind, LogReader as _};
 use policy::{PolicyFile, PolicySet};
 use register::TestResults;
 use serde_json::{Value, json};
+use server::admin::credential;
 use server::config::Config;
 use server::node::{Deps, Node, StartError};
 use store::{Faults, OfflineLog, OpenError};
@@ -409,6 +411,46 @@ impl Plane {
             request = request.header(server::admin::COOKIE, cookie);
         }
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        wire::over_socket(&server::admin::socket_path(&self.data()), request).await
+    }
+
+    /// A named administrator, with the key of their credential.
+    pub async fn named_admin(&self, name: &str) -> Signer {
+        let signer = Signer::generate(name, &*self.wire.rng).unwrap();
+        let new = json!({"key": signer.verifier().to_string()});
+        let answer = self.admin("POST", "/v1/admins", Some(new)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        signer
+    }
+
+    /// A request over the administration socket that a named administrator signed.
+    pub async fn signed(
+        &self,
+        by: &Signer,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let vkey = std::fs::read_to_string(self.data().join("control.vkey")).unwrap();
+        let vkey: ledger::note::Verifier = vkey.trim_end().parse().unwrap();
+        let request = credential::Request {
+            audience: vkey.name(),
+            method,
+            target: path,
+            body: body.as_bytes(),
+        };
+        // Later than the start, which takes no signature from before it.
+        self.clock.advance(Duration::from_millis(1));
+        let signed = credential::sign(&request, by, self.clock.now(), &*self.wire.rng).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header(credential::HEADER, signed)
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
         wire::over_socket(&server::admin::socket_path(&self.data()), request).await
     }
 

@@ -150,9 +150,10 @@ impl Issuer {
 
     /// The agents that a person may start.
     pub fn choices(&self, person: &Handle) -> Vec<Choice> {
+        let now = self.moment().now;
         self.control().view(|state| {
             state
-                .startable(person)
+                .startable(person, now)
                 .map(|agent| Choice {
                     agent: agent.id.clone(),
                     purposes: agent.purposes.clone(),

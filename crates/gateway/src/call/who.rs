@@ -5,7 +5,7 @@ use std::sync::Arc;
 use policy::{Facts, InstanceFacts, LinkFacts, Target};
 use register::{Active, Agent, Instance, Link, Sponsor, State, Why};
 use vocab::authority::CallArguments;
-use vocab::{InstanceId, UpstreamName};
+use vocab::{Handle, InstanceId, UpstreamName};
 
 use crate::limits::Counter;
 use crate::plane::Plane;
@@ -67,6 +67,13 @@ impl Who {
     /// Every instance between the sponsor and the caller, the caller last.
     pub(super) fn chain(&self) -> Vec<InstanceId> {
         self.instances().map(|it| it.id.clone()).collect()
+    }
+
+    /// The break-glasses without which it could not act.
+    pub(super) fn under(&self) -> Vec<Handle> {
+        let active = self.standing.as_ref().ok();
+        let under = active.into_iter().flat_map(Active::under);
+        under.map(|it| it.id.clone()).collect()
     }
 
     /// What a call of this caller is counted against.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ledger::Mention;
 
 use super::form::{Form, Input, Malformed, enums, shape_of, structs};
+use crate::break_glass::{BreakGlass, GlassLife, GlassOver, Hand, Held};
 use crate::entry::{
     AssertedAgents, Binding, CallLimits, DelegationLimits, NodeStarted, Owners, People, Risk,
     SignIn, Signal, TestResults, Via,
@@ -53,6 +54,9 @@ structs! {
     TokenKey { kid jwk since life };
     DirectoryToken { id digest since };
     NodeState { started stopped_at degraded calls };
+    BreakGlass { id agent sets_aside lasts requested opened key beside life }
+        but { reason: Known::Sealed };
+    Hand { admin key at record };
     NodeStarted { version shared_user development asserted calls };
     Mention { log size root };
 }
@@ -81,4 +85,9 @@ enums! {
     }
     CutOf { 0 Sponsor(handle), 1 Sessions(handle), 2 Agent(agent), 3 Upstream(upstream), 4 All, }
     AssertedAgents { 0 Run, 1 Refuse, }
+    Held { 0 SponsorSuspended, 1 AgentNotAccepted, 2 AcceptanceLapsed, }
+    GlassLife {
+        0 Requested { since until }, 1 Open { since until }, 2 Over { since cause },
+    }
+    GlassOver { 0 Ended, 1 Expired, 2 Cut, 3 AdminRemoved, 4 Replaced, }
 }

@@ -123,6 +123,10 @@ impl State {
     }
 
     pub(super) fn note_cut(&mut self, kind: Kind, of: CutOf, at: Time, signal: Option<Signal>) {
+        // The end of one leaves alone what was asked for to follow it.
+        if kind != Kind::BreakGlassEnded {
+            self.cut_glass(&of, at);
+        }
         let record = self.size;
         let cut = Cut {
             of,

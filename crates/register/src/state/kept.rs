@@ -11,6 +11,7 @@ use super::{
     ActivePolicy, Admin, Agent, Cut, DirectoryToken, Group, Instance, NodeState, Pep, Sponsor,
     State, Upstream,
 };
+use crate::break_glass::BreakGlass;
 use crate::fold;
 use crate::lifecycle::{InstanceLife, Switch};
 use crate::signing::TokenKey;
@@ -30,6 +31,7 @@ struct Head {
     policy: Option<Arc<ActivePolicy>>,
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
+    break_glasses: BTreeMap<Handle, Arc<BreakGlass>>,
     erased: BTreeSet<Handle>,
     node: NodeState,
 }
@@ -37,7 +39,7 @@ struct Head {
 structs! {
     Head {
         size last_time generation admins peps upstreams everything cuts policy token_keys
-        directory_tokens erased node
+        directory_tokens break_glasses erased node
     };
 }
 
@@ -113,6 +115,7 @@ impl State {
             policy,
             token_keys,
             directory_tokens,
+            break_glasses,
             erased,
             node,
         } = self;
@@ -133,6 +136,7 @@ impl State {
                 policy: policy.clone(),
                 token_keys: token_keys.clone(),
                 directory_tokens: directory_tokens.clone(),
+                break_glasses: break_glasses.all().clone(),
                 erased: erased.clone(),
                 node: node.clone(),
             },
@@ -184,6 +188,9 @@ impl State {
             node: head.node,
             ..Self::default()
         };
+        for glass in head.break_glasses.into_values() {
+            state.restore_break_glass(glass, log, keyring)?;
+        }
         for sponsor in sponsors {
             state.restore_sponsor(sponsor, log, keyring)?;
         }
@@ -210,6 +217,20 @@ impl State {
             .map_err(|_| NotTaken::Malformed)?;
         self.sponsors
             .insert(sponsor.handle.clone(), Arc::new(sponsor));
+        Ok(())
+    }
+
+    fn restore_break_glass(
+        &mut self,
+        mut glass: Arc<BreakGlass>,
+        log: &dyn LogReader,
+        keyring: Option<&dyn Keyring>,
+    ) -> Result<(), NotTaken> {
+        let index = glass.requested.record;
+        let reason = fold::unseal(self, Some(&glass.key), &glass.beside, log, keyring)
+            .map_err(|cause| NotTaken::Sealed { index, cause })?;
+        Arc::make_mut(&mut glass).reason = reason;
+        self.break_glasses.restore(glass);
         Ok(())
     }
 

@@ -1,16 +1,17 @@
 //! Random histories: whatever is asked for in whatever order, folding the log again gives the same
 //! state, what was refused left no trace, and nobody acts who was stopped.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use vocab::digest::Digest;
 
 use super::*;
+use crate::break_glass::{GlassCommand, GlassOver};
 use crate::entry::Via;
 use crate::lifecycle::InstanceLife;
 use crate::signing::TokenKeyCommand;
-use crate::state::{Instance, Origin};
+use crate::state::{CutOf, Instance, Origin};
 use crate::{fold_on, fold_prefix, snapshot};
 
 /// A step, as numbers so that it shrinks: what, and which of a few.
@@ -30,6 +31,8 @@ struct Model {
     all_stopped: bool,
     instances: Vec<Ran>,
     erased: HashSet<String>,
+    /// Break-glasses that were opened: by which entry, and until when.
+    broken: HashMap<String, (u64, Time)>,
     keys: u32,
 }
 
@@ -41,6 +44,7 @@ struct Ran {
 }
 
 const SPONSORS: [&str; 2] = ["maja", "noor"];
+const ADMINS: [&str; 2] = ["ops", "duty"];
 const AGENTS: [&str; 3] = ["triage", "billing", "ops"];
 
 fn pick<'a>(from: &[&'a str], which: u8) -> &'a str {
@@ -213,6 +217,32 @@ impl Model {
                     binding,
                 )
             }
+            40 | 41 => Command::BreakGlass(GlassCommand::Request {
+                agent: agent.parse().unwrap(),
+                reason: "INC-4711".parse().unwrap(),
+                lasts: minutes(u64::from(a) + 1),
+            }),
+            42..=44 => {
+                let id = node.control.view(|state| {
+                    let mut last: Vec<_> = state.break_glasses().map(|it| it.id.clone()).collect();
+                    last.reverse();
+                    last.get(usize::from(a) % 2).cloned()
+                })?;
+                Command::BreakGlass(if what == 44 {
+                    GlassCommand::End {
+                        id,
+                        cause: [GlassOver::Ended, GlassOver::Expired][usize::from(b) % 2],
+                    }
+                } else {
+                    GlassCommand::Open { id }
+                })
+            }
+            45 if b.is_multiple_of(4) => Command::RemoveAdmin {
+                id: pick(&ADMINS, a).parse().unwrap(),
+            },
+            45 => Command::AddAdmin {
+                key: key_of(pick(&ADMINS, a), a % 2),
+            },
             _ => return None,
         })
     }
@@ -280,6 +310,29 @@ impl Model {
             Command::Erase { handle } => {
                 self.erased.insert(handle.to_string());
             }
+            Command::BreakGlass(GlassCommand::Open { id }) => {
+                let glass = node.control.view(|state| state.break_glass(id).cloned());
+                let glass = glass.unwrap();
+                let opened = glass.opened.clone().unwrap();
+                assert_ne!(glass.requested.admin, opened.admin);
+                let until = opened.at.plus(glass.lasts);
+                self.broken.insert(id.to_string(), (opened.record, until));
+            }
+            Command::BreakGlass(GlassCommand::End { id, cause }) => {
+                let until = self.broken.get(id.as_str()).map(|(_, until)| *until);
+                if *cause == GlassOver::Ended || until.is_some_and(|it| it <= node.now()) {
+                    self.broken.remove(id.as_str());
+                }
+            }
+            Command::RemoveAdmin { .. } => self.broken.retain(|id, _| {
+                let glass = node.control.view(|state| {
+                    let glass = state.break_glass(&id.parse().unwrap());
+                    glass.cloned().unwrap()
+                });
+                let hands = [Some(&glass.requested), glass.opened.as_ref()];
+                let mut hands = hands.into_iter().flatten();
+                hands.all(|hand| node.control.view(|it| it.admin(&hand.admin).is_some()))
+            }),
             _ => {}
         }
         if let Done::Started { instance, .. } = done {
@@ -296,14 +349,47 @@ impl Model {
         for ran in &self.instances {
             let (id, stopped) = (&ran.id, self.stopped(node, ran));
             match node.narrowed(id) {
-                None => assert!(!stopped, "{id} acts although it was stopped"),
+                None if stopped => self.check_broken(node, id),
                 // It was ended because its key came back after it had expired.
-                Some(Why::InstanceExpired | Why::InstanceEnded) => {}
+                None | Some(Why::InstanceExpired | Why::InstanceEnded) => {}
                 // One above it may have expired.
                 Some(Why::AncestorNarrowed) => assert!(ran.parent.is_some()),
                 Some(why) => assert!(stopped, "{id} is narrowed by {why:?} for no reason"),
             }
         }
+    }
+
+    /// Who was stopped acts only by a break-glass that two opened, which no cut followed and whose
+    /// time is not over.
+    fn check_broken(&self, node: &Node, id: &InstanceId) {
+        let active = node.control.standing(id, node.now()).active().unwrap();
+        assert!(
+            !active.under().is_empty(),
+            "{id} acts although it was stopped"
+        );
+        assert!(!self.all_stopped);
+        for glass in active.under() {
+            let (record, until) = self.broken[glass.id.as_str()];
+            assert!(node.now() < until);
+            let agent = glass.agent.as_str();
+            assert!(!self.suspended_agents.contains(agent) && !self.retired_agents.contains(agent));
+            let (sponsor, last) = node.control.view(|state| {
+                let sponsor = state.agent(&glass.agent).unwrap().sponsor.clone();
+                let of = [
+                    CutOf::Sponsor(sponsor.clone()),
+                    CutOf::Agent(glass.agent.clone()),
+                ];
+                let ended = ledger::Kind::BreakGlassEnded;
+                let mut cuts = state
+                    .cuts()
+                    .filter(|it| of.contains(&it.of) && it.kind != ended);
+                (sponsor.to_string(), cuts.next_back().map(|cut| cut.record))
+            });
+            assert!(last.is_none_or(|last| last < record), "a cut came after it");
+            assert!(!self.erased.contains(&sponsor));
+        }
+        let ran = self.instances.iter().find(|it| it.id == *id).unwrap();
+        assert!(!self.ended.contains(&ran.id) && !self.erased.contains(&ran.sponsor));
     }
 
     /// Whether it was stopped itself, or one above it was.
@@ -430,6 +516,10 @@ fn check_kept(node: &Node, kept: &[u8]) {
 
 async fn run(steps: Vec<Step>, kept_at: usize) {
     let mut node = Node::ready().await;
+    for (admin, seed) in [("ops", 0), ("duty", 1)] {
+        let key = key_of(admin, seed);
+        node.ok(Command::AddAdmin { key }).await;
+    }
     let mut kept = keep(&node).await;
     let mut model = Model::default();
     let mut restarted = false;
@@ -454,7 +544,18 @@ async fn run(steps: Vec<Step>, kept_at: usize) {
                     continue;
                 };
                 let before = node.log.len();
-                let answer = node.execute(command.clone()).await;
+                let actor = match &command {
+                    Command::BreakGlass(_) => {
+                        let admin = pick(&ADMINS, step.2 >> 4);
+                        let key = node.control.view(|state| {
+                            let admin = state.admin(&admin.parse().unwrap());
+                            admin.map(|admin| admin.key.clone())
+                        });
+                        key.map_or_else(super::admin, |key| by_key(&key))
+                    }
+                    _ => admin(),
+                };
+                let answer = node.control.execute(actor, command.clone()).await;
                 let written = node.log.len() - before;
                 match &answer {
                     Ok(Done::Changed { records, .. }) => {
@@ -497,7 +598,7 @@ proptest! {
 
     #[test]
     fn folding_again_gives_the_same_and_the_stopped_stay_stopped(
-        steps in proptest::collection::vec((0..40_u8, any::<u8>(), any::<u8>()), 0..80),
+        steps in proptest::collection::vec((0..46_u8, any::<u8>(), any::<u8>()), 0..80),
         kept_at in 0..80_usize,
     ) {
         tokio::runtime::Builder::new_current_thread()

@@ -3,6 +3,7 @@
 use vocab::digest::Digest;
 
 use super::*;
+use crate::break_glass::GlassCommand;
 use crate::entry::TestResults;
 use crate::signing::TokenKeyCommand;
 
@@ -179,12 +180,59 @@ async fn refusals_say_what_why_and_what_to_do() {
     found += &refusal(&node, start_with("triage", "k2", "triage", dpop)).await;
     found += &refusal(&node, resume_agent("held")).await;
 
+    found += &break_glass(&node).await;
+
     let golden = include_str!("../../tests/refusals.txt");
     let found = found.replace(
         &node.control.view(|s| s.sponsors()[0].handle.to_string()),
         "s-…",
     );
     assert!(found == golden, "tests/refusals.txt should be:\n{found}");
+}
+
+/// What is told where the glass is not broken, or not by two.
+async fn break_glass(node: &Node) -> String {
+    let (ops, duty) = (key_of("ops", 7), key_of("duty", 8));
+    node.ok(Command::AddAdmin { key: duty.clone() }).await;
+    node.ok(add_sponsor("away")).await;
+    for agent in ["payouts", "stopped"] {
+        node.ok(add_agent(agent, "away")).await;
+    }
+    node.ok(suspend_agent("stopped")).await;
+    let ask = |agent: &str, count: u64| GlassCommand::Request {
+        agent: agent.parse().unwrap(),
+        reason: "INC-4711".parse().unwrap(),
+        lasts: minutes(count),
+    };
+    let mut found = refusal(node, Command::BreakGlass(ask("payouts", 60))).await;
+    let by = async |key: &AdminKey, command: GlassCommand| {
+        let command = Command::BreakGlass(command);
+        match node.control.execute(by_key(key), command).await {
+            Err(CommandError::Refused(refusal)) => format!("- {refusal}\n"),
+            Ok(_) => String::new(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for command in [ask("payouts", 60), ask("stopped", 60)] {
+        found += &by(&ops, command).await;
+    }
+    node.ok(suspend_sponsor("away")).await;
+    for command in [ask("payouts", 300), ask("payouts", 60), ask("payouts", 60)] {
+        found += &by(&ops, command).await;
+    }
+    let id = node.control.view(|state| {
+        let last = state.break_glasses().last();
+        last.map(|it| it.id.clone()).unwrap()
+    });
+    found += &by(&ops, GlassCommand::Open { id: id.clone() }).await;
+    let fresh = key_of("fresh", 9);
+    node.ok(Command::AddAdmin { key: fresh.clone() }).await;
+    found += &by(&fresh, GlassCommand::Open { id: id.clone() }).await;
+    node.clock.advance(minutes(15));
+    found += &by(&duty, GlassCommand::Open { id: id.clone() }).await;
+    let stranger = "b-stranger".parse().unwrap();
+    found += &by(&duty, GlassCommand::Open { id: stranger }).await;
+    found.replace(id.as_str(), "b-…")
 }
 
 fn directory_token() -> Command {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::break_glass::{GlassEvent, GlassLife, GlassOver};
 use crate::entry::AssertedAgents;
 use crate::lifecycle::{
     Acceptance, AcceptanceEvent, AgentEvent, AgentLife, InstanceEvent, InstanceLife,
@@ -82,6 +83,28 @@ fn table() -> String {
         let events = TokenKeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
         rows(&mut out, life.as_str(), events, TokenKeyLife::as_str);
     }
+    out.push_str("\nbreak-glass\n");
+    for life in [
+        GlassLife::Requested {
+            since: at,
+            until: at,
+        },
+        GlassLife::Open {
+            since: at,
+            until: at,
+        },
+        GlassLife::Over {
+            since: at,
+            cause: GlassOver::Ended,
+        },
+    ] {
+        let events = [
+            GlassEvent::Open(Duration::ZERO),
+            GlassEvent::End(GlassOver::Ended),
+        ];
+        let events = events.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, GlassLife::as_str);
+    }
     out.push_str("\ninstance\n");
     for life in [
         InstanceLife::Running,
@@ -141,7 +164,7 @@ async fn standings() -> String {
                 sponsor.life = sponsor_life;
                 let asserted = AssertedAgents::Run;
                 let sponsors = [&sponsor, &sponsor];
-                let why = narrowed(&instance, &agent, sponsors, asserted, now);
+                let why = narrowed(&instance, &agent, sponsors, [false; 2], asserted, now);
                 writeln!(
                     out,
                     "  {state:<10} {:<10} {:<10} {}",

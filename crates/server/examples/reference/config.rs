@@ -247,6 +247,28 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        heading: "[break_glass]",
+        about: "How long two administrators may let an agent run that nobody answers for: see [break-glass](../break-glass.md).",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "",
+        keys: &[
+            key(
+                "max_minutes",
+                "minutes",
+                Is("240"),
+                "max_minutes = 60",
+                "The longest that one may hold, at most a day. 0: there is none on this node.",
+            ),
+            key(
+                "approve_minutes",
+                "minutes",
+                Is("15"),
+                "approve_minutes = 5",
+                "How long the second administrator may take.",
+            ),
+        ],
+    },
+    Table {
         heading: "[agents]",
         about: "What goes for all agents.",
         before: "trust_domain = \"acme.example\"\n",

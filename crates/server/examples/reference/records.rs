@@ -76,6 +76,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     let mut page = HEAD.to_owned();
     let entry = sources.items("ledger/src/entry.rs")?;
     let control = sources.items("register/src/entry.rs")?;
+    let glass = sources.items("register/src/break_glass.rs")?;
     let calls = sources.items("gateway/src/record.rs")?;
     let lifecycle = sources.items("register/src/lifecycle.rs")?;
     let people = sources.items("register/src/text.rs")?;
@@ -99,6 +100,8 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&control, "Binding", Sort::Word),
         (&control, "TestResults", Sort::Object),
         (&lifecycle, "EndReason", Sort::Word),
+        (&glass, "Held", Sort::Word),
+        (&glass, "GlassOver", Sort::Word),
         (&calls, "Effect", Sort::Word),
         (&calls, "Basis", Sort::Object),
         (&calls, "SealedRef", Sort::Object),
@@ -135,7 +138,10 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         for kind in Kind::ALL.iter().filter(|kind| kind.log() == log) {
             let name = format!("{kind:?}");
             let item = match log {
-                LogName::Control => control.get(&name)?,
+                LogName::Control => match glass.find(&name) {
+                    Some(item) => item,
+                    None => control.get(&name)?,
+                },
                 LogName::Calls => calls.get(&format!("{name}Body"))?,
             };
             add(&mut page, format_args!("\n### `{kind}`\n\n{}\n", item.docs));
@@ -154,6 +160,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     page.push_str("\nBeside `decision`, under a key that its sponsor, agent and day share:\n");
     page.push_str(&shapes.object(calls.get("DecisionSeal")?)?);
     shapes.parts(&mut page)?;
+    page.push_str("\nBeside `break-glass-requested`, under a key of its own: why, a text.\n");
     let facts = sources.items("policy/src/facts.rs")?;
     page.push_str("\n### Facts\n\n");
     page.push_str(&facts.get("Facts")?.docs);

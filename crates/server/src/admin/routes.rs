@@ -27,6 +27,7 @@ use vocab::{
     AdminId, AgentId, Handle, InstanceId, PepName, RecordRef, SponsorId, ToolName, suggest,
 };
 
+use super::break_glass;
 use super::directory;
 use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer, cuts};
@@ -46,6 +47,12 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/admins/{id}/remove", post(remove_admin))
         .route("/v1/peps", get(peps).post(add_pep))
         .route("/v1/peps/{id}/remove", post(remove_pep))
+        .route(
+            "/v1/break-glass",
+            get(break_glass::list).post(break_glass::request),
+        )
+        .route("/v1/break-glass/{id}", get(break_glass::show))
+        .route("/v1/break-glass/{id}/{verb}", post(break_glass::change))
         .route("/v1/keys", get(token_keys))
         .route("/v1/keys/rotate", post(rotate_token_key))
         .route("/v1/keys/{id}/revoke", post(revoke_token_key))
@@ -85,7 +92,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-async fn no_route() -> Problem {
+pub(super) async fn no_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-route", &"there is nothing here")
 }
 
@@ -262,6 +269,7 @@ async fn status(State(admin): App) -> Answer {
         calls_size: shared.calls_log.reader().size(),
         in_flight: plane.in_flight(),
         policy: plane.policy_status().0,
+        break_glass: crate::break_glass::open(shared),
         upstreams: upstreams.collect(),
     }))
 }

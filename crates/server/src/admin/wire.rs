@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use register::{AgentView, CallLimits, CommandError, Refusal};
+use register::{AgentView, BreakGlassView, CallLimits, CommandError, Refusal};
 use serde::{Deserialize, Serialize};
 use vocab::{
     AgentId, Digest, InstanceId, PepName, PurposePath, RecordRef, SponsorId, Time, UpstreamName,
@@ -21,6 +21,18 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 pub struct NewAdmin {
     /// The public half of the credential, in signed-note form; its name is the administrator's.
     pub key: String,
+}
+
+/// `POST /v1/break-glass`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBreakGlass {
+    /// The agent that is to run.
+    pub agent: AgentId,
+    /// Why.
+    pub reason: String,
+    /// For how long once it is open, in seconds.
+    pub lasts_s: u64,
 }
 
 /// `POST /v1/peps`.
@@ -234,6 +246,8 @@ pub struct Status {
     pub in_flight: usize,
     /// The policy set in force.
     pub policy: Option<Digest>,
+    /// What is open of break-glass: agents that run although nobody who may answers for them.
+    pub break_glass: Vec<BreakGlassView>,
     /// The upstreams.
     pub upstreams: Vec<UpstreamStatus>,
 }
@@ -353,8 +367,12 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::UnknownGroup { .. }
         | Refusal::UnknownHandle { .. }
         | Refusal::UnknownTokenKey { .. }
+        | Refusal::UnknownGlass { .. }
         | Refusal::NothingSealed { .. } => (StatusCode::NOT_FOUND, "unknown"),
         Refusal::AdminGone { .. } => (StatusCode::UNAUTHORIZED, "untrusted"),
+        Refusal::GlassNotNamed { .. }
+        | Refusal::GlassSamePerson { .. }
+        | Refusal::GlassNewAdmin { .. } => (StatusCode::FORBIDDEN, "not-two-people"),
         Refusal::AdminExists { .. }
         | Refusal::SponsorExists { .. }
         | Refusal::AgentExists { .. }

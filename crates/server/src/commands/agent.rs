@@ -296,6 +296,7 @@ fn lines(it: &Value) -> String {
         format!("{} since {}", cell(&it["status"]), time(&it["since"])),
     );
     lines.line("narrowed by", cell(&it["narrowed_by"]));
+    lines.line("BREAK-GLASS", cell(&it["break_glass"]));
     lines.line("acceptance", acceptance(it));
     lines.line("business owner", cell(at(it, "/owners/business")));
     lines.line("technical owner", cell(at(it, "/owners/technical")));

@@ -158,6 +158,7 @@ fn lines(it: &Value) -> String {
     lines.line("parent", cell(&it["parent"]));
     lines.line("status", cell(&it["status"]));
     lines.line("narrowed by", cell(&it["narrowed_by"]));
+    lines.line("BREAK-GLASS", cell(&it["break_glass"]));
     lines.line(
         "its key",
         if it["proven"] == true {

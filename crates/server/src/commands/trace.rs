@@ -57,6 +57,7 @@ fn instance(it: &Value) -> String {
         format!("{}, {}", cell(&seen["id"]), cell(&seen["status"])),
     );
     lines.line("narrowed by", cell(&seen["narrowed_by"]));
+    lines.line("BREAK-GLASS", cell(&seen["break_glass"]));
     lines.line("agent", cell(&seen["agent"]));
     lines.line("software", cell(at(it, "/agent/software")));
     lines.line("model", cell(at(it, "/agent/model")));
@@ -136,6 +137,17 @@ fn decided(it: &Value) -> String {
         by(it)
     );
     let _infallible = writeln!(out, "    with {}", clean(&arguments(it)));
+    for glass in it["break_glass"].as_array().into_iter().flatten() {
+        let _infallible = writeln!(
+            out,
+            "    UNDER BREAK-GLASS {}: asked for by {} ({}), opened by {} ({})",
+            cell(&glass["id"]),
+            cell(&glass["requested_by"]),
+            cell(&glass["record"]),
+            cell(&glass["opened_by"]),
+            cell(&glass["opened_record"])
+        );
+    }
     if it["effect"] == "deny" || it["observed"] == true {
         let _infallible = writeln!(out, "    {}", clean(&reason(it)));
     }

@@ -98,6 +98,7 @@ async fn readiness(routes: &Routes) -> Readiness {
             },
         ),
         disk(free, shared.config.ledger.refuse_free_bytes),
+        break_glass(shared),
     ];
     Readiness {
         ready: parts.iter().all(|part| part.ok),
@@ -138,6 +139,20 @@ fn upstreams<'a>(all: impl Iterator<Item = &'a Arc<Served>>) -> Part {
         format!("{count} configured, not available: {troubled}; `tipstaff doctor` says why")
     };
     part("upstreams", true, &detail)
+}
+
+/// Always well, and loud: calls are served, some of them in nobody's name but of those who broke it.
+fn break_glass(shared: &Shared) -> Part {
+    let open = crate::break_glass::open(shared);
+    match open.iter().map(|it| it.until).max() {
+        None => part("break-glass", true, "not broken"),
+        Some(until) => {
+            let agents = count(open.len() as u64, "agent runs", "agents run");
+            let detail =
+                format!("BROKEN: {agents} by it until {until}; `tipstaff doctor` says more");
+            part("break-glass", true, &detail)
+        }
+    }
 }
 
 fn log(name: &'static str, health: &Health) -> Part {

@@ -41,6 +41,8 @@ families! {
     IN_FLIGHT "tipstaff_calls_in_flight" false "Calls that have no outcome yet.";
     SESSIONS "tipstaff_sessions_open" false "Sessions of the legacy era that are open.";
     INSTANCES "tipstaff_instances_active" false "Instances that may act now.";
+    BREAK_GLASS "tipstaff_break_glass_open" false "Agents that run by break-glass, although nobody who may answers for them.";
+    UNDER_GLASS "tipstaff_break_glass_calls_total" true "Calls permitted that only break-glass let.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
     ENTRIES "tipstaff_ledger_entries" false "Durable entries, by `log`.";
     LAG "tipstaff_ledger_checkpoint_lag_entries" false "Durable entries that no published checkpoint covers yet, by `log`.";
@@ -147,6 +149,8 @@ fn page(shared: &Shared) -> String {
         active.count()
     });
     page.one(&INSTANCES, active);
+    page.one(&BREAK_GLASS, crate::break_glass::open(shared).len());
+    page.one(&UNDER_GLASS, counters.allowed_under_glass());
     page.family(&OBSERVING);
     for served in plane.upstreams() {
         let observing = served.observe_until().is_some_and(|until| now < until);

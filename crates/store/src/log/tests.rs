@@ -102,7 +102,7 @@ fn an_append_is_all_or_nothing_and_contiguous() {
     let bench = Bench::new();
     let log = bench.open();
     let refused = Draft {
-        guard: Some(Box::new(|| false)),
+        guard: Some(Box::new(|_| false)),
         ..draft("b")
     };
     assert_eq!(
@@ -110,7 +110,7 @@ fn an_append_is_all_or_nothing_and_contiguous() {
         Err(AppendError::Narrowed)
     );
     let panicking = Draft {
-        guard: Some(Box::new(|| panic!("a guard that fails"))),
+        guard: Some(Box::new(|_| panic!("a guard that fails"))),
         ..draft("c")
     };
     assert_eq!(
@@ -120,7 +120,7 @@ fn an_append_is_all_or_nothing_and_contiguous() {
     let ran = Arc::new(AtomicBool::new(false));
     let set = ran.clone();
     let guarded = Draft {
-        guard: Some(Box::new(move || {
+        guard: Some(Box::new(move |_| {
             set.store(true, Ordering::SeqCst);
             true
         })),

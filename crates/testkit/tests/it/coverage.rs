@@ -171,6 +171,20 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         Administrators,
     ),
     ("/v1/review", "GET", "/v1/review", Administrators),
+    ("/v1/break-glass", "GET", "/v1/break-glass", Administrators),
+    ("/v1/break-glass", "POST", "/v1/break-glass", Administrators),
+    (
+        "/v1/break-glass/{id}",
+        "GET",
+        "/v1/break-glass/b-none",
+        Administrators,
+    ),
+    (
+        "/v1/break-glass/{id}/{verb}",
+        "POST",
+        "/v1/break-glass/b-none/approve",
+        Administrators,
+    ),
     ("/v1/cuts", "GET", "/v1/cuts", Administrators),
     ("/v1/cuts/{record}", "GET", "/v1/cuts/0", Administrators),
     ("/v1/kill", "POST", "/v1/kill", Administrators),
@@ -644,6 +658,9 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::DirectoryTokenRemoved
         | Kind::TokenKeyActivated
         | Kind::TokenKeyRevoked
+        | Kind::BreakGlassRequested
+        | Kind::BreakGlassOpened
+        | Kind::BreakGlassEnded
         | Kind::Erased => ActorKind::Person,
         Kind::InstanceStarted
         | Kind::TokenRefreshed
@@ -757,6 +774,7 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     plane
         .command(&format!("/v1/scim/tokens/{token}/revoke"))
         .await;
+    of_two_people(&plane).await;
     of_the_directory(&plane).await;
     // A part that is not well, and a token key that is lost before it signed.
     std::fs::remove_file(plane.folder().join("keys/token.next.key")).unwrap();
@@ -782,6 +800,33 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     }
     assert!(missing.is_empty(), "kinds without a case: {missing:?}");
     plane.end().await;
+}
+
+/// What two administrators do together, and nobody does alone, or without a key of their own.
+async fn of_two_people(plane: &Plane) {
+    let (one, other) = (
+        plane.named_admin("one").await,
+        plane.named_admin("other").await,
+    );
+    plane.command("/v1/sponsors/maya/suspend").await;
+    let size = || plane.gateway().control().view(register::State::size);
+    let body = json!({"agent": "triage", "reason": "a test", "lasts_s": 60});
+    let (path, body) = ("/v1/break-glass", Some(body));
+    let before = size();
+    let forged = plane.admin_with("POST", path, body.clone(), Some("forged"));
+    assert_eq!(forged.await.status, 403);
+    assert_eq!(plane.admin("POST", path, body.clone()).await.status, 403);
+    assert_eq!(size(), before);
+    let asked = plane.signed(&one, "POST", path, body).await;
+    assert_eq!(asked.status, 200, "{}", asked.text());
+    let path = format!("{path}/{}", asked.json()["id"].as_str().unwrap());
+    let approve = format!("{path}/approve");
+    assert_eq!(plane.admin("POST", &approve, None).await.status, 403);
+    assert_eq!(plane.signed(&one, "POST", &approve, None).await.status, 403);
+    let opened = plane.signed(&other, "POST", &approve, None).await;
+    assert_eq!(opened.status, 200, "{}", opened.text());
+    plane.command(&format!("{path}/end")).await;
+    plane.command("/v1/sponsors/maya/resume").await;
 }
 
 /// What a directory, a sponsor and a client say, each in their own name.

@@ -7,6 +7,8 @@ mod anchors;
 #[cfg(test)]
 mod authzen;
 #[cfg(test)]
+mod break_glass;
+#[cfg(test)]
 mod browsers;
 #[cfg(test)]
 mod closed;
