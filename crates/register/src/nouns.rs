@@ -78,6 +78,8 @@ pub struct Group {
     pub record: u64,
     /// The index of the last entry about it.
     pub changed: u64,
+    /// When that was.
+    pub changed_at: Time,
 }
 
 impl Group {
@@ -147,6 +149,8 @@ pub struct Sponsor {
     pub record: u64,
     /// The index of the last entry about them.
     pub changed: u64,
+    /// When that was.
+    pub changed_at: Time,
 }
 
 impl Sponsor {

@@ -501,6 +501,7 @@ impl State {
                     added_at: time,
                     record,
                     changed: record,
+                    changed_at: time,
                 };
                 self.sponsors.insert(body.sponsor, Arc::new(sponsor));
             }
@@ -567,6 +568,7 @@ impl State {
                     added_at: time,
                     record,
                     changed: record,
+                    changed_at: time,
                 };
                 self.groups.insert(body.group, Arc::new(group));
             }
@@ -577,8 +579,9 @@ impl State {
                 found.profile = profile;
                 found.beside = Beside { record, commit };
                 found.changed = record;
+                found.changed_at = time;
                 let members = found.members.clone();
-                self.seen_otherwise(&members);
+                self.seen_otherwise(&members, time);
             }
             Event::GroupMembers(body) => {
                 for member in &body.added {
@@ -593,11 +596,12 @@ impl State {
                     return Err(twice("member", there));
                 }
                 found.changed = record;
+                found.changed_at = time;
                 for member in &body.removed {
                     found.members.remove(member);
                 }
                 found.members.extend(body.added.iter().cloned());
-                self.seen_otherwise(body.added.iter().chain(&body.removed));
+                self.seen_otherwise(body.added.iter().chain(&body.removed), time);
                 for member in &body.removed {
                     leaves(&mut self.memberships, member, &body.group);
                 }
@@ -610,7 +614,7 @@ impl State {
                 let Some(group) = self.groups.remove(&body.group) else {
                     return Err(unknown("group", &body.group));
                 };
-                self.seen_otherwise(&group.members);
+                self.seen_otherwise(&group.members, time);
                 for member in &group.members {
                     leaves(&mut self.memberships, member, &body.group);
                 }
@@ -1004,10 +1008,12 @@ impl State {
     }
 
     /// Notes that the entry being applied is about these sponsors: policy sees their groups.
-    fn seen_otherwise<'a>(&mut self, sponsors: impl IntoIterator<Item = &'a Handle>) {
+    fn seen_otherwise<'a>(&mut self, sponsors: impl IntoIterator<Item = &'a Handle>, at: Time) {
         for handle in sponsors {
             if let Some(sponsor) = self.sponsors.get_mut(handle) {
-                Arc::make_mut(sponsor).changed = self.size;
+                let sponsor = Arc::make_mut(sponsor);
+                sponsor.changed = self.size;
+                sponsor.changed_at = at;
             }
         }
     }
@@ -1071,6 +1077,7 @@ impl State {
         let mut sponsor = Sponsor::clone(self.known_sponsor(handle)?);
         sponsor.life = sponsor.life.after(event, at)?;
         sponsor.changed = self.size;
+        sponsor.changed_at = at;
         change(&mut sponsor);
         self.sponsors.insert(handle.clone(), Arc::new(sponsor));
         Ok(())

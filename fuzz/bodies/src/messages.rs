@@ -235,7 +235,7 @@ pub fn hosts(data: &[u8]) -> bool {
     };
     let (map, _) = header_lines(rest);
     let listener = SocketAddr::from(([127, 0, 0, 1], 7420));
-    let ours = Hosts::new(listener, "https://agents.example", &[], &[]);
+    let ours = Hosts::new(listener, "https://agents.example", &[], &[], false);
     if ours.check(&target, &map).is_err() {
         return false;
     }

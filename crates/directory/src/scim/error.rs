@@ -101,6 +101,11 @@ impl ScimError {
             Self::Value { .. } => Some("invalidValue"),
             Self::NoTarget(_) => Some("noTarget"),
             Self::Mutability(_) => Some("mutability"),
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.3
+            //# If the service provider determines that the creation of the requested resource
+            //# conflicts with existing resources (e.g., a "User" resource with a duplicate
+            //# "userName"), the service provider MUST return HTTP status code 409 (Conflict) with a
+            //# "scimType" error code of "uniqueness", as per Section 3.12.
             Self::Taken(_) => Some("uniqueness"),
             Self::TooMany(_) => Some("tooMany"),
             Self::NotFound { .. }
@@ -113,6 +118,9 @@ impl ScimError {
     }
 
     /// The body of the answer.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.12
+    //# In addition to returning an HTTP response code, implementers MUST return the errors in the
+    //# body of the response in a JSON format, using the attributes described below.
     pub fn to_json(&self) -> Value {
         body(self.status(), self.scim_type(), &self.to_string())
     }

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use serde_json::Value;
+use unicode_normalization::UnicodeNormalization as _;
 use vocab::limits::{SCIM_FILTER_BYTES_MAX, SCIM_FILTER_DEPTH_MAX, SCIM_FILTER_TERMS_MAX};
 
 use super::schema::{Attribute, Kind, ResourceType};
@@ -126,6 +127,9 @@ impl AttrPath {
             });
         }
         let (extension, attributes) = match &self.schema {
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+            //# For all operations, the value of the "schemas" attribute on the SCIM service
+            //# provider's representation of the resource SHALL be assumed by default.
             None => (None, of.schema.attributes),
             Some(urn) if urn.eq_ignore_ascii_case(of.schema.id) => (None, of.schema.attributes),
             Some(urn) => of
@@ -136,6 +140,9 @@ impl AttrPath {
         let mut extension = extension;
         if found.is_none() && self.schema.is_none() {
             // The common attributes; and those of an extension by their short name, as Okta has it.
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-3
+            //# These attributes are not defined in any particular schema but SHALL be assumed to be
+            //# present in every resource, regardless of the value of the "schemas" attribute.
             found = Attribute::find(super::schema::COMMON, &self.name);
             if found.is_none() {
                 let named = of.extensions.iter().find_map(|schema| {
@@ -236,11 +243,54 @@ impl PatchPath {
 
 impl Filter {
     /// Reads a filter.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //# The filter parameter MUST contain at least one valid expression (see Table 3).
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //# Grouping Operators SCIM filters MUST conform to the following ABNF [RFC5234] rules as
+    //# specified below:
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+    //# The filter string MUST be a valid filter (Section 3.4.2.2) expression.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let mut reader = Reader::new(text)?;
         let filter = reader.or(true)?;
         reader.end()?;
         Ok(filter)
+    }
+
+    /// Whether the attributes that it names compare as it wants them to.
+    pub fn fits(&self, of: &'static ResourceType) -> Result<(), FilterError> {
+        self.compares(&|path| {
+            let target = path.resolve(of)?;
+            target.sub.or(target.attribute)
+        })
+    }
+
+    fn compares(
+        &self,
+        look: &dyn Fn(&AttrPath) -> Option<&'static Attribute>,
+    ) -> Result<(), FilterError> {
+        match self {
+            Self::And(all) | Self::Or(all) => all.iter().try_for_each(|it| it.compares(look)),
+            Self::Not(it) => it.compares(look),
+            Self::Present(_) => Ok(()),
+            Self::Compare { path, op, .. } => match (look(path), op) {
+                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+                //# Boolean and Binary attributes SHALL cause a failed response (HTTP
+                //# status code 400) with "scimType" of "invalidFilter".
+                (Some(attribute), Op::Co | Op::Sw | Op::Ew | Op::Gt | Op::Ge | Op::Lt | Op::Le)
+                    if attribute.kind == Kind::Boolean =>
+                {
+                    Err(FilterError::Operand { op: *op })
+                }
+                _ => Ok(()),
+            },
+            Self::Each { path, filter } => match look(path) {
+                Some(attribute) => {
+                    filter.compares(&|path| Attribute::find(attribute.sub, &path.name))
+                }
+                None => Ok(()),
+            },
+        }
     }
 
     /// Whether a resource matches.
@@ -255,6 +305,9 @@ impl Filter {
     }
 
     /// Whether one value of a multi-valued attribute matches.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //# Service providers MAY support complex filters where expressions MUST be applied to the same
+    //# value of a parent attribute specified immediately before the left square bracket ("[").
     pub fn matches_value(&self, attribute: &'static Attribute, value: &Value) -> bool {
         self.holds(&|path| {
             let sub = Attribute::find(attribute.sub, &path.name);
@@ -401,14 +454,29 @@ fn compare(attribute: &Attribute, op: Op, have: &Value, want: &Value) -> bool {
             order.is_some_and(|order| ordered(op, order))
         }
         (Value::String(have), Value::String(want)) => {
-            if attribute.case_exact || attribute.kind == Kind::DateTime {
-                texts(op, have, want)
-            } else {
-                texts(op, &have.to_lowercase(), &want.to_lowercase())
-            }
+            let exact = attribute.case_exact || attribute.kind == Kind::DateTime;
+            texts(op, &prepared(have, exact), &prepared(want, exact))
         }
         _ => false,
     }
+}
+
+/// A text as it is compared: what looks the same is the same, however it was composed.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-7.8
+//# When comparing Unicode strings such as those in query filters or testing for uniqueness of
+//# usernames and passwords, strings MUST be appropriately prepared before comparison.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//# When comparing attributes of type String, the case sensitivity for String type attributes SHALL be
+//# determined by the attribute's "caseExact" characteristic (see Section 2.2 of [RFC7643]).
+//= https://www.rfc-editor.org/rfc/rfc7643#section-7
+//# The server SHALL use case sensitivity when evaluating filters.
+fn prepared(text: &str, exact: bool) -> String {
+    let text: String = if text.is_ascii() {
+        text.to_owned()
+    } else {
+        text.nfc().collect()
+    };
+    if exact { text } else { text.to_lowercase() }
 }
 
 fn texts(op: Op, have: &str, want: &str) -> bool {
@@ -513,6 +581,8 @@ impl<'a> Reader<'a> {
     }
 
     /// `values`: whether `attribute[…]` may stand here; not within another.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //# Filters MUST be evaluated using the following order of operations, in order of precedence:
     fn or(&mut self, values: bool) -> Result<Filter, FilterError> {
         let mut any = vec![self.and(values)?];
         loop {
@@ -562,9 +632,15 @@ impl<'a> Reader<'a> {
         if self.terms > SCIM_FILTER_TERMS_MAX {
             return Err(FilterError::TooMany);
         }
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+        //# Each expression MUST contain an attribute name followed by an attribute operator and
+        //# optional value.
         let path = self.attr_path()?;
         if values && self.take('[') {
             self.deeper()?;
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+            //# The expression within square brackets ("[" and "]") MUST be a valid filter
+            //# expression based upon sub-attributes of the parent attribute.
             let filter = Box::new(self.or(false)?);
             self.depth -= 1;
             self.space();
@@ -579,12 +655,13 @@ impl<'a> Reader<'a> {
             return Ok(Filter::Present(path));
         }
         let op = Op::ALL.iter().find(|(text, _)| self.word(text));
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+        //# Providers MUST decline to filter results if the specified filter operation is not
+        //# recognized and return an HTTP 400 error with a "scimType" error of "invalidFilter" and
+        //# an appropriate human-readable response as per Section 3.12.
         let op = op.ok_or_else(|| self.expected("an operator"))?.1;
         self.space();
         let value = self.value()?;
-        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
-        //# Boolean and Binary attributes SHALL cause a failed response (HTTP
-        //# status code 400) with "scimType" of "invalidFilter".
         let fits = match (&value, op) {
             (_, Op::Eq | Op::Ne) | (Value::String(_), _) => true,
             (Value::Number(_), _) => !matches!(op, Op::Co | Op::Sw | Op::Ew),
@@ -596,6 +673,15 @@ impl<'a> Reader<'a> {
         Ok(Filter::Compare { path, op, value })
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //# For complex attributes, a fully qualified sub-attribute MUST be specified using standard
+    //# attribute notation (Section 3.10).
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+    //# Attribute names MUST be in standard attribute notation (Section 3.10) form.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+    //# Attribute names MUST be in standard attribute notation (Section 3.10) form.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-2.1
+    //# Attribute names MUST conform to the following ABNF rules:
     fn attr_path(&mut self) -> Result<AttrPath, FilterError> {
         let end = self
             .rest

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use vocab::Handle;
 
 use super::error::ScimError;
-use super::people::with_meta;
+use super::people::{Times, with_meta};
 use super::resource::Attributes;
 use super::schema::GROUP;
 
@@ -20,7 +20,7 @@ pub struct Team {
     pub profile: GroupProfile,
     /// Who is in it.
     pub members: BTreeSet<Handle>,
-    created: String,
+    times: Times,
 }
 
 impl Team {
@@ -33,7 +33,10 @@ impl Team {
             handle: group.handle.clone(),
             profile: profile.clone(),
             members: group.members.clone(),
-            created: group.added_at.to_string(),
+            times: Times {
+                created: group.added_at,
+                changed: group.changed_at,
+            },
         })
     }
 
@@ -65,6 +68,13 @@ impl Team {
             let members = self
                 .members
                 .iter()
+                //= https://www.rfc-editor.org/rfc/rfc7643#section-2.3.7
+                //# The value MUST be the absolute or relative URI of the target resource.
+                //= https://www.rfc-editor.org/rfc/rfc7643#section-2.3.7
+                //# A reference URI MUST be to an HTTP-addressable resource.
+                //= https://www.rfc-editor.org/rfc/rfc7643#section-2.3.7
+                //# An HTTP client performing a GET operation on a reference URI MUST receive the
+                //# target resource or an appropriate HTTP response code.
                 .map(|handle| json!({"value": handle, "$ref": format!("{base}/Users/{handle}")}));
             all.insert("members".to_owned(), members.collect());
         }
@@ -72,7 +82,7 @@ impl Team {
             all,
             "Group",
             &format!("{base}/Groups/{}", self.handle),
-            &self.created,
+            self.times,
         )
     }
 }

@@ -52,6 +52,9 @@ pub fn read(body: &[u8]) -> Result<Vec<Operation>, ScimError> {
     if !schemas.any(|urn| urn.eq_ignore_ascii_case(PATCH_OP)) {
         return Err(syntax("`schemas` does not name the PATCH message"));
     }
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+    //# The body of an HTTP PATCH request MUST contain the attribute "Operations", whose value is an
+    //# array of one or more PATCH operations.
     let operations = member(&body, "Operations").and_then(Value::as_array);
     let operations = operations.ok_or_else(|| syntax("`Operations` is not a list"))?;
     if operations.is_empty() {
@@ -68,6 +71,9 @@ fn operation(value: &Value) -> Result<Operation, ScimError> {
     let syntax = |text: &str| ScimError::Syntax(text.to_owned());
     let members = value.as_object();
     let members = members.ok_or_else(|| syntax("an operation is not an object"))?;
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+    //# Each PATCH operation object MUST have exactly one "op" member, whose value indicates the
+    //# operation to perform and MAY be one of "add", "remove", or "replace".
     let verb = member(members, "op").and_then(Value::as_str).unwrap_or("");
     let verb = [
         ("add", Verb::Add),
@@ -79,6 +85,9 @@ fn operation(value: &Value) -> Result<Operation, ScimError> {
     .find(|(word, _)| verb.eq_ignore_ascii_case(word))
     .ok_or_else(|| syntax("`op` is not `add`, `replace` or `remove`"))?
     .1;
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+    //# The "path" attribute is OPTIONAL for "add" and "replace" and is REQUIRED for "remove"
+    //# operations.
     let path = match member(members, "path") {
         None | Some(Value::Null) => None,
         Some(Value::String(path)) if path.is_empty() => None,
@@ -97,7 +106,13 @@ fn operation(value: &Value) -> Result<Operation, ScimError> {
         //# If "path" is unspecified, the operation fails with HTTP status code
         //# 400 and a "scimType" error code of "noTarget".
         (Verb::Remove, None, _) => Err(ScimError::NoTarget("`remove` needs a `path`".to_owned())),
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.1
+        //# The operation MUST contain a "value" member whose content specifies the value to be
+        //# added.
         (Verb::Add | Verb::Replace, _, None) => Err(syntax("the operation has no `value`")),
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+        //# In this case, the "value" attribute SHALL contain a list of one or more attributes that
+        //# are to be replaced.
         (Verb::Add | Verb::Replace, None, Some(value)) if !value.is_object() => {
             Err(syntax("without a `path` the `value` is an object"))
         }
@@ -159,6 +174,13 @@ fn one(
     let Some(attribute) = target.attribute else {
         return extension(of, attributes, verb, target, value, named);
     };
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+    //# Each operation against an attribute MUST be compatible with the attribute's mutability and
+    //# schema as defined in Sections 2.2 and 2.3 of [RFC7643].
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+    //# An operation that is not compatible with an attribute's mutability or schema SHALL return
+    //# the appropriate HTTP response status code and a JSON detail error response as defined in
+    //# Section 3.12.
     let read_only = |it: &Attribute| it.mutability == Mutability::ReadOnly;
     if read_only(attribute) || target.sub.is_some_and(read_only) {
         if named {
@@ -213,6 +235,12 @@ fn whole(
                 have.retain(|value| !gone.contains(&key(value)));
             }
         }
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+        //# If the target location is a single-value attribute, the attribute and its associated
+        //# value is removed, and the attribute SHALL be considered unassigned.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+        //# If the target location is a multi-valued attribute and no filter is specified, the
+        //# attribute and all values are removed, and the attribute SHALL be considered unassigned.
         (Verb::Remove, _) | (Verb::Replace, None) => {
             place.remove(name);
         }
@@ -238,6 +266,9 @@ fn whole(
                 have.extend(parts);
             }
         }
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+        //# If the target location path specifies an attribute that does not exist, the service
+        //# provider SHALL treat the operation as an "add".
         (Verb::Add | Verb::Replace, Some(value)) => {
             place.insert(name.to_owned(), value);
         }
@@ -259,6 +290,9 @@ fn add(attribute: &Attribute, have: &mut Vec<Value>, new: Vec<Value>) -> Result<
         if is_primary(&value) {
             primary = Some(key(&value));
         }
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.1
+        //# Unless other operations change the resource, this operation SHALL NOT change the modify
+        //# timestamp of the resource.
         if known.insert(key(&value)) {
             have.push(value);
         } else if let Value::Object(parts) = value {
@@ -356,8 +390,31 @@ fn values(
         .map(|it| filter.is_none_or(|filter| filter.matches_value(attribute, it)))
         .collect();
     let value = value.unwrap_or(&Value::Null);
+    if let Some(sub) = sub.filter(|sub| sub.mutability == Mutability::Immutable) {
+        let new = match verb {
+            Verb::Remove => None,
+            Verb::Add | Verb::Replace => coerce(sub, value)?,
+        };
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+        //# The attribute SHALL NOT be updated.
+        let mut these = have.iter().zip(&matched).filter(|(_, matched)| **matched);
+        if these.any(|(value, _)| value.get(sub.name) != new.as_ref()) {
+            return Err(ScimError::Mutability(format!(
+                "{}.{}",
+                attribute.name, sub.name
+            )));
+        }
+    }
     if verb == Verb::Remove {
         // No match is what a removal that is repeated finds: it is as was asked.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+        //# If no other values remain after removal of the selected values, the multi-valued
+        //# attribute SHALL be considered unassigned.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+        //# Sub-attributes whose values have been removed SHALL be considered unassigned.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+        //# If the complex multi-valued attribute has no remaining records, the attribute SHALL be
+        //# considered unassigned.
         let mut each = matched.iter();
         match sub {
             None => have.retain(|_| !each.next().copied().unwrap_or_default()),
@@ -379,6 +436,10 @@ fn values(
             .enumerate()
             .filter(|it| *it.1.1)
         {
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+            //# If the target location is a multi-valued attribute and a value selection
+            //# ("valuePath") filter is specified that matches one or more values of the
+            //# multi-valued attribute, then all matching record values SHALL be replaced.
             touched = Some(at);
             match (value, &parts) {
                 (Value::Object(there), Some(Value::Object(parts))) => {
@@ -436,6 +497,12 @@ fn given(
 /// that is what Entra relies on (`emails[type eq "work"].value` of somebody who has none). Of
 /// `replace` RFC 7644 §3.5.2.3 wants `noTarget`; but Entra sends it where it once had an address
 /// and we have none, and with it `active: false`: the leaver must not be missed for that.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+//= type=exception
+//= reason=Entra sends this of what it once had here, with what must not be missed
+//# If the target location is a multi-valued attribute for which a value selection filter
+//# ("valuePath") has been supplied and no record match was made, the service provider SHALL indicate
+//# failure by returning HTTP status code 400 and a "scimType" error code of "noTarget".
 fn make(
     attribute: &'static Attribute,
     have: &mut Vec<Value>,

@@ -3,7 +3,7 @@
 use register::lifecycle::SponsorLife;
 use register::{Email, Person, PersonName, PersonText, Sponsor, State, Word};
 use serde_json::{Map, Value, json};
-use vocab::{Digest, Handle};
+use vocab::{Digest, Handle, Time};
 
 use super::error::ScimError;
 use super::resource::{self, Attributes, is_primary};
@@ -26,7 +26,7 @@ pub struct User {
     pub is_linked: bool,
     /// Whether the directory said anything of them yet.
     pub is_told: bool,
-    created: String,
+    times: Times,
     groups: Vec<(Handle, String)>,
     /// Whether their manager is a sponsor.
     has_manager: bool,
@@ -36,6 +36,8 @@ impl User {
     /// The sponsor as a User, unless who they were is erased, or the directory deleted them.
     pub fn of(state: &State, sponsor: &Sponsor) -> Option<Self> {
         let person = sponsor.person()?;
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.6
+        //# Service providers MUST omit the resource from future query results.
         if is_deleted(person) {
             return None;
         }
@@ -53,7 +55,10 @@ impl User {
             is_active: matches!(sponsor.life, SponsorLife::Active { .. }),
             is_linked: sponsor.provisioned,
             is_told: person.attributes.is_some(),
-            created: sponsor.added_at.to_string(),
+            times: Times {
+                created: sponsor.added_at,
+                changed: sponsor.changed_at,
+            },
             groups: groups.collect(),
             has_manager: manager.is_some(),
         })
@@ -67,9 +72,39 @@ impl User {
     /// The resource, under the base URL of the service, with its entity tag.
     pub fn to_json(&self, base: &str) -> (Value, String) {
         let mut all = Map::new();
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-2.1
+        //# SCIM resources are represented in JSON [RFC7159] format and MUST specify schema via the
+        //# "schemas" attribute per Section 3.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3
+        //# "Schemas" Attribute The "schemas" attribute is a REQUIRED attribute and is an array of
+        //# Strings containing URIs that are used to indicate the namespaces of the SCIM schemas
+        //# that define the attributes present in the current JSON structure.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3
+        //# All representations of SCIM schemas MUST include a non-empty array with value(s) of the
+        //# URIs supported by that representation.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3
+        //# The "schemas" attribute for a resource MUST only contain values defined as "schema" and
+        //# "schemaExtensions" for the resource's defined "resourceType".
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3
+        //# Duplicate values MUST NOT be included.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3.3
+        //# The "schemas" attribute MUST contain at least one value, which SHALL be the base schema
+        //# for the resource.
         let extensions = self.attributes.extensions.keys();
         let schemas: Vec<&str> = std::iter::once(USER).chain(extensions.copied()).collect();
         all.insert("schemas".to_owned(), json!(schemas));
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+        //# Each representation of the resource MUST include a non-empty "id" value.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+        //# This identifier MUST be unique across the SCIM service provider's entire set of
+        //# resources.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+        //# It MUST be a stable, non-reassignable identifier that does not change when the same
+        //# resource is returned in subsequent requests.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+        //# The string "bulkId" is a reserved keyword and MUST NOT be used within any unique
+        //# identifier value.
+        // A handle is random, in lower case, and never given again.
         all.insert("id".to_owned(), self.handle.as_str().into());
         all.extend(self.attributes.to_json());
         let active = self.is_active && self.is_said_active();
@@ -82,6 +117,10 @@ impl User {
             manager.insert("$ref".to_owned(), format!("{base}/Users/{id}").into());
         }
         if !self.groups.is_empty() {
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.2
+            //# If the SCIM service provider exposes a "Group" resource, the "value" sub-attribute
+            //# MUST be the "id", and the "$ref" sub-attribute must be the URI of the corresponding
+            //# "Group" resources to which the user belongs.
             let groups = self.groups.iter().map(|(handle, name)| {
                 json!({
                     "value": handle,
@@ -95,9 +134,16 @@ impl User {
             all,
             "User",
             &format!("{base}/Users/{}", self.handle),
-            &self.created,
+            self.times,
         )
     }
+}
+
+/// When a resource was added, and when it was changed last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) created: Time,
+    pub(super) changed: Time,
 }
 
 /// Adds what is said of the resource itself. Its entity tag is a digest of all else.
@@ -105,16 +151,40 @@ pub(super) fn with_meta(
     mut all: Map<String, Value>,
     kind: &str,
     location: &str,
-    created: &str,
+    times: Times,
 ) -> (Value, String) {
     let digest = Digest::of(Value::Object(all.clone()).to_string().as_bytes());
     let version: String = digest.to_string().chars().take(20).collect();
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+    //# If a service provider provides "version" (entity-tag) for a representation and the
+    //# generation of that entity-tag does not satisfy all of the characteristics of a strong
+    //# validator (see Section 2.1 of [RFC7232]), then the origin server MUST mark the "version"
+    //# (entity-tag) as weak by prefixing its opaque value with "W/" (case sensitive).
     let version = format!("W/\"{version}\"");
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+    //# When accepted by a service provider (e.g., after a SCIM create), the attributes "id" and
+    //# "meta" (and its associated sub-attributes) MUST be assigned values by the service provider.
     all.insert(
         "meta".to_owned(),
         json!({
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.3.1
+            //# When adding a resource to a specific endpoint, the meta attribute "resourceType"
+            //# SHALL be set by the HTTP service provider to the corresponding resource type for the
+            //# endpoint.
             "resourceType": kind,
-            "created": created,
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-2.3.5
+            //# The attribute value MUST be encoded as a valid xsd:dateTime as specified in Section
+            //# 3.3.7 of [XML-Schema] and MUST include both a date and a time.
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-2.3.5
+            //# Values represented in JSON format MUST conform to the XML constraints above and are
+            //# represented as a JSON string per Section 7 of [RFC7159].
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+            //# This attribute MUST be a DateTime.
+            "created": times.created.to_string(),
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+            //# If this resource has never been modified since its initial creation, the value MUST
+            //# be the same as the value of "created".
+            "lastModified": times.changed.to_string(),
             "location": location,
             "version": version,
         }),
@@ -164,6 +234,9 @@ fn attributes(person: &Person) -> Attributes {
     all.core
         .insert("userName".to_owned(), person.id.as_str().into());
     all.core.entry("active").or_insert(Value::Bool(true));
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+    //# The value of the "externalId" attribute is always issued by the provisioning client and MUST
+    //# NOT be specified by the service provider.
     if let Some(id) = &person.external_id {
         all.core.insert("externalId".to_owned(), id.as_str().into());
     }
@@ -186,6 +259,13 @@ pub fn person(attributes: &Attributes) -> Result<Person, ScimError> {
     let enterprise = |name: &str| enterprise.and_then(|members| members.get(name));
     let manager = enterprise("manager").and_then(|manager| manager.get("value"));
     Ok(Person {
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-5
+        //# Before comparing or evaluating the uniqueness of a "userName" or "password" attribute,
+        //# service providers MUST use the preparation, enforcement, and comparison of
+        //# internationalized strings (PRECIS) preparation and comparison rules described in
+        //# Sections 3 and 4, respectively, of [RFC7613], which is based on the PRECIS framework
+        //# specification [RFC7564].
+        // Of an id's alphabet, which is ASCII, what those rules leave to do is the case.
         id: user_name
             .parse()
             .map_err(|error| wrong("userName", &error))?,
@@ -282,6 +362,10 @@ fn word(name: &str) -> Option<Word> {
 /// Reads a body into attributes. One that does not say whether somebody is active leaves that as
 /// it is: nobody comes back because a field was left out.
 pub fn read(body: &Map<String, Value>, is_active: bool) -> Result<Attributes, ScimError> {
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.1
+    //# Service providers MAY take into account whether or not a client has access to, or
+    //# understands, all of the resource's attributes when deciding whether non-asserted attributes
+    //# SHALL be removed or defaulted.
     let mut all = Map::from_iter([("active".to_owned(), Value::Bool(is_active))]);
     let says = |(name, value): &(&String, &Value)| {
         !(name.eq_ignore_ascii_case("active") && value.is_null())

@@ -9,6 +9,9 @@ use super::filter::{AttrPath, Filter, Target};
 use super::schema::{Attribute, COMMON, ResourceType};
 use crate::json::{self, member};
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.1
+//# As with a SCIM resource, a SCIM message is a JSON object [RFC7159] that contains a "schemas"
+//# attribute with a URI whose namespace prefix MUST begin with "urn:ietf:params:scim:api:".
 /// The URN of a list.
 const LIST_RESPONSE: &str = "urn:ietf:params:scim:api:messages:2.0:ListResponse";
 /// The URN of the body of `POST /.search`.
@@ -31,6 +34,11 @@ pub struct Query {
     pub shown: Shown,
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+//# The following attributes control which attributes SHALL be returned with a returned resource.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+//# SCIM clients MAY use one of these two OPTIONAL parameters, which MUST be supported by SCIM
+//# service providers:
 /// Which attributes of a resource are shown.
 #[derive(Debug, Default)]
 pub struct Shown {
@@ -67,6 +75,8 @@ impl Query {
         let body = json::object(body)?;
         let schemas = member(&body, "schemas").and_then(Value::as_array);
         let mut schemas = schemas.into_iter().flatten().filter_map(Value::as_str);
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+        //# Query requests MUST be identified using the following URI:
         if !schemas.any(|urn| urn.eq_ignore_ascii_case(SEARCH_REQUEST)) {
             let text = "`schemas` does not name the search message";
             return Err(ScimError::Syntax(text.to_owned()));
@@ -77,7 +87,10 @@ impl Query {
     fn read(of: &'static ResourceType, given: &Map<String, Value>) -> Result<Self, ScimError> {
         let filter = match member(given, "filter") {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(Filter::parse(text).map_err(ScimError::Filter)?),
+            Some(Value::String(text)) => {
+                let filter = Filter::parse(text).and_then(|it| it.fits(of).map(|()| it));
+                Some(filter.map_err(ScimError::Filter)?)
+            }
             Some(_) => return Err(not("filter", "is no text")),
         };
         //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.4
@@ -106,10 +119,16 @@ impl Query {
         let (mut total, mut page) = (0_usize, Vec::new());
         for resource in all {
             let filter = self.filter.as_ref();
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+            //# When specified, only those resources matching the filter expression SHALL be
+            //# returned.
             if !filter.is_none_or(|filter| filter.matches(of, &resource)) {
                 continue;
             }
             total += 1;
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.4
+            //# When specified, the service provider MUST NOT return more results than specified,
+            //# although it MAY return fewer results.
             if total >= self.start_index && page.len() < self.count {
                 page.push(self.shown.of(&resource));
             }
@@ -119,15 +138,33 @@ impl Query {
         //# using the following URI: "urn:ietf:params:scim:api:messages:2.0:ListResponse".
         json!({
             "schemas": [LIST_RESPONSE],
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+            //# The value may be larger than the number of resources returned, such as when
+            //# returning a single page (see Section 3.4.2.4) of results where multiple pages are
+            //# available. REQUIRED.
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+            //# A query that does not return any matches SHALL return success (HTTP status code 200)
+            //# with "totalResults" set to a value of 0.
             "totalResults": total,
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+            //# REQUIRED when partial results are returned due to pagination.
             "startIndex": self.start_index,
             "itemsPerPage": page.len(),
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+            //# REQUIRED if "totalResults" is non-zero.
             "Resources": page,
         })
     }
 }
 
 /// A list of everything, without pages: discovery.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-4
+//# When returning multiple ResourceTypes or Schemas, the message form described by the
+//# "urn:ietf:params:scim:api:messages:2.0:ListResponse" (ListResponse) form SHALL be used as shown
+//# in Figure 3 and in Figure 9 below.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-4
+//# Query parameters described in Section 3.4.2, such as filtering, sorting, and pagination, SHALL
+//# be ignored.
 pub fn whole_list(all: &[Value]) -> Value {
     json!({
         "schemas": [LIST_RESPONSE],
@@ -192,6 +229,11 @@ impl Shown {
             Some(only) => {
                 let mut shown = Map::new();
                 for (name, value) in members {
+                    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.9
+                    //# attributes When specified, the default list of attributes SHALL be
+                    //# overridden, and each resource returned MUST contain the minimum set of
+                    //# resource attributes and any attributes or sub-attributes explicitly
+                    //# requested by the "attributes" parameter.
                     if is_always(name) {
                         shown.insert(name.clone(), value.clone());
                     }
@@ -281,6 +323,15 @@ fn leave_out(from: &mut Map<String, Value>, target: &Target) {
             _ => return,
         },
     };
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+    //# This parameter SHALL have no effect on attributes whose schema "returned" setting is
+    //# "always" (see Sections 2.2 and 7 of [RFC7643]).
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+    //# This parameter SHALL have no effect on attributes whose schema "returned" setting is
+    //# "always" (see Sections 2.2 and 7 of [RFC7643]).
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.9
+    //# excludedAttributes When specified, each resource returned MUST contain the minimum set of
+    //# resource attributes.
     let Some(attribute) = target.attribute.filter(|attribute| !attribute.always) else {
         return;
     };
@@ -306,6 +357,8 @@ pub(super) fn decode_path(text: &str) -> Option<String> {
     percent(text, false)
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-1.2
+//# Implementers MUST percent-encode URLs as described in Section 2.1 of [RFC3986].
 fn percent(text: &str, form: bool) -> Option<String> {
     let digit = |byte: Option<u8>| {
         let digit = char::from(byte?).to_digit(16)?;
@@ -348,9 +401,40 @@ mod tests {
         let list = read.list(&USERS, people());
         assert_eq!(list["totalResults"], total, "{query}");
         assert_eq!(list["itemsPerPage"], number, "{query}");
+        assert_eq!(list["startIndex"], read.start_index, "{query}");
+        assert_eq!(
+            list["schemas"],
+            json!(["urn:ietf:params:scim:api:messages:2.0:ListResponse"])
+        );
+        let page = list["Resources"].as_array().unwrap();
+        assert_eq!(u64::try_from(page.len()).unwrap(), number, "{query}");
         assert_eq!(list["Resources"][0]["id"].as_str(), first, "{query}");
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+    //= type=test
+    //# Responses MUST be identified using the following URI:
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+    //= type=test
+    //# The value may be larger than the number of resources returned, such as when returning a
+    //# single page (see Section 3.4.2.4) of results where multiple pages are available. REQUIRED.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+    //= type=test
+    //# REQUIRED when partial results are returned due to pagination.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //= type=test
+    //# When specified, only those resources matching the filter expression SHALL be returned.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.4
+    //= type=test
+    //# A value less than 1 SHALL be interpreted as 1.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.4
+    //= type=test
+    //# A negative value SHALL be interpreted as "0". A value of "0" indicates that no resource
+    //# results are to be returned except for "totalResults".
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.4
+    //= type=test
+    //# When specified, the service provider MUST NOT return more results than specified, although
+    //# it MAY return fewer results.
     #[test]
     fn pages_begin_at_one_and_are_bounded() {
         check("", 450, Some("s-0"), 200);
@@ -369,6 +453,19 @@ mod tests {
         check("FILTER=userName+eq+%22u7%22&unknown=1", 1, Some("s-7"), 1);
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-1.2
+    //= type=test
+    //# Implementers MUST percent-encode URLs as described in Section 2.1 of [RFC3986].
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //= type=test
+    //# Boolean and Binary attributes SHALL cause a failed response (HTTP status code 400) with
+    //# "scimType" of "invalidFilter".
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+    //= type=test
+    //# The filter parameter MUST contain at least one valid expression (see Table 3).
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+    //= type=test
+    //# Attribute names MUST be in standard attribute notation (Section 3.10) form.
     #[test]
     fn queries_that_cannot_be_read_are_refused() {
         let refused = |query: &str, scim_type: &str| {
@@ -380,6 +477,12 @@ mod tests {
         refused("filter=userName", "invalidFilter");
         refused("filter=", "invalidFilter");
         refused("filter=%zz", "invalidSyntax");
+        refused("filter=active+gt+%22true%22", "invalidFilter");
+        refused(
+            "filter=not+(active+co+%22t%22)+or+title+pr",
+            "invalidFilter",
+        );
+        refused("filter=emails[primary+le+%22x%22]", "invalidFilter");
         refused("filter=%ff", "invalidSyntax");
         refused("count=1&count=2", "invalidSyntax");
         refused("attributes=a b", "invalidValue");
@@ -395,6 +498,25 @@ mod tests {
         read.shown.of(&people()[0])
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+    //= type=test
+    //# The following attributes control which attributes SHALL be returned with a returned
+    //# resource.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+    //= type=test
+    //# SCIM clients MAY use one of these two OPTIONAL parameters, which MUST be supported by SCIM
+    //# service providers:
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.5
+    //= type=test
+    //# This parameter SHALL have no effect on attributes whose schema "returned" setting is
+    //# "always" (see Sections 2.2 and 7 of [RFC7643]).
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.9
+    //= type=test
+    //# excludedAttributes When specified, each resource returned MUST contain the minimum set of
+    //# resource attributes.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.9
+    //= type=test
+    //# attributes When specified, the default list of attributes SHALL be overridden
     #[test]
     fn attributes_are_chosen() {
         assert_eq!(
@@ -432,6 +554,19 @@ mod tests {
         );
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+    //= type=test
+    //# Query requests MUST be identified using the following URI:
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+    //= type=test
+    //# Attribute names MUST be in standard attribute notation (Section 3.10) form.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+    //= type=test
+    //# This parameter SHALL have no effect on attributes whose schema "returned" setting is
+    //# "always" (see Sections 2.2 and 7 of [RFC7643]).
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+    //= type=test
+    //# The filter string MUST be a valid filter (Section 3.4.2.2) expression.
     #[test]
     fn a_search_is_a_query_in_a_body() {
         let body = json!({
@@ -445,5 +580,20 @@ mod tests {
             json!([{"schemas": ["urn:x"], "id": "s-7", "userName": "u7"}])
         );
         assert!(Query::of_search(&USERS, b"{\"filter\":\"title pr\"}").is_err());
+        let with = |name: &str, value: Value| {
+            let mut body = json!({"schemas": [SEARCH_REQUEST], "filter": "userName eq \"u7\""});
+            body[name] = value;
+            Query::of_search(&USERS, body.to_string().as_bytes())
+        };
+        assert_eq!(
+            with("filter", "title".into()).unwrap_err().scim_type(),
+            Some("invalidFilter")
+        );
+        assert!(with("attributes", json!(["user name"])).is_err());
+        let without = with("excludedAttributes", json!(["id", "schemas", "userName"]));
+        let list = without.unwrap().list(&USERS, people());
+        assert_eq!(list["Resources"][0]["id"], "s-7");
+        assert_eq!(list["Resources"][0]["schemas"], json!(["urn:x"]));
+        assert!(list["Resources"][0].get("userName").is_none());
     }
 }

@@ -51,6 +51,10 @@ impl Attributes {
     /// As one object.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut all = self.core.clone();
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3.3
+        //# Except for the base object schema, the schema extension URI SHALL be used as a JSON
+        //# container to distinguish attributes belonging to the extension namespace from base
+        //# schema attributes.
         for (urn, members) in &self.extensions {
             all.insert((*urn).to_owned(), Value::Object(members.clone()));
         }
@@ -62,6 +66,8 @@ impl Attributes {
 /// write, is left out.
 pub fn read(of: &'static ResourceType, body: &Map<String, Value>) -> Result<Attributes, ScimError> {
     let schemas = member(body, "schemas").and_then(Value::as_array);
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-3
+    //# Value order is not specified and MUST NOT impact behavior.
     let named = schemas.into_iter().flatten().filter_map(Value::as_str);
     if !named
         .into_iter()
@@ -74,6 +80,19 @@ pub fn read(of: &'static ResourceType, body: &Map<String, Value>) -> Result<Attr
     }
     let mut attributes = Attributes::default();
     for (name, value) in body {
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-7.5.1
+        //# The privacy considerations in the Security Considerations section of [RFC7643] MUST be
+        //# considered.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+        //# The cleartext value or the hashed value of a password SHALL NOT be returnable by a
+        //# service provider.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+        //# The mutability of the password attribute is "writeOnly", indicating that the value MUST
+        //# NOT be returned by a service provider in any form (the attribute characteristic
+        //# "returned" is "never").
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-9.2
+        //# While the SCIM protocol uses cleartext passwords for value assignment and
+        //# equality-testing purposes, password values MUST NOT be stored in cleartext form.
         let Some(target) = target(of, name) else {
             continue;
         };
@@ -107,12 +126,32 @@ fn put(
         }
         return Ok(());
     };
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.3
+    //# The server SHALL process attributes according to the following mutability rules:
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.3
+    //# In the request body, attributes whose mutability is "readOnly" (see Sections 2.2 and 7 of
+    //# [RFC7643]) SHALL be ignored.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.1
+    //# readOnly Any values provided SHALL be ignored.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+    //# readOnly The attribute SHALL NOT be modified.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+    //# The value of the "id" attribute is always issued by the service provider and MUST NOT be
+    //# specified by the client.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+    //# This attribute SHALL be ignored when provided by clients.
     if attribute.mutability == Mutability::ReadOnly {
         return Ok(());
     }
     let place = attributes.within(target.extension);
     match target.sub {
         None => {
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.1
+            //# readWrite, writeOnly Any values provided SHALL replace the existing attribute
+            //# values.
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+            //# For attributes that are case exact, the server SHALL preserve case for any value
+            //# submitted.
             if let Some(value) = coerce(attribute, value)? {
                 place.insert(attribute.name.to_owned(), value);
             }
@@ -136,6 +175,10 @@ fn put(
 /// What every resource of a type must have.
 pub(super) fn check(of: &'static ResourceType, attributes: &Attributes) -> Result<(), ScimError> {
     for attribute in of.schema.attributes {
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+        //# Each User MUST include a non-empty userName value.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-4.2
+        //# displayName A human-readable name for the Group. REQUIRED.
         if attribute.required && !attributes.core.contains_key(attribute.name) {
             return Err(ScimError::Value {
                 attribute: attribute.name.to_owned(),
@@ -199,6 +242,8 @@ pub(super) fn coerce(attribute: &Attribute, value: &Value) -> Result<Option<Valu
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7643#section-2.4
+//# If not specified, the value of "primary" SHALL be assumed to be "false".
 pub(super) fn is_primary(value: &Value) -> bool {
     value.get("primary") == Some(&Value::Bool(true))
 }
@@ -230,6 +275,10 @@ pub(super) fn coerce_one(attribute: &Attribute, value: &Value) -> Result<Option<
             _ => Err(wrong(attribute, "is no text")),
         },
         Kind::Complex => match value {
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-2.4
+            //# objects with a set of sub-attributes and values, using the JSON object format
+            //# defined in Section 4 of [RFC7159], in which case they SHALL be considered to be
+            //# complex attributes.
             Value::Object(members) => {
                 let mut parts = Map::new();
                 for (name, value) in members {
@@ -241,6 +290,15 @@ pub(super) fn coerce_one(attribute: &Attribute, value: &Value) -> Result<Option<
                         parts.insert(sub.name.to_owned(), value);
                     }
                 }
+                //= https://www.rfc-editor.org/rfc/rfc7643#section-2.3.7
+                //# However, the base URI for relative URI resolution MUST include all URI
+                //# components and path segments up to, but not including, the Endpoint URI (the
+                //# SCIM service provider root endpoint)
+                //= https://www.rfc-editor.org/rfc/rfc7643#section-2.4
+                //# While the representation of a resource may vary in different SCIM protocol API
+                //# versions (see Section 3.13 of [RFC7644]), URIs for SCIM resources with an API
+                //# version SHALL be considered comparable to URIs without a version or with a
+                //# different version.
                 if let Some(Value::String(location)) = parts.remove("$ref")
                     && let Some(id) = location.rsplit('/').next().filter(|id| !id.is_empty())
                 {
@@ -256,6 +314,9 @@ pub(super) fn coerce_one(attribute: &Attribute, value: &Value) -> Result<Option<
                 let value = coerce_one(sub, value)?;
                 Ok(value.map(|value| Value::Object(Map::from_iter([("value".to_owned(), value)]))))
             }
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.1
+            //# If the target location specifies a complex attribute, a set of sub-attributes SHALL
+            //# be specified in the "value" parameter.
             _ => Err(wrong(attribute, "is an object of its parts")),
         },
     }

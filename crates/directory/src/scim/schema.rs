@@ -85,12 +85,19 @@ pub struct Attribute {
     pub canonical: &'static [&'static str],
     /// What a reference is to.
     pub refers_to: &'static [&'static str],
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-1.2
+    //# A simple attribute MUST NOT contain sub-attributes.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-2.3.8
+    //# A complex attribute MUST NOT contain sub-attributes that have sub-attributes (i.e., that are
+    //# complex).
     /// What it is made of.
     pub sub: &'static [Self],
     /// What it is.
     pub about: &'static str,
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7643#section-2.2
+//# "required" is "false" (i.e., not REQUIRED),
 const fn text(name: &'static str, about: &'static str) -> Attribute {
     Attribute {
         name,
@@ -116,6 +123,10 @@ const REF: Attribute = Attribute {
     ..text("$ref", "The URI of that resource.")
 };
 
+//= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+//# With the exception of the "ServiceProviderConfig" and "ResourceType" server discovery endpoints
+//# and their associated resources, these attributes MUST be defined for all resources, including
+//# any extended resource types.
 /// What every resource has (RFC 7643 §3.1).
 pub const COMMON: &[Attribute] = &[
     Attribute {
@@ -226,6 +237,10 @@ static USER_SCHEMA: Schema = Schema {
             kind: Kind::Complex,
             multi: true,
             sub: &[
+                //= https://www.rfc-editor.org/rfc/rfc7643#section-2.4
+                //# The predefined sub-attributes listed in this section can be used with
+                //# multi-valued attribute objects, but these sub-attributes MUST be used with the
+                //# meanings defined here.
                 text("value", "The address."),
                 Attribute {
                     canonical: &["work", "home", "other"],
@@ -258,6 +273,9 @@ static USER_SCHEMA: Schema = Schema {
                     ..text("display", "The group's name.")
                 },
             ],
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.2
+            //# Since this attribute has a mutability of "readOnly", group membership changes MUST be
+            //# applied via the "Group" Resource (Section 4.2).
             ..text("groups", "The groups that they are a member of.")
         },
     ],
@@ -365,6 +383,27 @@ impl ResourceType {
     }
 
     /// As `/ResourceTypes` shows it.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# Unlike other core resources, all attributes are REQUIRED unless otherwise specified.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# When applicable, service providers MUST specify the name, e.g., "User" or "Group".
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# This name is referenced by the "meta.resourceType" attribute in all resources. REQUIRED.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# When applicable, service providers MUST specify the description.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# endpoint The resource type's HTTP-addressable endpoint relative to the Base URL of the
+    //# service provider, e.g., "Users". REQUIRED.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# This MUST be equal to the "id" attribute of the associated "Schema" resource.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# This MUST be equal to the "id" attribute of the associated "Schema" resource. REQUIRED.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# This MUST be equal to the "id" attribute of a "Schema" resource.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# This MUST be equal to the "id" attribute of a "Schema" resource. REQUIRED.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-6
+    //# If false, a resource of this type MAY omit this schema extension. REQUIRED.
     pub fn to_json(&self, base: &str) -> Value {
         let extensions: Vec<Value> = self
             .extensions
@@ -429,6 +468,13 @@ impl Attribute {
 
 impl Schema {
     /// Every schema.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.1
+    //# As SCIM protocol messages are fixed and defined by SCIM specifications and registered
+    //# extensions, SCIM message schemas using the above prefix URN SHALL NOT be discoverable using
+    //# the "/Schemas" endpoint.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-4
+    //# An HTTP GET to the endpoint "/Schemas" SHALL return all supported schemas in ListResponse
+    //# format (see Figure 3).
     pub fn all() -> impl Iterator<Item = &'static Self> {
         RESOURCE_TYPES
             .iter()
@@ -437,6 +483,18 @@ impl Schema {
     }
 
     /// As `/Schemas` shows it.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+    //# all attributes are REQUIRED unless otherwise specified.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+    //# When applicable, service providers MUST specify the URI, e.g.,
+    //# "urn:ietf:params:scim:schemas:core:2.0:User".
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+    //# the schema "id" is a URI so that it can be registered and is portable between different
+    //# service providers and clients. REQUIRED.
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+    //# When applicable, service providers MUST specify the name, e.g., "User" or "Group".
+    //= https://www.rfc-editor.org/rfc/rfc7643#section-7
+    //# When applicable, service providers MUST specify the description.
     pub fn to_json(&self, base: &str) -> Value {
         json!({
             "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Schema"],
@@ -455,16 +513,56 @@ impl Schema {
 /// What we can do (RFC 7643 §5).
 pub fn service_provider_config(base: &str, page_max: usize) -> Value {
     json!({
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-4
+        //# This endpoint SHALL return responses with a JSON object using a "schemas" attribute of
+        //# "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig".
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# patch A complex type that specifies PATCH configuration options. REQUIRED. See Section
+        //# 3.5.2 of [RFC7644].
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# supported A Boolean value specifying whether or not the operation is supported.
+        //# REQUIRED.
         "patch": {"supported": true},
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# See Section 3.7 of [RFC7644]. REQUIRED.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# maxOperations An integer value specifying the maximum number of operations. REQUIRED.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# maxPayloadSize An integer value specifying the maximum payload size in bytes. REQUIRED.
         "bulk": {"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# filter A complex type that specifies FILTER options. REQUIRED. See Section 3.4.2.2 of
+        //# [RFC7644].
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# maxResults An integer value specifying the maximum number of resources returned in a
+        //# response. REQUIRED.
         "filter": {"supported": true, "maxResults": page_max},
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# changePassword A complex type that specifies configuration options related to changing a
+        //# password. REQUIRED.
         "changePassword": {"supported": false},
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# sort A complex type that specifies Sort configuration options. REQUIRED.
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# supported A Boolean value specifying whether or not sorting is supported. REQUIRED.
         "sort": {"supported": false},
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# etag A complex type that specifies ETag configuration options. REQUIRED.
         "etag": {"supported": true},
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+        //# make the authenticationSchemes attribute publicly accessible without prior
+        //# authentication. REQUIRED. The following sub-attributes are defined:
         "authenticationSchemes": [{
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+            //# This specification defines the values "oauth", "oauth2", "oauthbearertoken",
+            //# "httpbasic", and "httpdigest". REQUIRED.
             "type": "oauthbearertoken",
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+            //# name The common authentication scheme name, e.g., HTTP Basic. REQUIRED.
             "name": "Bearer token",
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-5
+            //# description A description of the authentication scheme. REQUIRED.
             "description": "The token that `tipstaff scim token` prints",
             "specUri": "https://www.rfc-editor.org/rfc/rfc6750",
             "primary": true,

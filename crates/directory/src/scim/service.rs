@@ -30,7 +30,7 @@ use super::patch;
 use super::people::{self, User};
 use super::query::{self, Query, whole_list};
 use super::resource::{self, Attributes};
-use super::schema::{GROUPS, RESOURCE_TYPES, ResourceType, Schema, USERS, service_provider_config};
+use super::schema::{GROUPS, RESOURCE_TYPES, Schema, USERS, service_provider_config};
 use crate::json;
 use crate::rate::Rate;
 use crate::reactions::{self, Cause, Reactions};
@@ -38,6 +38,10 @@ use crate::reactions::{self, Cause, Reactions};
 /// The media type of SCIM.
 pub const SCIM_JSON: &str = "application/scim+json";
 /// Where the service is, under the node's URL.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.13
+//# If specified, the version identifier MUST appear in the URL path immediately preceding the
+//# resource endpoint and conform to the following scheme: the character 'v' followed by the desired
+//# SCIM version number, e.g., a version 'v2' User request is specified as /v2/Users.
 pub const PATH: &str = "/scim/v2";
 /// Requests that are worked on at once.
 const AT_ONCE_MAX: usize = 32;
@@ -111,6 +115,15 @@ impl Answer {
     }
 
     fn send(self) -> Response<Bytes> {
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.8
+        //# Servers MUST accept requests and be able to return JSON-structured responses using UTF-8
+        //# encoding [RFC3629].
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.8
+        //# UTF-8 SHALL be the default encoding format.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.8
+        //# Service providers MUST support the "Accept" header "Accept: application/scim+json" and
+        //# SHOULD support the header "Accept: application/json", both of which specify JSON
+        //# documents conforming to [RFC7159].
         let body = self.body.map(|body| body.to_string()).unwrap_or_default();
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = self.status;
@@ -148,6 +161,9 @@ impl Scim {
             control,
             rate: Rate::new(Arc::clone(&clock), PER_MINUTE_MAX),
             clock,
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-1.3
+            //# The Base URI MUST NOT contain a query string, as clients MAY append additional path
+            //# information and query parameters as part of forming the request.
             base: format!("{}{PATH}", url.trim_end_matches('/')),
             reactions,
             users: Mutex::default(),
@@ -162,6 +178,9 @@ impl Scim {
             let text = "the directory's own token is needed; `tipstaff scim token` makes one";
             let status = StatusCode::UNAUTHORIZED;
             let answer = Answer::of(status, error::body(status, None, text));
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-2
+            //# As per Section 4.1 of [RFC7235], a SCIM service provider SHALL indicate supported
+            //# HTTP authentication schemes via the "WWW-Authenticate" header.
             //= https://www.rfc-editor.org/rfc/rfc7235#section-4.1
             //# A server
             //# generating a 401 (Unauthorized) response MUST send a WWW-Authenticate
@@ -177,6 +196,13 @@ impl Scim {
     }
 
     /// What the token is called that a request brings, if it is the directory's.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-2
+    //# Regardless of methodology, the SCIM service provider MUST be able to map the authenticated
+    //# client to an access control policy in order to determine the client's authorization to
+    //# retrieve and update SCIM resources.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-2.1
+    //# When using other token formats or frameworks, implementers MUST take into account similar
+    //# threats and countermeasures, especially those documented by the relevant specifications.
     fn token(&self, headers: &HeaderMap) -> Option<Handle> {
         let mut all = headers.get_all(AUTHORIZATION).iter();
         let given = all.next()?.to_str().ok()?;
@@ -188,6 +214,11 @@ impl Scim {
             return None;
         }
         let digest = Digest::of(token.trim().as_bytes());
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-7.4
+        //= type=exception
+        //= reason=no directory renews its token; it is good until an administrator takes it away
+        //# Bearer tokens MUST have a limited lifetime that can be determined directly or indirectly
+        //# (e.g., by checking with a validation service) by the service provider.
         self.control.view(|state| {
             let mut found = None;
             // All of them are looked at, whichever it is.
@@ -223,6 +254,9 @@ impl Scim {
             headers: &parts.headers,
             body: &body,
         };
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.13
+        //# When specified, service providers MUST perform the operation using the desired version
+        //# or reject the request.
         let path = parts.uri.path().strip_prefix(PATH).unwrap_or_default();
         match self.route(&said, path, &asked).await {
             Ok(answer) => answer.send(),
@@ -233,6 +267,9 @@ impl Scim {
                     let status = error.status();
                     tracing::debug!(%status, "A request of the directory was refused");
                 }
+                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+                //# If a request fails, the server SHALL return an HTTP response status code and a
+                //# JSON detail error response as defined in Section 3.12.
                 let answer = Answer::of(error.status(), error.to_json());
                 match error {
                     ScimError::Method(allowed) => answer.with(ALLOW, allowed.to_owned()).send(),
@@ -262,6 +299,9 @@ impl Scim {
                 Method::POST => self.add_user(said, asked).await,
                 _ => Err(ScimError::Method("GET, POST")),
             },
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+            //# The inclusion of "/.search" on the end of a valid SCIM endpoint SHALL be used to
+            //# indicate that the HTTP POST verb is intended to be a query operation.
             ("Users", Some(".search")) => {
                 Ok(self.list_users(&Query::of_search(&USERS, asked.posted()?)?))
             }
@@ -339,6 +379,10 @@ impl Scim {
                 .filter_map(|sponsor| User::of(state, sponsor))
                 .collect()
         });
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+        //# When applying a comparison (e.g., "eq") or presence filter (e.g., "pr") to a defaulted
+        //# attribute, the service provider SHALL use the value that was returned to the client that
+        //# last created or modified the attribute.
         let all = users.iter().map(|user| user.to_json(&self.base).0);
         Answer::of(StatusCode::OK, query.list(&USERS, all))
     }
@@ -353,26 +397,52 @@ impl Scim {
         user.ok_or_else(|| not_found("user", id))
     }
 
-    fn show_user(&self, status: StatusCode, id: &str, asked: &Asked<'_>) -> Answered {
-        let user = self.find_user(id)?;
-        let (json, version) = user.to_json(&self.base);
-        asked.show(status, &USERS, &json, version)
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.1
+    //# SCIM responses SHALL reflect resource state as interpreted by the SCIM service provider.
+    fn show_user(
+        &self,
+        status: StatusCode,
+        id: &str,
+        asked: &Asked<'_>,
+        query: &Query,
+    ) -> Answered {
+        let (json, version) = self.find_user(id)?.to_json(&self.base);
+        Ok(asked.show(status, query, &json, version))
     }
 
     async fn user(&self, said: &Said, id: &str, asked: &Asked<'_>) -> Answered {
+        // Read before anything is changed, so that a bad one changes nothing.
+        let query = Query::of_url(&USERS, asked.query)?;
         if *asked.method == Method::GET {
-            return self.show_user(StatusCode::OK, id, asked);
+            return self.show_user(StatusCode::OK, id, asked, &query);
         }
         let _one = self.users.lock().await;
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.2
+        //# PUT MUST NOT be used to create new resources.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.1
+        //# Because SCIM resource identifiers are assigned by the service provider, HTTP PUT MUST
+        //# NOT be used to create new resources.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.6
+        //# Service providers MAY choose not to permanently delete the resource but MUST return a
+        //# 404 (Not Found) error code for all operations associated with the previously deleted
+        //# resource.
         let user = self.find_user(id)?;
         asked.precondition(&user.to_json(&self.base).1)?;
         match *asked.method {
+            //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5
+            //# Implementers MUST support HTTP PUT as specified in Section 4.3 of [RFC7231].
             Method::PUT => {
                 let after = people::read(&asked.object()?, user.is_said_active())?;
                 self.change_user(said, &user, after).await?;
             }
             Method::PATCH => {
                 let operations = patch::read(asked.json()?)?;
+                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+                //# A PATCH request, regardless of the number of operations, SHALL be treated as
+                //# atomic.
+                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+                //# If a single operation encounters an error condition, the original SCIM resource
+                //# MUST be restored, and a failure status SHALL be returned.
                 let mut after = user.attributes.clone();
                 patch::apply(&USERS, &mut after, &operations)?;
                 self.change_user(said, &user, after).await?;
@@ -383,10 +453,19 @@ impl Scim {
             }
             _ => return Err(ScimError::Method("GET, PUT, PATCH, DELETE")),
         }
-        self.show_user(StatusCode::OK, id, asked)
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+        //# On successful completion, the server either MUST return a 200 OK response code and the
+        //# entire resource within the response body, subject to the "attributes" query parameter
+        //# (see Section 3.9), or MAY return HTTP status code 204 (No Content) and the appropriate
+        //# response headers for a successful PATCH request.
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+        //# The server MUST return a 200 OK if the "attributes" parameter is specified in the
+        //# request.
+        self.show_user(StatusCode::OK, id, asked, &query)
     }
 
     async fn add_user(&self, said: &Said, asked: &Asked<'_>) -> Answered {
+        let query = Query::of_url(&USERS, asked.query)?;
         let attributes = people::read(&asked.object()?, true)?;
         let person = people::person(&attributes)?;
         let _one = self.users.lock().await;
@@ -417,7 +496,13 @@ impl Scim {
             }
         };
         let location = format!("{}/Users/{handle}", self.base);
-        let shown = self.show_user(StatusCode::CREATED, handle.as_str(), asked)?;
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.3
+        //# When the service provider successfully creates the new resource, an HTTP response SHALL
+        //# be returned with HTTP status code 201 (Created).
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.3
+        //# The URI of the created resource SHALL include, in the HTTP "Location" header and the
+        //# HTTP body, a JSON representation [RFC7159] with the attribute "meta.location".
+        let shown = self.show_user(StatusCode::CREATED, handle.as_str(), asked, &query)?;
         Ok(shown.with(LOCATION, location))
     }
 
@@ -476,6 +561,10 @@ impl Scim {
             let other = |found: Option<&Arc<Sponsor>>| {
                 found.is_some_and(|found| found.handle != user.handle)
             };
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+            //# This identifier MUST be unique across the service provider's entire set of Users.
+            //= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+            //# This attribute is REQUIRED and is case insensitive.
             if other(state.sponsor_by_id(&person.id)) {
                 return Err(name_taken(state, &person.id));
             }
@@ -537,14 +626,21 @@ impl Scim {
         team.ok_or_else(|| not_found("group", id))
     }
 
-    fn show_group(&self, status: StatusCode, id: &str, asked: &Asked<'_>) -> Answered {
+    fn show_group(
+        &self,
+        status: StatusCode,
+        id: &str,
+        asked: &Asked<'_>,
+        query: &Query,
+    ) -> Answered {
         let (json, version) = self.find_group(id)?.to_json(&self.base);
-        asked.show(status, &GROUPS, &json, version)
+        Ok(asked.show(status, query, &json, version))
     }
 
     async fn group(&self, said: &Said, id: &str, asked: &Asked<'_>) -> Answered {
+        let query = Query::of_url(&GROUPS, asked.query)?;
         if *asked.method == Method::GET {
-            return self.show_group(StatusCode::OK, id, asked);
+            return self.show_group(StatusCode::OK, id, asked, &query);
         }
         let _one = self.groups.lock().await;
         let team = match self.find_group(id) {
@@ -569,7 +665,7 @@ impl Scim {
             Method::DELETE => return self.delete_group(said, team.handle, &team.members).await,
             _ => return Err(ScimError::Method("GET, PUT, PATCH, DELETE")),
         }
-        self.show_group(StatusCode::OK, id, asked)
+        self.show_group(StatusCode::OK, id, asked, &query)
     }
 
     async fn delete_group(
@@ -598,6 +694,7 @@ impl Scim {
     }
 
     async fn add_group(&self, said: &Said, asked: &Asked<'_>) -> Answered {
+        let query = Query::of_url(&GROUPS, asked.query)?;
         let attributes = resource::read(&GROUPS, &asked.object()?)?;
         let (profile, members) = groups::read(&attributes)?;
         let _one = self.groups.lock().await;
@@ -616,7 +713,7 @@ impl Scim {
             self.change_members(said, &handle, part, &[]).await?;
         }
         let location = format!("{}/Groups/{handle}", self.base);
-        let shown = self.show_group(StatusCode::CREATED, handle.as_str(), asked)?;
+        let shown = self.show_group(StatusCode::CREATED, handle.as_str(), asked, &query)?;
         Ok(shown.with(LOCATION, location))
     }
 
@@ -627,6 +724,8 @@ impl Scim {
         after: &Attributes,
     ) -> Result<(), ScimError> {
         let (profile, members) = groups::read(after)?;
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.1
+        //# If the service provider has no existing values, the new value(s) SHALL be applied.
         let added: BTreeSet<Handle> = members.difference(&team.members).cloned().collect();
         let removed: BTreeSet<Handle> = team.members.difference(&members).cloned().collect();
         self.all_known(&added)?;
@@ -787,13 +886,7 @@ impl Asked<'_> {
     }
 
     /// A resource as an answer, with the attributes that were asked for.
-    fn show(
-        &self,
-        status: StatusCode,
-        of: &'static ResourceType,
-        resource: &Value,
-        version: String,
-    ) -> Answered {
+    fn show(&self, status: StatusCode, query: &Query, resource: &Value, version: String) -> Answer {
         let known = self.headers.get(IF_NONE_MATCH);
         if *self.method == Method::GET && known.is_some_and(|tags| names(tags, &version)) {
             let unchanged = Answer {
@@ -801,13 +894,18 @@ impl Asked<'_> {
                 body: None,
                 headers: Vec::new(),
             };
-            return Ok(unchanged.with(ETAG, version));
+            return unchanged.with(ETAG, version);
         }
-        let query = Query::of_url(of, self.query)?;
         let location = resource.pointer("/meta/location").and_then(Value::as_str);
         let location = location.unwrap_or_default().to_owned();
+        //= https://www.rfc-editor.org/rfc/rfc7644#section-3.14
+        //# When supported, SCIM ETags MUST be specified as an HTTP header and SHOULD be specified
+        //# within the 'version' attribute contained in the resource's 'meta' attribute.
         let answer = Answer::of(status, query.shown.of(resource)).with(ETAG, version);
-        Ok(answer.with(http::header::CONTENT_LOCATION, location))
+        //= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+        //# This value MUST be the same as the "Content-Location" HTTP response header (see Section
+        //# 3.1.4.2 of [RFC7231]).
+        answer.with(http::header::CONTENT_LOCATION, location)
     }
 }
 
@@ -819,6 +917,9 @@ fn names(tags: &HeaderValue, version: &str) -> bool {
         .is_ok_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| weak(tag) == version))
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.6
+//# In response to a successful DELETE, the server SHALL return a successful HTTP status code 204
+//# (No Content).
 fn no_content() -> Answer {
     Answer {
         status: StatusCode::NO_CONTENT,

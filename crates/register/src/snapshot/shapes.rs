@@ -28,8 +28,9 @@ structs! {
     // Who they are is not written: it is opened again where it lies sealed.
     Sponsor {
         handle key beside life holds provisioned risk sessions_revoked added_at record changed
+        changed_at
     } but { identity: Known::Sealed };
-    Group { handle key beside members added_at record changed } but { profile: Known::Sealed };
+    Group { handle key beside members added_at record changed changed_at } but { profile: Known::Sealed };
     Agent {
         id sponsor acceptance accepted past_sponsors owners reviewed_at life purposes allow
         max_instances allow_bearer max_lifetime idle limits delegation people key past_keys

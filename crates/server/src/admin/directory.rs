@@ -26,6 +26,8 @@ pub(super) async fn tokens(State(admin): App) -> Answer {
 
 /// Makes a token. It is shown once; what is kept is its digest.
 pub(super) async fn add_token(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-7.4
+    //# bearer tokens and cookies MUST contain sufficient entropy to prevent a random guessing attack
     let bytes = vocab::rng::bytes::<32>(&*admin.shared.rng).map_err(|_| Problem::internal())?;
     let bytes = Secret::new(bytes);
     let token = Secret::new(URL_SAFE_NO_PAD.encode(bytes.expose()));

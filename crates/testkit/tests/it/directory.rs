@@ -223,7 +223,13 @@ async fn the_directorys_token_opens_nothing_else_and_no_other_opens_the_director
     // Rotated: the new one and the old one are good until the old one is taken away.
     let second = plane.command("/v1/scim/tokens").await;
     let old = second["others"][0].as_str().unwrap();
-    let new = format!("Bearer {}", second["token"].as_str().unwrap());
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-7.4
+    //= type=test
+    //# bearer tokens and cookies MUST contain sufficient entropy to prevent a random guessing attack
+    let text = second["token"].as_str().unwrap();
+    assert_eq!(text.len(), 43, "32 bytes in base64url");
+    assert_ne!(text, directory.token);
+    let new = format!("Bearer {text}");
     assert_eq!(get(scim, &own).await.status, 200);
     plane
         .command(&format!("/v1/scim/tokens/{old}/revoke"))

@@ -55,6 +55,9 @@ fn every_operator_compares() {
     ]);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# Filters MUST be evaluated using the following order of operations, in order of precedence:
 #[test]
 fn operators_bind_as_the_rfc_says() {
     check(&[
@@ -69,6 +72,10 @@ fn operators_bind_as_the_rfc_says() {
     ]);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# For complex attributes, a fully qualified sub-attribute MUST be specified using standard
+//# attribute notation (Section 3.10).
 #[test]
 fn names_and_operators_are_read_in_any_case() {
     check(&[
@@ -79,15 +86,36 @@ fn names_and_operators_are_read_in_any_case() {
     ]);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# When comparing attributes of type String, the case sensitivity for String type attributes SHALL
+//# be determined by the attribute's "caseExact" characteristic (see Section 2.2 of [RFC7643]).
+//= https://www.rfc-editor.org/rfc/rfc7643#section-7
+//= type=test
+//# The server SHALL use case sensitivity when evaluating filters.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-7.8
+//= type=test
+//# strings MUST be appropriately prepared before comparison.
 #[test]
 fn what_is_exact_is_compared_exactly() {
     check(&[
         (r#"externalId eq "00uA""#, true),
         (r#"externalId eq "00ua""#, false),
         (r#"id eq "S-1""#, false),
+        // Of one letter, and of a letter and its accent.
+        ("displayName eq \"maya \u{d3} briain\"", true),
+        ("displayName eq \"maya O\u{301} briain\"", true),
+        ("displayName eq \"maya O briain\"", false),
     ]);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# expressions MUST be applied to the same value of a parent attribute specified immediately before
+//# the left square bracket ("[").
+//= https://www.rfc-editor.org/rfc/rfc7643#section-2.4
+//= type=test
+//# If not specified, the value of "primary" SHALL be assumed to be "false".
 #[test]
 fn complex_values_match_as_one() {
     check(&[
@@ -102,6 +130,10 @@ fn complex_values_match_as_one() {
     ]);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# For all operations, the value of the "schemas" attribute on the SCIM service provider's
+//# representation of the resource SHALL be assumed by default.
 #[test]
 fn schemas_can_be_named() {
     check(&[
@@ -116,10 +148,16 @@ fn schemas_can_be_named() {
         (&format!(r#"{ENTERPRISE}:department eq "finance""#), true),
         (&format!(r#"{ENTERPRISE}:manager.value eq "s-2""#), true),
         (&format!(r#"{ENTERPRISE}:manager eq "s-2""#), true),
+        (r#"department eq "finance""#, true),
+        (r#"externalId eq "00uA""#, true),
         (r"urn:example:other:userName pr", false),
     ]);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.1
+//= type=test
+//# For filtered attributes that are not part of a particular resource type, the service provider
+//# SHALL treat the attribute as if there is no attribute value.
 #[test]
 fn what_nobody_has_is_without_a_value() {
     check(&[
@@ -130,6 +168,21 @@ fn what_nobody_has_is_without_a_value() {
     ]);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# Each expression MUST contain an attribute name followed by an attribute operator and optional
+//# value.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# The expression within square brackets ("[" and "]") MUST be a valid filter expression based upon
+//# sub-attributes of the parent attribute.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# Grouping Operators SCIM filters MUST conform to the following ABNF [RFC5234] rules as specified
+//# below:
+//= https://www.rfc-editor.org/rfc/rfc7643#section-2.1
+//= type=test
+//# Attribute names MUST conform to the following ABNF rules:
 #[test]
 fn what_is_no_filter_is_refused() {
     for bad in [
@@ -151,6 +204,8 @@ fn what_is_no_filter_is_refused() {
         r"emails[]",
         r"emails[type[value pr]]",
         r"user:name pr",
+        r"1name pr",
+        r"user*name pr",
         r".name pr",
         r"name. pr",
         r"a.b.c pr",

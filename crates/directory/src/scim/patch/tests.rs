@@ -184,6 +184,18 @@ fn what_is_not_in_the_table_is_ignored() {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+//= type=test
+//# If the target location specifies a complex attribute, a set of sub-attributes SHALL be specified
+//# in the "value" parameter, which replaces any existing values or adds where an attribute did not
+//# previously exist.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+//= type=test
+//# Sub-attributes whose values have been removed SHALL be considered unassigned.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+//= type=test
+//# If the target location is a single-value attribute, the attribute and its associated value is
+//# removed, and the attribute SHALL be considered unassigned.
 #[test]
 fn parts_of_a_complex_value_stay_as_they_were() {
     check(
@@ -196,8 +208,25 @@ fn parts_of_a_complex_value_stay_as_they_were() {
         json!({"op": "remove", "path": "name.givenName"}),
         json!({}),
     );
+    check(
+        json!({"title": "Buyer", "name": {"givenName": "Maya"}}),
+        json!({"op": "remove", "path": "title"}),
+        json!({"name": {"givenName": "Maya"}}),
+    );
+    check(
+        json!({"name": {"givenName": "Maya"}, "title": "Buyer"}),
+        json!({"op": "replace", "value": {"name": null, "title": null}}),
+        json!({}),
+    );
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# a PATCH operation that sets a value's "primary" sub-attribute to "true" SHALL cause the server
+//# to automatically set "primary" to "false" for any other values in the array.
+//= https://www.rfc-editor.org/rfc/rfc7643#section-2.4
+//= type=test
+//# The primary attribute value "true" MUST appear no more than once.
 #[test]
 fn one_address_is_primary() {
     check(
@@ -218,10 +247,23 @@ fn one_address_is_primary() {
     );
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+//= type=test
+//# If the target location is a multi-valued attribute and no filter is specified, the attribute and
+//# all values are removed, and the attribute SHALL be considered unassigned.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+//= type=test
+//# If no other values remain after removal of the selected values, the multi-valued attribute SHALL
+//# be considered unassigned.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+//= type=test
+//# If the complex multi-valued attribute has no remaining records, the attribute SHALL be
+//# considered unassigned.
 #[test]
 fn members_come_and_go_in_every_shape() {
     let check = |before: &[&str], operation: Value, expected: &[&str]| {
         let after = patched(&GROUPS, &group(before), &json!([operation])).unwrap();
+        assert_ne!(after.get("members"), Some(&json!([])), "{operation}");
         let members = after.get("members").and_then(Value::as_array);
         let members: Vec<&str> = members
             .into_iter()
@@ -279,6 +321,54 @@ fn okta_renames_a_group_with_its_id() {
     assert_eq!(after["members"], json!([{"value": "a"}]));
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# The body of each request MUST contain the "schemas" attribute with the URI value of
+//# "urn:ietf:params:scim:api:messages:2.0:PatchOp".
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# The body of an HTTP PATCH request MUST contain the attribute "Operations", whose value is an
+//# array of one or more PATCH operations.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# Each PATCH operation object MUST have exactly one "op" member, whose value indicates the
+//# operation to perform and MAY be one of "add", "remove", or "replace".
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# The "path" attribute is OPTIONAL for "add" and "replace" and is REQUIRED for "remove"
+//# operations.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# Each operation against an attribute MUST be compatible with the attribute's mutability and
+//# schema as defined in Sections 2.2 and 2.3 of [RFC7643].
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# An operation that is not compatible with an attribute's mutability or schema SHALL return the
+//# appropriate HTTP response status code and a JSON detail error response as defined in Section
+//# 3.12.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.1
+//= type=test
+//# The operation MUST contain a "value" member whose content specifies the value to be added.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.1
+//= type=test
+//# If the target location specifies a complex attribute, a set of sub-attributes SHALL be specified
+//# in the "value" parameter.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.2
+//= type=test
+//# If an attribute is removed or becomes unassigned and is defined as a required attribute or a
+//# read-only attribute, the server SHALL return an HTTP response status code and a JSON detail
+//# error response as defined in Section 3.12, with a "scimType" error code of "mutability".
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+//= type=test
+//# In this case, the "value" attribute SHALL contain a list of one or more attributes that are to
+//# be replaced.
+//= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.2
+//= type=test
+//# Since this attribute has a mutability of "readOnly", group membership changes MUST be applied
+//# via the "Group" Resource (Section 4.2).
+//= https://www.rfc-editor.org/rfc/rfc7643#section-7
+//= type=test
+//# readOnly The attribute SHALL NOT be modified.
 #[test]
 fn what_cannot_be_is_refused_by_the_book() {
     refused(json!({}), json!({"op": "remove"}), "noTarget");
@@ -323,6 +413,21 @@ fn what_cannot_be_is_refused_by_the_book() {
         "invalidSyntax",
     );
     refused(json!({}), json!("add"), "invalidSyntax");
+    refused(
+        json!({}),
+        json!({"path": "title", "value": "x"}),
+        "invalidSyntax",
+    );
+    refused(
+        json!({}),
+        json!({"op": "replace", "value": "x"}),
+        "invalidSyntax",
+    );
+    refused(
+        json!({}),
+        json!({"op": "add", "path": "name", "value": "Maya"}),
+        "invalidValue",
+    );
     refused(
         json!({}),
         json!({"op": "add", "path": "a[", "value": "x"}),
@@ -405,4 +510,54 @@ fn a_repeated_request_changes_nothing_more() {
     again.as_object_mut().unwrap().remove("userName");
     let twice = patched(&USERS, &user(again), &operations).unwrap();
     assert_eq!(once, twice);
+}
+
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+//= type=test
+//# If the target location path specifies an attribute that does not exist, the service provider
+//# SHALL treat the operation as an "add".
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2.3
+//= type=test
+//# If the target location is a multi-valued attribute and a value selection ("valuePath") filter is
+//# specified that matches one or more values of the multi-valued attribute, then all matching
+//# record values SHALL be replaced.
+#[test]
+fn all_that_matches_is_replaced_and_what_is_not_there_is_added() {
+    let email = |kind: &str, value: &str| json!({"type": kind, "value": value});
+    check(
+        json!({"emails": [email("work", "a@b"), email("work", "c@d"), email("home", "e@f")]}),
+        json!({"op": "replace", "path": "emails[type eq \"work\"].type", "value": "other"}),
+        json!({"emails": [email("other", "a@b"), email("other", "c@d"), email("home", "e@f")]}),
+    );
+    check(
+        json!({}),
+        json!({"op": "replace", "path": "title", "value": "Buyer"}),
+        json!({"title": "Buyer"}),
+    );
+    check(
+        json!({}),
+        json!({"op": "replace", "path": "emails", "value": [email("work", "a@b")]}),
+        json!({"emails": [email("work", "a@b")]}),
+    );
+}
+
+//= https://www.rfc-editor.org/rfc/rfc7643#section-7
+//= type=test
+//# The attribute SHALL NOT be updated.
+#[test]
+fn a_member_is_not_made_into_another() {
+    let after = |operation: Value| patched(&GROUPS, &group(&["a", "b"]), &json!([operation]));
+    let value = "members[value eq \"a\"].value";
+    for operation in [
+        json!({"op": "replace", "path": value, "value": "c"}),
+        json!({"op": "add", "path": value, "value": "c"}),
+        json!({"op": "remove", "path": value}),
+        json!({"op": "add", "path": "members.value", "value": "c"}),
+        json!({"op": "replace", "path": "members.value", "value": "a"}),
+    ] {
+        let error = after(operation.clone()).unwrap_err();
+        assert_eq!(error.scim_type(), Some("mutability"), "{operation}");
+    }
+    let same = after(json!({"op": "replace", "path": value, "value": "a"})).unwrap();
+    assert_eq!(same["members"], json!([{"value": "a"}, {"value": "b"}]));
 }

@@ -7,6 +7,8 @@ use super::*;
 use crate::bench::{Bench, wait};
 use crate::reactions::Reaction;
 
+mod rfc;
+
 const TOKEN: &str = "the-directory's-token";
 const PATCH: &str = patch::PATCH_OP;
 const USER: &str = super::super::schema::USER;
@@ -141,6 +143,21 @@ impl Served {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+//= type=test
+//# A query that does not return any matches SHALL return success (HTTP status code 200) with
+//# "totalResults" set to a value of 0.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5
+//= type=test
+//# Implementers MUST support HTTP PUT as specified in Section 4.3 of [RFC7231].
+//= https://www.rfc-editor.org/rfc/rfc7643#section-3.3
+//= type=test
+//# the schema extension URI SHALL be used as a JSON container to distinguish attributes belonging
+//# to the extension namespace from base schema attributes.
+//= https://www.rfc-editor.org/rfc/rfc7643#section-2.5
+//= type=test
+//# Unassigned attributes, the null value, or an empty array (in the case of a multi-valued
+//# attribute) SHALL be considered to be equivalent in "state".
 #[test]
 fn okta_provisions_changes_and_deactivates_a_person() {
     let served = Served::new();
@@ -245,6 +262,17 @@ fn okta_provisions_changes_and_deactivates_a_person() {
     assert_eq!(served.status(id), Status::Active);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.6
+//= type=test
+//# MUST return a 404 (Not Found) error code for all operations associated with the previously
+//# deleted resource.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.6
+//= type=test
+//# Service providers MUST omit the resource from future query results.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.6
+//= type=test
+//# In response to a successful DELETE, the server SHALL return a successful HTTP status code 204
+//# (No Content).
 #[test]
 fn entra_provisions_changes_and_deletes_a_person() {
     let served = Served::new();
@@ -337,6 +365,9 @@ fn who_was_deleted_never_comes_back_by_their_name() {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.1
+//= type=test
+//# If the service provider has no existing values, the new value(s) SHALL be applied.
 #[test]
 fn entra_and_okta_fill_groups() {
     let served = Served::new();
@@ -397,6 +428,9 @@ fn entra_and_okta_fill_groups() {
     served.refused("GET", &path, &Value::Null, 404, "");
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7643#section-4.2
+//= type=test
+//# displayName A human-readable name for the Group. REQUIRED.
 #[test]
 fn groups_that_cannot_be_are_refused() {
     let served = Served::new();
@@ -447,6 +481,10 @@ fn large_groups_are_written_in_parts() {
     assert_eq!(group["members"].as_array().unwrap().len(), 3);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+//= type=test
+//# The value of the "externalId" attribute is always issued by the provisioning client and MUST NOT
+//# be specified by the service provider.
 #[test]
 fn a_sponsor_added_by_hand_is_a_user_by_id() {
     let served = Served::new();
@@ -458,6 +496,7 @@ fn a_sponsor_added_by_hand_is_a_user_by_id() {
     assert_eq!(user["displayName"], "Somebody");
     assert_eq!(user["emails"][0]["value"], "maya@acme.example");
     assert_eq!(user["active"], true);
+    assert!(user.get("externalId").is_none());
 }
 
 /// PRIOR-ART: whoever can name somebody in the directory must not become them here.
@@ -564,6 +603,9 @@ fn whom_an_administrator_linked_is_taken_over() {
     served.refused("POST", "/Users", &body, 409, "uniqueness");
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.1
+//= type=test
+//# SCIM responses SHALL reflect resource state as interpreted by the SCIM service provider.
 #[test]
 fn nobody_lifts_what_another_stopped() {
     let served = Served::new();
@@ -615,6 +657,9 @@ fn a_leaver_stays_stopped_whoever_else_stopped_and_freed_them() {
     assert_eq!(active(true), true);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.1
+//= type=test
+//# when deciding whether non-asserted attributes SHALL be removed or defaulted.
 #[test]
 fn a_put_that_does_not_say_leaves_active_as_it_is() {
     let served = Served::new();
@@ -641,6 +686,36 @@ fn a_user_can_begin_inactive() {
     );
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.3
+//= type=test
+//# the service provider MUST return HTTP status code 409 (Conflict) with a "scimType" error code of
+//# "uniqueness", as per Section 3.12.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# A PATCH request, regardless of the number of operations, SHALL be treated as atomic.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# the original SCIM resource MUST be restored, and a failure status SHALL be returned.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-5
+//= type=test
+//# service providers MUST use the preparation, enforcement, and comparison of internationalized
+//# strings (PRECIS) preparation and comparison rules
+//= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+//= type=test
+//# Each User MUST include a non-empty userName value.
+//= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+//= type=test
+//# This identifier MUST be unique across the service provider's entire set of Users.
+//= https://www.rfc-editor.org/rfc/rfc7643#section-4.1.1
+//= type=test
+//# This attribute is REQUIRED and is case insensitive.
+//= https://www.rfc-editor.org/rfc/rfc7643#section-3
+//= type=test
+//# The "schemas" attribute is a REQUIRED attribute and is an array of Strings
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+//= type=test
+//# If a request fails, the server SHALL return an HTTP response status code and a JSON detail error
+//# response as defined in Section 3.12.
 #[test]
 fn names_that_are_taken_are_refused() {
     let served = Served::new();
@@ -812,6 +887,14 @@ fn what_cannot_be_recorded_is_answered_with_an_error() {
     }
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.14
+//= type=test
+//# SCIM ETags MUST be specified as an HTTP header and SHOULD be specified within the 'version'
+//# attribute contained in the resource's 'meta' attribute.
+//= https://www.rfc-editor.org/rfc/rfc7643#section-3.1
+//= type=test
+//# the origin server MUST mark the "version" (entity-tag) as weak by prefixing its opaque value
+//# with "W/" (case sensitive).
 #[test]
 fn tags_hold_what_was_seen() {
     let served = Served::new();
@@ -847,6 +930,17 @@ fn tags_hold_what_was_seen() {
     assert_eq!(gone.status(), StatusCode::NO_CONTENT);
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-2
+//= type=test
+//# SHALL indicate supported HTTP authentication schemes via the "WWW-Authenticate" header.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-2
+//= type=test
+//# MUST be able to map the authenticated client to an access control policy in order to determine
+//# the client's authorization to retrieve and update SCIM resources.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-2.1
+//= type=test
+//# implementers MUST take into account similar threats and countermeasures, especially those
+//# documented by the relevant specifications.
 #[test]
 fn only_the_directory_is_let_in() {
     let served = Served::new();
@@ -908,6 +1002,18 @@ fn no_more_than_so_many_requests_a_minute() {
     assert!(served.scim.admit(&headers).is_ok());
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.12
+//= type=test
+//# implementers MUST return the errors in the body of the response in a JSON format, using the
+//# attributes described below.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.12
+//= type=test
+//# status The HTTP status code (see Section 6 of [RFC7231]) expressed as a JSON string. REQUIRED.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2.2
+//= type=test
+//# Providers MUST decline to filter results if the specified filter operation is not recognized and
+//# return an HTTP 400 error with a "scimType" error of "invalidFilter" and an appropriate
+//# human-readable response as per Section 3.12.
 #[test]
 fn the_service_says_what_it_is() {
     let served = Served::new();
@@ -954,6 +1060,13 @@ fn the_service_says_what_it_is() {
         400,
         "invalidFilter",
     );
+    served.refused(
+        "GET",
+        "/Users?filter=userName+is+%22maya%22",
+        &Value::Null,
+        400,
+        "invalidFilter",
+    );
     assert_eq!(
         served.raw("PUT", "/Users", &[], "{}").status(),
         StatusCode::METHOD_NOT_ALLOWED
@@ -971,6 +1084,13 @@ fn the_service_says_what_it_is() {
     );
 }
 
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.3
+//= type=test
+//# The inclusion of "/.search" on the end of a valid SCIM endpoint SHALL be used to indicate that
+//# the HTTP POST verb is intended to be a query operation.
+//= https://www.rfc-editor.org/rfc/rfc7644#section-3.4.2
+//= type=test
+//# REQUIRED if "totalResults" is non-zero.
 #[test]
 fn searches_and_pages_go_through_everybody_once() {
     let served = Served::new();
@@ -979,6 +1099,7 @@ fn searches_and_pages_go_through_everybody_once() {
     for start in [1, 4, 7] {
         let page = served.get(&format!("/Users?startIndex={start}&count=3"));
         assert_eq!(page["totalResults"], 7);
+        assert_eq!(page["startIndex"], start);
         for user in page["Resources"].as_array().unwrap() {
             seen.push(user["id"].as_str().unwrap().to_owned());
         }
