@@ -177,7 +177,7 @@ impl Idp {
         )
     }
 
-    /// Serves another document.
+    /// Serves another document; what lies below `/changing/` holds for no time.
     pub fn serve(&self, path: &str, document: Value) {
         let mut documents = self.inner.documents.lock().unwrap();
         documents.insert(path.to_owned(), document);
@@ -223,6 +223,9 @@ async fn document(State(idp): State<Idp>, uri: http::Uri) -> Response {
     *idp.inner.served.lock().unwrap() += 1;
     let found = idp.inner.documents.lock().unwrap().get(uri.path()).cloned();
     match found {
+        Some(document) if uri.path().starts_with("/changing/") => {
+            ([("cache-control", "no-store")], axum::Json(document)).into_response()
+        }
         Some(document) => axum::Json(document).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }

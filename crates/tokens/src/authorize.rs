@@ -14,7 +14,7 @@ use vocab::{AgentId, Digest, Handle, InstanceId, PurposePath, Rng, Time, Upstrea
 
 use crate::form::{Form, FormError};
 use crate::jwk::{b64, unb64};
-use crate::mcp_client::McpClient;
+use crate::mcp_client::{McpClient, Proves};
 use crate::redirect::RedirectUri;
 use crate::uri::PublicUrl;
 
@@ -328,6 +328,8 @@ impl fmt::Debug for Codes {
 pub(crate) struct Redemption<'a> {
     pub(crate) code: &'a str,
     pub(crate) client_id: &'a str,
+    /// Whether it showed a key of its own.
+    pub(crate) proven: bool,
     pub(crate) redirect_uri: Option<&'a str>,
     pub(crate) verifier: &'a str,
     pub(crate) upstream: Option<&'a UpstreamName>,
@@ -386,6 +388,11 @@ impl Codes {
         drop(codes);
         let request = &consent.request;
         if *request.client.id != *redemption.client_id {
+            return Err(CodeError::Client);
+        }
+        // What the client said of itself when the person agreed holds, whatever its document says
+        // by now: else whoever can change that could redeem without the client's keys.
+        if matches!(request.client.proves, Proves::Key(_)) && !redemption.proven {
             return Err(CodeError::Client);
         }
         let redirect = redemption.redirect_uri;

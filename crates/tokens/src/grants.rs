@@ -222,6 +222,7 @@ impl Issuer {
         let redemption = Redemption {
             code,
             client_id: &client.id,
+            proven: matches!(known.proves, Proves::Key(_)),
             redirect_uri,
             verifier,
             upstream: upstream.as_ref(),

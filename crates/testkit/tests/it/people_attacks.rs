@@ -2,8 +2,9 @@
 //! its name.
 
 use serde_json::{Value, json};
-use testkit::idp::{encode, field, parameters};
+use testkit::idp::{encode, field, jwk, parameters, sign};
 use testkit::{Answer, Browser, Idp, Plane, Setup};
+use vocab::Clock as _;
 
 use crate::people::{
     REDIRECT, VERIFIER, agree, authorize_path, call, challenge, code_for, location, redeem,
@@ -527,6 +528,140 @@ async fn refresh_replay_ends_the_instance() {
     plane.end().await;
 }
 
+/// Whoever stole a refresh token, and whoever it was stolen from, use it at the same moment.
+#[tokio::test]
+async fn refresh_replay_by_two_racing_leaves_neither_with_a_token() {
+    let plane = with_local_login().await;
+    let (mut browser, client) = signed_in(&plane).await;
+    for _ in 0..4 {
+        let code = code_for(&mut browser, &client).await;
+        let given = redeem(&plane, &client, &code, &[]).await.json();
+        let stolen = given["refresh_token"].as_str().unwrap().to_owned();
+        let use_it = || refresh(&plane, &client, &stolen);
+        let (one, two, three) = tokio::join!(use_it(), use_it(), use_it());
+        let answers = [one, two, three];
+        let good: Vec<_> = answers.iter().filter(|it| it.status == 200).collect();
+        assert!(good.len() <= 1, "{} of them got a token", good.len());
+        for refused in answers.iter().filter(|it| it.status != 200) {
+            assert_eq!(error(refused), "invalid_grant", "{}", refused.text());
+        }
+        // Nobody can tell who is who, so the instance is over, with all that it gave.
+        for given in good.iter().map(|it| it.json()).chain([given.clone()]) {
+            let token = given["access_token"].as_str().unwrap();
+            assert_eq!(call(&plane, token).await.status, 401);
+            let next = given["refresh_token"].as_str().unwrap();
+            assert_eq!(
+                error(&refresh(&plane, &client, next).await),
+                "invalid_grant"
+            );
+        }
+    }
+    plane.end().await;
+}
+
+/// The answer that one request gets is shown to another: a client knows its own by `state`, and what
+/// its code stands for is what was asked with that code's request.
+#[tokio::test]
+async fn state_swap_gives_no_token_for_what_another_request_asked() {
+    let plane = with_local_login().await;
+    let (mut browser, client) = signed_in(&plane).await;
+    let verifiers = ["a".repeat(43), "b".repeat(43)];
+    let mut codes = Vec::new();
+    for (number, verifier) in verifiers.iter().enumerate() {
+        let (state, challenge) = (format!("state-{number}"), challenge(verifier));
+        let changes = [("state", &*state), ("code_challenge", &*challenge)];
+        let page = browser.get(&authorize_path(&client, &changes)).await;
+        let back = returned(&agree(&mut browser, &page, "helper help").await);
+        assert_eq!(back["state"], state);
+        assert_eq!(back["iss"], Plane::public_url());
+        codes.push(back["code"].clone());
+    }
+    // Each with the verifier of the other; and after that with none.
+    for (code, verifier) in codes.iter().zip(verifiers.iter().rev()) {
+        let swapped = redeem(&plane, &client, code, &[("code_verifier", verifier)]).await;
+        assert_eq!(error(&swapped), "invalid_grant");
+    }
+    for (code, verifier) in codes.iter().zip(&verifiers) {
+        let late = redeem(&plane, &client, code, &[("code_verifier", verifier)]).await;
+        assert_eq!(error(&late), "invalid_grant", "a code survived an attempt");
+    }
+    assert_eq!(instances(&plane).await, 0);
+    plane.end().await;
+}
+
+/// Names that look like others, and hosts that one reader sees and another does not.
+#[tokio::test]
+async fn redirect_uris_with_users_look_alikes_and_odd_ports_are_not_registered() {
+    let plane = with_local_login().await;
+    for uri in [
+        "https://app.example@evil.example/cb",
+        "https://app.example:443@evil.example/cb",
+        "https://app.example%40evil.example/cb",
+        "https://\u{430}pp.example/cb",
+        "https://app.example\u{ff0f}evil.example/cb",
+        "https://app.example\u{2025}evil/cb",
+        "https://app.example\\evil.example/cb",
+        "http://localhost.evil.example/cb",
+        "http://127.1/cb",
+        "http://0177.0.0.1/cb",
+        "http://[::ffff:127.0.0.1]/cb",
+        "http://127.0.0.1:0/cb",
+        "http://127.0.0.1:99999/cb",
+        "https:/app.example/cb",
+        "https://",
+        "vbscript://x",
+    ] {
+        let body = json!({"redirect_uris": ["https://app.example/cb", uri]});
+        let ask = plane.ask("POST", "/oauth/register").json(body.to_string());
+        let answer = ask.send().await;
+        assert_eq!(answer.status, 400, "{uri}");
+        assert_eq!(error(&answer), "invalid_redirect_uri", "{uri}");
+    }
+    // In the form in which DNS has it, such a name is a name; people are shown just that.
+    let spelled = "https://xn--pp-7jc.example/cb";
+    let client = register_client(&plane, json!([spelled])).await;
+    let mut browser = Browser::new(&plane);
+    browser.local_login("maya").await;
+    let path = authorize_path(&client, &[("redirect_uri", spelled)]);
+    let page = browser.get(&path).await;
+    assert!(
+        page.text().contains("xn--pp-7jc.example"),
+        "{}",
+        page.text()
+    );
+    plane.end().await;
+}
+
+/// A token of the company's provider, or of another of our upstreams, is not one for this one.
+#[tokio::test]
+async fn token_passthrough_is_refused() {
+    let (plane, idp) = with_idp("").await;
+    let mut browser = Browser::new(&plane);
+    let client = register_client(&plane, json!([REDIRECT])).await;
+    let page = sign_in(&mut browser, &idp, &authorize_path(&client, &[])).await;
+    let back = returned(&agree(&mut browser, &page, "helper help").await);
+    let given = redeem(&plane, &client, &back["code"], &[]).await.json();
+    let ours = given["access_token"].as_str().unwrap();
+    assert_eq!(call(&plane, ours).await.status, 200);
+    let resource = format!("{}/mcp/files", Plane::public_url());
+    let claims: Value = json!({"aud": resource, "sub": "sub-maya", "client_id": "helper"});
+    let mut as_ours = claims.clone();
+    as_ours["iss"] = json!(Plane::public_url());
+    for (what, token) in [
+        ("an ID token", idp.issue("JWT", &claims)),
+        ("its access token", idp.issue("at+jwt", &claims)),
+        ("one that says it is ours", idp.issue("at+jwt", &as_ours)),
+        (
+            "a refresh token",
+            given["refresh_token"].as_str().unwrap().to_owned(),
+        ),
+        ("a code", back["code"].clone()),
+    ] {
+        assert_eq!(call(&plane, &token).await.status, 401, "{what}");
+    }
+    plane.end().await;
+}
+
 #[tokio::test]
 async fn registration_flooding_fills_nothing() {
     let plane = with_local_login().await;
@@ -674,6 +809,90 @@ async fn a_client_that_describes_itself_is_known_by_its_document() {
         }
         assert_eq!(host.served(), 2, "{change}: an error was kept");
     }
+    plane.end().await;
+}
+
+/// Whoever can change a client's document is not the client whom a person agreed to.
+#[tokio::test]
+async fn a_document_that_changes_between_authorize_and_token_gains_nothing() {
+    let plane = development(true).await;
+    let host = Idp::start().await;
+    let id = format!("{}/changing/client.json", host.url());
+    let other = "https://app.example/callback";
+    let document = |change: Value| {
+        let mut document = json!({
+            "client_id": id, "client_name": "A described client", "redirect_uris": [REDIRECT],
+            "token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [jwk(1)]},
+        });
+        for (name, value) in change.as_object().unwrap() {
+            document[name] = value.clone();
+        }
+        host.serve("/changing/client.json", document);
+    };
+    let mut browser = Browser::new(&plane);
+    browser.local_login("maya").await;
+    let mut number = 0;
+    let mut assertion = |seed: u8| {
+        number += 1;
+        let now = plane.clock.now().as_secs();
+        let claims = json!({"iss": id, "sub": id, "aud": Plane::public_url(), "iat": now,
+            "exp": now + 60, "jti": number.to_string()});
+        sign(seed, "JWT", &claims)
+    };
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    for (change, seed, redirect, expected) in [
+        // As it was.
+        (json!({}), Some(1), REDIRECT, None),
+        // It proves nothing any more, or says that its keys are others.
+        (
+            json!({"token_endpoint_auth_method": "none", "jwks": null}),
+            None,
+            REDIRECT,
+            Some("invalid_grant"),
+        ),
+        (
+            json!({"jwks": {"keys": [jwk(2)]}}),
+            Some(1),
+            REDIRECT,
+            Some("invalid_client"),
+        ),
+        // People are sent elsewhere: the code went where they were told that it goes.
+        (
+            json!({"redirect_uris": [other]}),
+            Some(1),
+            other,
+            Some("invalid_grant"),
+        ),
+        // It is somebody else's, or none.
+        (
+            json!({"client_id": "https://evil.example/client.json"}),
+            Some(1),
+            REDIRECT,
+            Some("invalid_client"),
+        ),
+    ] {
+        document(json!({}));
+        let code = code_for(&mut browser, &id).await;
+        document(change.clone());
+        let proof = seed.map(&mut assertion);
+        let mut form = vec![("redirect_uri", redirect)];
+        if let Some(proof) = &proof {
+            form.extend([("client_assertion_type", kind), ("client_assertion", proof)]);
+        }
+        let answer = redeem(&plane, &id, &code, &form).await;
+        assert_eq!(
+            answer.json()["error"].as_str(),
+            expected,
+            "{change}: {}",
+            answer.text()
+        );
+    }
+    assert_eq!(instances(&plane).await, 1);
+    // Nor is anybody sent to where it says now, by a request that was made for before.
+    document(json!({"redirect_uris": [other]}));
+    let refused = browser.get(&authorize_path(&id, &[])).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.header("location"), None);
     plane.end().await;
 }
 
