@@ -1,11 +1,12 @@
 """OAuth with parts of others against a node whose agents run only once their sponsor accepted them: the
-conformance suite's scenarios for authorization servers, clients that take nothing the RFCs do not allow, and
-workloads with tokens as their platforms write them.
+conformance suite's scenarios for authorization servers, clients that take nothing the RFCs do not allow, one of
+them in a page in Chromium, and workloads with tokens as their platforms write them.
 
 It needs a debug build of `tipstaff`, and Debian's chromium and chromium-driver. The last line is the count.
 """
 
 import asyncio
+import contextlib
 import http.server
 import json
 import logging
@@ -28,7 +29,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from people import AGENT, PEERS, PURPOSE, SUBJECT, TOOL, UPSTREAM, Company, Drivers, Kept, Listener
 from people import attempt, post, raw_call, same, within
-from rig import FOLDER, HERE, LOGS, NODE, Tally, free_port, module, start, tail
+from rig import FOLDER, HERE, LOGS, MODULES, NODE, Tally, free_port, module, start, tail, until
 
 ROBOT, RUNNER = "robot", "runner"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -177,6 +178,101 @@ def called(node, token):
     return same(status, 200) + within("simple text", body)
 
 
+# Pages.
+
+# Sends a request as a page may, and says what the page is told of it.
+PROBE = """<!doctype html><meta charset="utf-8"><p id="said"></p><script type="module">
+  const told = async ([url, options]) => {
+    try {
+      const answer = await fetch(url, options);
+      return `${answer.type} ${answer.status}`;
+    } catch (error) {
+      return error.name;
+    }
+  };
+  const asked = JSON.parse(new URLSearchParams(location.search).get("asked"));
+  document.getElementById("said").textContent = JSON.stringify(await Promise.all(asked.map(told)));
+</script>"""
+
+
+class Pages:
+    """A server of pages: a client, and some that only look at what they are told. Its modules are the SDK's."""
+
+    def __init__(self):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                path = urllib.parse.urlsplit(self.path).path
+                self.send_response(200)
+                self.send_header("Content-Type", "text/javascript" if path.endswith(("js", "ts")) else "text/html")
+                if path == "/sandboxed":
+                    # A page without an origin of its own: `null`.
+                    self.send_header("Content-Security-Policy", "sandbox allow-scripts")
+                self.end_headers()
+                if path.startswith("/modules/"):
+                    self.wfile.write((MODULES / path.removeprefix("/modules/")).read_bytes())
+                else:
+                    self.wfile.write((HERE / "page.html").read_bytes() if path == "/" else PROBE.encode())
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.port = server.server_port
+
+    def url(self, path, host="127.0.0.1", **query):
+        return f"http://{host}:{self.port}{path}?{urllib.parse.urlencode(query)}"
+
+
+def said(browser):
+    """What the page says, once it says something."""
+
+    def there():
+        with contextlib.suppress(RuntimeError):
+            return browser.text("#said")
+
+    return until("the page", 20, there)
+
+
+def pages(tally, node, browser):
+    """A client in a page of another origin, and pages that are no clients."""
+    served = Pages()
+    browser.open(served.url("/", server=node.resource, tool=TOOL))
+    browser.click(f'input[value="{AGENT} {PURPOSE}"]')
+    browser.click('button[value="agree"]')
+    tally.check("pages: the SDK in a browser signs its person in and calls", within("simple text", said(browser)))
+    at = lambda host: f"http://{host}:{node.port}"
+    documents = ["/.well-known/oauth-authorization-server", f"/.well-known/oauth-protected-resource/mcp/{UPSTREAM}", "/oauth/jwks"]
+    register = {"method": "POST", "headers": {"Content-Type": "application/json"}, "body": '{"redirect_uris": []}'}
+    call = {"method": "POST", "headers": {"Authorization": "Bearer x", "Content-Type": "application/json"}, "body": "{}"}
+    cookies = {"credentials": "include"}
+    agree = {"method": "POST", "headers": {"Content-Type": "application/x-www-form-urlencoded"}, "body": "answer=agree"}
+
+    def told(path, asked, host="127.0.0.1"):
+        browser.open(served.url(path, host, asked=json.dumps(asked)))
+        return json.loads(said(browser))
+
+    everything = [[at("127.0.0.1") + path, {}] for path in documents]
+    everything += [[f"{at('127.0.0.1')}/oauth/register", register], [node.resource, call]]
+    tally.check("pages: one of this machine reads what clients need", same(
+        told("/probe", everything), ["cors 200", "cors 200", "cors 200", "cors 400", "cors 401"]))
+    tally.check("pages: and nothing with cookies, nor what is for people", same(
+        told("/probe", [
+            [at("127.0.0.1") + documents[0], cookies],
+            [node.resource, {**call, **cookies}],
+            [f"{at('127.0.0.1')}/login", cookies],
+            [f"{at('127.0.0.1')}/oauth/consent", {**agree, **cookies}],
+            [f"{at('127.0.0.1')}/metrics", {}],
+        ]), ["TypeError"] * 5))  # fmt: skip
+    tally.check("pages: one without an origin is told nothing", same(told("/sandboxed", everything), ["TypeError"] * 5))
+    rebound = "rebound.example"
+    tally.check("pages: nor is one of another name that leads here", same(told("/probe", everything, rebound), ["TypeError"] * 5))
+    named = [[url.replace("127.0.0.1", rebound), options] for url, options in everything]
+    tally.check("pages: not even when it calls the node by that name", same(told("/probe", named, rebound), ["TypeError"] * 5))
+    browser.open(f"{at(rebound)}{documents[0]}")
+    tally.check("pages: nor would its own page be one of ours", within("is not called", browser.text()))
+
+
 # Workloads.
 
 
@@ -318,6 +414,7 @@ def run(tally):
         attempt(tally, "outsiders: the Python SDK's provider with a private key is", lambda: sdk(node))
         together(tally, "conformance authorization", lambda: conformance(tally, node, browser))
         together(tally, "outsider", lambda: clients(tally, node, browser))
+        together(tally, "pages", lambda: pages(tally, node, browser))
     node.down()
     found = json.loads(node.run("ledger", "verify", "--json", "--data", node.data, config=False))
     tally.check("outsiders: the logs verify", same(found["verified"], True))

@@ -42,8 +42,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Nothing beyond this machine: the provider's pages name a font elsewhere.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    # Nothing beyond this machine: the provider's pages name a font elsewhere. One name leads here that is not ours.
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 MODERN = "2026-07-28"
 UNKNOWN, ACCEPTED = "You are not known here", "Accepted"
