@@ -14,7 +14,7 @@
 //! | `/healthz`, `/readyz`, `/metrics` | anyone who can reach the listener |
 //!
 //! Every route looks first at the names that a request calls the node by. The documents, the token
-//! endpoint and registration are also for pages of other origins, where those are listed.
+//! and revocation endpoints and registration are also for pages of other origins, where those are listed.
 
 mod directory;
 mod disk;
@@ -115,11 +115,11 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .layer(open("GET"));
     let endpoints = Router::new()
         .route("/oauth/token", post(token))
+        .route("/oauth/revoke", post(revoke))
         .with_state(Arc::clone(&routes))
         .merge(people::registration(Arc::clone(&routes.shared)))
         .layer(open("POST"));
     Router::new()
-        .route("/oauth/revoke", post(revoke))
         .route("/oauth/introspect", post(introspect))
         .route("/scim/v2/{*path}", any(directory::scim))
         .route("/ssf/{name}", post(directory::ssf))

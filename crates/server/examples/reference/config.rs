@@ -127,7 +127,7 @@ const TABLES: &[Table] = &[
                 "list of origins",
                 Is("[]"),
                 "allowed_origins = [\"https://app.acme.example\"]",
-                "Origins whose pages may be MCP clients in a browser: they may read the metadata, register, ask for tokens and call. A request with any other `Origin` is refused, and so is every other route's with one of these; programs send none. In development the pages of this machine (`http://localhost:…`) may be clients without being listed.",
+                "Origins whose pages may be MCP clients in a browser: they may read the metadata, register, ask for tokens, revoke them and call. A request with any other `Origin` is refused, and so is every other route's with one of these; programs send none. In development the pages of this machine (`http://localhost:…`) may be clients without being listed.",
             ),
             key(
                 "allowed_hosts",

@@ -16,6 +16,7 @@ const OPEN: &[(&str, &str)] = &[
     ("/.well-known/oauth-protected-resource/mcp/files", "GET"),
     ("/oauth/jwks", "GET"),
     ("/oauth/token", "POST"),
+    ("/oauth/revoke", "POST"),
     ("/oauth/register", "POST"),
     (MCP, "POST, GET, DELETE"),
 ];
@@ -24,7 +25,6 @@ const OPEN: &[(&str, &str)] = &[
 const CLOSED: &[(&str, &str)] = &[
     ("/oauth/authorize", "GET"),
     ("/oauth/consent", "POST"),
-    ("/oauth/revoke", "POST"),
     ("/oauth/introspect", "POST"),
     ("/login", "GET"),
     ("/login/callback", "GET"),
