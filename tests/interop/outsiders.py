@@ -1,6 +1,6 @@
 """OAuth with parts of others against a node whose agents run only once their sponsor accepted them: the
-conformance suite's scenarios for authorization servers, clients that take nothing the RFCs do not allow, one of
-them in a page in Chromium, and workloads with tokens as their platforms write them.
+conformance suite's scenarios for authorization servers, clients that take nothing the RFCs do not allow, the SDK
+in a page in Chromium, the MCP Inspector, and workloads with tokens as their platforms write them.
 
 It needs a debug build of `tipstaff`, and Debian's chromium and chromium-driver. The last line is the count.
 """
@@ -29,7 +29,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from people import AGENT, PEERS, PURPOSE, SUBJECT, TOOL, UPSTREAM, Company, Drivers, Kept, Listener
 from people import attempt, post, raw_call, same, within
-from rig import FOLDER, HERE, LOGS, MODULES, NODE, Tally, free_port, module, start, tail, until
+from rig import FOLDER, HERE, LOGS, MODULES, NODE, Tally, free_port, listens, module, start, stop, tail, until
 
 ROBOT, RUNNER = "robot", "runner"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -273,6 +273,39 @@ def pages(tally, node, browser):
     tally.check("pages: nor would its own page be one of ours", within("is not called", browser.text()))
 
 
+def inspector(tally, node, browser):
+    """The MCP Inspector, whose own server asks for its page: the person signs in in the page's browser."""
+    port, folder = free_port(), FOLDER / "inspector"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environment = {
+        **PEERS,
+        "CLIENT_PORT": str(port),
+        "MCP_SANDBOX_PORT": str(free_port()),
+        "MCP_AUTO_OPEN_ENABLED": "false",
+        "MCP_INSPECTOR_SECRET_STORE": "memory",
+        "MCP_STORAGE_DIR": str(folder),
+        "DANGEROUSLY_OMIT_AUTH": "true",
+        "HOME": str(folder),
+    }
+    words = ["--web", "--transport", "http", "--server-url", node.resource]
+    child = start("inspector", [NODE, module("inspector", "clients", "launcher", "build", "index.js"), *words], env=environment)
+    until("the Inspector", 20, lambda: listens(port), child)
+    browser.ask("POST", "/window/rect", {"width": 1600, "height": 1200})
+    browser.open(f"http://127.0.0.1:{port}/")
+    browser.click(".mantine-Switch-track")
+    browser.click(f'input[value="{AGENT} {PURPOSE}"]')
+    asked = browser.text()
+    browser.click('button[value="agree"]')
+    tally.check("inspector: the person is asked about it", within("MCP Inspector", asked))
+    browser.press("Tools")
+    browser.press(TOOL)
+    browser.press("Execute Tool")
+    until("the tool's answer", 20, lambda: "This is a simple text response" in browser.text())
+    tally.check("inspector: signed in, it calls a tool", within("This is a simple text response", browser.text()))
+    stop(child)
+
+
 # Workloads.
 
 
@@ -415,6 +448,7 @@ def run(tally):
         together(tally, "conformance authorization", lambda: conformance(tally, node, browser))
         together(tally, "outsider", lambda: clients(tally, node, browser))
         together(tally, "pages", lambda: pages(tally, node, browser))
+        together(tally, "inspector", lambda: inspector(tally, node, browser))
     node.down()
     found = json.loads(node.run("ledger", "verify", "--json", "--data", node.data, config=False))
     tally.check("outsiders: the logs verify", same(found["verified"], True))
