@@ -1,17 +1,24 @@
-//! The HTTP listener: connections are few and slow ones short-lived, so that a stranger who opens
-//! sockets and says nothing cannot stop the node.
+//! The HTTP listener: connections are few and slow ones short-lived, and when there is no place
+//! left, whoever asked nothing for longest makes room. So a stranger who opens sockets and says
+//! nothing cannot stop the node.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 /// How long a connection may take to send a request's headers, idle time before included.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,43 +32,54 @@ const CONNECTIONS_MIN: u64 = 16;
 /// Serves HTTP/1.1 until stopped, and then lets each connection end its request.
 pub(crate) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     let ended = stop.clone();
-    take(listener, stop, move |stream| {
-        connection(stream, app.clone(), ended.clone())
-    })
-    .await;
+    let connection = move |stream, place| connection(stream, place, app.clone(), ended.clone());
+    take(listener, stop, connections_max(), connection).await;
 }
 
-/// Takes connections until stopped, and then waits until each has ended.
-pub(crate) async fn take<F>(
+/// Like [`serve`], for what speaks otherwise: no connection makes room for another.
+pub(crate) async fn serve_as<F>(
     listener: TcpListener,
     stop: CancellationToken,
     connection: impl Fn(TcpStream) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    // Half of the files that the process may open are for logs, upstreams and administration.
-    let most = (files_max() / 2).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
-    let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(64)));
+    let kept = move |stream, place: Place| {
+        let asking = place.asks();
+        let connection = connection(stream);
+        async move {
+            connection.await;
+            drop((asking, place));
+        }
+    };
+    take(listener, stop, connections_max(), kept).await;
+}
+
+/// Takes connections until stopped, and then waits until each has ended.
+async fn take<F>(
+    listener: TcpListener,
+    stop: CancellationToken,
+    most: usize,
+    connection: impl Fn(TcpStream, Place) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Places::new(most));
     let tasks = TaskTracker::new();
     loop {
-        let place = tokio::select! {
-            () = stop.cancelled() => break,
-            place = Arc::clone(&places).acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        match (place, accepted) {
-            (Ok(place), Ok((stream, _))) => {
-                let connection = connection(stream);
-                tasks.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+        match accepted {
+            Ok((stream, _)) => {
+                let place = tokio::select! {
+                    () = stop.cancelled() => break,
+                    place = places.enter() => place,
+                };
+                tasks.spawn(connection(stream, place));
             }
-            (Err(_), _) => break,
-            (Ok(_), Err(error)) => {
+            Err(error) => {
                 tracing::warn!(error = %error, "A connection could not be taken");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -72,10 +90,21 @@ pub(crate) async fn take<F>(
     tasks.wait().await;
 }
 
-async fn connection(stream: TcpStream, app: Router, stop: CancellationToken) {
+async fn connection(stream: TcpStream, place: Place, app: Router, stop: CancellationToken) {
     // Answers are small and somebody waits for each.
     let _as_it_is = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(app);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let asking = place.asks().ok_or(MadeRoom);
+        let app = app.clone();
+        async move {
+            let asking = asking?;
+            let Ok(answer) = app.oneshot(request).await;
+            Ok::<_, MadeRoom>(answer.map(|body| Answer {
+                body,
+                _asking: asking,
+            }))
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)
@@ -83,6 +112,7 @@ async fn connection(stream: TcpStream, app: Router, stop: CancellationToken) {
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = place.made_room() => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -91,6 +121,194 @@ async fn connection(stream: TcpStream, app: Router, stop: CancellationToken) {
     if let Err(error) = ended {
         tracing::debug!(error = %error, "A connection broke");
     }
+}
+
+/// A request came when its connection's place was another's already.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection made room for another")]
+struct MadeRoom;
+
+/// The places of one listener.
+#[derive(Debug)]
+struct Places {
+    most: usize,
+    held: Mutex<Held>,
+    /// Told when a connection ends or falls silent.
+    free: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    taken: usize,
+    next: u64,
+    /// Who could make room: those who never asked anything first, then by how long they are silent.
+    silent: BTreeMap<Silent, CancellationToken>,
+}
+
+/// Whether it asked anything yet, and since when it is silent.
+type Silent = (bool, u64);
+
+impl Places {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            held: Mutex::default(),
+            free: Notify::new(),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, as soon as there is one.
+    async fn enter(self: &Arc<Self>) -> Place {
+        loop {
+            let freed = self.free.notified();
+            if let Some(place) = self.try_enter() {
+                return place;
+            }
+            freed.await;
+        }
+    }
+
+    fn try_enter(self: &Arc<Self>) -> Option<Place> {
+        let mut held = self.held();
+        if held.taken >= self.most {
+            let (_, silent) = held.silent.pop_first()?;
+            silent.cancel();
+            held.taken -= 1;
+        }
+        held.taken += 1;
+        let end = CancellationToken::new();
+        let silent = held.falls_silent(false, end.clone());
+        drop(held);
+        Some(Place {
+            places: Arc::clone(self),
+            state: Arc::new(Mutex::new(Some(silent))),
+            end,
+        })
+    }
+}
+
+impl Held {
+    fn falls_silent(&mut self, has_asked: bool, end: CancellationToken) -> Silent {
+        let silent = (has_asked, self.next);
+        self.next += 1;
+        self.silent.insert(silent, end);
+        silent
+    }
+}
+
+/// A connection's place; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    /// Where it stands among the silent; none while it asks.
+    state: Arc<Mutex<Option<Silent>>>,
+    end: CancellationToken,
+}
+
+impl Place {
+    /// Keeps the place until what is returned is dropped; none if it is another's by now.
+    fn asks(&self) -> Option<Asking> {
+        let mut held = self.places.held();
+        if self.end.is_cancelled() {
+            return None;
+        }
+        self.leave(&mut held);
+        drop(held);
+        Some(Asking {
+            places: Arc::clone(&self.places),
+            state: Arc::clone(&self.state),
+            end: self.end.clone(),
+        })
+    }
+
+    /// It is not silent, or not any more.
+    fn leave(&self, held: &mut Held) {
+        let silent = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(silent) = silent {
+            held.silent.remove(&silent);
+        }
+    }
+
+    async fn made_room(&self) {
+        self.end.cancelled().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.places.held();
+        // Whoever made room was counted out when they did.
+        if self.end.is_cancelled() {
+            return;
+        }
+        // An answer that is not sent to its end frees nothing later.
+        self.end.cancel();
+        self.leave(&mut held);
+        held.taken -= 1;
+        drop(held);
+        self.places.free.notify_one();
+    }
+}
+
+/// A request that is under way, until the last byte of its answer.
+#[derive(Debug)]
+struct Asking {
+    places: Arc<Places>,
+    state: Arc<Mutex<Option<Silent>>>,
+    end: CancellationToken,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut held = self.places.held();
+        if self.end.is_cancelled() {
+            return;
+        }
+        let silent = held.falls_silent(true, self.end.clone());
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(silent);
+        drop(held);
+        self.places.free.notify_one();
+    }
+}
+
+/// An answer; while it is being sent its connection is not silent.
+struct Answer {
+    body: Body,
+    _asking: Asking,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Half of the files that the process may open are for logs, upstreams and administration.
+fn connections_max() -> usize {
+    let most = (files_max() / 2).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
+    usize::try_from(most).unwrap_or(64)
 }
 
 /// How many files the process may open, after asking for as many as it may ask for.
@@ -110,4 +328,99 @@ fn files_max() -> u64 {
 #[cfg(not(unix))]
 fn files_max() -> u64 {
     CONNECTIONS_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use futures_util::stream;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    /// A listener with so many places, and how to reach it.
+    async fn with(most: usize) -> (std::net::SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let ended = stop.clone();
+        let endless = get(async || {
+            let first = stream::iter([Ok::<_, std::io::Error>("first")]);
+            Body::from_stream(futures_util::StreamExt::chain(first, stream::pending()))
+        });
+        let app = Router::new()
+            .route("/", get(async || "here"))
+            .route("/endless", endless);
+        let connection = {
+            let stop = stop.clone();
+            move |stream, place| connection(stream, place, app.clone(), stop.clone())
+        };
+        tokio::spawn(async move { take(listener, ended, most, connection).await });
+        (address, stop)
+    }
+
+    async fn says(stream: &mut TcpStream, text: &str) -> bool {
+        let mut said = Vec::new();
+        let mut buffer = [0; 1024];
+        while !String::from_utf8_lossy(&said).contains(text) {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return false,
+                Ok(length) => said.extend_from_slice(&buffer[..length]),
+            }
+        }
+        true
+    }
+
+    async fn asked(address: std::net::SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(ASK).await.unwrap();
+        assert!(says(&mut stream, "here").await);
+        stream
+    }
+
+    #[tokio::test]
+    async fn strangers_who_say_nothing_keep_nobody_out() {
+        let (address, stop) = with(4).await;
+        let mut known = asked(address).await;
+        let mut strangers = Vec::new();
+        for _ in 0..40 {
+            let mut stranger = TcpStream::connect(address).await.unwrap();
+            // Some begin a request that they never end.
+            stranger.write_all(b"GET /").await.unwrap();
+            strangers.push(stranger);
+        }
+        let _new = asked(address).await;
+        known.write_all(ASK).await.unwrap();
+        assert!(says(&mut known, "here").await, "who asked is kept longer");
+        let mut end = [0; 16];
+        assert!(!matches!(strangers[0].read(&mut end).await, Ok(1..)));
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn who_is_being_answered_makes_no_room() {
+        let (address, stop) = with(2).await;
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream
+                .write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
+                .await
+                .unwrap();
+            assert!(says(&mut stream, "first").await);
+            streams.push(stream);
+        }
+        let mut third = TcpStream::connect(address).await.unwrap();
+        third.write_all(ASK).await.unwrap();
+        let mut buffer = [0; 1];
+        let answer = tokio::time::timeout(Duration::from_millis(200), third.read(&mut buffer));
+        assert!(answer.await.is_err(), "there is no place for it");
+        drop(streams.pop());
+        assert!(says(&mut third, "here").await, "now there is");
+        let kept = tokio::time::timeout(Duration::from_millis(50), streams[0].read(&mut buffer));
+        assert!(kept.await.is_err(), "the stream goes on");
+        stop.cancel();
+    }
 }

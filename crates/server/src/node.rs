@@ -394,7 +394,7 @@ impl Node {
         tasks.spawn(listen::serve(listener, app, stop.clone()));
         if let Some((listener, _)) = proxies {
             let (plane, ended) = (Arc::clone(&plane), stop.clone());
-            tasks.spawn(listen::take(listener, stop.clone(), move |stream| {
+            tasks.spawn(listen::serve_as(listener, stop.clone(), move |stream| {
                 gateway::ext_authz(Arc::clone(&plane), stream, ended.clone())
             }));
         }
