@@ -438,7 +438,7 @@ pub(crate) fn decide(
         } => {
             let child = continues.as_ref().and_then(|id| starting::child(state, id));
             if let Some(id) = continues {
-                starting::goes_on(state, &agent, id, binding, &purpose)?;
+                starting::goes_on(state, now, &agent, id, binding, &purpose)?;
             }
             match child {
                 Some(child) => starting::child_goes_on(state, now, &kid, child, &upstream)?,

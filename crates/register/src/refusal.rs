@@ -321,9 +321,10 @@ pub enum Refusal {
         /// Why.
         why: Why,
     },
-    /// An instance below another that may not act any more.
+    /// An instance that was to go on, and may not act any more: one below another, or one whose
+    /// sponsor's sessions were revoked or whose agent got another sponsor.
     #[error("instance `{instance}` does not go on: {why}; whoever started it can start another")]
-    ChildOver {
+    StandsNoMore {
         /// The instance.
         instance: InstanceId,
         /// Why.

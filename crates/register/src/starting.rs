@@ -18,6 +18,7 @@ use crate::entry::{
 use crate::handing_on::{handed_on, own_key};
 use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife};
 use crate::refusal::Refusal;
+use crate::standing::Why;
 use crate::standing::{Active, sponsor_narrowed};
 use crate::state::{Agent, Continues, Instance, Origin, State};
 use crate::text::KeyId;
@@ -26,6 +27,7 @@ use crate::text::KeyId;
 /// not; that its time is over is nobody's doing, and another takes its place.
 pub(crate) fn goes_on(
     state: &State,
+    now: Time,
     agent: &AgentId,
     id: InstanceId,
     binding: Binding,
@@ -50,7 +52,13 @@ pub(crate) fn goes_on(
             reason: EndReason::Idle | EndReason::Lifetime,
             ..
         }
-        | InstanceLife::Running => Ok(()),
+        | InstanceLife::Running => match state.narrowed_by(instance, now) {
+            // Somebody's doing, as if each of them had been ended.
+            Some(why @ (Why::SessionsRevoked | Why::AgentTransferred)) => {
+                Err(Refusal::StandsNoMore { instance: id, why })
+            }
+            _ => Ok(()),
+        },
     }
 }
 
@@ -75,7 +83,7 @@ pub(crate) fn child_goes_on(
     }
     runs(state, &child.agent, now)?.holds(kid, now)?;
     if let Some(why) = state.narrowed_by(child, now) {
-        return Err(Refusal::ChildOver {
+        return Err(Refusal::StandsNoMore {
             instance: child.id.clone(),
             why,
         });

@@ -961,7 +961,7 @@ impl TokenError {
                 Refusal::InstanceEnded { .. }
                 | Refusal::OtherInstance { .. }
                 | Refusal::ParentNarrowed { .. }
-                | Refusal::ChildOver { .. }
+                | Refusal::StandsNoMore { .. }
                 | Refusal::RefreshReused { .. }
                 | Refusal::UnknownInstance { .. } => ("invalid_grant", BAD),
                 Refusal::PurposeNotRegistered { .. }

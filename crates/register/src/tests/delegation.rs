@@ -305,7 +305,7 @@ async fn a_child_goes_on_as_a_child() {
     node.ok(end(&root, EndReason::Revoked)).await;
     assert!(matches!(
         refused(again(&child.id, 1)).await,
-        Refusal::ChildOver {
+        Refusal::StandsNoMore {
             why: Why::AncestorNarrowed,
             ..
         }

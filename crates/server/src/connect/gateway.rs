@@ -228,7 +228,12 @@ impl Gateway {
             return Ok(answer);
         }
         let why = challenge(answer.headers());
-        if why.contains(&Why::InstanceEnded.to_string()) {
+        let ended = [
+            Why::InstanceEnded,
+            Why::SessionsRevoked,
+            Why::AgentTransferred,
+        ];
+        if ended.iter().any(|it| why.contains(&it.to_string())) {
             self.ended.cancel();
             return Err(Trouble::Ended);
         }

@@ -417,3 +417,38 @@ async fn a_review_shows_what_was_used_and_what_is_orphaned_dormant_or_overdue() 
     assert_eq!(found["certificate"]["signal"]["event"], "review-overdue");
     plane.end().await;
 }
+
+/// A client that asks its instance to go on is told that somebody ended it, and does not run on as
+/// another, for another sponsor.
+#[tokio::test]
+async fn what_a_transfer_or_a_revocation_ended_does_not_go_on_as_another() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    plane.register("other", json!({"sponsor": "otto"})).await;
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let goes_on = async |token: &Token| {
+        let form = [
+            ("client_assertion_type", kind),
+            ("client_assertion", &*agent.assertion()),
+            ("grant_type", "client_credentials"),
+            ("instance", token.instance.as_str()),
+            ("purpose", "triage"),
+            ("resource", &token.uri()),
+        ];
+        let proof = plane.endpoint_proof(token.key().unwrap());
+        agent.form(&form).header("dpop", &proof).send().await
+    };
+    let token = agent.token("files").await;
+    assert_eq!(
+        goes_on(&token).await.json()["instance"],
+        token.instance.as_str()
+    );
+    let to = Some(json!({"to": "otto"}));
+    let done = plane.admin("POST", "/v1/agents/triage/transfer", to).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    let refused = goes_on(&token).await.json();
+    assert_eq!(refused["error"], "invalid_grant", "{refused}");
+    let said = refused["error_description"].as_str().unwrap();
+    assert!(said.contains("another sponsor"), "{said}");
+    plane.end().await;
+}
