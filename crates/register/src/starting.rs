@@ -335,7 +335,7 @@ impl State {
 
     /// The agents that a person may start instances of now, by id.
     pub fn startable(&self, person: &Handle, now: Time) -> impl Iterator<Item = &Arc<Agent>> {
-        self.agents().filter(move |agent| {
+        self.agents_for_people().filter(move |agent| {
             runs(self, &agent.id, now).is_ok() && may_start(self, agent, person).is_ok()
         })
     }
@@ -471,6 +471,9 @@ fn registered(agent: &Agent, purpose: &PurposePath, binding: Binding) -> Result<
 }
 
 fn room(state: &State, agent: &Agent, now: Time) -> Result<(), Refusal> {
+    if state.runs_fewer(&agent.id, agent.max_instances) {
+        return Ok(());
+    }
     let live = state.live_instances(&agent.id, now);
     if live >= agent.max_instances {
         return Err(Refusal::InstancesReached {
@@ -522,7 +525,7 @@ fn deep_enough(parent: &Active) -> Result<(), Refusal> {
 fn not_too_many(state: &State, parent: &Active, once: bool, now: Time) -> Result<(), Refusal> {
     let instance = parent.instance();
     let live = state
-        .children(&instance.id)
+        .children(&instance.id, now)
         .filter(|child| child.is_once() == once && child.lives(now))
         .count();
     let live = u32::try_from(live).unwrap_or(u32::MAX);

@@ -6,6 +6,7 @@
 mod break_glass;
 mod cuts;
 pub(crate) mod kept;
+mod running;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -110,14 +111,16 @@ pub struct State {
     /// The groups of each sponsor who is in any.
     memberships: HashMap<Handle, BTreeSet<Handle>>,
     agents: BTreeMap<AgentId, Arc<Agent>>,
+    /// Agents that people may sign in to start.
+    for_people: BTreeSet<AgentId>,
     /// The agents of each sponsor.
     sponsored: HashMap<Handle, BTreeSet<AgentId>>,
     instances: HashMap<InstanceId, Arc<Instance>>,
     /// Running instances by agent and end of life, so that the live ones are counted without
     /// looking at those that ended.
     running: HashMap<AgentId, BTreeSet<(Time, InstanceId)>>,
-    /// The instances directly below each.
-    children: HashMap<InstanceId, Vec<InstanceId>>,
+    /// The running instances directly below each, by end of life.
+    children: HashMap<InstanceId, BTreeSet<(Time, InstanceId)>>,
     /// INVARIANT: each names a running instance. For each, at most one runs; but of a workload's,
     /// logs from when every token of a workload started an instance can have more, and the last
     /// one is the one.
@@ -234,6 +237,11 @@ impl State {
             .filter_map(|id| self.agents.get(id))
     }
 
+    /// The agents that some people may sign in to start, by id.
+    pub(crate) fn agents_for_people(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.for_people.iter().filter_map(|id| self.agents.get(id))
+    }
+
     /// Whether agents run whose sponsors did not accept them.
     pub fn asserted_agents(&self) -> AssertedAgents {
         self.node
@@ -241,15 +249,6 @@ impl State {
             .as_ref()
             .and_then(|(started, _)| started.asserted)
             .unwrap_or_default()
-    }
-
-    /// The instances directly below one, in the order they started.
-    pub fn children(&self, id: &InstanceId) -> impl Iterator<Item = &Arc<Instance>> {
-        self.children
-            .get(id)
-            .into_iter()
-            .flatten()
-            .filter_map(|id| self.instances.get(id))
     }
 
     /// The instances above one, the nearest first.
@@ -274,47 +273,6 @@ impl State {
         let mut all: Vec<_> = self.instances.values().collect();
         all.sort_by_key(|instance| instance.record);
         all
-    }
-
-    /// Says of every instance that it was used at `now`.
-    pub(crate) fn touch_all(&self, now: Time) {
-        for instance in self.instances.values() {
-            instance.last_used.touch(now, instance.idle);
-        }
-    }
-
-    /// The running instances of an agent whose lifetime is not over; some may be idle.
-    pub(crate) fn running(
-        &self,
-        agent: &AgentId,
-        now: Time,
-    ) -> impl Iterator<Item = &Arc<Instance>> {
-        self.running
-            .get(agent)
-            .into_iter()
-            .flatten()
-            .rev()
-            .take_while(move |(expires_at, _)| now < *expires_at)
-            .filter_map(|(_, id)| self.instances.get(id))
-    }
-
-    /// How many instances of an agent count against its maximum: running, and neither outlived
-    /// nor idle, nor started before their agent's transfer or the end of their sponsor's sessions.
-    /// Those that a suspension narrows count, since they come back with it. After a restart there
-    /// can be more than the maximum for as long as an instance may be idle, because the log does
-    /// not say which were idle before.
-    pub fn live_instances(&self, agent: &AgentId, now: Time) -> u32 {
-        let live = self
-            .running(agent, now)
-            .filter(|instance| !instance.idled(now) && !instance.is_once())
-            .filter(|instance| !self.is_left_behind(instance))
-            .count();
-        u32::try_from(live).unwrap_or(u32::MAX)
-    }
-
-    /// The running instance that would be continued, if its time is not over.
-    pub(crate) fn occupant(&self, continues: &Continues) -> Option<&Arc<Instance>> {
-        self.instances.get(self.continues.get(continues)?)
     }
 
     /// A named administrator.
@@ -633,6 +591,9 @@ impl State {
                     .entry(body.sponsor.clone())
                     .or_default()
                     .insert(body.agent.clone());
+                if body.people.is_some() {
+                    self.for_people.insert(body.agent.clone());
+                }
                 self.agents
                     .insert(body.agent.clone(), Arc::new(Agent::add(body, time, record)));
             }
@@ -736,6 +697,9 @@ impl State {
                 instance.life = instance.life.after(InstanceEvent::End(body.reason), time)?;
                 let runs = (instance.expires_at, instance.id.clone());
                 leaves(&mut self.running, &instance.agent, &runs);
+                if let Some(parent) = &instance.parent {
+                    leaves(&mut self.children, parent, &runs);
+                }
                 leaves(&mut self.acting, &instance.sponsor, &instance.id);
                 if let Some(continues) = instance.continues_as()
                     && self.continues.get(&continues) == Some(&instance.id)

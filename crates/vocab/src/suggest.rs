@@ -1,10 +1,14 @@
 //! The nearest known name, for errors that say what was probably meant.
 
+/// Most names that are looked at: a hint is not worth keeping anybody waiting for.
+const NAMES_MAX: usize = 10_000;
+
 /// The name in `known` that is nearest to `given`, if one is near enough to be a slip of the pen.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (given.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
+        .take(NAMES_MAX)
         .map(|name| (distance(given, name), name))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
@@ -57,5 +61,17 @@ mod tests {
         assert_eq!(nearest("Upstream", known), Some("upstream"));
         assert_eq!(nearest("color", known), None);
         assert_eq!(nearest("", known), None);
+    }
+
+    #[test]
+    fn a_hint_is_not_looked_for_among_all_that_there_is() {
+        let others = std::iter::repeat_n("something-else", NAMES_MAX - 1);
+        let found = |others: &[&'static str]| {
+            nearest("lisetn", others.iter().copied().chain(["listen"])).is_some()
+        };
+        let mut others: Vec<_> = others.collect();
+        assert!(found(&others));
+        others.push("something-else");
+        assert!(!found(&others));
     }
 }

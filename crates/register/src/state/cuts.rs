@@ -65,7 +65,8 @@ impl State {
                     continue;
                 }
                 found.insert(id, Arc::clone(instance));
-                next.extend(self.children.get(id).into_iter().flatten());
+                let children = self.children.get(id).into_iter().flatten();
+                next.extend(children.map(|(_, child)| child));
             }
         }
         found.into_values().collect()

@@ -103,6 +103,7 @@ impl State {
             groups,
             memberships: _,
             agents,
+            for_people: _,
             sponsored: _,
             instances,
             running: _,
@@ -262,6 +263,8 @@ impl State {
             .into_iter()
             .map(|(sponsor, theirs)| (sponsor.clone(), theirs.into_iter().collect()))
             .collect();
+        let for_people = agents.iter().filter(|it| it.people.is_some());
+        self.for_people = for_people.map(|it| it.id.clone()).collect();
         self.agents = agents.into_iter().map(|it| (it.id.clone(), it)).collect();
     }
 
@@ -277,9 +280,6 @@ impl State {
     /// Notes where an instance is found beside by its id.
     pub(super) fn index_instance(&mut self, instance: &Instance, goes_on: bool) {
         let id = || instance.id.clone();
-        if let Some(parent) = &instance.parent {
-            self.children.entry(parent.clone()).or_default().push(id());
-        }
         match instance.life {
             InstanceLife::Running => {}
             InstanceLife::Ended { .. } => return,
@@ -291,5 +291,9 @@ impl State {
         acting.insert(id());
         let running = self.running.entry(instance.agent.clone()).or_default();
         running.insert((instance.expires_at, id()));
+        if let Some(parent) = &instance.parent {
+            let children = self.children.entry(parent.clone()).or_default();
+            children.insert((instance.expires_at, id()));
+        }
     }
 }

@@ -475,7 +475,7 @@ fn check_covered(node: &Node) {
             assert_eq!(ids.len(), covered.len());
             for instance in &covered {
                 assert!(instance.record < cut.record);
-                for child in state.children(&instance.id) {
+                for child in state.children(&instance.id, cut.at) {
                     let is_running = child.life == InstanceLife::Running;
                     // A transfer before the cut had ended it already.
                     let agent = state.agent(&child.agent).unwrap();
