@@ -479,6 +479,14 @@ impl EndReason {
         Self::Lifetime,
     ];
 
+    /// Whether its time was over, and nobody ended it.
+    pub const fn by_time(self) -> bool {
+        match self {
+            Self::Idle | Self::Lifetime => true,
+            Self::Revoked | Self::Closed | Self::Reused => false,
+        }
+    }
+
     /// The reason as a word.
     pub const fn as_str(self) -> &'static str {
         match self {

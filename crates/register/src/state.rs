@@ -5,6 +5,7 @@
 
 mod break_glass;
 mod cuts;
+mod forget;
 pub(crate) mod kept;
 mod running;
 
@@ -125,11 +126,15 @@ pub struct State {
     /// logs from when every token of a workload started an instance can have more, and the last
     /// one is the one.
     continues: HashMap<Continues, InstanceId>,
+    /// Every instance, by when it is forgotten.
+    kept_until: BTreeSet<(Time, InstanceId)>,
     upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     /// Whether anybody may act.
     everything: Switch,
     /// Every cut, by the index of its entry.
     cuts: BTreeMap<u64, Cut>,
+    /// Those that are not certified yet.
+    open_cuts: BTreeSet<u64>,
     /// Running instances by the sponsor that they act for.
     acting: HashMap<Handle, BTreeSet<InstanceId>>,
     policy: Option<Arc<ActivePolicy>>,
@@ -363,6 +368,7 @@ impl State {
         }
         let narrows = narrows(&event);
         self.apply_event(time, event, unsealed)?;
+        self.forget(time);
         self.size += 1;
         self.last_time = Some(time);
         if narrows {
@@ -688,6 +694,9 @@ impl State {
                 self.agents.insert(body.agent, Arc::new(agent));
             }
             Event::InstanceStarted(body) => self.start_instance(body, time)?,
+            // Its time was long over, and it is forgotten: there is nothing left to end.
+            Event::InstanceEnded(body)
+                if body.reason.by_time() && !self.instances.contains_key(&body.instance) => {}
             Event::InstanceEnded(body) => {
                 let mut instance = Instance::clone(
                     self.instances
@@ -758,6 +767,7 @@ impl State {
                     return Err(twice("the certificate of cut", &body.cut));
                 }
                 cut.certificate = Some((record, body.certificate));
+                self.open_cuts.remove(&body.cut);
             }
             Event::ToolsListed(body) => {
                 let upstream = self

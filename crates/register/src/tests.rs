@@ -3,6 +3,7 @@
 mod break_glass;
 mod delegation;
 mod entries;
+mod forgetting;
 mod histories;
 mod memory;
 mod refusals;
@@ -136,6 +137,20 @@ fn admin() -> Actor {
         credential: "peer-uid".to_owned(),
         verified: true,
     }
+}
+
+/// The certificate of a cut, as far as the register looks at it.
+fn certified(node: &Node, cut: u64) -> Command {
+    Command::CertifyCut(crate::CutOff {
+        cut,
+        barrier: 0,
+        certificate: node.keep(b"certificate"),
+        instances: 0,
+        tokens: 0,
+        in_flight: 0,
+        unknown: 0,
+        open: 0,
+    })
 }
 
 /// The key of the control log.

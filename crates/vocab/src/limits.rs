@@ -77,6 +77,11 @@ pub const GROUP_CHANGES_MAX: usize = 1_000;
 pub const DELEGATION_DEPTH_MAX: u8 = 16;
 /// How long a credential for one call can be used, in seconds.
 pub const ONCE_LIFETIME_SECONDS: u64 = 60;
+/// How long after the end of its lifetime the register knows an instance yet, in seconds; from then
+/// on only the log does. Somebody who comes back later has to start anew.
+pub const INSTANCE_KEPT_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// The same of a credential for one call, which nobody comes back with.
+pub const ONCE_KEPT_SECONDS: u64 = 60 * 60;
 /// Credentials for one call that an instance may have at once.
 pub const ONCE_PER_INSTANCE_MAX: u32 = 64;
 /// Upstreams and services that one policy enforcement point may ask about.

@@ -24,8 +24,7 @@ impl State {
 
     /// The entries of cuts that are not certified yet.
     pub fn uncertified(&self) -> impl Iterator<Item = u64> {
-        let cuts = self.cuts.values().filter(|it| it.certificate.is_none());
-        cuts.map(|it| it.record)
+        self.open_cuts.iter().copied()
     }
 
     /// The cut that the entry at `record` made.
@@ -138,5 +137,6 @@ impl State {
             certificate: None,
         };
         self.cuts.insert(record, cut);
+        self.open_cuts.insert(record);
     }
 }

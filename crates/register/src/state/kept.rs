@@ -109,9 +109,11 @@ impl State {
             running: _,
             children: _,
             continues,
+            kept_until: _,
             upstreams,
             everything,
             cuts,
+            open_cuts: _,
             acting: _,
             policy,
             token_keys,
@@ -173,7 +175,9 @@ impl State {
         let agents = Vec::<Arc<Agent>>::take(&mut input).map_err(malformed)?;
         let instances = Vec::<(Instance, bool)>::take(&mut input).map_err(malformed)?;
         input.end().map_err(malformed)?;
+        let open_cuts = head.cuts.values().filter(|it| it.certificate.is_none());
         let mut state = Self {
+            open_cuts: open_cuts.map(|it| it.record).collect(),
             size: head.size,
             last_time: head.last_time,
             generation: head.generation,
@@ -280,6 +284,7 @@ impl State {
     /// Notes where an instance is found beside by its id.
     pub(super) fn index_instance(&mut self, instance: &Instance, goes_on: bool) {
         let id = || instance.id.clone();
+        self.kept_until.insert(super::forget::kept_until(instance));
         match instance.life {
             InstanceLife::Running => {}
             InstanceLife::Ended { .. } => return,

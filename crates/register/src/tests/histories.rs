@@ -41,6 +41,8 @@ struct Ran {
     agent: String,
     sponsor: String,
     parent: Option<InstanceId>,
+    /// The register may not forget it before.
+    kept_until: Time,
 }
 
 const SPONSORS: [&str; 2] = ["maja", "noor"];
@@ -341,6 +343,7 @@ impl Model {
                 agent: instance.agent.to_string(),
                 sponsor: instance.sponsor.to_string(),
                 parent: instance.parent.clone(),
+                kept_until: instance.expires_at.plus(minutes(7 * 24 * 60)),
             });
         }
     }
@@ -352,6 +355,8 @@ impl Model {
                 None if stopped => self.check_broken(node, id),
                 // It was ended because its key came back after it had expired.
                 None | Some(Why::InstanceExpired | Why::InstanceEnded) => {}
+                // Its time was over for so long that it was forgotten.
+                Some(Why::Unknown) => assert!(node.now() >= ran.kept_until),
                 // One above it may have expired.
                 Some(Why::AncestorNarrowed) => assert!(ran.parent.is_some()),
                 Some(why) => assert!(stopped, "{id} is narrowed by {why:?} for no reason"),
@@ -415,8 +420,10 @@ impl Model {
 fn check_single(node: &Node, model: &Model) {
     let mut seen = HashSet::new();
     for ran in &model.instances {
-        let instance = node.control.view(|state| state.instance(&ran.id).cloned());
-        let instance = instance.unwrap();
+        let Some(instance) = node.control.view(|state| state.instance(&ran.id).cloned()) else {
+            assert!(node.now() >= ran.kept_until);
+            continue;
+        };
         let (Binding::Dpop { jkt }, InstanceLife::Running) = (instance.binding, instance.life)
         else {
             continue;
@@ -496,6 +503,14 @@ fn check_covered(node: &Node) {
     });
 }
 
+/// Certifies whatever was cut.
+async fn certify(node: &Node) {
+    let cuts: Vec<u64> = node.control.view(|state| state.uncertified().collect());
+    for cut in cuts {
+        node.ok(certified(node, cut)).await;
+    }
+}
+
 async fn keep(node: &Node) -> Vec<u8> {
     let snapshot = node.control.snapshot().await.unwrap();
     snapshot.write(&*node.log, &log_key()).unwrap()
@@ -528,7 +543,9 @@ async fn run(steps: Vec<Step>, kept_at: usize) {
             kept = keep(&node).await;
         }
         match step {
+            (18, by, 0..32) => node.clock.advance(minutes(u64::from(by) * 24 * 60 / 16)),
             (18, by, _) => node.clock.advance(minutes(u64::from(by))),
+            (19, 0..64, 0..128) => certify(&node).await,
             (19, 0..64, _) => {
                 // What was idle may be live again, and then be more than the most.
                 restarted = true;
