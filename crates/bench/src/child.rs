@@ -12,8 +12,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How long a child may take to start, and to end.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a child may take to start, and to end: a start may fold a million entries.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Says that this child is ready.
 pub(crate) fn ready(what: &str) -> Result<()> {

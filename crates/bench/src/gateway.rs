@@ -344,15 +344,17 @@ fn plain(address: &str) -> Result<(Target, Option<Proofs>)> {
 }
 
 /// A gateway's process and the way to tokens for it.
-struct Gate {
-    role: Role,
+pub(crate) struct Gate {
+    pub(crate) role: Role,
+    /// How long its start took, in seconds.
+    pub(crate) start_seconds: f64,
     address: SocketAddr,
     resource: Resource,
     key: AgentKey,
 }
 
 /// What makes the proofs of one instance.
-struct Proofs {
+pub(crate) struct Proofs {
     key: DpopKey,
     token: String,
     uri: String,
@@ -373,7 +375,17 @@ impl Proofs {
 
 impl Gate {
     async fn start(dir: &Path, upstream: &str, delay_ms: &str) -> Result<Self> {
-        let policies = POLICIES.to_string();
+        Self::start_with(dir, upstream, delay_ms, POLICIES).await
+    }
+
+    /// A new node, with so many policies.
+    pub(crate) async fn start_with(
+        dir: &Path,
+        upstream: &str,
+        delay_ms: &str,
+        policies: usize,
+    ) -> Result<Self> {
+        let policies = policies.to_string();
         let dir = dir.to_str().context("a folder whose name is no text")?;
         let role = Role::start([
             "gateway",
@@ -387,12 +399,25 @@ impl Gate {
             delay_ms,
         ])
         .await?;
+        Self::of(role)
+    }
+
+    /// The node of a folder, started again.
+    pub(crate) async fn again(dir: &Path) -> Result<Self> {
+        let dir = dir.to_str().context("a folder whose name is no text")?;
+        Self::of(Role::start(["again", "--dir", dir]).await?)
+    }
+
+    fn of(role: Role) -> Result<Self> {
         let offer: Offer = serde_json::from_str(&role.offer)?;
-        let key = AgentKey::parse(&std::fs::read_to_string(offer.key)?)?;
+        let mut key = AgentKey::parse(&std::fs::read_to_string(offer.key)?)?;
+        // Its port is another after each start.
+        key.issuer = offer.url.parse()?;
         let address = offer.url.trim_start_matches("http://").parse()?;
         let resource = Resource::new(&key.issuer, world::UPSTREAM.parse()?);
         Ok(Self {
             role,
+            start_seconds: offer.start_seconds,
             address,
             resource,
             key,
@@ -400,7 +425,11 @@ impl Gate {
     }
 
     /// New tokens, one for each of so many instances.
-    async fn targets(&self, dpop: bool, instances: usize) -> Result<Vec<(Target, Option<Proofs>)>> {
+    pub(crate) async fn targets(
+        &self,
+        dpop: bool,
+        instances: usize,
+    ) -> Result<Vec<(Target, Option<Proofs>)>> {
         let mut targets = Vec::new();
         for _ in 0..instances {
             let key = if dpop {

@@ -95,13 +95,22 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
 }
 
 /// The most memory that a process had resident, in MiB.
-#[expect(clippy::cast_precision_loss, reason = "a number of KiB")]
 pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
-    let text = field(&format!("/proc/{pid}/status"), "VmHWM").context("no peak of memory")?;
+    memory(pid, "VmHWM")
+}
+
+/// What a process has resident, in MiB.
+pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
+    memory(pid, "VmRSS")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of KiB")]
+fn memory(pid: u32, what: &str) -> Result<f64> {
+    let text = field(&format!("/proc/{pid}/status"), what).context("no such figure of memory")?;
     let kib = text.split_whitespace().next().unwrap_or_default();
     Ok(kib
         .parse::<u64>()
-        .context("the peak of memory is no number")? as f64
+        .context("a figure of memory is no number")? as f64
         / 1024.0)
 }
 

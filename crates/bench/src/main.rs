@@ -1,4 +1,4 @@
-//! What Tipstaff costs: `tipstaff-bench` measures the gateway, decisions and the ledger on this
+//! What Tipstaff costs: `tipstaff-bench` measures the gateway, decisions, the ledger and the register on this
 //! machine and writes `latest.md` and `latest.json`. `cargo xtask bench` builds and runs it.
 //!
 //! Everything that is compared is measured in one run, in rounds that interleave it; figures are
@@ -13,6 +13,7 @@ mod ledger;
 mod load;
 mod machine;
 mod node;
+mod register;
 mod report;
 mod stats;
 mod upstream;
@@ -36,7 +37,7 @@ const HELP: &str = "\
 tipstaff-bench [--quick] [--only PART]... [--rows TEXT] [--out DIR] [--work DIR]
 
   --quick      shorter: a look, not a measurement
-  --only PART  gateway, decision or ledger; all if not given
+  --only PART  gateway, decision, ledger or register; all if not given
   --rows TEXT  of the gateway's rows only those whose name has the text in it, such as
                `bearer, modern era, 64`; a process can be profiled while it runs
   --out DIR    where latest.md and latest.json go; `bench` if not given
@@ -73,6 +74,7 @@ fn dispatch(args: &[String]) -> Result<()> {
             let (dir, upstream) = (flags.take("--dir")?, flags.take("--upstream")?);
             Runtime::new()?.block_on(node::run(Path::new(&dir), &upstream, policies, delay))
         }
+        "again" => Runtime::new()?.block_on(node::again(Path::new(&flags.take("--dir")?))),
         other => bail!("no role `{other}`\n\n{HELP}"),
     }
 }
@@ -175,13 +177,27 @@ fn measure(flags: &Flags) -> Result<()> {
     } else {
         None
     };
-    let aims = report::aims(gateway.as_ref(), decisions.as_deref(), ledger.as_ref());
+    let register = if flags.wants("register") {
+        let part = if quick { 100 } else { 1 };
+        let scale = register::Scale {
+            agents: 1_000_000 / part,
+            instances: 100_000 / part,
+            calls: 10_000_000 / part,
+        };
+        let run = register::run(work.path(), scale, extent.lasting, &say);
+        Some(Runtime::new()?.block_on(run)?)
+    } else {
+        None
+    };
+    let mut aims = report::aims(gateway.as_ref(), decisions.as_deref(), ledger.as_ref());
+    aims.extend(register.iter().flat_map(report::register_aims));
     let report = Report {
         quick,
         machine,
         gateway,
         decisions,
         ledger,
+        register,
         aims,
     };
     let page = report.page();

@@ -28,6 +28,8 @@ use crate::world;
 pub(crate) struct Offer {
     pub(crate) url: String,
     pub(crate) key: PathBuf,
+    /// How long the start took.
+    pub(crate) start_seconds: f64,
 }
 
 /// A node in `dir` in front of `upstream`, with so many policies in its set.
@@ -49,23 +51,44 @@ pub(crate) async fn run(
     }
     fs::write(dir.join("policies/bench.cedar"), world::policies(policies))?;
     let faults = Faults::default();
-    let deps = Deps {
-        clock: Arc::new(SystemClock::new()),
-        rng: Arc::new(SystemRng),
-        faults: faults.clone(),
-        confiner: None,
-    };
-    let listen = "127.0.0.1:0".parse()?;
-    let node = Node::start(Config::read(&config)?, Some(listen), deps).await?;
+    let (node, start_seconds) = start(&config, faults.clone()).await?;
     let key = agent(&node).await?;
-    let path = dir.join("agent.key");
+    let path = dir.join(AGENT_KEY);
     fs::write(&path, key.to_file().expose())?;
     if !flush_delay.is_zero() {
         faults.set(Fault::Slow(flush_delay));
     }
+    serve(node, path, start_seconds).await
+}
+
+/// The node of a folder, as it was left.
+pub(crate) async fn again(dir: &Path) -> Result<()> {
+    let config = dir.join(server::config::FILE_NAME);
+    let (node, start_seconds) = start(&config, Faults::default()).await?;
+    serve(node, dir.join(AGENT_KEY), start_seconds).await
+}
+
+const AGENT_KEY: &str = "agent.key";
+
+async fn start(config: &Path, faults: Faults) -> Result<(Node, f64)> {
+    let deps = Deps {
+        clock: Arc::new(SystemClock::new()),
+        rng: Arc::new(SystemRng),
+        faults,
+        confiner: None,
+    };
+    let listen = "127.0.0.1:0".parse()?;
+    let begin = crate::machine::elapsed();
+    let node = Node::start(Config::read(config)?, Some(listen), deps).await?;
+    let took = crate::machine::elapsed().saturating_sub(begin);
+    Ok((node, took.as_secs_f64()))
+}
+
+async fn serve(node: Node, key: PathBuf, start_seconds: f64) -> Result<()> {
     let offer = Offer {
         url: node.url.clone(),
-        key: path,
+        key,
+        start_seconds,
     };
     child::ready(&serde_json::to_string(&offer)?)?;
     child::parent_gone().await;

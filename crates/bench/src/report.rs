@@ -9,6 +9,7 @@ use crate::gateway::{Cell, Disk, Gateway, POLICIES, Row, Way};
 use crate::ledger::Ledger;
 use crate::load::{Era, Measured};
 use crate::machine::Machine;
+use crate::register::{Register, Started};
 
 /// Everything that one run measured. A part that was not asked for is not there.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,7 @@ pub(crate) struct Report {
     pub(crate) gateway: Option<Gateway>,
     pub(crate) decisions: Option<Vec<Size>>,
     pub(crate) ledger: Option<Ledger>,
+    pub(crate) register: Option<Register>,
     pub(crate) aims: Vec<Aim>,
 }
 
@@ -89,6 +91,39 @@ pub(crate) fn aims(
         ));
     }
     aims
+}
+
+pub(crate) fn register_aims(register: &Register) -> Vec<Aim> {
+    let mut aims = vec![
+        Aim::at_most(
+            "start of a large register, from its snapshot",
+            register.snapshot.seconds,
+            5.0,
+            "s",
+        ),
+        Aim::at_most(
+            "memory of a large register, for each agent",
+            (register.snapshot.rss_mib - register.small.rss_mib) * 1024.0
+                / whole(register.scale.agents),
+            1.5,
+            "KiB",
+        ),
+    ];
+    let ratio = |(_, small, large): &(usize, Measured, Measured)| large.p50_us / small.p50_us;
+    if let Some(worst) = register.calls.iter().map(ratio).reduce(f64::max) {
+        aims.push(Aim::at_most(
+            "p50 of a call with a large register, against one agent",
+            worst,
+            1.2,
+            "×",
+        ));
+    }
+    aims
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some millions")]
+const fn whole(number: u64) -> f64 {
+    number as f64
 }
 
 fn gateway_aims(gateway: &Gateway) -> Vec<Aim> {
@@ -183,6 +218,9 @@ impl Report {
         }
         if let Some(ledger) = &self.ledger {
             write_ledger(&mut page, ledger);
+        }
+        if let Some(register) = &self.register {
+            write_register(&mut page, register);
         }
         page
     }
@@ -345,6 +383,58 @@ fn write_ledger(page: &mut String, ledger: &Ledger) {
         "\nVerified from the files by one thread: {verified_per_second:.0} entries/s \
          ({verified_entries} entries)."
     );
+}
+
+fn write_register(page: &mut String, register: &Register) {
+    let Register {
+        scale,
+        control_entries,
+        call_entries,
+        small,
+        whole,
+        snapshot,
+        stop_s,
+        snapshot_mib,
+        calls,
+    } = register;
+    let _infallible = write!(
+        page,
+        "\n## A large register\n\n{} registered agents, {} live instances; {control_entries} entries \
+         in the control log, {call_entries} in the log of calls. A start is until the node serves, \
+         of which up to a second is waiting for the clock's next second.\n\n\
+         | | start s | memory then MiB | at its peak MiB |\n|---|---:|---:|---:|\n",
+        scale.agents, scale.instances
+    );
+    for (what, started) in [
+        ("one agent", small),
+        ("all, no snapshot", whole),
+        ("all, from the snapshot", snapshot),
+    ] {
+        let Started {
+            seconds,
+            rss_mib,
+            peak_mib,
+        } = started;
+        let _infallible = writeln!(
+            page,
+            "| {what} | {seconds:.1} | {rss_mib:.0} | {peak_mib:.0} |"
+        );
+    }
+    let _infallible = write!(
+        page,
+        "\nThe snapshot is {snapshot_mib:.0} MiB; the stop that wrote it took {stop_s:.1} s.\n\n\
+         | `tools/call` with a bearer token | one agent, p50 µs | p99 µs | all, p50 µs | p99 µs | p50 to p50 |\n\
+         |---|---:|---:|---:|---:|---:|\n"
+    );
+    for (connections, small, large) in calls {
+        let ratio = large.p50_us / small.p50_us;
+        let s = if *connections == 1 { "" } else { "s" };
+        let _infallible = writeln!(
+            page,
+            "| {connections} connection{s} | {:.0} | {:.0} | {:.0} | {:.0} | {ratio:.2}× |",
+            small.p50_us, small.p99_us, large.p50_us, large.p99_us
+        );
+    }
 }
 
 /// A figure in as many digits as it deserves.
