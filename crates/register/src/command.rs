@@ -193,6 +193,8 @@ pub enum Command {
         id: SponsorId,
         /// What said so, if it was no administrator.
         signal: Option<Signal>,
+        /// Whether to lift also what others than administrators stopped them for.
+        despite: bool,
     },
     /// Lifts what one event did that suspended a sponsor. They go on when nothing else stops them.
     LiftSuspension {

@@ -288,9 +288,18 @@ pub(crate) fn decide(
                 Event::SponsorResumed(body),
             )
         }
-        Command::ResumeSponsor { id, signal } => {
+        Command::ResumeSponsor {
+            id,
+            signal,
+            despite,
+        } => {
             let found = sponsor(state, &id)?;
             let subject = Subject::Sponsor(found.handle.clone());
+            let others: Vec<String> = found.holds_of_others().map(held_by).collect();
+            if !despite && !others.is_empty() {
+                let by = others.join(", ");
+                return Err(Refusal::HeldByOthers { sponsor: id, by }.into());
+            }
             match found.life {
                 SponsorLife::Active { .. } => Plan::Unchanged(subject),
                 SponsorLife::Suspended { .. } => Plan::Write(
@@ -630,6 +639,11 @@ pub(crate) fn decide(
         }
         Command::Erase { handle } => erase(state, handle)?,
     })
+}
+
+/// Who stopped a sponsor, and what for.
+fn held_by(hold: &Signal) -> String {
+    format!("{} ({})", hold.source, hold.event)
 }
 
 fn written(subject: Subject, events: Vec<Event>) -> Plan {

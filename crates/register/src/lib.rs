@@ -52,7 +52,9 @@ pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,
     Reason, Word,
 };
-pub use view::{AdminView, AgentView, BreakGlassView, InstanceView, PepView, SponsorView, Status};
+pub use view::{
+    AdminView, AgentView, BreakGlassView, HoldView, InstanceView, PepView, SponsorView, Status,
+};
 
 #[cfg(test)]
 mod tests;

@@ -162,6 +162,12 @@ impl Sponsor {
         }
     }
 
+    /// What stops them that no administrator said: a directory, a provider.
+    pub fn holds_of_others(&self) -> impl Iterator<Item = &Signal> {
+        let others = |hold: &&Signal| !matches!(hold.source.as_str(), "cli" | "api");
+        self.holds.iter().flatten().filter(others)
+    }
+
     /// Their id, unless it is erased or sealed.
     pub fn id(&self) -> Option<&SponsorId> {
         self.person().map(|person| &person.id)

@@ -160,6 +160,17 @@ pub enum Refusal {
         /// The nearest known one.
         nearest: Option<String>,
     },
+    /// Whoever stopped them did not lift it.
+    #[error(
+        "sponsor `{sponsor}` is not only stopped by administrators, but by {by}; have it lifted there, \
+         or lift it all the same with `tipstaff sponsor resume {sponsor} --despite-directory`"
+    )]
+    HeldByOthers {
+        /// The sponsor.
+        sponsor: SponsorId,
+        /// Who, and what for.
+        by: String,
+    },
     /// No such agent.
     #[error("there is no agent `{given}`; {}", hint(nearest.as_deref(), "tipstaff agent list"))]
     UnknownAgent {

@@ -301,6 +301,7 @@ fn resume_sponsor(id: &str) -> Command {
     Command::ResumeSponsor {
         id: id.parse().unwrap(),
         signal: None,
+        despite: true,
     }
 }
 

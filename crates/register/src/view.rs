@@ -9,11 +9,11 @@ use vocab::time::Time;
 
 use crate::allow::Allow;
 use crate::break_glass::{BreakGlass, GlassLife, GlassOver, Held};
-use crate::entry::{CallLimits, DelegationLimits, People, SignIn, Sponsorship, Via};
+use crate::entry::{CallLimits, DelegationLimits, People, SignIn, Signal, Sponsorship, Via};
 use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife, SponsorLife};
 use crate::standing::{Why, agent_narrowed};
-use crate::state::{Agent, Identity, Instance, KeyFault, Known, Origin, Sponsor, State};
-use crate::text::{AdminKey, KeyId, Label};
+use crate::state::{Agent, CutOf, Identity, Instance, KeyFault, Known, Origin, Sponsor, State};
+use crate::text::{AdminKey, KeyId, Label, Word};
 
 /// A status as it is shown. It folds in what stands above: an agent of a suspended sponsor is
 /// shown as suspended, and so are its instances.
@@ -119,10 +119,29 @@ pub struct SponsorView {
     pub handle: Handle,
     /// The agents they answer for, retired ones too.
     pub agents: Vec<AgentId>,
+    /// What stops them, each for itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<HoldView>,
     /// Since when the status holds.
     pub since: Time,
     /// When they were added.
     pub added_at: Time,
+}
+
+/// What stops a sponsor.
+#[derive(Clone, Debug, Serialize)]
+pub struct HoldView {
+    /// From where it came: `cli`, `scim`, `ssf`, `poll`, …
+    pub source: String,
+    /// What it was: `suspended`, `deactivated`, …
+    pub event: String,
+    /// When.
+    pub at: Time,
+    /// The entry that says so.
+    pub record: Option<String>,
+    /// Who wrote it, where whoever shows this has read the entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// A break-glass.
@@ -320,9 +339,29 @@ impl State {
                 .agents_of(&sponsor.handle)
                 .map(|agent| agent.id.clone())
                 .collect(),
+            holds: self.hold_views(sponsor),
             since: sponsor.life.since(),
             added_at: sponsor.added_at,
         }
+    }
+
+    fn hold_views(&self, sponsor: &Sponsor) -> Vec<HoldView> {
+        let of = CutOf::Sponsor(sponsor.handle.clone());
+        let view = |hold: &Option<Signal>| {
+            let mut cuts = self.cuts().rev();
+            let cut = cuts.find(|cut| cut.of == of && cut.signal == *hold);
+            let word = |word: Option<&Word>, none: &str| {
+                word.map_or_else(|| none.to_owned(), ToString::to_string)
+            };
+            HoldView {
+                source: word(hold.as_ref().map(|it| &it.source), "cli"),
+                event: word(hold.as_ref().map(|it| &it.event), "suspended"),
+                at: cut.map_or(sponsor.life.since(), |cut| cut.at),
+                record: cut.map(|cut| format!("control/{}", cut.record)),
+                by: None,
+            }
+        };
+        sponsor.holds.iter().map(view).collect()
     }
 
     /// How an agent is shown at `now`.

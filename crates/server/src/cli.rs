@@ -323,10 +323,15 @@ pub enum SponsorCommand {
         #[arg(long)]
         wait: bool,
     },
-    /// Lift a suspension.
+    /// Lift what administrators stopped a sponsor for.
+    ///
+    /// Refused where the directory or a signal stopped them, too: `sponsor show` says who did.
     Resume {
         /// The sponsor.
         id: SponsorId,
+        /// Lift that as well. The directory goes on saying what it says, and may stop them again.
+        #[arg(long)]
+        despite_directory: bool,
     },
     /// Confirm that the directory speaks for a sponsor, and by which id it knows them.
     ///

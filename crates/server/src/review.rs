@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use gateway::record::{DecisionBody, Effect};
 use ledger::{Actor, Entry, Kind, Log as _, LogReader, ReadError};
-use register::{Agent, Allow, Command, Signal, State, Status};
+use register::{Agent, Allow, Command, Signal, Sponsor, State, Status};
 use serde::Serialize;
-use vocab::{AgentId, Time, ToolName, UpstreamName};
+use vocab::{AgentId, Handle, SponsorId, Time, ToolName, UpstreamName};
 
 use crate::config::Agents;
 use crate::node::Shared;
@@ -30,6 +30,9 @@ pub struct Review {
     pub acceptance: &'static str,
     /// Whether its sponsor is not active: nobody answers for it.
     pub orphaned: bool,
+    /// Who is offered it, if it is orphaned. Nothing is applied: an administrator transfers it, and
+    /// they accept it.
+    pub offered: Vec<Offer>,
     /// Whether it was not used for as long as `[agents] dormant_days` says.
     pub dormant: bool,
     /// When it was last permitted a call, as far as was looked; null: not since `looked_since`.
@@ -44,6 +47,39 @@ pub struct Review {
     pub due_at: Time,
     /// Whether that is over.
     pub overdue: bool,
+}
+
+/// Somebody who could answer for an agent.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Offer {
+    /// Their id.
+    pub to: String,
+    /// What they are to the one who did: `manager`.
+    pub relation: &'static str,
+    /// What transfers it to them.
+    pub command: String,
+}
+
+/// The active sponsor whom the directory calls the manager of one, by its own id or ours.
+fn manager<'a>(state: &'a State, sponsor: &Sponsor) -> Option<&'a Sponsor> {
+    let said = sponsor.person()?.manager.as_ref()?;
+    let by_handle = said.as_str().parse::<Handle>().ok();
+    let by_handle = by_handle.and_then(|handle| state.sponsor(&handle));
+    let found = by_handle.or_else(|| state.sponsor_by_external_id(said))?;
+    let other = found.handle != sponsor.handle;
+    (other && state.sponsor_acts(&found.handle)).then_some(found)
+}
+
+fn offers(state: &State, agent: &Agent) -> Vec<Offer> {
+    let sponsor = state.sponsor(&agent.sponsor);
+    let manager = sponsor.and_then(|sponsor| manager(state, sponsor));
+    let id = manager.and_then(|manager| manager.id());
+    let offer = |id: &SponsorId| Offer {
+        to: id.to_string(),
+        relation: "manager",
+        command: format!("tipstaff agent transfer {} --to {id}", agent.id),
+    };
+    id.map(offer).into_iter().collect()
 }
 
 /// Every agent that is not retired, by sponsor.
@@ -124,6 +160,11 @@ fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time
         status: view.status,
         acceptance: view.acceptance,
         orphaned,
+        offered: if orphaned {
+            offers(state, agent)
+        } else {
+            Vec::new()
+        },
         dormant: now.since(last_used_at.unwrap_or(agent.added_at)) >= settings.dormant_after,
         last_used_at,
         unused: agent

@@ -570,3 +570,52 @@ async fn a_prefix_is_the_register_as_it_was() {
     let state = fold_prefix(&*node.log, Some(&*node.keyring), then).unwrap();
     assert!(state.standing(&id, later).active().is_ok());
 }
+
+#[tokio::test]
+async fn an_administrator_does_not_lift_what_the_directory_stopped_without_saying_so() {
+    let node = Node::ready().await;
+    let id = node.start("triage", 0).await;
+    let resume = |despite| Command::ResumeSponsor {
+        id: "maja".parse().unwrap(),
+        signal: None,
+        despite,
+    };
+    let by = |source: &str| Command::SuspendSponsor {
+        id: "maja".parse().unwrap(),
+        signal: Some(Signal {
+            source: source.parse().unwrap(),
+            ..signal("deactivated")
+        }),
+    };
+    // What administrators stopped, they lift.
+    node.ok(by("cli")).await;
+    node.ok(suspend_sponsor("maja")).await;
+    node.ok(resume(false)).await;
+    assert_eq!(node.narrowed(&id), None);
+    node.ok(by("scim")).await;
+    node.ok(by("ssf")).await;
+    node.ok(suspend_sponsor("maja")).await;
+    let size = node.log.len();
+    let Err(CommandError::Refused(refusal)) = node.execute(resume(false)).await else {
+        panic!("not refused");
+    };
+    assert_eq!(
+        refusal.to_string(),
+        "sponsor `maja` is not only stopped by administrators, but by scim (deactivated), ssf \
+         (deactivated); have it lifted there, or lift it all the same with `tipstaff sponsor resume \
+         maja --despite-directory`"
+    );
+    assert_eq!(node.log.len(), size);
+    let holds = node
+        .control
+        .view(|state| state.sponsor_views()[0].holds.clone());
+    let told: Vec<_> = holds.iter().map(|it| it.source.as_str()).collect();
+    assert_eq!(told, ["scim", "ssf", "cli"]);
+    assert!(holds.iter().all(|it| it.record.is_some()));
+    node.ok(resume(true)).await;
+    assert_eq!(node.narrowed(&id), None);
+    let holds = node
+        .control
+        .view(|state| state.sponsor_views()[0].holds.clone());
+    assert!(holds.is_empty());
+}

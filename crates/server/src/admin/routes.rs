@@ -15,7 +15,7 @@ use gateway::upstream::Transport;
 use gateway::upstream::sandbox::Confinement;
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
-use ledger::Log as _;
+use ledger::{Entry, Log as _};
 use register::{
     AdminKey, AdminView, AgentView, Allow, Command, CommandError, Done, EndReason, InstanceView,
     People, PepView, PublicJwk, Refusal, SponsorView, Status,
@@ -384,8 +384,24 @@ async fn sponsors(State(admin): App) -> Answer {
     Ok(ok(&admin.control().view(register::State::sponsor_views)))
 }
 
+/// A sponsor, and of what stops them also who wrote it.
 async fn sponsor(State(admin): App, Path(id): Path<String>) -> Answer {
-    Ok(ok(&admin.sponsor_view(&parsed(&id)?)?))
+    let mut view = admin.sponsor_view(&parsed(&id)?)?;
+    let read = tokio::task::spawn_blocking(move || {
+        let log = admin.shared.control_log.reader();
+        for hold in &mut view.holds {
+            let index = hold
+                .record
+                .as_deref()
+                .and_then(|it| it.strip_prefix("control/"));
+            let index = index.and_then(|it| it.parse().ok());
+            let bytes = index.and_then(|index| log.entry(index).ok());
+            let entry = bytes.as_deref().and_then(|it| Entry::parse(it).ok());
+            hold.by = entry.map(|entry| entry.actor.id);
+        }
+        view
+    });
+    Ok(ok(&read.await.map_err(|_| Problem::internal())?))
 }
 
 async fn add_sponsor(
@@ -411,6 +427,7 @@ async fn change_sponsor(
     State(admin): App,
     Extension(caller): Extension<Caller>,
     Path((id, verb)): Path<(String, String)>,
+    body: Bytes,
 ) -> Answer {
     let id: SponsorId = parsed(&id)?;
     let command = match verb.as_str() {
@@ -421,6 +438,11 @@ async fn change_sponsor(
         "resume" => Command::ResumeSponsor {
             id: id.clone(),
             signal: None,
+            despite: if body.is_empty() {
+                false
+            } else {
+                read::<wire::Resume>(&body)?.despite_directory
+            },
         },
         _ => return Err(no_route().await),
     };

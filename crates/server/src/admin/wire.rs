@@ -70,6 +70,14 @@ pub struct Link {
     pub external_id: String,
 }
 
+/// `POST /v1/sponsors/{id}/resume`; without a body, as if this were false.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// Whether to lift also what the directory or a signal stopped them for.
+    pub despite_directory: bool,
+}
+
 /// `POST /v1/login`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,6 @@
 //! `tipstaff agent …`. An agent's key is made here: the node sees only its public half.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -272,7 +273,27 @@ fn reviews(found: &Value) -> String {
             notes(it),
         ]);
     }
-    table.text("No agent to look at.")
+    let mut out = table.text("No agent to look at.");
+    for it in found["agents"].as_array().into_iter().flatten() {
+        for offer in it["offered"].as_array().into_iter().flatten() {
+            let _infallible = write!(
+                out,
+                "\n{} is offered to {}, the {} of its sponsor: {}",
+                cell(&it["id"]),
+                cell(&offer["to"]),
+                cell(&offer["relation"]),
+                cell(&offer["command"])
+            );
+        }
+    }
+    if !found["looked_since"].is_null() {
+        let _infallible = write!(
+            out,
+            "\nCalls were looked at since {} only: what was used before that is shown as not used.",
+            time(&found["looked_since"])
+        );
+    }
+    out
 }
 
 /// How the sponsor stands behind the agent.

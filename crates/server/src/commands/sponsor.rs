@@ -40,8 +40,16 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
                 )
             })?;
         }
-        SponsorCommand::Resume { id } => {
-            let done = node.post(&format!("/v1/sponsors/{id}/resume")).await?;
+        SponsorCommand::Resume {
+            id,
+            despite_directory,
+        } => {
+            let done = node
+                .post_json(
+                    &format!("/v1/sponsors/{id}/resume"),
+                    &wire::Resume { despite_directory },
+                )
+                .await?;
             context.show(&done, |it| changed(it, "sponsor"))?;
         }
         SponsorCommand::Link { id, external_id } => {
@@ -123,6 +131,22 @@ fn lines(it: &Value) -> String {
         "status",
         format!("{} since {}", cell(&it["status"]), time(&it["since"])),
     );
+    for hold in it["holds"].as_array().into_iter().flatten() {
+        let by = match hold["by"].as_str() {
+            Some(by) => format!(", by {by}"),
+            None => String::new(),
+        };
+        lines.line(
+            "stopped by",
+            format!(
+                "{}: {}, {}{by} ({})",
+                cell(&hold["source"]),
+                cell(&hold["event"]),
+                time(&hold["at"]),
+                cell(&hold["record"])
+            ),
+        );
+    }
     lines.line("agents", cell(&it["agents"]));
     lines.line(
         "handle",

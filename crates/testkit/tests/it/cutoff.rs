@@ -452,3 +452,77 @@ async fn what_a_transfer_or_a_revocation_ended_does_not_go_on_as_another() {
     assert!(said.contains("another sponsor"), "{said}");
     plane.end().await;
 }
+
+#[tokio::test]
+async fn an_orphaned_agent_is_offered_to_the_manager_and_its_sponsor_resumed_by_who_stopped_them() {
+    let plane = Plane::start().await;
+    plane.agent("triage").await;
+    plane.register("other", json!({"sponsor": "otto"})).await;
+    let control = plane.gateway().control();
+    let of = |id: &str| {
+        let id = id.parse().unwrap();
+        control.view(|state| state.sponsor_by_id(&id).unwrap().as_ref().clone())
+    };
+    let (maya, otto) = (of("maya"), of("otto"));
+    let signal = |event: &str| register::Signal {
+        source: "scim".parse().unwrap(),
+        event: event.parse().unwrap(),
+        received_at: plane.now(),
+        id: None,
+    };
+    let mut person = maya.person().unwrap().clone();
+    person.manager = Some(otto.handle.as_str().parse().unwrap());
+    let directory = ledger::Actor {
+        kind: ledger::ActorKind::Service,
+        id: "scim".to_owned(),
+        credential: "test".to_owned(),
+        verified: true,
+    };
+    for command in [
+        register::Command::ChangeSponsor {
+            sponsor: maya.handle.clone(),
+            person: Box::new(person),
+            changes: vec!["manager".parse().unwrap()],
+            signal: signal("changed"),
+        },
+        register::Command::SuspendSponsor {
+            id: "maya".parse().unwrap(),
+            signal: Some(signal("deactivated")),
+        },
+    ] {
+        control.execute(directory.clone(), command).await.unwrap();
+    }
+
+    let review = plane.admin("GET", "/v1/review", None).await.json();
+    let agents = review["agents"].as_array().unwrap();
+    let triage = agents.iter().find(|it| it["id"] == "triage").unwrap();
+    assert_eq!(triage["orphaned"], true);
+    let command = "tipstaff agent transfer triage --to otto";
+    let offered = json!([{"to": "otto", "relation": "manager", "command": command}]);
+    assert_eq!(triage["offered"], offered);
+    let other = agents.iter().find(|it| it["id"] == "other").unwrap();
+    assert_eq!(other["offered"], json!([]), "its sponsor is there");
+    let agent = plane.admin("GET", "/v1/agents/triage", None).await.json();
+    assert_eq!(agent["sponsor"], "maya", "nothing is applied by itself");
+
+    let shown = plane.admin("GET", "/v1/sponsors/maya", None).await.json();
+    let hold = &shown["holds"][0];
+    assert_eq!(
+        (&hold["source"], &hold["event"], &hold["by"]),
+        (&json!("scim"), &json!("deactivated"), &json!("scim"))
+    );
+    let resume = "/v1/sponsors/maya/resume";
+    let refused = plane.admin("POST", resume, None).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(refused.text().contains("by scim (deactivated)"));
+    let despite = Some(json!({"despite_directory": true}));
+    let resumed = plane.admin("POST", resume, despite).await;
+    assert_eq!(resumed.status, 200, "{}", resumed.text());
+    // A manager who is gone, too, is nobody to offer it to.
+    plane.command("/v1/sponsors/otto/suspend").await;
+    plane.command("/v1/sponsors/maya/suspend").await;
+    let review = plane.admin("GET", "/v1/review", None).await.json();
+    let agents = review["agents"].as_array().unwrap();
+    assert!(agents.iter().all(|it| it["offered"] == json!([])));
+    plane.end().await;
+}

@@ -657,6 +657,7 @@ fn an_agent_that_proved_itself_is_told_why() {
     bench.execute(Command::ResumeSponsor {
         id: sponsor(),
         signal: None,
+        despite: true,
     });
 
     let first = bench.token().instance;

@@ -870,6 +870,7 @@ fn what_is_narrowed_is_refused_on_the_very_next_request() {
     bench.execute(Command::ResumeSponsor {
         id: sponsor(),
         signal: None,
+        despite: true,
     });
     assert_eq!(call(), "ok");
     bench.execute(Command::EndInstance {

@@ -650,6 +650,7 @@ fn a_leaver_stays_stopped_whoever_else_stopped_and_freed_them() {
     served.execute(Command::ResumeSponsor {
         id: "maya".parse().unwrap(),
         signal: None,
+        despite: true,
     });
     // An administrator lifts all of it; what the directory says last is shown all the same.
     assert_eq!(served.status(&id), Status::Active);
