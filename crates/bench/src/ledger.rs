@@ -57,7 +57,7 @@ pub(crate) fn run(dir: &Path, rounds: usize, lasting: Duration) -> Result<Ledger
     };
     let options = LogOptions {
         name: LogName::Calls,
-        signer,
+        signers: signer.into(),
         header,
         clock: Arc::new(SystemClock::new()),
         faults: Faults::default(),
@@ -89,7 +89,7 @@ pub(crate) fn run(dir: &Path, rounds: usize, lasting: Duration) -> Result<Ledger
     let verified_entries = offline.size();
     let expected = Expected {
         log: LogName::Calls,
-        verifier: &verifier,
+        keys: &verifier.into(),
         known: &[],
     };
     let begin = machine::elapsed();

@@ -108,7 +108,7 @@ impl Bench {
         };
         let options = LogOptions {
             name: LogName::Control,
-            signer,
+            signers: signer.into(),
             header,
             clock: clock.clone(),
             faults: faults.clone(),

@@ -28,6 +28,14 @@ pub enum CheckpointError {
     /// Not a note, or not signed by the log.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// It is signed by a key of the log that signs no more, and by none that does.
+    #[error("it is signed by `{key}`, which signs nothing since `control/{since}`")]
+    Retired {
+        /// The key.
+        key: String,
+        /// The entry of the control log that says so.
+        since: u64,
+    },
     /// Not three lines.
     #[error("a checkpoint is three lines: origin, size, root")]
     Form,
@@ -69,15 +77,20 @@ impl Checkpoint {
 
     /// Like [`Checkpoint::open`], of a note that has been read.
     pub fn of_note(note: &Note, verifier: &Verifier) -> Result<Self, CheckpointError> {
-        note.verify(verifier)?;
+        Self::of_note_by(note, std::slice::from_ref(verifier))
+    }
+
+    /// Reads a checkpoint that one of these keys must have signed. The keys of a log have one name.
+    pub fn of_note_by(note: &Note, verifiers: &[Verifier]) -> Result<Self, CheckpointError> {
+        note.verify_any(verifiers)?;
         let checkpoint: Self = note.text().parse()?;
-        if checkpoint.origin != verifier.name() {
-            return Err(CheckpointError::Origin {
-                expected: verifier.name().to_owned(),
+        match verifiers.iter().find(|it| it.name() != checkpoint.origin) {
+            Some(other) => Err(CheckpointError::Origin {
+                expected: other.name().to_owned(),
                 found: checkpoint.origin,
-            });
+            }),
+            None => Ok(checkpoint),
         }
-        Ok(checkpoint)
     }
 }
 

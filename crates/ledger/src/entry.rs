@@ -151,6 +151,14 @@ kinds! {
     TokenKeyRetired "token-key-retired" Control,
     /// A key that signed tokens is believed no more.
     TokenKeyRevoked "token-key-revoked" Control,
+    /// Another key is to sign a log.
+    LogKeyAnnounced "log-key-announced" Control,
+    /// A key that was announced began to sign a log.
+    LogKeyActivated "log-key-activated" Control,
+    /// A key signs a log no more.
+    LogKeyRetired "log-key-retired" Control,
+    /// The key that wraps the erasable keys was replaced.
+    WrappingKeyChanged "wrapping-key-changed" Control,
     /// A key was destroyed, and with it what it sealed.
     Erased "erased" Control,
     /// Somebody asked that an agent may run although nobody who may answers for it.

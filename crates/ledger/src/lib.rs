@@ -13,6 +13,7 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;
 pub mod hash;
+pub mod keys;
 pub mod log;
 pub mod mention;
 pub mod note;
@@ -30,6 +31,7 @@ mod memory;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use entry::{Actor, ActorKind, Draft, Entry, EntryError, Guard, Header, Kind, write_entry};
+pub use keys::{LogKey, LogKeyActivated, LogKeyAnnounced, LogKeyRetired, LogKeys};
 pub use log::{
     AppendError, BlobError, Blobs, Keyring, KeyringError, Log, LogReader, Opened, ReadError,
     Receipt, first_since,

@@ -31,7 +31,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Ed25519 => 0x01,
             Self::CosignatureV1 => 0x04,
@@ -477,6 +477,13 @@ impl Note {
         &self.signatures
     }
 
+    /// The text alone.
+    #[must_use]
+    pub fn without_signatures(mut self) -> Self {
+        self.signatures.clear();
+        self
+    }
+
     /// Adds a signature.
     pub fn push(&mut self, signature: Signature) {
         self.signatures.push(signature);
@@ -514,6 +521,22 @@ impl Note {
                 key: verifier.key_name(),
             })
         }
+    }
+
+    /// Checks that the note is signed by one of these keys at least, and that each signature that
+    /// says it is by one of them is.
+    pub fn verify_any(&self, verifiers: &[Verifier]) -> Result<(), NoteError> {
+        let mut missing = NoteError::Unsigned { key: String::new() };
+        let mut signed = false;
+        for verifier in verifiers {
+            match self.verify(verifier) {
+                Ok(()) => signed = true,
+                Err(error @ NoteError::Unsigned { .. }) => missing = error,
+                // A wrong signature next to a right one makes the note malformed.
+                Err(error) => return Err(error),
+            }
+        }
+        if signed { Ok(()) } else { Err(missing) }
     }
 
     /// The same text with the signatures that say they are by one of these keys, and no other.

@@ -10,8 +10,9 @@ use vocab::digest::Digest;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::hash;
+use crate::keys::LogKeys;
 use crate::log::{LogReader, ReadError};
-use crate::note::{NOTE_BYTES_MAX, Verifier};
+use crate::note::NOTE_BYTES_MAX;
 use crate::proof::{self, PATH_HASHES_MAX, ProofError, ProveError};
 
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
@@ -83,19 +84,19 @@ pub enum TlogProofError {
 
 impl TlogProof {
     /// Proves an entry against the log's latest checkpoint; the entry rides along.
-    pub fn of(reader: &dyn LogReader, index: u64, verifier: &Verifier) -> Result<Self, MakeError> {
+    pub fn of(reader: &dyn LogReader, index: u64, keys: &LogKeys) -> Result<Self, MakeError> {
         let checkpoint = reader.checkpoint()?.ok_or(MakeError::NoCheckpoint)?;
-        Self::under(reader, index, verifier, checkpoint)
+        Self::under(reader, index, keys, checkpoint)
     }
 
     /// Proves an entry against a checkpoint of the log, such as one with cosignatures.
     pub fn under(
         reader: &dyn LogReader,
         index: u64,
-        verifier: &Verifier,
+        keys: &LogKeys,
         checkpoint: String,
     ) -> Result<Self, MakeError> {
-        let size = Checkpoint::open(&checkpoint, verifier)?.size;
+        let size = keys.open(&checkpoint)?.size;
         Ok(Self {
             path: proof::inclusion(reader, index, size)?,
             extra: Some(reader.entry(index)?),
@@ -104,10 +105,10 @@ impl TlogProof {
         })
     }
 
-    /// Checks that `entry` is in the log whose key is `verifier`, at the index that the proof
-    /// says. Gives the checkpoint that vouches for it.
-    pub fn verify(&self, entry: &[u8], verifier: &Verifier) -> Result<Checkpoint, TlogProofError> {
-        let checkpoint = Checkpoint::open(&self.checkpoint, verifier)?;
+    /// Checks that `entry` is in the log whose keys these are, at the index that the proof says.
+    /// Gives the checkpoint that vouches for it.
+    pub fn verify(&self, entry: &[u8], keys: &LogKeys) -> Result<Checkpoint, TlogProofError> {
+        let checkpoint = keys.open(&self.checkpoint)?;
         proof::verify_inclusion(
             &hash::leaf(entry),
             self.index,

@@ -13,8 +13,9 @@ use vocab::time::Time;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::entry::{Entry, EntryError, Kind};
 use crate::hash;
+use crate::keys::LogKeys;
 use crate::log::{LogReader, ReadError};
-use crate::note::{Note, NoteError, Verifier};
+use crate::note::{Note, NoteError};
 use crate::tile::{Edge, HASH_BYTES, Level, Tile, WIDTH};
 
 /// Most faults that are told one by one; all are counted.
@@ -25,8 +26,8 @@ pub const FAULTS_TOLD_MAX: usize = 100;
 pub struct Expected<'a> {
     /// Which of the two logs.
     pub log: LogName,
-    /// Its public key.
-    pub verifier: &'a Verifier,
+    /// Its keys.
+    pub keys: &'a LogKeys,
     /// What was said of it before or elsewhere, in any order: it must be a continuation of each.
     pub known: &'a [Known],
 }
@@ -243,7 +244,7 @@ fn differs(tile: Tile, at: usize) -> String {
 pub fn verify(reader: &dyn LogReader, expected: Expected<'_>) -> Result<Report, Box<Unsound>> {
     let mut faults = Faults::default();
     let signed = match reader.checkpoint() {
-        Ok(Some(note)) => match Checkpoint::open(&note, expected.verifier) {
+        Ok(Some(note)) => match expected.keys.open(&note) {
             Ok(checkpoint) => Some(checkpoint),
             Err(CheckpointError::Note(NoteError::Unsigned { key })) => {
                 faults.add(Fault::OtherKey {
@@ -311,7 +312,7 @@ pub fn verify(reader: &dyn LogReader, expected: Expected<'_>) -> Result<Report, 
     }
     let report = Report {
         log: expected.log,
-        origin: expected.verifier.name().to_owned(),
+        origin: expected.keys.origin().to_owned(),
         signed: signed_size,
         root: report_root,
         tail: tree.size().saturating_sub(signed_size),
@@ -343,7 +344,7 @@ impl Report {
     fn nothing(expected: Expected<'_>) -> Self {
         Self {
             log: expected.log,
-            origin: expected.verifier.name().to_owned(),
+            origin: expected.keys.origin().to_owned(),
             signed: 0,
             root: hash::empty(),
             tail: 0,
@@ -401,7 +402,7 @@ impl<'a> Roots<'a> {
             .into_iter()
             .collect();
         for Known { by, checkpoint } in expected.known {
-            if checkpoint.origin != expected.verifier.name() {
+            if checkpoint.origin != expected.keys.origin() {
                 faults.add(Fault::KnownOrigin {
                     by: by.clone(),
                     found: checkpoint.origin.clone(),
@@ -463,20 +464,20 @@ fn compare_tile(reader: &dyn LogReader, tile: Tile, expected: &[u8], faults: &mu
 }
 
 /// What must hold from entry to entry.
-struct Walk {
+struct Walk<'a> {
     log: LogName,
-    key: String,
+    keys: &'a LogKeys,
     trust_domain: Option<TrustDomain>,
     first: Option<Time>,
     last: Option<(Time, u64)>,
     kinds: BTreeMap<&'static str, u64>,
 }
 
-impl Walk {
-    fn new(expected: Expected<'_>) -> Self {
+impl<'a> Walk<'a> {
+    fn new(expected: Expected<'a>) -> Self {
         Self {
             log: expected.log,
-            key: expected.verifier.key_name(),
+            keys: expected.keys,
             trust_domain: None,
             first: None,
             last: None,
@@ -496,7 +497,7 @@ impl Walk {
                 kind: entry.kind,
             });
         }
-        if entry.key != self.key {
+        if !self.keys.has_name(&entry.key) {
             faults.add(Fault::Key {
                 index,
                 found: entry.key.into_owned(),

@@ -20,6 +20,7 @@ use crate::entry::{
 };
 use crate::jwk::PublicJwk;
 use crate::lifecycle::EndReason;
+use crate::log_keys::LogKeyCommand;
 use crate::refusal::Refusal;
 use crate::signing::TokenKeyCommand;
 use crate::state::Instance;
@@ -463,6 +464,13 @@ pub enum Command {
     BreakGlass(GlassCommand),
     /// Announces a token key, has it sign, says that it is gone or compromised.
     TokenKey(TokenKeyCommand),
+    /// Announces a key of a log, says that it signs, or that it does no more.
+    LogKey(Box<LogKeyCommand>),
+    /// Says that another key wraps the erasable keys.
+    ChangeWrappingKey {
+        /// What it is known by.
+        key: Digest,
+    },
     /// Destroys a key and what it sealed: a suspended sponsor's name, or what a key of the
     /// keyring sealed.
     Erase {
@@ -553,6 +561,8 @@ impl Command {
             | Self::AddTokenKey { .. }
             | Self::AddDirectoryToken { .. }
             | Self::RemoveDirectoryToken { .. }
+            | Self::LogKey(_)
+            | Self::ChangeWrappingKey { .. }
             | Self::TokenKey(_) => return None,
         };
         Some(kind.as_str())
@@ -580,6 +590,8 @@ pub enum Subject {
     Policy(Digest),
     /// A key that signs tokens.
     TokenKey(KeyId),
+    /// A key that signs a log, by name and id.
+    LogKey(String),
     /// A credential of the directory's.
     DirectoryToken(Handle),
     /// A break-glass.

@@ -409,6 +409,8 @@ impl Control {
             | Command::AddTokenKey { .. }
             | Command::AddDirectoryToken { .. }
             | Command::RemoveDirectoryToken { .. }
+            | Command::LogKey(_)
+            | Command::ChangeWrappingKey { .. }
             | Command::TokenKey(_) => Ok(()),
         }
     }

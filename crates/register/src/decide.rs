@@ -28,7 +28,7 @@ use crate::entry::{
     GroupMembers, GroupRemoved, InstanceEnded, Key, NodeDegraded, NodeStarted, NodeStopped, Owners,
     People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal, SponsorResumed,
     SponsorRisk, SponsorSuspended, Sponsorship, ToolsListed, UpstreamConfigured, UpstreamResumed,
-    UpstreamStopped,
+    UpstreamStopped, WrappingKeyChanged,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -612,6 +612,15 @@ pub(crate) fn decide(
             let subject = Subject::TokenKey(command.kid().clone());
             written(subject, signing::decide(state.token_keys(), command, now)?)
         }
+        Command::LogKey(command) => {
+            let subject = Subject::LogKey(command.key().verifier().key_name());
+            written(subject, state.decide_log_key(*command, now)?)
+        }
+        Command::ChangeWrappingKey { key } => unless(
+            state.wrapping_key() == Some(key),
+            Subject::Node,
+            Event::WrappingKeyChanged(WrappingKeyChanged { key }),
+        ),
         Command::AddDirectoryToken { digest } => {
             let live = state.directory_tokens().count();
             if live >= DIRECTORY_TOKENS_MAX {

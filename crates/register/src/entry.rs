@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use ledger::{Actor, Draft, Entry, EntryError, Kind, Mention};
+use ledger::{
+    Actor, Draft, Entry, EntryError, Kind, LogKeyActivated, LogKeyAnnounced, LogKeyRetired, Mention,
+};
 use serde::{Deserialize, Serialize};
 use vocab::Authority;
 use vocab::digest::Digest;
@@ -75,6 +77,7 @@ events! {
     PolicyActivated TokenKeyAdded TokenKeyActivated TokenKeyRetired TokenKeyRevoked
     DirectoryTokenAdded DirectoryTokenRemoved Erased
     BreakGlassRequested BreakGlassOpened BreakGlassEnded
+    LogKeyAnnounced LogKeyActivated LogKeyRetired WrappingKeyChanged
 }
 
 /// Why an entry is not one of the control log.
@@ -890,6 +893,14 @@ pub struct DirectoryTokenAdded {
 pub struct DirectoryTokenRemoved {
     /// What the credential is called.
     pub token: Handle,
+}
+
+/// The key that wraps the erasable keys was replaced, and all of them wrapped anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrappingKeyChanged {
+    /// What the new key is known by: a digest that nothing of it can be told from.
+    pub key: Digest,
 }
 
 /// A key was destroyed, and with it what it sealed.

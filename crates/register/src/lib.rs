@@ -20,6 +20,7 @@ pub mod command;
 pub mod entry;
 pub mod jwk;
 pub mod lifecycle;
+pub mod log_keys;
 pub mod refusal;
 pub mod signing;
 pub mod snapshot;
@@ -41,6 +42,7 @@ pub use entry::{
 pub use fold::{FoldCause, FoldError, fold_on, fold_prefix};
 pub use jwk::{PublicJwk, Thumbprint};
 pub use lifecycle::EndReason;
+pub use log_keys::{LogKeyCommand, LogKeyLife, SigningKey};
 pub use refusal::Refusal;
 pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
 pub use snapshot::{NotTaken, Snapshot};

@@ -656,6 +656,36 @@ pub enum Refusal {
     /// The key that signs is to be taken away, and no other could sign.
     #[error("no other token key is announced that could sign in its place; announce one first")]
     NoNextTokenKey,
+    /// No such key of a log.
+    #[error("the log has no key `{key}`; `tipstaff keys list` shows those there are")]
+    UnknownLogKey {
+        /// The key's name and id.
+        key: String,
+    },
+    /// A key of a log that this cannot happen to.
+    #[error(
+        "cannot {event} the log key `{key}`, which is {state}; `tipstaff keys list` shows all of \
+         them"
+    )]
+    LogKeyState {
+        /// The key's name and id.
+        key: String,
+        /// What became of it.
+        state: &'static str,
+        /// What was asked for.
+        event: &'static str,
+    },
+    /// A key that whoever follows the log's keys would not come to.
+    #[error(
+        "the log key `{key}` cannot sign yet: a checkpoint by the key before it has to cover its \
+         announcement, and {why}"
+    )]
+    LogKeyUnproven {
+        /// The key's name and id.
+        key: String,
+        /// What is wrong with the checkpoint.
+        why: String,
+    },
     /// A sponsor whose agents may act.
     #[error(
         "sponsor {handle} is active, and what their agents do must be answered for by a named \

@@ -7,6 +7,7 @@ mod break_glass;
 mod cuts;
 mod forget;
 pub(crate) mod kept;
+mod keys;
 mod running;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +24,7 @@ use crate::lifecycle::{
     AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,
     SponsorLife, Switch, SwitchEvent,
 };
+use crate::log_keys::SigningKeys;
 pub use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Cut, CutOf, DirectoryToken, Group, Identity,
     Instance, KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools,
@@ -30,7 +32,7 @@ pub use crate::nouns::{
 };
 pub(crate) use crate::nouns::{Beside, Continues, Unsealed};
 use crate::signing::{self, TokenKey, TokenKeyEvent, TokenKeyLife};
-use crate::text::{AdminKey, GroupProfile, KeyId, PersonText};
+use crate::text::{AdminKey, GroupProfile, PersonText};
 
 /// Why an entry cannot have happened where it stands.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -141,6 +143,8 @@ pub struct State {
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
     break_glasses: break_glass::BreakGlasses,
+    log_keys: SigningKeys,
+    wrapping_key: Option<Digest>,
     erased: BTreeSet<Handle>,
     node: NodeState,
 }
@@ -329,20 +333,9 @@ impl State {
         self.policy.as_ref()
     }
 
-    /// The keys that sign tokens, oldest first.
-    pub fn token_keys(&self) -> &[TokenKey] {
-        &self.token_keys
-    }
-
     /// The credentials of the directory's, oldest first.
     pub fn directory_tokens(&self) -> impl Iterator<Item = &DirectoryToken> {
         self.directory_tokens.iter()
-    }
-
-    /// Whether a token that the key signed is believed at `now`.
-    pub fn token_key_verifies(&self, kid: &str, now: Time) -> bool {
-        let key = self.token_keys.iter().find(|key| key.kid.as_str() == kid);
-        key.is_some_and(|key| key.life.verifies(now))
     }
 
     /// The handles of destroyed keys.
@@ -842,6 +835,10 @@ impl State {
             Event::BreakGlassRequested(body) => self.request_glass(body, time, unsealed)?,
             Event::BreakGlassOpened(body) => self.open_break_glass(&body, time)?,
             Event::BreakGlassEnded(body) => self.end_break_glass(&body, time)?,
+            Event::LogKeyAnnounced(body) => self.log_keys.announce(body, record, time)?,
+            Event::LogKeyActivated(body) => self.log_keys.activate(&body, time)?,
+            Event::LogKeyRetired(body) => self.log_keys.retire(&body, time)?,
+            Event::WrappingKeyChanged(body) => self.wrapping_key = Some(body.key),
             Event::Erased(body) => {
                 if self.erased.contains(&body.key) {
                     return Err(twice("the erasure of key", &body.key));
@@ -1028,19 +1025,6 @@ impl State {
         Ok(())
     }
 
-    fn change_token_key(
-        &mut self,
-        kid: &KeyId,
-        event: TokenKeyEvent,
-        at: Time,
-    ) -> Result<(), Impossible> {
-        if signing::change(&mut self.token_keys, kid, event, at)? {
-            Ok(())
-        } else {
-            Err(unknown("token key", kid))
-        }
-    }
-
     fn change_sponsor(
         &mut self,
         handle: &Handle,
@@ -1128,7 +1112,11 @@ const fn narrows(event: &Event) -> bool {
         | Event::DirectoryTokenAdded(_)
         | Event::DirectoryTokenRemoved(_)
         | Event::TokenKeyActivated(_)
-        | Event::TokenKeyRetired(_) => false,
+        | Event::TokenKeyRetired(_)
+        | Event::LogKeyAnnounced(_)
+        | Event::LogKeyActivated(_)
+        | Event::LogKeyRetired(_)
+        | Event::WrappingKeyChanged(_) => false,
     }
 }
 

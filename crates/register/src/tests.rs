@@ -5,6 +5,7 @@ mod delegation;
 mod entries;
 mod forgetting;
 mod histories;
+mod log_keys;
 mod memory;
 mod refusals;
 mod restarts;

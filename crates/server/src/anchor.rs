@@ -5,6 +5,7 @@ pub(crate) mod cosigned;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ledger::keys::follow;
 use ledger::note::{Note, Signature, Verifier};
 use ledger::{Checkpoint, proof, witness};
 use serde::Serialize;
@@ -12,9 +13,9 @@ use store::anchor::PathAnchor;
 use tokio_util::sync::CancellationToken;
 use vocab::{LogName, Time};
 
-use crate::config::{Anchor, Config};
+use crate::config::Anchor;
 use crate::node::Shared;
-use crate::{keys, outbound};
+use crate::outbound;
 
 /// How often checkpoints are pushed.
 const PUSH_EVERY: Duration = Duration::from_secs(5);
@@ -76,7 +77,6 @@ impl Anchors {
     /// what was anchored was rolled back.
     pub fn compare(
         &self,
-        config: &Config,
         control: &store::FilesLog,
         calls: &store::FilesLog,
     ) -> Result<(), String> {
@@ -91,8 +91,7 @@ impl Anchors {
                     .last(name)
                     .map_err(|error| format!("{place}: {error}"))?;
                 let Some(held) = held else { continue };
-                let verifier = verifier(config, name)?;
-                let held = Checkpoint::open(&held, &verifier).map_err(|error| {
+                let held = held_by(&held, name, control, calls).map_err(|error| {
                     format!("the anchor {place} holds a checkpoint of `{name}` that is not ours: {error}")
                 })?;
                 let reader = ledger::Log::reader(log);
@@ -126,15 +125,29 @@ fn place(anchor: &Anchor) -> String {
     }
 }
 
-/// The public key of a log of ours, from its secret one.
-pub fn verifier(config: &Config, name: LogName) -> Result<Verifier, String> {
-    let path = keys::log_key(&config.keys, name);
-    let text = keys::read_secret(&path).map_err(|error| error.to_string())?;
-    let signer: ledger::note::Signer = text
-        .expose()
-        .parse()
-        .map_err(|_| format!("`{}` is not a key", path.display()))?;
-    Ok(signer.verifier().clone())
+/// Reads what an anchor holds of a log: a checkpoint by any key that the log ever had.
+fn held_by(
+    text: &str,
+    name: LogName,
+    control: &store::FilesLog,
+    calls: &store::FilesLog,
+) -> Result<Checkpoint, String> {
+    let note = Note::parse(text).map_err(|error| error.to_string())?;
+    let log = match name {
+        LogName::Control => control,
+        LogName::Calls => calls,
+    };
+    let own = log.verifiers();
+    if let Ok(checkpoint) = Checkpoint::of_note_by(&note, &own) {
+        return Ok(checkpoint);
+    }
+    let (control_keys, calls_keys) = (control.verifiers(), calls.verifiers());
+    let present = |keys: &[Verifier]| keys.first().cloned().ok_or("the log has no key");
+    let (control_key, calls_key) = (present(&control_keys)?, present(&calls_keys)?);
+    let way = follow(ledger::Log::reader(control), &control_key, Some(&calls_key));
+    let way = way.map_err(|error| error.to_string())?;
+    let keys = way.of(name).ok_or("the log has no key")?;
+    keys.open_kept(&note).map_err(|error| error.to_string())
 }
 
 /// Pushes new checkpoints to every anchor, until stopped.
@@ -195,8 +208,10 @@ impl Signed {
         let Some(text) = text.map_err(|error| error.to_string())? else {
             return Ok(None);
         };
-        let verifier = verifier(&shared.config, log)?;
-        let checkpoint = Checkpoint::open(&text, &verifier).map_err(|error| error.to_string())?;
+        // One of two while keys change; and the change may be under way.
+        let mut keys = shared.log(log).verifiers().into_iter();
+        let signed = keys.find_map(|key| Some((Checkpoint::open(&text, &key).ok()?, key)));
+        let (checkpoint, verifier) = signed.ok_or("its checkpoint is by another key")?;
         Ok(Some(Self {
             log,
             text,

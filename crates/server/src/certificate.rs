@@ -3,9 +3,10 @@
 
 use gateway::cutoff::Certificate;
 use gateway::record::BarrierBody;
+use ledger::keys::{FollowError, followed};
 use ledger::note::Verifier;
 use ledger::tlog_proof::TlogProof;
-use ledger::{Entry, Kind};
+use ledger::{Entry, Kind, LogKeys};
 use register::CutOff;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,10 @@ pub struct Bundle {
     pub text: String,
     /// The proofs.
     pub proofs: Proofs,
+    /// If keys of the logs changed: what leads from the first ones to those that sign, each an
+    /// announcement with its proof under a key before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
 }
 
 /// Proofs in the form of C2SP tlog-proof; each has its entry with it.
@@ -49,6 +54,9 @@ pub enum Unproven {
         /// Why.
         cause: String,
     },
+    /// No way leads from the keys that are trusted to those that sign.
+    #[error("{0}")]
+    Keys(#[from] FollowError),
     /// An entry that is not what it should be.
     #[error("{what} is {found}, not {expected}")]
     Entry {
@@ -99,8 +107,13 @@ pub struct Checked {
 }
 
 impl Bundle {
-    /// Checks everything with the public keys of the two logs.
+    /// Checks everything with public keys of the two logs, their first ones or later ones.
     pub fn verify(&self, control: &Verifier, calls: &Verifier) -> Result<Checked, Unproven> {
+        let mut steps = Vec::new();
+        for step in &self.keys {
+            steps.push(read("a change of keys", step)?);
+        }
+        let [control, calls] = &followed(&steps, control, calls)?;
         let (cut_index, cut) = proven("the cut", &self.proofs.cut, control)?;
         let (_, named) = proven("the cut's end", &self.proofs.cut_off, control)?;
         let (barrier_index, barrier) = proven("the barrier", &self.proofs.barrier, calls)?;
@@ -179,17 +192,24 @@ fn same(what: &'static str, said: &str, found: &str) -> Result<(), Unproven> {
 }
 
 /// The entry that a proof has with it, and its index, once the proof was checked.
-fn proven(what: &'static str, text: &str, key: &Verifier) -> Result<(u64, Vec<u8>), Unproven> {
+fn proven(what: &'static str, text: &str, keys: &LogKeys) -> Result<(u64, Vec<u8>), Unproven> {
     let bad = |cause: String| Unproven::Proof { what, cause };
-    let proof: TlogProof = text
-        .parse()
-        .map_err(|error: ledger::tlog_proof::TlogProofError| bad(error.to_string()))?;
+    let proof = read(what, text)?;
     let entry = proof.extra.clone();
     let entry = entry.ok_or_else(|| bad("it has no entry with it".to_owned()))?;
     proof
-        .verify(&entry, key)
+        .verify(&entry, keys)
         .map_err(|error| bad(error.to_string()))?;
     Ok((proof.index, entry))
+}
+
+fn read(what: &'static str, text: &str) -> Result<TlogProof, Unproven> {
+    text.parse().map_err(
+        |error: ledger::tlog_proof::TlogProofError| Unproven::Proof {
+            what,
+            cause: error.to_string(),
+        },
+    )
 }
 
 fn parsed<'a>(what: &'static str, entry: &'a [u8]) -> Result<Entry<'a>, Unproven> {

@@ -515,18 +515,29 @@ pub struct OwnerArgs {
 /// `tipstaff keys …`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// List the keys that sign tokens, and what became of those that did.
+    /// List the keys that sign tokens and the logs and the one that wraps the keyring, and what
+    /// became of those before.
     List,
-    /// Have the next key sign, which is published already, and make another next one.
+    /// Have another key sign.
     ///
-    /// While no node runs, this makes another key in the keys folder, also where the one that
-    /// signed is lost; the next start puts it on record.
+    /// The next token key is published already, and another next one is made. While no node runs,
+    /// this makes another token key in the keys folder, also where the one that signed is lost; the
+    /// next start puts it on record.
+    ///
+    /// A log's next key is made and announced under the present one, and then both sign until
+    /// `[ledger] key_overlap_days` are over: tell witnesses of it before.
+    ///
+    /// The keyring's keys are all wrapped anew, and the old wrapping key opens nothing any more.
     Rotate {
-        /// What: the key that signs tokens.
-        #[arg(value_parser = ["token"])]
+        /// What: the key that signs tokens, that of one of the two logs, or the one that wraps the
+        /// erasable keys.
+        #[arg(value_parser = ["token", "control", "calls", "keyring"])]
         what: String,
     },
-    /// Say that somebody else may have a key: what it signed is refused from the very next call.
+    /// Say that somebody else may have a key.
+    ///
+    /// What a token key signed is refused from the very next call. A log's key signs nothing any
+    /// more from then on, and what it signs is refused by whoever follows the log.
     Revoke {
         /// The key's id, as `keys list` shows it.
         kid: register::KeyId,

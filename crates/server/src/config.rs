@@ -157,6 +157,17 @@ pub struct LedgerConfig {
     pub refuse_free_bytes: u64,
     /// How long a call waits for its record.
     pub timeout: Duration,
+    /// When the logs' keys change.
+    pub keys: LogKeysConfig,
+}
+
+/// When the logs' keys change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogKeysConfig {
+    /// How long one key signs; none: until somebody changes it.
+    pub rotation: Option<Duration>,
+    /// How long the key before signs beside it.
+    pub overlap: Duration,
 }
 
 impl LedgerConfig {
@@ -347,6 +358,7 @@ impl Reference {
 }
 
 const MIB: u64 = 1024 * 1024;
+const DAYS_MAX: u64 = 3650;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -463,6 +475,10 @@ struct RawLedger {
     refuse_free_mib: Option<u64>,
     #[serde(default)]
     timeout: Option<u64>,
+    #[serde(default)]
+    key_rotation_days: Option<u64>,
+    #[serde(default)]
+    key_overlap_days: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -687,6 +703,8 @@ impl Config {
                 refuse_free_bytes: raw.ledger.refuse_free_mib.unwrap_or(64) * MIB,
                 timeout: seconds("ledger.timeout", raw.ledger.timeout, 10)
                     .map_err(|(key, message)| bad(key, message))?,
+                keys: log_keys((raw.ledger.key_rotation_days, raw.ledger.key_overlap_days))
+                    .map_err(|(key, message)| bad(key, message))?,
             },
             tokens: tokens(&raw.tokens).map_err(|(key, message)| bad(key, message))?,
             limits: raw.limits,
@@ -719,8 +737,35 @@ impl Config {
     }
 }
 
+/// Witnesses have to be told of a new key, so it changes only where somebody says so.
+fn log_keys(
+    (rotation, overlap): (Option<u64>, Option<u64>),
+) -> Result<LogKeysConfig, (&'static str, String)> {
+    let (rotation, overlap) = (rotation.unwrap_or(0), overlap.unwrap_or(30));
+    for (key, days) in [
+        ("ledger.key_rotation_days", rotation),
+        ("ledger.key_overlap_days", overlap),
+    ] {
+        if days > DAYS_MAX {
+            return Err((key, format!("must be at most {DAYS_MAX}")));
+        }
+    }
+    if rotation > 0 && rotation <= overlap {
+        let message = format!(
+            "must be more than the {overlap} days of `key_overlap_days`: one change ends before the \
+             next begins"
+        );
+        return Err(("ledger.key_rotation_days", message));
+    }
+    let day = Duration::from_hours(24);
+    Ok(LogKeysConfig {
+        rotation: (rotation > 0)
+            .then(|| day.saturating_mul(u32::try_from(rotation).unwrap_or(u32::MAX))),
+        overlap: day.saturating_mul(u32::try_from(overlap).unwrap_or(u32::MAX)),
+    })
+}
+
 fn tokens(raw: &RawTokens) -> Result<TokensConfig, (&'static str, String)> {
-    const DAYS_MAX: u64 = 3650;
     let days = raw.rotation_days.unwrap_or(30);
     if days > DAYS_MAX {
         let message = format!("must be at most {DAYS_MAX}; 0 leaves it to `tipstaff keys rotate`");

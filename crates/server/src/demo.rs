@@ -413,7 +413,7 @@ impl Stage {
         let proof: TlogProof = proof.parse().map_err(failed)?;
         let log = OfflineLog::open(&data, name).map_err(failed)?;
         let entry = log.entry(index).map_err(failed)?;
-        proof.verify(&entry, &verifier).map_err(failed)?;
+        proof.verify(&entry, &verifier.into()).map_err(failed)?;
         let leaf = hash::leaf(&entry).to_string();
         must(
             record["leaf_hash"] == leaf,

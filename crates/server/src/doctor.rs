@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use store::OfflineLog;
 use vocab::{Clock, Digest, LogName, Time};
 
+use crate::commands::ledger::trusted;
 use crate::config::{Anchor, Config, Confine, Transport};
 use crate::keys;
 use crate::node::Shared;
@@ -312,10 +313,9 @@ fn quorum(config: &Config) -> Vec<Finding> {
         return Vec::new();
     };
     let look = |log: LogName| {
-        let text = fs::read_to_string(config.data.join(format!("{log}.vkey"))).ok()?;
-        let key: Verifier = text.trim_end().parse().ok()?;
+        let keys = trusted(&config.data, None, log).ok()?;
         let size = OfflineLog::open(&config.data, log).ok()?.size();
-        Some(match quorum.covering(&config.data, log, &key, 1) {
+        Some(match quorum.covering(&config.data, log, &keys, 1) {
             Ok(agreed) => Finding::ok(
                 "quorum",
                 format!(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ledger::note::Signer;
 use tokens::{Algorithm, Es256Key, PrivateKey, TokenSigner};
 use vocab::rng::RngError;
 use vocab::{LogName, Rng, Secret, rng};
@@ -54,6 +55,25 @@ pub enum KeyError {
 /// Where a log's signing key lies.
 pub fn log_key(keys: &Path, log: LogName) -> PathBuf {
     keys.join(format!("{log}.skey"))
+}
+
+/// Where the key lies that is to sign a log next.
+pub fn next_log_key(keys: &Path, log: LogName) -> PathBuf {
+    keys.join(format!("{log}.next.skey"))
+}
+
+/// Where the key lies that signed a log before, and signs beside the present one.
+pub fn past_log_key(keys: &Path, log: LogName) -> PathBuf {
+    keys.join(format!("{log}.past.skey"))
+}
+
+/// Reads a key that signs a log.
+pub fn read_log_key(path: &Path) -> Result<Signer, KeyError> {
+    let text = read_secret(path)?;
+    text.expose().parse().map_err(|_| KeyError::Form {
+        path: path.display().to_string(),
+        what: "a signed-note private key",
+    })
 }
 
 /// Where the key that signs tokens lies.

@@ -22,6 +22,7 @@ pub mod http;
 pub mod init;
 pub mod keys;
 mod listen;
+pub mod log_keys;
 pub mod logging;
 pub mod node;
 pub mod outbound;
@@ -37,6 +38,7 @@ pub mod trace;
 mod trust;
 pub mod upstream;
 pub mod witness;
+pub mod wrapping;
 
 /// A call allocates on one thread and frees on the thread that writes its log: with the C library's
 /// arenas that is a contended lock for most of what it frees.

@@ -12,12 +12,9 @@ use axum::Router;
 use directory::Scim;
 use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig};
 use gateway::{Bounds, Hosts, Parts, Plane, Served, ServedConfig, Settings};
-use ledger::note::Signer;
 use ledger::{Actor, Entry, Header, Log, LogReader};
 use register::{Command, Control, Label};
-use store::{
-    DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog, WrappingKey,
-};
+use store::{DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog};
 use tokens::{Issuer, IssuerConfig, IssuerError, PublicUrlError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -26,9 +23,11 @@ use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::{Clock, LogName, Rng, Time};
 
 use crate::config::{Config, Confine, Environment, Transport};
+use crate::log_keys::{self, LogKeyError, LogRotation, Logs};
 use crate::output::count;
 use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
+use crate::wrapping::{self, WrappingError};
 use crate::{admin, anchor, asking, break_glass, http, keys, listen, policies, signals, trust};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -63,6 +62,12 @@ pub enum StartError {
     /// A key is missing or damaged.
     #[error(transparent)]
     Key(#[from] keys::KeyError),
+    /// The erasable keys cannot be opened.
+    #[error(transparent)]
+    Wrapping(#[from] WrappingError),
+    /// What signs a log is not what the log says.
+    #[error(transparent)]
+    LogKey(#[from] LogKeyError),
     /// The data folder or a log cannot be used.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -151,6 +156,10 @@ pub struct Shared {
     pub rotation: Rotation,
     /// What a start need not fold.
     pub snapshots: Arc<snapshot::Snapshots>,
+    /// Held while the wrapping key is changed.
+    pub rewrapping: tokio::sync::Mutex<()>,
+    /// What the keys that sign the logs are changed with.
+    pub log_rotation: LogRotation,
     /// What takes security events, by the stream's name.
     pub signals: signals::Receivers,
     /// Whether agents may run as the node's own user.
@@ -186,16 +195,16 @@ impl Node {
         let last = Last::read(&config.data)?;
         let epoch = last.epoch + 1;
         let open = |name: LogName, publish_every| -> Result<Arc<FilesLog>, StartError> {
-            let signer = log_signer(&config.keys, name)?;
+            let signers = log_keys::signers(&config.keys, name)?;
             let header = Header {
                 trust_domain: config.trust_domain.clone(),
                 node: config.node.clone(),
                 epoch,
-                key: signer.verifier().key_name(),
+                key: signers.key_name().to_owned(),
             };
             let options = LogOptions {
                 name,
-                signer,
+                signers,
                 header,
                 clock: Arc::clone(&clock),
                 faults: faults.clone(),
@@ -214,7 +223,7 @@ impl Node {
         }
         let anchors = anchor::Anchors::new(&config.ledger.anchors);
         anchors
-            .compare(&config, &control_log, &calls_log)
+            .compare(&control_log, &calls_log)
             .map_err(StartError::Anchor)?;
         let blobs: Arc<dyn ledger::Blobs> =
             Arc::new(FileBlobs::open(&config.data.join("blobs")).with_faults(faults.clone()));
@@ -222,18 +231,11 @@ impl Node {
             let path = path.display();
             tracing::warn!("`{path}` can be read by others; chmod go= '{path}'");
         }
-        let wrapping = keys::read_seed(&keys::facts_key(&config.keys))?;
-        let keyring = Arc::new(
-            FileKeyring::open(
-                &config.data.join("keyring"),
-                Some(WrappingKey::from_bytes(*wrapping.expose())),
-            )
-            .map_err(|error| StartError::Unusable(error.to_string()))?
-            .with_faults(faults.clone()),
-        );
+        let keyring = wrapping::open(&config.data, &config.keys)?;
+        let keyring = Arc::new(keyring.with_faults(faults.clone()));
         let snapshots = snapshot::Snapshots::new(&config.data, &config.keys, faults.clone());
         let begin = snapshots.begin(
-            log_signer(&config.keys, LogName::Control)?.verifier(),
+            keys::read_log_key(&keys::log_key(&config.keys, LogName::Control))?.verifier(),
             control_log.reader(),
             &*keyring,
         );
@@ -249,6 +251,7 @@ impl Node {
                 ..register::Settings::default()
             },
         )?;
+        control.view(|state| log_keys::check(&config.keys, state))?;
         // Proofs made in this second or before are refused, since a process that ran until now may
         // have taken them. One that was killed may have taken some that are dated ahead.
         let killed = control.view(|state| {
@@ -294,6 +297,23 @@ impl Node {
             calls: resume::mention(&*calls_log).await,
         };
         control.execute(node_actor.clone(), started).await?;
+        let log_rotation = LogRotation::new(config.ledger.keys, &config.node);
+        let logs = Logs {
+            keys: &config.keys,
+            data: &config.data,
+            control: &control,
+            control_log: &control_log,
+            calls_log: &calls_log,
+            rng: &*rng,
+        };
+        log_rotation.settle(&logs).await?;
+        if wrapping::is_changing(&config.keys) {
+            let by = (node_actor.clone(), &*rng);
+            // What is not wrapped anew is open all the same.
+            if let Err(error) = wrapping::rotate(&config.keys, &keyring, &control, by).await {
+                tracing::error!(error = %error, "The change of the wrapping key could not be finished");
+            }
+        }
         let known: std::collections::BTreeSet<_> = config.upstreams.keys().cloned().collect();
         let issuer = Issuer::new(IssuerConfig {
             public_url: public_url.clone(),
@@ -375,6 +395,8 @@ impl Node {
             signals,
             anchors,
             rotation,
+            log_rotation,
+            rewrapping: tokio::sync::Mutex::default(),
             shared_user,
         });
         plane.certify_pending(resumed.barrier, resumed.from).await;
@@ -414,6 +436,7 @@ impl Node {
             resumed.barrier,
             stop.clone(),
         ));
+        tasks.spawn(log_keys::watch(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
         if let Some(directory) = config.directory.clone() {
             let (control, clock) = (Arc::clone(&control), Arc::clone(&clock));
@@ -492,16 +515,6 @@ impl Node {
         closed.await.map_err(|error| error.to_string())??;
         stopped.map(|_| ()).map_err(|error| error.to_string())
     }
-}
-
-/// The key of a log.
-fn log_signer(folder: &Path, name: LogName) -> Result<Signer, keys::KeyError> {
-    let path = keys::log_key(folder, name);
-    let text = keys::read_secret(&path)?;
-    text.expose().parse().map_err(|_| keys::KeyError::Form {
-        path: path.display().to_string(),
-        what: "a signed-note private key",
-    })
 }
 
 /// A listener, and where it listens.

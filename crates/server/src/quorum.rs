@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use ledger::note::{Note, Verifier};
-use ledger::{Checkpoint, LogReader, cosignature, proof};
+use ledger::{Checkpoint, LogKeys, LogReader, cosignature, proof};
 use store::OfflineLog;
 use vocab::LogName;
 
@@ -133,7 +133,7 @@ impl Quorum {
         &self,
         data: &Path,
         log: LogName,
-        key: &Verifier,
+        keys: &LogKeys,
         size: u64,
     ) -> Result<Agreed, Short> {
         let mut newest: Option<Agreed> = None;
@@ -141,7 +141,7 @@ impl Quorum {
         let mut said: Vec<_> = names.map(|name| (name, None)).collect();
         for path in cosigned::files(data, log) {
             // What is kept there and does not verify is for `ledger verify` to tell.
-            let Some((checkpoint, note)) = read(&path, key) else {
+            let Some((checkpoint, note)) = read(&path, keys) else {
                 continue;
             };
             for (witness, (_, size)) in self.witnesses.iter().zip(&mut said) {
@@ -171,9 +171,9 @@ impl Quorum {
     }
 }
 
-fn read(path: &Path, key: &Verifier) -> Option<(Checkpoint, Note)> {
+fn read(path: &Path, keys: &LogKeys) -> Option<(Checkpoint, Note)> {
     let note = Note::parse(&std::fs::read_to_string(path).ok()?).ok()?;
-    let checkpoint = Checkpoint::of_note(&note, key).ok()?;
+    let checkpoint = keys.of_note(&note).ok()?;
     Some((checkpoint, note))
 }
 

@@ -28,7 +28,7 @@ use crate::keys::{self, KeyError};
 use crate::node::Shared;
 
 /// How often it is looked whether a key is due.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a key was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,8 @@ pub struct Rotated {
 pub struct TokenKeyView {
     /// Its id, as in the header of tokens and in `/oauth/jwks`.
     pub id: KeyId,
+    /// `tokens`.
+    pub of: &'static str,
     /// What it signs with.
     pub algorithm: &'static str,
     /// `announced`, `current`, `past`, `gone` or `compromised`.
@@ -76,10 +78,8 @@ pub fn views(control: &Control) -> Vec<TokenKeyView> {
         let keys = state.token_keys().iter().rev();
         let view = |key: &register::TokenKey| TokenKeyView {
             id: key.kid.clone(),
-            algorithm: match key.jwk {
-                PublicJwk::Ed25519 { .. } => Algorithm::EdDsa.as_str(),
-                PublicJwk::P256 { .. } => Algorithm::Es256.as_str(),
-            },
+            of: "tokens",
+            algorithm: algorithm(&key.jwk).as_str(),
             status: key.life.as_str(),
             since: key.life.since(),
             added_at: key.since,
@@ -109,6 +109,19 @@ impl Rotation {
     /// Sees to it that a next key is there, published and at hand.
     pub async fn prepare(&self, shared: &Keyed<'_>) -> Result<(), RotationError> {
         let _alone = self.changing.lock().await;
+        self.next(shared).await?;
+        // Another algorithm was configured: the next key is the first that can have it, and it is
+        // published from this start on.
+        let path = keys::next_token_key(shared.keys);
+        let next = keys::read_token_key(&path)?;
+        let public = next
+            .public()
+            .to_registered()
+            .map_err(|error| form(&error))?;
+        if algorithm(&public) == self.config.algorithm {
+            return Ok(());
+        }
+        remove(&path)?;
         self.next(shared).await
     }
 
@@ -140,7 +153,7 @@ impl Rotation {
             match life.0 {
                 None => {
                     let jwk = signer.public().to_registered();
-                    let jwk = jwk.map_err(|error| RotationError::Form(error.to_string()))?;
+                    let jwk = jwk.map_err(|error| form(&error))?;
                     self.command(shared, TokenKeyCommand::Announce { kid, jwk })
                         .await?;
                 }
@@ -318,6 +331,17 @@ pub async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
             return;
         }
     }
+}
+
+const fn algorithm(key: &PublicJwk) -> Algorithm {
+    match key {
+        PublicJwk::Ed25519 { .. } => Algorithm::EdDsa,
+        PublicJwk::P256 { .. } => Algorithm::Es256,
+    }
+}
+
+fn form(error: &dyn std::fmt::Display) -> RotationError {
+    RotationError::Form(error.to_string())
 }
 
 fn kid(signer: &dyn TokenSigner) -> Result<KeyId, RotationError> {

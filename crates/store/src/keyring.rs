@@ -20,6 +20,7 @@ use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use ledger::{GroupKey, Keyring, KeyringError, Opened};
 use rustix::fs::Access;
+use vocab::digest::Digest;
 use vocab::id::Handle;
 use vocab::rng::{self, SystemRng};
 use vocab::secret::Secret;
@@ -34,9 +35,11 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 const NAME_BYTES_STEP: usize = 224;
 const DOMAIN: &[u8] = b"tipstaff/v1/keyring";
+const KNOWN_BY: &[u8] = b"tipstaff/v1/wrapping-key";
 
 /// The key that wraps group keys: 32 random bytes, kept outside the data folder.
-pub struct WrappingKey(Secret<[u8; KEY_BYTES]>);
+#[derive(Clone)]
+pub struct WrappingKey(Arc<Secret<[u8; KEY_BYTES]>>);
 
 /// Why a wrapping key cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +64,15 @@ pub enum WrappingKeyError {
 
 impl WrappingKey {
     /// A key that was kept.
-    pub const fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
-        Self(Secret::new(bytes))
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(Arc::new(Secret::new(bytes)))
+    }
+
+    /// What the key is known by where it may not be known: nothing of it can be told from that.
+    pub fn known_by(&self) -> Digest {
+        Digest::of(&Zeroizing::new(
+            [KNOWN_BY, self.0.expose().as_slice()].concat(),
+        ))
     }
 
     /// Reads the key at `path`; none if there is no such file.
@@ -160,7 +170,7 @@ impl fmt::Debug for WrappingKey {
 pub struct FileKeyring {
     folder: PathBuf,
     disk: Disk,
-    wrapping: Option<WrappingKey>,
+    wrapping: Mutex<Option<WrappingKey>>,
     keys: Mutex<Keys>,
     /// Held while a key is made: a group has one key. Those who have theirs do not wait for it.
     making: Mutex<()>,
@@ -197,21 +207,26 @@ impl FileKeyring {
     /// Opens the keyring in `folder`, `keyring/` of a data folder, and every key in it. Without a wrapping key it
     /// can only tell which keys there are, and erase them.
     pub fn open(folder: &Path, wrapping: Option<WrappingKey>) -> Result<Self, KeyringError> {
+        let wrapping: Vec<_> = wrapping.into_iter().collect();
+        Self::open_by(folder, &wrapping)
+    }
+
+    /// Opens a keyring whose keys are being wrapped anew: by the one key or the other.
+    /// [`FileKeyring::rewrap`] goes on with that.
+    pub fn open_changing(
+        folder: &Path,
+        present: WrappingKey,
+        next: WrappingKey,
+    ) -> Result<Self, KeyringError> {
+        Self::open_by(folder, &[present, next])
+    }
+
+    /// The first of the keys wraps what is made; any of them opens.
+    fn open_by(folder: &Path, wrapping: &[WrappingKey]) -> Result<Self, KeyringError> {
         let mut keys = Keys::default();
-        if let Some(wrapping) = &wrapping {
-            let names = disk::names(folder).map_err(|error| unreadable(&error))?;
-            for name in names {
-                // Anything else is the rest of an interrupted write, or not the keyring's.
-                let ours = name
-                    .split_once('-')
-                    .is_some_and(|(prefix, _)| prefix == PREFIX);
-                let Some(handle) = name.parse::<Handle>().ok().filter(|_| ours) else {
-                    continue;
-                };
-                let file = disk::read(&folder.join(handle.as_str()))
-                    .map_err(|error| unreadable(&error))?
-                    .unwrap_or_default();
-                let Some((key, group)) = wrapping.unwrap(&handle, &file) else {
+        if !wrapping.is_empty() {
+            for handle in handles(folder)? {
+                let Some((key, group)) = unwrapped(folder, &handle, wrapping)? else {
                     return Err(KeyringError::Damaged { handle });
                 };
                 keys.insert(&handle, group, Arc::new(key));
@@ -220,11 +235,40 @@ impl FileKeyring {
         Ok(Self {
             folder: folder.to_owned(),
             disk: Disk::default(),
-            wrapping,
+            wrapping: Mutex::new(wrapping.first().cloned()),
             keys: Mutex::new(keys),
             making: Mutex::default(),
             writable: AtomicBool::new(true),
         })
+    }
+
+    /// Wraps every key anew, each durably before the next, and what is made from now on. After an
+    /// error some are wrapped by the one key and some by the other: whoever asks keeps both, and
+    /// asks again. What was erased stays so, also if that happens at the same time.
+    ///
+    /// Gives how many keys there are.
+    pub fn rewrap(&self, next: &WrappingKey) -> Result<u64, KeyringError> {
+        // No key is made meanwhile. Those who have theirs do not wait for it.
+        let _making = lock(&self.making);
+        let present = lock(&self.wrapping).clone().ok_or(KeyringError::Locked)?;
+        let both = [next.clone(), present];
+        let mut count = 0;
+        for handle in handles(&self.folder)? {
+            // INVARIANT: whoever erases holds this lock, too, so the file is not put back.
+            let keys = lock(&self.keys);
+            let Some((key, group)) = unwrapped(&self.folder, &handle, &both)? else {
+                if self.path(&handle).exists() {
+                    return Err(KeyringError::Damaged { handle });
+                }
+                continue;
+            };
+            let file = next.wrap(&handle, &key, &group)?;
+            self.change(|| self.disk.put_durably(&self.path(&handle), &file))?;
+            drop(keys);
+            count += 1;
+        }
+        *lock(&self.wrapping) = Some(next.clone());
+        Ok(count)
     }
 
     /// Whether a key could be made, as far as can be said without making one.
@@ -275,7 +319,9 @@ impl FileKeyring {
 
 impl Keyring for FileKeyring {
     fn group_key(&self, group: &str) -> Result<(Handle, Arc<GroupKey>), KeyringError> {
-        let wrapping = self.wrapping.as_ref().ok_or(KeyringError::Locked)?;
+        if lock(&self.wrapping).is_none() {
+            return Err(KeyringError::Locked);
+        }
         let known = lock(&self.keys).of_group(group);
         if let Some(known) = known {
             return Ok(known);
@@ -290,6 +336,7 @@ impl Keyring for FileKeyring {
         };
         let handle = Handle::random(PREFIX, &SystemRng).map_err(random)?;
         let key = Arc::new(GroupKey::random(&SystemRng).map_err(random)?);
+        let wrapping = lock(&self.wrapping).clone().ok_or(KeyringError::Locked)?;
         let file = wrapping.wrap(&handle, &key, group)?;
         // After a failure the file may be there, under a handle that nothing names; a later start
         // may then find two keys of one group, and either will do.
@@ -302,7 +349,7 @@ impl Keyring for FileKeyring {
     }
 
     fn open(&self, handle: &Handle) -> Result<Opened, KeyringError> {
-        if self.wrapping.is_some() {
+        if lock(&self.wrapping).is_some() {
             let keys = lock(&self.keys);
             let key = keys.by_handle.get(handle).map(|(_, key)| Arc::clone(key));
             return Ok(key.map_or(Opened::Erased, Opened::Key));
@@ -336,6 +383,29 @@ impl Keyring for FileKeyring {
         }
         Ok(there || known.is_some())
     }
+}
+
+/// The keys that are in a folder. Anything else there is the rest of an interrupted write, or not
+/// the keyring's.
+fn handles(folder: &Path) -> Result<Vec<Handle>, KeyringError> {
+    let names = disk::names(folder).map_err(|error| unreadable(&error))?;
+    let ours = |name: &String| {
+        let prefix = name.split_once('-').map(|(prefix, _)| prefix);
+        prefix == Some(PREFIX)
+    };
+    let handles = names.iter().filter(|name| ours(name));
+    Ok(handles.filter_map(|name| name.parse().ok()).collect())
+}
+
+/// What is in a key's file, by whichever of these keys opens it.
+fn unwrapped(
+    folder: &Path,
+    handle: &Handle,
+    wrapping: &[WrappingKey],
+) -> Result<Option<(GroupKey, String)>, KeyringError> {
+    let file = disk::read(&folder.join(handle.as_str())).map_err(|error| unreadable(&error))?;
+    let file = file.unwrap_or_default();
+    Ok(wrapping.iter().find_map(|key| key.unwrap(handle, &file)))
 }
 
 fn unreadable(error: &io::Error) -> KeyringError {

@@ -32,6 +32,7 @@ mod publisher;
 mod recover;
 mod seen;
 mod segment;
+mod signers;
 mod spare;
 mod writer;
 
@@ -53,3 +54,4 @@ pub use log::{FilesLog, LogOptions};
 pub use offline::OfflineLog;
 pub use recover::{LastEntry, Recovery};
 pub use seen::{SeenError, SeenFolder};
+pub use signers::{OtherLog, Signers};

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use ledger::note::Signer;
+use ledger::note::Verifier;
 use ledger::tile::Edge;
 use ledger::{AppendError, Draft, Header, Log, LogReader, Receipt};
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ use crate::files::{Folder, Prefer, Reader, Tail};
 use crate::health::{Health, Meter};
 use crate::publisher::{Publisher, Task};
 use crate::recover::Recovery;
+use crate::signers::{Signers, Signing};
 use crate::spare::Spares;
 use crate::writer::{Message, Request, Writer};
 use crate::{OpenError, segment};
@@ -43,8 +44,8 @@ pub struct LogOptions {
     /// Which of the two.
     pub name: LogName,
     /// The log's key; its name is the log's origin.
-    pub signer: Signer,
-    /// What the writer adds to every entry. Its `key` is set to the signer's; its epoch may not be
+    pub signers: Signers,
+    /// What the writer adds to every entry. Its `key` is set to the log's; its epoch may not be
     /// lower than the last entry's ([`OpenError::Epoch`]).
     pub header: Header,
     /// Where entries get their time.
@@ -63,6 +64,7 @@ pub struct FilesLog {
     origin: String,
     reader: Reader,
     recovery: Recovery,
+    signing: Signing,
     tail: Arc<Mutex<Tail>>,
     meter: Arc<Meter>,
     queue: SyncSender<Message>,
@@ -95,7 +97,7 @@ impl FilesLog {
     ) -> Result<Self, OpenError> {
         let LogOptions {
             name,
-            signer,
+            signers,
             mut header,
             clock,
             faults,
@@ -106,8 +108,9 @@ impl FilesLog {
         let folder = Folder::new(claim.path());
         let tail = Arc::new(Mutex::new(Tail::default()));
         let meter = Arc::new(Meter::default());
-        let origin = signer.name().to_owned();
-        header.key = signer.verifier().key_name();
+        let origin = signers.origin().to_owned();
+        signers.key_name().clone_into(&mut header.key);
+        let signing = Signing::new(signers);
         let spares = Arc::new(Spares::new(disk.clone(), folder.segments(), segment_bytes));
         disk.create_dir(folder.path())
             .map_err(|source| OpenError::io("create", folder.path(), source))?;
@@ -117,7 +120,8 @@ impl FilesLog {
             tail: Arc::clone(&tail),
             meter: Arc::clone(&meter),
             clock: Arc::clone(&clock),
-            signer,
+            signed_by: signing.get(),
+            signing: signing.clone(),
             spares: Arc::clone(&spares),
             segment_bytes,
             edge: Edge::new(),
@@ -149,6 +153,7 @@ impl FilesLog {
             log: name,
             owner: Digest::of(origin.as_bytes()),
             header,
+            signing: signing.clone(),
             clock,
             tail: Arc::clone(&tail),
             meter: Arc::clone(&meter),
@@ -173,6 +178,7 @@ impl FilesLog {
             origin,
             reader: Reader::new(folder, Arc::clone(&tail), Prefer::Segments),
             recovery,
+            signing,
             tail,
             meter,
             queue,
@@ -188,6 +194,23 @@ impl FilesLog {
     /// What was found when the log was opened.
     pub const fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// Has other keys of this log sign from now on, the last checkpoint first. On an error they
+    /// sign what comes next, and the checkpoint in place is as it was.
+    pub async fn sign_with(&self, signers: Signers) -> Result<(), AppendError> {
+        if signers.origin() != self.origin {
+            return Err(AppendError::Unwritable {
+                cause: format!("`{}` is a key of another log", signers.key_name()),
+            });
+        }
+        self.signing.set(signers);
+        self.publish().await
+    }
+
+    /// The public keys by which checkpoints are signed now, the log's own first.
+    pub fn verifiers(&self) -> Vec<Verifier> {
+        self.signing.get().verifiers()
     }
 
     /// How the log is doing.

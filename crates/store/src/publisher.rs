@@ -20,7 +20,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ledger::note::Signer;
 use ledger::tile::{self, Edge, Level, Tile};
 use ledger::{AppendError, Checkpoint, CheckpointError, ReadError};
 use tokio::sync::oneshot;
@@ -32,6 +31,7 @@ use crate::disk::{Disk, lock};
 use crate::files::{self, BUNDLE, Folder, Prefer, Reader, Tail};
 use crate::health::Meter;
 use crate::segment::{self, Frame};
+use crate::signers::{Signers, Signing};
 use crate::spare::Spares;
 
 /// What the publisher is asked to do.
@@ -66,7 +66,9 @@ pub(crate) struct Publisher {
     pub(crate) tail: Arc<Mutex<Tail>>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) signer: Signer,
+    pub(crate) signing: Signing,
+    /// Who signed the checkpoint in place.
+    pub(crate) signed_by: Arc<Signers>,
     pub(crate) spares: Arc<Spares>,
     pub(crate) segment_bytes: u64,
     /// The edge of the tree over every entry taken from the tail.
@@ -173,7 +175,8 @@ impl Publisher {
     }
 
     fn write(&mut self) -> Result<(), PublishError> {
-        if self.edge.size() == self.published {
+        let same = Arc::ptr_eq(&self.signed_by, &self.signing.get());
+        if self.edge.size() == self.published && same {
             return Ok(());
         }
         self.write_full()?;
@@ -242,15 +245,17 @@ impl Publisher {
     }
 
     pub(crate) fn write_checkpoint(&mut self) -> Result<(), PublishError> {
+        let signers = self.signing.get();
         let checkpoint = Checkpoint {
-            origin: self.signer.name().to_owned(),
+            origin: signers.origin().to_owned(),
             size: self.edge.size(),
             root: self.edge.root(),
         };
-        let note = checkpoint.sign(&self.signer)?;
+        let note = signers.sign(&checkpoint)?;
         self.disk
             .put_durably(&self.folder.checkpoint(), note.as_bytes())?;
         self.published = checkpoint.size;
+        self.signed_by = signers;
         Ok(())
     }
 

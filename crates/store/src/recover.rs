@@ -20,9 +20,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ledger::note::Verifier;
+use ledger::note::{Note, Verifier};
 use ledger::tile::{Edge, EdgeError};
-use ledger::{Checkpoint, Entry, LogReader, ReadError, hash};
+use ledger::{Checkpoint, CheckpointError, Entry, LogReader, ReadError, hash};
 use vocab::digest::Digest;
 use vocab::time::Time;
 
@@ -134,7 +134,7 @@ impl Signed<'_> {
 impl Publisher {
     /// Brings a log's folder into order; see the module. The publisher is that of an empty tree.
     pub(crate) fn recover(&mut self) -> Result<(Recovery, Arc<Segment>, u64), OpenError> {
-        let owner = Digest::of(self.signer.name().as_bytes());
+        let owner = Digest::of(self.signed_by.origin().as_bytes());
         let path = self.folder.path().to_owned();
         let io = |what, path: &Path| {
             let path = path.to_owned();
@@ -147,13 +147,20 @@ impl Publisher {
         let segments = segments(&self.folder, Some(owner))?;
         let reader = Reader::new(self.folder.clone(), self.tail.clone(), Prefer::Segments);
 
+        let mut unsigned = false;
         let checkpoint = match reader.checkpoint()? {
-            Some(note) => open_checkpoint(&note, self.signer.verifier(), &path)?,
+            Some(note) => {
+                // A change of keys that a crash cut short: what signs now has yet to.
+                if !self.signed_by.signed(&note) {
+                    unsigned = true;
+                }
+                open_checkpoint(&note, &self.signed_by.verifiers(), &path)?
+            }
             None if segments.is_empty() && !self.folder.path().join("tile").exists() => {
                 self.write_checkpoint()
                     .map_err(|error| published(&path, error))?;
                 Checkpoint {
-                    origin: self.signer.name().to_owned(),
+                    origin: self.signed_by.origin().to_owned(),
                     size: 0,
                     root: hash::empty(),
                 }
@@ -237,6 +244,10 @@ impl Publisher {
                 .map_err(|error| published(&path, error))?;
         }
         self.publish().map_err(|error| published(&path, error))?;
+        if unsigned && size == checkpoint.size {
+            self.write_checkpoint()
+                .map_err(|error| published(&path, error))?;
+        }
         let recovery = Recovery {
             size,
             signed: checkpoint.size,
@@ -276,8 +287,14 @@ impl Publisher {
     }
 }
 
-fn open_checkpoint(note: &str, verifier: &Verifier, path: &Path) -> Result<Checkpoint, OpenError> {
-    Checkpoint::open(note, verifier).map_err(|source| OpenError::Checkpoint {
+fn open_checkpoint(
+    note: &str,
+    verifiers: &[Verifier],
+    path: &Path,
+) -> Result<Checkpoint, OpenError> {
+    let note = Note::parse(note).map_err(CheckpointError::from);
+    let opened = note.and_then(|note| Checkpoint::of_note_by(&note, verifiers));
+    opened.map_err(|source| OpenError::Checkpoint {
         path: path.to_owned(),
         source,
     })

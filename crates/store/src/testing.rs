@@ -115,7 +115,7 @@ pub(crate) fn open(
     let header = header(&signer);
     let options = LogOptions {
         name: LogName::Calls,
-        signer,
+        signers: signer.into(),
         header,
         clock,
         faults,
@@ -127,10 +127,10 @@ pub(crate) fn open(
 /// Reads a log from nothing and verifies all of it.
 pub(crate) fn check_log(dir: &Path) -> Report {
     let log = OfflineLog::open(dir, LogName::Calls).unwrap();
-    let signer = signer();
+    let keys = signer().verifier().clone().into();
     let expected = Expected {
         log: LogName::Calls,
-        verifier: signer.verifier(),
+        keys: &keys,
         known: &[],
     };
     match verify(&log, expected) {

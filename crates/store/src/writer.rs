@@ -29,6 +29,7 @@ use crate::files::{Folder, Tail};
 use crate::health::{CLOCK_BEHIND_MAX, Meter};
 use crate::publisher::Task;
 use crate::segment::{self, Blank, Item, PREFIX_BYTES, Segment};
+use crate::signers::Signing;
 use crate::spare::Spares;
 
 /// Bytes of drafts that one commit takes, unless one append alone has more.
@@ -62,6 +63,7 @@ pub(crate) struct Writer {
     pub(crate) log: LogName,
     pub(crate) owner: Digest,
     pub(crate) header: Header,
+    pub(crate) signing: Signing,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tail: Arc<Mutex<Tail>>,
     pub(crate) meter: Arc<Meter>,
@@ -120,6 +122,10 @@ impl Writer {
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
+        let signers = self.signing.get();
+        if self.header.key != signers.key_name() {
+            signers.key_name().clone_into(&mut self.header.key);
+        }
         let mut batch = Batch::default();
         let mut last = self.last;
         for Request { drafts, ack, .. } in requests {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway::record::{Basis, Came, DecisionBody, DecisionSeal, Effect, OutcomeBody};
+use ledger::keys::follow;
 use ledger::note::Verifier;
 use ledger::verify::Expected;
 use ledger::{Actor, Blobs as _, Entry, Keyring as _, Kind, LogReader, Opened};
@@ -139,11 +140,15 @@ pub struct Verified {
 pub(crate) fn verify(data: &Path, keys: &Path) -> Verified {
     let [control, calls] = [LogName::Control, LogName::Calls].map(|name| {
         let vkey = std::fs::read_to_string(data.join(format!("{name}.vkey"))).unwrap();
-        let verifier: Verifier = vkey.trim().parse().unwrap();
+        vkey.trim().parse::<Verifier>().unwrap()
+    });
+    let reader = OfflineLog::open(data, LogName::Control).unwrap();
+    let way = follow(&reader, &control, Some(&calls)).unwrap();
+    let [control, calls] = [LogName::Control, LogName::Calls].map(|name| {
         let log = OfflineLog::open(data, name).unwrap();
         let expected = Expected {
             log: name,
-            verifier: &verifier,
+            keys: way.of(name).unwrap(),
             known: &[],
         };
         let report = ledger::verify(&log, expected)

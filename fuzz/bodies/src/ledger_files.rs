@@ -134,7 +134,7 @@ pub fn tlog_proof(data: &[u8]) -> bool {
     };
     assert_eq!(proof.to_string(), text);
     let entry = proof.extra.as_deref().unwrap_or_default();
-    let held = proof.verify(entry, key.verifier()).is_ok();
+    let held = proof.verify(entry, &key.verifier().clone().into()).is_ok();
     assert!(!held || entry == ENTRY && proof.index == 0);
     held
 }

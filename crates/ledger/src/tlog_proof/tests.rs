@@ -4,9 +4,13 @@ use super::*;
 use crate::memory::{Memory, entry, signer};
 use crate::note::NoteError;
 
+fn keys() -> LogKeys {
+    signer().verifier().clone().into()
+}
+
 fn proof() -> String {
     let log = Memory::of(300);
-    let proof = TlogProof::of(&log, 77, signer().verifier()).unwrap();
+    let proof = TlogProof::of(&log, 77, &keys()).unwrap();
     proof.to_string()
 }
 
@@ -14,7 +18,7 @@ fn proof() -> String {
 fn check(text: &str) -> Result<Checkpoint, TlogProofError> {
     let proof: TlogProof = text.parse()?;
     let entry = proof.extra.as_deref().unwrap_or_default();
-    proof.verify(entry, signer().verifier())
+    proof.verify(entry, &keys())
 }
 
 #[test]
@@ -27,9 +31,9 @@ fn a_proof_stands_alone() {
     let mut bare = read;
     bare.extra = None;
     let bare: TlogProof = bare.to_string().parse().unwrap();
-    assert!(bare.verify(&entry(77), signer().verifier()).is_ok());
+    assert!(bare.verify(&entry(77), &keys()).is_ok());
     assert_eq!(
-        bare.verify(&entry(78), signer().verifier()),
+        bare.verify(&entry(78), &keys()),
         Err(TlogProofError::Proof(ProofError::Root))
     );
 }
@@ -39,18 +43,18 @@ fn every_entry_of_the_small_logs_has_its_proof() {
     for size in 1..20 {
         let log = Memory::of(size);
         for index in 0..size {
-            let proof = TlogProof::of(&log, index, signer().verifier()).unwrap();
+            let proof = TlogProof::of(&log, index, &keys()).unwrap();
             assert_eq!(check(&proof.to_string()).unwrap(), log.checkpoint_at(size));
         }
         assert_eq!(
-            TlogProof::of(&log, size, signer().verifier()),
+            TlogProof::of(&log, size, &keys()),
             Err(MakeError::Prove(ProveError::Index { index: size, size }))
         );
     }
     let mut log = Memory::of(3);
     log.checkpoint = None;
     assert_eq!(
-        TlogProof::of(&log, 0, signer().verifier()),
+        TlogProof::of(&log, 0, &keys()),
         Err(MakeError::NoCheckpoint)
     );
 }

@@ -3,11 +3,11 @@ use crate::memory::{Memory, ORIGIN, entry, entry_at, signer};
 use crate::note::Signer;
 
 fn expected() -> Expected<'static> {
-    static VERIFIER: std::sync::LazyLock<Verifier> =
-        std::sync::LazyLock::new(|| signer().verifier().clone());
+    static KEYS: std::sync::LazyLock<LogKeys> =
+        std::sync::LazyLock::new(|| signer().verifier().clone().into());
     Expected {
         log: LogName::Calls,
-        verifier: &VERIFIER,
+        keys: &KEYS,
         known: &[],
     }
 }

@@ -160,28 +160,20 @@ impl Submission {
 
     /// Holds it against the keys that are trusted for its origin; signatures by others are dropped.
     pub fn signed(self, keys: &[Verifier]) -> Result<Signed, Refused> {
-        let mut missing = None;
-        let mut signed = false;
-        for key in keys {
-            match self.note.verify(key) {
-                Ok(()) => signed = true,
-                Err(error @ NoteError::Unsigned { .. }) => missing = Some(error),
-                // A wrong signature next to a right one makes the note malformed.
-                Err(error) => return Err(Refused::Unsigned(error)),
-            }
+        if keys.is_empty() {
+            return Err(Refused::UnknownLog);
         }
-        match missing {
-            _ if keys.is_empty() => Err(Refused::UnknownLog),
-            Some(error) if !signed => Err(Refused::Unsigned(error)),
-            Some(_) | None if self.old > self.checkpoint.size => Err(Refused::OldSize {
+        self.note.verify_any(keys).map_err(Refused::Unsigned)?;
+        if self.old > self.checkpoint.size {
+            return Err(Refused::OldSize {
                 old: self.old,
                 size: self.checkpoint.size,
-            }),
-            Some(_) | None => Ok(Signed(Self {
-                note: self.note.with_only_by(keys),
-                ..self
-            })),
+            });
         }
+        Ok(Signed(Self {
+            note: self.note.with_only_by(keys),
+            ..self
+        }))
     }
 }
 

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::Kind;
+use ledger::note::Verifier;
+use ledger::{Kind, LogKey};
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
 use vocab::time::Time;
@@ -158,6 +159,7 @@ by! {
     Kind as String: |it| it.as_str().to_owned(), |it| it.parse().ok();
     LogName as String: |it| it.as_str().to_owned(), |it| it.parse().ok();
     Allow as String: ToString::to_string, |it| it.parse().ok();
+    LogKey as String: |it| it.verifier().to_string(), |it| it.parse::<Verifier>().ok()?.try_into().ok();
     AdminKey as String: |it| it.verifier().to_string(), |it| it.parse().ok();
     Authority as String: |it| serde_json::to_string(it).unwrap_or_default(),
         |it| serde_json::from_str(&it).ok();

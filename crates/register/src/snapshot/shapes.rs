@@ -15,6 +15,7 @@ use crate::jwk::PublicJwk;
 use crate::lifecycle::{
     Acceptance, AgentLife, EndReason, InstanceLife, KeyLife, SponsorLife, Switch,
 };
+use crate::log_keys::{LogKeyLife, SigningKey};
 use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Beside, Cut, CutOf, DirectoryToken, Group,
     Instance, Known, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
@@ -53,6 +54,7 @@ structs! {
     ActivePolicy { set author tests since record };
     TestResults { passed failed };
     TokenKey { kid jwk since life };
+    SigningKey { log key record life };
     DirectoryToken { id digest since };
     NodeState { started stopped_at degraded calls };
     BreakGlass { id agent sets_aside lasts requested opened key beside life }
@@ -72,6 +74,10 @@ enums! {
     Switch { 0 On, 1 Off { since }, }
     TokenKeyLife {
         0 Announced { since }, 1 Current { since }, 2 Past { since }, 3 Gone { since },
+        4 Compromised { since },
+    }
+    LogKeyLife {
+        0 Announced { since }, 1 Current { since }, 2 Past { since }, 3 Retired { since },
         4 Compromised { since },
     }
     PublicJwk { 0 Ed25519 { x }, 1 P256 { x y }, }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ledger::{Keyring, LogReader};
+use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, PepName, UpstreamName};
 use vocab::time::Time;
 
@@ -14,6 +15,7 @@ use super::{
 use crate::break_glass::BreakGlass;
 use crate::fold;
 use crate::lifecycle::{InstanceLife, Switch};
+use crate::log_keys::SigningKey;
 use crate::signing::TokenKey;
 use crate::snapshot::{Form, Input, Malformed, NotTaken, put_length, shape_of, structs};
 
@@ -32,6 +34,8 @@ struct Head {
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
     break_glasses: BTreeMap<Handle, Arc<BreakGlass>>,
+    log_keys: Vec<SigningKey>,
+    wrapping_key: Option<Digest>,
     erased: BTreeSet<Handle>,
     node: NodeState,
 }
@@ -39,7 +43,7 @@ struct Head {
 structs! {
     Head {
         size last_time generation admins peps upstreams everything cuts policy token_keys
-        directory_tokens break_glasses erased node
+        directory_tokens break_glasses log_keys wrapping_key erased node
     };
 }
 
@@ -119,6 +123,8 @@ impl State {
             token_keys,
             directory_tokens,
             break_glasses,
+            log_keys,
+            wrapping_key,
             erased,
             node,
         } = self;
@@ -140,6 +146,8 @@ impl State {
                 token_keys: token_keys.clone(),
                 directory_tokens: directory_tokens.clone(),
                 break_glasses: break_glasses.all().clone(),
+                log_keys: log_keys.as_slice().to_vec(),
+                wrapping_key: *wrapping_key,
                 erased: erased.clone(),
                 node: node.clone(),
             },
@@ -189,6 +197,8 @@ impl State {
             policy: head.policy,
             token_keys: head.token_keys,
             directory_tokens: head.directory_tokens,
+            log_keys: head.log_keys.into(),
+            wrapping_key: head.wrapping_key,
             erased: head.erased,
             node: head.node,
             ..Self::default()

@@ -193,7 +193,12 @@ impl Model {
             },
             32 => {
                 let kid: crate::text::KeyId = format!("t{}", b % 6).parse().unwrap();
-                match a % 5 {
+                let log = vocab::LogName::ALL[usize::from(b % 2)];
+                let (one, other) = (1 + b / 2 % 3, 1 + a / 8 % 3);
+                match a % 8 {
+                    5 => log_keys::announce(log, one, other),
+                    6 => log_keys::activate(log, one, (b % 2 == 0).then_some((other, 1 << 20))),
+                    7 => log_keys::retire(log, one, other == 1),
                     0 => Command::AddTokenKey { kid, jwk: jwk() },
                     1 => Command::TokenKey(TokenKeyCommand::Announce { kid, jwk: jwk() }),
                     2 => Command::TokenKey(TokenKeyCommand::Activate { kid }),

@@ -88,6 +88,14 @@ async fn full() -> Node {
     })))
     .await;
     node.ok(end(&first, EndReason::Closed)).await;
+    node.ok(log_keys::announce(vocab::LogName::Calls, 1, 2))
+        .await;
+    node.ok(log_keys::activate(vocab::LogName::Calls, 2, None))
+        .await;
+    node.ok(Command::ChangeWrappingKey {
+        key: Digest::of(b"a wrapping key"),
+    })
+    .await;
     node.ok(suspend_sponsor("maja")).await;
     node.ok(transfer("triage", "noor")).await;
     node

@@ -9,6 +9,7 @@ use crate::lifecycle::{
     Acceptance, AcceptanceEvent, AgentEvent, AgentLife, InstanceEvent, InstanceLife,
     InvalidTransition, KeyEvent, KeyLife, SponsorEvent, SponsorLife, Switch, SwitchEvent,
 };
+use crate::log_keys::{LogKeyEvent, LogKeyLife};
 use crate::signing::{TokenKeyEvent, TokenKeyLife};
 use crate::standing::narrowed;
 
@@ -104,6 +105,17 @@ fn table() -> String {
         ];
         let events = events.map(|on| (on.as_str().to_owned(), life.after(on, at)));
         rows(&mut out, life.as_str(), events, GlassLife::as_str);
+    }
+    out.push_str("\nlog key\n");
+    for life in [
+        LogKeyLife::Announced { since: at },
+        LogKeyLife::Current { since: at },
+        LogKeyLife::Past { since: at },
+        LogKeyLife::Retired { since: at },
+        LogKeyLife::Compromised { since: at },
+    ] {
+        let events = LogKeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, LogKeyLife::as_str);
     }
     out.push_str("\ninstance\n");
     for life in [

@@ -50,6 +50,8 @@ const WORDS: &[(&str, &str)] = &[
     ("AdminId", "administrator"),
     ("PepName", "policy enforcement point"),
     ("AdminKey", "public key in signed-note form"),
+    ("LogKey", "public key in signed-note form"),
+    ("LogName", "`control` or `calls`"),
     ("InstanceId", "instance"),
     ("UpstreamName", "upstream"),
     ("ToolName", "tool"),
@@ -81,6 +83,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     let lifecycle = sources.items("register/src/lifecycle.rs")?;
     let people = sources.items("register/src/text.rs")?;
     let mention = sources.items("ledger/src/mention.rs")?;
+    let keys = sources.items("ledger/src/keys.rs")?;
     let mut shapes = Shapes::new();
     for (items, name, sort) in [
         (&entry, "Actor", Sort::Object),
@@ -138,7 +141,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         for kind in Kind::ALL.iter().filter(|kind| kind.log() == log) {
             let name = format!("{kind:?}");
             let item = match log {
-                LogName::Control => match glass.find(&name) {
+                LogName::Control => match glass.find(&name).or_else(|| keys.find(&name)) {
                     Some(item) => item,
                     None => control.get(&name)?,
                 },

@@ -17,7 +17,7 @@ use super::routes::{Answer, App, ok, parsed, read};
 use super::wire::{self, Problem};
 use super::{Admin, Caller};
 use crate::certificate::{Bundle, Proofs};
-use crate::commands::ledger::{LedgerError, prove};
+use crate::commands::ledger::{LedgerError, Way};
 use crate::node::Shared;
 use crate::quorum::Short;
 
@@ -129,7 +129,8 @@ fn proven(shared: &Shared, cut: u64, entry: u64, digest: Digest) -> Result<Bundl
     let place: Result<RecordAt, _> = certificate.barrier.record.parse();
     let barrier = place.map_err(|()| failed(&"its barrier is no record"))?.0;
     let quorum = shared.config.ledger.quorum.as_ref();
-    let proof = |log, index| match prove(&shared.config.data, None, log, index, quorum) {
+    let way = Way::of(&shared.config.data).map_err(|error| failed(&wire::chain(&error)))?;
+    let proof = |log, index| match way.prove(log, index, quorum) {
         Ok(proven) => Ok(proven.proof),
         Err(LedgerError::Quorum(short)) => Err(Withheld::Short(short)),
         Err(error) => Err(failed(&wire::chain(&error))),
@@ -142,6 +143,7 @@ fn proven(shared: &Shared, cut: u64, entry: u64, digest: Digest) -> Result<Bundl
         },
         certificate: serde_json::from_str(&text).map_err(|error| failed(&error))?,
         text,
+        keys: way.steps(),
     })
 }
 

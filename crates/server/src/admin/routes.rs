@@ -20,6 +20,7 @@ use register::{
     AdminKey, AdminView, AgentView, Allow, Command, CommandError, Done, EndReason, InstanceView,
     People, PepView, PublicJwk, Refusal, SponsorView, Status,
 };
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokens::PublicKey;
@@ -31,10 +32,12 @@ use super::break_glass;
 use super::directory;
 use super::wire::{self, Changed, Problem, Registered, json};
 use super::{Admin, Caller, Peer, cuts};
+use crate::log_keys::{self, LogKeyError, LogKeyView, Logs};
 use crate::node::Shared;
 use crate::policies::{self, Ground};
-use crate::rotation::{self, Keyed, Rotated, RotationError};
+use crate::rotation::{self, Keyed, Rotated, RotationError, TokenKeyView};
 use crate::trace::{Sources, Target, TraceError};
+use crate::wrapping::{self, WrappingKeyView};
 
 pub(super) type Answer = Result<Response, Problem>;
 pub(super) type App = State<Arc<Admin>>;
@@ -53,9 +56,11 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         )
         .route("/v1/break-glass/{id}", get(break_glass::show))
         .route("/v1/break-glass/{id}/{verb}", post(break_glass::change))
-        .route("/v1/keys", get(token_keys))
+        .route("/v1/keys", get(keys))
         .route("/v1/keys/rotate", post(rotate_token_key))
-        .route("/v1/keys/{id}/revoke", post(revoke_token_key))
+        .route("/v1/keys/{id}/revoke", post(revoke_key))
+        .route("/v1/keys/logs/{log}/rotate", post(rotate_log_key))
+        .route("/v1/keys/keyring/rotate", post(rotate_wrapping_key))
         .route("/v1/sponsors", get(sponsors).post(add_sponsor))
         .route("/v1/sponsors/{id}", get(sponsor))
         .route("/v1/sponsors/{id}/link", post(directory::link))
@@ -125,7 +130,7 @@ pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T
     text.parse().map_err(|error: T::Err| Problem::bad(&error))
 }
 
-pub(super) fn ok<T: serde::Serialize>(value: &T) -> Response {
+pub(super) fn ok<T: Serialize>(value: &T) -> Response {
     json(StatusCode::OK, value)
 }
 
@@ -171,6 +176,22 @@ impl Admin {
             view: view.ok_or_else(Problem::internal)?,
             is_new: rotated.is_new,
             records: rotated.records,
+        }))
+    }
+
+    /// Changes a log's key, to its end even if whoever asked goes away.
+    async fn change_log_key(
+        self: &Arc<Self>,
+        change: impl Future<Output = Result<log_keys::Changed, LogKeyError>> + Send + 'static,
+    ) -> Answer {
+        let changed = self.tasks.spawn(change).await;
+        let changed = changed.map_err(|_| Problem::internal())??;
+        let views = Logs::of(&self.shared).views();
+        let view = views.into_iter().find(|view| view.id == changed.id);
+        Ok(ok(&Changed {
+            view: view.ok_or_else(Problem::internal)?,
+            is_new: !changed.records.is_empty(),
+            records: changed.records,
         }))
     }
 
@@ -313,8 +334,25 @@ async fn remove_admin(
     }))
 }
 
-async fn token_keys(State(admin): App) -> Answer {
-    Ok(ok(&rotation::views(admin.control())))
+/// A key as people see it: of tokens, of a log, or of the keyring.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum KeyView {
+    Token(TokenKeyView),
+    Log(LogKeyView),
+    Wrapping(WrappingKeyView),
+}
+
+async fn keys(State(admin): App) -> Answer {
+    let tokens = rotation::views(admin.control()).into_iter();
+    let logs = Logs::of(&admin.shared).views().into_iter();
+    let wrapping = wrapping::views(&admin.shared.config.keys).into_iter();
+    let keys: Vec<_> = tokens
+        .map(KeyView::Token)
+        .chain(logs.map(KeyView::Log))
+        .chain(wrapping.map(KeyView::Wrapping))
+        .collect();
+    Ok(ok(&keys))
 }
 
 async fn rotate_token_key(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
@@ -326,13 +364,47 @@ async fn rotate_token_key(State(admin): App, Extension(caller): Extension<Caller
     admin.change_key(rotate).await
 }
 
-async fn revoke_token_key(
+async fn rotate_log_key(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(log): Path<String>,
+) -> Answer {
+    let log = parsed(&log)?;
+    let shared = Arc::clone(&admin.shared);
+    let rotate = async move {
+        let logs = Logs::of(&shared);
+        shared.log_rotation.rotate(&logs, log, caller.actor).await
+    };
+    admin.change_log_key(rotate).await
+}
+
+async fn rotate_wrapping_key(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
+    let shared = Arc::clone(&admin.shared);
+    // To its end, even if whoever asked goes away.
+    let rotate = async move { wrapping::rotate_running(&shared, caller.actor).await };
+    let rotated = admin.tasks.spawn(rotate).await;
+    let rotated = rotated.map_err(|_| Problem::internal())??;
+    Ok(ok(&Changed {
+        view: rotated.view,
+        is_new: !rotated.records.is_empty(),
+        records: rotated.records,
+    }))
+}
+
+async fn revoke_key(
     State(admin): App,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Answer {
-    let kid = parsed(&id)?;
     let shared = Arc::clone(&admin.shared);
+    if Logs::of(&shared).views().iter().any(|view| view.id == id) {
+        let revoke = async move {
+            let logs = Logs::of(&shared);
+            shared.log_rotation.revoke(&logs, &id, caller.actor).await
+        };
+        return admin.change_log_key(revoke).await;
+    }
+    let kid = parsed(&id)?;
     let revoke = async move {
         let keyed = Keyed::of(&shared);
         shared.rotation.revoke(&keyed, caller.actor, kid).await
@@ -756,7 +828,7 @@ async fn test_policies(State(admin): App) -> Answer {
 }
 
 /// Judges the policy files beside the calls: a large set takes seconds.
-async fn judged<T: serde::Serialize + Send + 'static>(
+async fn judged<T: Serialize + Send + 'static>(
     shared: &Arc<Shared>,
     judge: fn(&dyn Ground, &std::path::Path) -> Result<T, String>,
 ) -> Answer {

@@ -10,7 +10,9 @@ use vocab::{
     AgentId, Digest, InstanceId, PepName, PurposePath, RecordRef, SponsorId, Time, UpstreamName,
 };
 
+use crate::log_keys::LogKeyError;
 use crate::rotation::RotationError;
+use crate::wrapping::WrappingError;
 
 /// Longest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -365,6 +367,38 @@ impl From<RotationError> for Problem {
     }
 }
 
+impl From<WrappingError> for Problem {
+    fn from(error: WrappingError) -> Self {
+        match error {
+            WrappingError::Command(error) => error.into(),
+            error @ (WrappingError::Key(_) | WrappingError::Keyring(_)) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "keys", &chain(&error))
+            }
+        }
+    }
+}
+
+impl From<LogKeyError> for Problem {
+    fn from(error: LogKeyError) -> Self {
+        match error {
+            LogKeyError::Command(error) => error.into(),
+            error @ LogKeyError::Unknown(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown", &chain(&error))
+            }
+            error @ LogKeyError::Overlap(_) => {
+                Self::new(StatusCode::CONFLICT, "conflict", &chain(&error))
+            }
+            error @ (LogKeyError::Key(_)
+            | LogKeyError::Sign { .. }
+            | LogKeyError::Read(_)
+            | LogKeyError::Other { .. }
+            | LogKeyError::Form(_)) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "keys", &chain(&error))
+            }
+        }
+    }
+}
+
 fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::UnknownAdmin { .. }
@@ -376,6 +410,7 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::UnknownHandle { .. }
         | Refusal::UnknownTokenKey { .. }
         | Refusal::UnknownGlass { .. }
+        | Refusal::UnknownLogKey { .. }
         | Refusal::NothingSealed { .. } => (StatusCode::NOT_FOUND, "unknown"),
         Refusal::AdminGone { .. } => (StatusCode::UNAUTHORIZED, "untrusted"),
         Refusal::GlassNotNamed { .. }

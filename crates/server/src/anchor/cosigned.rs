@@ -15,7 +15,7 @@ use vocab::LogName;
 
 use crate::quorum::Quorum;
 
-/// Adds cosignatures on a checkpoint, which has no signature yet but the log's.
+/// Adds cosignatures on a checkpoint, which has no signatures yet but the log's.
 pub(super) fn keep(
     data: &Path,
     log: LogName,
@@ -24,7 +24,6 @@ pub(super) fn keep(
     quorum: Option<&Quorum>,
 ) -> io::Result<()> {
     let path = data.join(format!("{log}.cosigned"));
-    let own: Vec<_> = checkpoint.signatures().iter().map(key).collect();
     let mut note = checkpoint.clone();
     for cosignature in cosignatures {
         note.push(cosignature);
@@ -33,7 +32,7 @@ pub(super) fn keep(
         let (signed, cosigned): (Vec<_>, Vec<_>) = old
             .signatures()
             .iter()
-            .partition(|signature| own.contains(&key(signature)));
+            .partition(|signature| is_logs(&old, signature));
         for cosignature in cosigned {
             if note
                 .signatures()
@@ -44,9 +43,13 @@ pub(super) fn keep(
             }
             if old.text() == note.text() {
                 note.push(cosignature.clone());
-            } else if let [signed] = signed.as_slice() {
-                let left = format!("{}\n{signed}\n{cosignature}\n", old.text());
-                write(&left_by(data, log, cosignature), &left)?;
+            } else {
+                let mut left = old.clone().without_signatures();
+                for it in &signed {
+                    left.push(Signature::clone(it));
+                }
+                left.push(cosignature.clone());
+                write(&left_by(data, log, cosignature), &left.to_string())?;
             }
         }
     }
@@ -80,6 +83,11 @@ pub(crate) fn files(data: &Path, log: LogName) -> Vec<PathBuf> {
         .collect();
     paths.sort();
     paths
+}
+
+/// Whether the log made a signature on its checkpoint: its keys have its origin as their name.
+fn is_logs(checkpoint: &Note, signature: &Signature) -> bool {
+    checkpoint.text().lines().next() == Some(signature.name())
 }
 
 fn key(signature: &Signature) -> (&str, KeyId) {

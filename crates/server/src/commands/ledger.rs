@@ -4,16 +4,17 @@
 //! facts, too.
 
 mod replay;
+mod trust;
 mod verify;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ledger::note::Verifier;
+use ledger::keys::FollowError;
 use ledger::proof::ProveError;
 use ledger::tlog_proof::{MakeError, TlogProof};
-use ledger::{Checkpoint, CheckpointError, Entry, LogReader, ReadError, hash};
+use ledger::{CheckpointError, Entry, LogKeys, LogReader, ReadError, hash};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -27,6 +28,7 @@ use crate::quorum::{Quorum, QuorumError, Short};
 use crate::{keys, output};
 
 pub use replay::{Difference, Replayed, replay};
+pub(crate) use trust::{Way, trusted};
 pub use verify::{BlobCheck, Checked, LogCheck, SnapshotCheck, verify};
 
 /// Why a command had no result.
@@ -77,6 +79,15 @@ pub enum LedgerError {
         /// Why.
         cause: CheckpointError,
     },
+    /// Keys changed, and the key of the log that says so is not there.
+    #[error(
+        "the keys of the logs changed, and only the control log says to which: `control.vkey` is \
+         needed, too"
+    )]
+    NoControlKey,
+    /// No way leads from the key to those that sign the log now.
+    #[error("{0}; `--vkeys DIR` names a folder with a key of each log that you trust")]
+    Follow(#[from] FollowError),
     /// A log cannot be opened.
     #[error("the log `{log}` cannot be opened: {cause}")]
     Open {
@@ -365,36 +376,19 @@ fn open(data: &Path, log: LogName) -> Result<OfflineLog, LedgerError> {
 /// them. Whether the entries are what was signed is for [`verify`] to say.
 fn signed(data: &Path, vkeys: Option<&Path>, logs: &[LogName]) -> Result<(), LedgerError> {
     for &log in logs {
-        let verifier = vkey(data, vkeys, log)?;
+        // The log first: its keys may only be further on than its checkpoint.
         let checkpoint = open(data, log)?.checkpoint();
+        let keys = trusted(data, vkeys, log)?;
         let checkpoint = checkpoint.map_err(|cause| LedgerError::Read { log, cause })?;
         if let Some(note) = checkpoint {
-            Checkpoint::open(&note, &verifier).map_err(|cause| LedgerError::NotSigned {
+            keys.open(&note).map_err(|cause| LedgerError::NotSigned {
                 log,
-                path: vkey_path(data, vkeys, log).display().to_string(),
+                path: trust::vkey_path(data, vkeys, log).display().to_string(),
                 cause,
             })?;
         }
     }
     Ok(())
-}
-
-fn vkey_path(data: &Path, vkeys: Option<&Path>, log: LogName) -> PathBuf {
-    vkeys.unwrap_or(data).join(format!("{log}.vkey"))
-}
-
-/// A log's public key: one that was given, or the one that lies beside the log.
-fn vkey(data: &Path, vkeys: Option<&Path>, log: LogName) -> Result<Verifier, LedgerError> {
-    let path = vkey_path(data, vkeys, log);
-    let bad = |cause: String| LedgerError::Vkey {
-        log,
-        path: path.display().to_string(),
-        cause,
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
-    text.trim_end()
-        .parse()
-        .map_err(|error: ledger::note::KeyError| bad(error.to_string()))
 }
 
 /// A proof that an entry is on record.
@@ -419,17 +413,29 @@ pub fn prove(
     quorum: Option<&Quorum>,
 ) -> Result<Proven, LedgerError> {
     let reader = open(data, log)?;
-    let verifier = vkey(data, vkeys, log)?;
+    let keys = trusted(data, vkeys, log)?;
+    prove_by(data, &reader, &keys, log, index, quorum)
+}
+
+/// Like [`prove`], with the keys that are trusted.
+fn prove_by(
+    data: &Path,
+    reader: &OfflineLog,
+    keys: &LogKeys,
+    log: LogName,
+    index: u64,
+    quorum: Option<&Quorum>,
+) -> Result<Proven, LedgerError> {
     let size = reader.size();
     if index >= size {
         return Err(LedgerError::Absent { log, index, size });
     }
     let failed = |cause: String| LedgerError::Proof { log, index, cause };
     let made = match quorum {
-        None => TlogProof::of(&reader, index, &verifier),
+        None => TlogProof::of(reader, index, keys),
         Some(quorum) => {
-            let agreed = quorum.covering(data, log, &verifier, index + 1)?;
-            TlogProof::under(&reader, index, &verifier, agreed.note)
+            let agreed = quorum.covering(data, log, keys, index + 1)?;
+            TlogProof::under(reader, index, keys, agreed.note)
         }
     };
     let proof = made.map_err(|error| match error {
@@ -450,7 +456,7 @@ pub fn prove(
         .map_err(|cause| LedgerError::Read { log, cause })?;
     // Tiles may be damaged; a proof that does not hold is not handed out.
     proof
-        .verify(&entry, &verifier)
+        .verify(&entry, keys)
         .map_err(|cause| failed(cause.to_string()))?;
     Ok(Proven {
         log,
@@ -504,7 +510,7 @@ pub fn exported(
     let Some(quorum) = quorum else {
         return Ok(Part { log, size, left: 0 });
     };
-    let agreed = quorum.covering(data, log, &vkey(data, vkeys, log)?, 1)?;
+    let agreed = quorum.covering(data, log, &trusted(data, vkeys, log)?, 1)?;
     let agreed = agreed.checkpoint.size;
     Ok(Part {
         log,

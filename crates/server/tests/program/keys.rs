@@ -23,6 +23,8 @@ fn every_kind_has_a_section() {
             "Token key",
             "Log key",
             "Wrapping key",
+            "People's key",
+            "Auditors' token",
             "Agent's key",
             "Administrator's credential",
             "SCIM token",
@@ -33,6 +35,20 @@ fn every_kind_has_a_section() {
     assert_eq!(told, sections.len(), "what to do when it is lost");
     let told = page.to_lowercase().matches("**leaked").count();
     assert_eq!(told, sections.len(), "what to do when it has leaked");
+    let tests: Vec<_> = page
+        .lines()
+        .filter_map(|it| {
+            it.strip_prefix("| [")?
+                .rsplit_once(" | `")?
+                .1
+                .strip_suffix("` |")
+        })
+        .collect();
+    assert_eq!(tests.len(), sections.len(), "{tests:?}");
+    let here = include_str!("keys.rs");
+    for test in tests {
+        assert!(here.contains(&format!("async fn {test}()")), "{test}");
+    }
 }
 
 async fn fails(folder: &Folder, arguments: &[&str], why: &str) {
@@ -122,11 +138,11 @@ async fn a_log_key_lost_and_leaked() {
     let node = Node::up(folder, &[]).await;
     let folder = node.stop().await;
     let file = folder.node("keys/control.skey");
-    let key = fs::read(&file).unwrap();
+    let leaked_key = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
     does_not_start(&folder, "control.skey").await;
     // From its backup.
-    fs::write(&file, key).unwrap();
+    fs::write(&file, &leaked_key).unwrap();
     let node = Node::up(folder, &[]).await;
     let folder = node.stop().await;
     // Without one, or leaked: held against what was anchored, kept, and another node begun.
@@ -143,6 +159,103 @@ async fn a_log_key_lost_and_leaked() {
     let other = another.join("data");
     let other = other.to_str().unwrap();
     assert!(!verified(&folder, &["--data", kept, "--vkeys", other]).await);
+    // Leaked: another one takes its place, and whoever knows the first key goes on.
+    fs::rename(kept, folder.node("data")).unwrap();
+    let trusted = folder.beside("trusted");
+    fs::create_dir(&trusted).unwrap();
+    for log in ["control.vkey", "calls.vkey"] {
+        fs::copy(folder.node("data").join(log), trusted.join(log)).unwrap();
+    }
+    let trusted = trusted.to_str().unwrap();
+    let node = Node::up(folder, &[]).await;
+    for log in ["control", "calls"] {
+        let leaked = log_key_that_is(&node.folder, log, "current").await;
+        let told = node.folder.run(&["keys", "revoke", &leaked]).await;
+        assert!(told.contains("is now compromised (on record as"), "{told}");
+        assert_ne!(log_key_that_is(&node.folder, log, "current").await, leaked);
+    }
+    let folder = node.stop().await;
+    assert!(verified(&folder, &["--vkeys", trusted, "--anchor", anchor]).await);
+    // With the leaked key in its place again it does not start.
+    let new = fs::read(&file).unwrap();
+    fs::write(&file, leaked_key).unwrap();
+    does_not_start(&folder, "control").await;
+    fs::write(&file, new).unwrap();
+    let node = Node::up(folder, &[]).await;
+    node.stop().await;
+}
+
+async fn log_key_that_is(folder: &Folder, log: &str, status: &str) -> String {
+    let keys = folder.json(&["keys", "list"]).await;
+    let mut keys = keys.as_array().unwrap().iter();
+    let found = keys.find(|key| key["of"] == log && key["status"] == status);
+    found.unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+/// Both keys change while a witness knows the first ones only, and the node is killed.
+#[tokio::test]
+async fn log_keys_change_and_whoever_knows_the_first_ones_goes_on() {
+    let folder = Folder::new(&help_desk()).await;
+    let trusted = folder.beside("trusted");
+    fs::create_dir(&trusted).unwrap();
+    let logs = ["control", "calls"].map(|log| {
+        let name = format!("{log}.vkey");
+        let to = trusted.join(&name);
+        fs::copy(folder.node("data").join(name), &to).unwrap();
+        to
+    });
+    let witness = Witness::start(&folder.beside("witness"), &logs).await;
+    let config = fs::read_to_string(folder.config()).unwrap();
+    let ledger = format!("[ledger]\nanchor = \"{}\"\nquorum = 1\n", witness.anchor());
+    fs::write(folder.config(), config.replacen("[ledger]\n", &ledger, 1)).unwrap();
+    let node = Node::up(folder, &[]).await;
+    witness.cosigns(&node.folder).await;
+    let sponsor = ["sponsor", "add", "maya", "--name", "Maya", "--email", "m@x"];
+    node.folder.run(&sponsor).await;
+    for log in ["control", "calls"] {
+        let told = node.folder.run(&["keys", "rotate", log]).await;
+        assert!(told.contains("is now current (on record as"), "{told}");
+        let again = ["keys", "rotate", log];
+        fails(&node.folder, &again, "signs beside the present key").await;
+    }
+    let folder = node.kill().await;
+    let node = Node::up(folder, &[]).await;
+    // What comes now is cosigned, too, and proven to whoever knows the first keys.
+    node.folder.run(&["sponsor", "suspend", "maya"]).await;
+    let file = node.folder.beside("cut.json");
+    let file = file.to_str().unwrap();
+    within("a certificate", async {
+        let cuts = node.folder.json(&["certificate", "list"]).await;
+        let cut = cuts[0]["record"].as_str().unwrap().to_owned();
+        let show = ["certificate", "show", &cut, "--out", file];
+        while !node.folder.output(&show).await.status.success() {}
+    })
+    .await;
+    let folder = node.stop().await;
+    let trusted = trusted.to_str().unwrap();
+    let data = folder.node("data");
+    for vkeys in [trusted, data.to_str().unwrap()] {
+        assert!(verified(&folder, &["--vkeys", vkeys]).await);
+        folder
+            .run(&["certificate", "verify", file, "--vkeys", vkeys])
+            .await;
+        folder
+            .run(&["ledger", "proof", "control/0", "--vkeys", vkeys])
+            .await;
+    }
+    // A key that was announced nowhere vouches for nothing of it.
+    let another = folder.beside("gate2");
+    folder.run(&["init", another.to_str().unwrap()]).await;
+    let other = another.join("data");
+    let other = ["--vkeys", other.to_str().unwrap()];
+    assert!(!verified(&folder, &other).await);
+    let why = "is no key of the log";
+    let proof = ["ledger", "proof", "control/0"];
+    fails(&folder, &[&proof[..], &other[..]].concat(), why).await;
+    let wrong = folder
+        .output(&[&["certificate", "verify", file], &other[..]].concat())
+        .await;
+    assert!(!wrong.status.success());
 }
 
 #[tokio::test]
@@ -160,12 +273,78 @@ async fn a_wrapping_key_lost_and_leaked() {
     let replayed = folder.json(&["ledger", "replay"]).await;
     assert!(replayed["sealed"].as_u64().unwrap() > 0, "{replayed}");
     fs::write(&file, key).unwrap();
-    // Leaked: what must not be read is erased.
+    // Leaked: another one takes its place, and a kill does not matter.
+    let leaked = fs::read(&file).unwrap();
     let node = Node::up(folder, &[]).await;
+    let told = node.folder.run(&["keys", "rotate", "keyring"]).await;
+    assert!(told.contains("is now current (on record as"), "{told}");
+    let folder = node.kill().await;
+    let new = fs::read(&file).unwrap();
+    assert_ne!(new, leaked);
+    let old = folder.beside("facts.old.key");
+    fs::write(&old, &leaked).unwrap();
+    let replay = ["ledger", "replay", "--facts-key", old.to_str().unwrap()];
+    fails(&folder, &replay, "wrapped by another key").await;
+    fs::write(&file, &leaked).unwrap();
+    does_not_start(&folder, "wrapped by another key").await;
+    // As a kill in the middle leaves it: both are there, and the next start comes to the end.
+    let next = folder.node("keys/facts.next.key");
+    fs::write(&next, &new).unwrap();
+    let node = Node::up(folder, &[]).await;
+    assert!(!next.exists());
+    assert_eq!(fs::read(&file).unwrap(), new);
+    // What must not be read is erased.
     node.folder.run(&["sponsor", "suspend", "maya"]).await;
     node.folder.run(&["sponsor", "erase", "maya"]).await;
     let folder = node.stop().await;
     assert!(verified(&folder, &[]).await);
+    let replayed = folder.json(&["ledger", "replay"]).await;
+    // The new key opens what the old one did.
+    assert_eq!(
+        (&replayed["same"], &replayed["sealed"]),
+        (&json!(1), &json!(0)),
+        "{replayed}"
+    );
+}
+
+#[tokio::test]
+async fn a_peoples_key_lost_or_leaked() {
+    let folder = Folder::new("").await;
+    let node = Node::up(folder, &[]).await;
+    let folder = node.stop().await;
+    let file = folder.node("keys/people.key");
+    let old = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let node = Node::up(folder, &[]).await;
+    assert_ne!(fs::read(&file).unwrap(), old);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_auditors_token_lost_or_leaked() {
+    let folder = Folder::new("").await;
+    let node = Node::up(folder, &[]).await;
+    let file = node.folder.node("keys/auditor.token");
+    let told = node.folder.node("data/node.json");
+    let told: Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
+    let url = told["url"].as_str().unwrap().trim_end_matches('/');
+    let url = format!("{url}/ledger/control/tile/entries/000.p/1");
+    let read = async |token: &str| {
+        let request = http::Request::get(&url).header("authorization", format!("Bearer {token}"));
+        let request = request.body(http_body_util::Full::default()).unwrap();
+        let answer = server::outbound::send(request, 1 << 20).await.unwrap();
+        answer.status().as_u16()
+    };
+    let old = fs::read_to_string(&file).unwrap();
+    let old = old.trim();
+    assert_ne!(read(old).await, 401);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(read(old).await, 401);
+    let new = "bm90IHRoZSBvbmUgdGhhdCB3YXMgdGhlcmUgYmVmb3Jl";
+    fs::write(&file, format!("{new}\n")).unwrap();
+    assert_eq!(read(old).await, 401);
+    assert_ne!(read(new).await, 401);
+    node.stop().await;
 }
 
 #[tokio::test]

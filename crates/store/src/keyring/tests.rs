@@ -183,3 +183,92 @@ fn what_failed_is_tried_again_until_it_can_be_written() {
     keyring.erase(&handle).unwrap_err();
     assert!(!keyring.is_writable());
 }
+
+fn next() -> WrappingKey {
+    WrappingKey::from_bytes([4; 32])
+}
+
+fn opens(folder: &Path, wrapping: WrappingKey, keys: &[(Handle, Arc<GroupKey>)]) -> bool {
+    let Ok(keyring) = FileKeyring::open(folder, Some(wrapping)) else {
+        return false;
+    };
+    for (handle, key) in keys {
+        assert_eq!(key_of(&keyring.open(handle).unwrap()), *key.expose());
+    }
+    true
+}
+
+#[test]
+fn wrapped_anew_by_another_key() {
+    let temp = tempfile::tempdir().unwrap();
+    let keyring = FileKeyring::open(temp.path(), Some(wrapping())).unwrap();
+    let mut keys = ["a", "b", "c"].map(|group| keyring.group_key(group).unwrap());
+    keyring.erase(&keys[2].0).unwrap();
+    assert_eq!(keyring.rewrap(&next()), Ok(2));
+    // What is made from now on is wrapped by the other key, too.
+    keys[2] = keyring.group_key("d").unwrap();
+    assert!(
+        !opens(temp.path(), wrapping(), &[]),
+        "the old key opens nothing"
+    );
+    assert!(opens(temp.path(), next(), &keys));
+    let (same, _) = keyring.group_key("a").unwrap();
+    assert_eq!(same, keys[0].0);
+    assert_ne!(next().known_by(), wrapping().known_by());
+    let locked = FileKeyring::open(temp.path(), None).unwrap();
+    assert_eq!(locked.rewrap(&next()), Err(KeyringError::Locked));
+}
+
+/// Whatever fails, and after however many steps: nothing is lost, what was erased stays so, and the
+/// next attempt comes to the end.
+#[test]
+fn a_rewrapping_that_fails_or_is_killed_in_the_middle_goes_on_later() {
+    for fault in Fault::FAILURES {
+        for steps in 0..40 {
+            let temp = tempfile::tempdir().unwrap();
+            let faults = Faults::default();
+            let keyring = FileKeyring::open(temp.path(), Some(wrapping())).unwrap();
+            let keyring = keyring.with_faults(faults.clone());
+            let keys = ["a", "b", "c"].map(|group| keyring.group_key(group).unwrap());
+            let (gone, _) = keyring.group_key("gone").unwrap();
+            keyring.erase(&gone).unwrap();
+            faults.set_at(steps, fault);
+            let done = keyring.rewrap(&next());
+            // As the next start finds it.
+            let again = FileKeyring::open_changing(temp.path(), wrapping(), next()).unwrap();
+            for (handle, key) in &keys {
+                assert_eq!(key_of(&again.open(handle).unwrap()), *key.expose());
+            }
+            assert!(matches!(again.open(&gone), Ok(Opened::Erased)));
+            assert_eq!(again.rewrap(&next()), Ok(3), "{fault:?} {steps}");
+            assert!(opens(temp.path(), next(), &keys));
+            assert!(!opens(temp.path(), wrapping(), &[]));
+            if done.is_ok() {
+                break;
+            }
+            assert!(steps < 39, "it never comes to its end");
+            // The same, where the process went on.
+            faults.set(Fault::None);
+            assert_eq!(keyring.rewrap(&next()), Ok(3), "{fault:?} {steps}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_nobody_knows_of_is_wrapped_anew_too() {
+    // Its file came to be although that was reported as failed.
+    let temp = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let keyring = FileKeyring::open(temp.path(), Some(wrapping())).unwrap();
+    let keyring = keyring.with_faults(faults.clone());
+    faults.set(Fault::PersistedButFailed);
+    keyring.group_key("a").unwrap_err();
+    faults.set(Fault::None);
+    let (handle, _) = keyring.group_key("b").unwrap();
+    keyring.rewrap(&next()).unwrap();
+    assert!(opens(temp.path(), next(), &[]));
+    // One that is damaged is not given up in silence.
+    fs::write(keyring.path(&handle), "damaged").unwrap();
+    let damaged = keyring.rewrap(&wrapping());
+    assert_eq!(damaged, Err(KeyringError::Damaged { handle }));
+}

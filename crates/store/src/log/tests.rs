@@ -237,7 +237,7 @@ fn epochs_do_not_go_back() {
     let open = |epoch| {
         let options = LogOptions {
             name: LogName::Calls,
-            signer: signer(),
+            signers: signer().into(),
             header: Header {
                 trust_domain: "acme.example".parse().unwrap(),
                 node: "n-1".to_owned(),

@@ -115,10 +115,10 @@ fn what_is_not_there_is_absent_and_what_is_missing_shows() {
     fs::remove_file(bench.path("checkpoint")).unwrap();
     let offline = OfflineLog::open(bench.dir(), LogName::Calls).unwrap();
     assert_eq!(offline.checkpoint(), Ok(None));
-    let signer = signer();
+    let keys = signer().verifier().clone().into();
     let expected = Expected {
         log: LogName::Calls,
-        verifier: signer.verifier(),
+        keys: &keys,
         known: &[],
     };
     verify(&offline, expected).unwrap_err();

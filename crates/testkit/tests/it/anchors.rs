@@ -280,7 +280,7 @@ async fn nothing_is_handed_out_that_a_quorum_has_not_cosigned() {
     let proof: TlogProof = proven(0).unwrap().proof.parse().unwrap();
     let log = verifier(&plane, LogName::Control);
     let entry = plane.ledger().control.first().unwrap().text.clone();
-    let checkpoint = proof.verify(entry.as_bytes(), &log).unwrap();
+    let checkpoint = proof.verify(entry.as_bytes(), &log.clone().into()).unwrap();
     let note = Note::parse(&proof.checkpoint).unwrap();
     for key in &keys {
         cosignature::verify(&note, key).unwrap();

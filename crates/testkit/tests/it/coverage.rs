@@ -120,6 +120,18 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ("/v1/keys", "GET", "/v1/keys", Administrators),
     ("/v1/keys/rotate", "POST", "/v1/keys/rotate", Administrators),
     (
+        "/v1/keys/logs/{log}/rotate",
+        "POST",
+        "/v1/keys/logs/calls/rotate",
+        Administrators,
+    ),
+    (
+        "/v1/keys/keyring/rotate",
+        "POST",
+        "/v1/keys/keyring/rotate",
+        Administrators,
+    ),
+    (
         "/v1/keys/{id}/revoke",
         "POST",
         "/v1/keys/k/revoke",
@@ -661,6 +673,10 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::BreakGlassRequested
         | Kind::BreakGlassOpened
         | Kind::BreakGlassEnded
+        | Kind::LogKeyAnnounced
+        | Kind::LogKeyActivated
+        | Kind::LogKeyRetired
+        | Kind::WrappingKeyChanged
         | Kind::Erased => ActorKind::Person,
         Kind::InstanceStarted
         | Kind::TokenRefreshed
@@ -703,6 +719,12 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     let erased = json!({"what": "otto"});
     let keys = plane.admin("GET", "/v1/keys", None).await.json();
     let token_key = keys[0]["id"].as_str().unwrap();
+    let log_key = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["of"] == "control");
+    let log_key = log_key.unwrap()["id"].as_str().unwrap();
     let commands: Vec<(String, Option<Value>)> = vec![
         (
             "/v1/admins".to_owned(),
@@ -746,6 +768,9 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         ("/v1/scim/tokens".to_owned(), None),
         ("/v1/keys/rotate".to_owned(), None),
         (format!("/v1/keys/{token_key}/revoke"), None),
+        ("/v1/keys/logs/calls/rotate".to_owned(), None),
+        (format!("/v1/keys/{log_key}/revoke"), None),
+        ("/v1/keys/keyring/rotate".to_owned(), None),
     ];
     let edited = format!("{}\n// Edited.\n", testkit::plane::POLICIES);
     std::fs::write(plane.folder().join("policies/it.cedar"), edited).unwrap();

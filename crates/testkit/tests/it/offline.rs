@@ -127,7 +127,7 @@ async fn every_entry_is_proved_and_exported() {
         let verifier: Verifier = vkey.trim().parse().unwrap();
         let proof: TlogProof = proven.proof.parse().unwrap();
         let entry = proof.extra.clone().unwrap();
-        proof.verify(&entry, &verifier).unwrap();
+        proof.verify(&entry, &verifier.into()).unwrap();
         let exported = serde_json::from_slice::<Value>(&entry).unwrap();
         assert_eq!(exported, line["entry"]);
     }
@@ -151,7 +151,7 @@ fn append(plane: &Plane, kind: Kind, body: &Value, sealed: Option<Vec<u8>>, publ
     };
     let options = LogOptions {
         name: LogName::Calls,
-        signer,
+        signers: signer.into(),
         header,
         clock: Arc::new(SystemClock::new()),
         faults: Faults::default(),

@@ -19,6 +19,7 @@ const HOURS: Duration = Duration::from_hours(1);
 async fn keys(plane: &Plane) -> Vec<(String, String)> {
     let keys = plane.admin("GET", "/v1/keys", None).await.json();
     let keys = keys.as_array().unwrap().iter();
+    let keys = keys.filter(|key| key["of"] == "tokens");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     keys.map(|key| (text(&key["status"]), text(&key["id"])))
         .collect()
@@ -101,6 +102,33 @@ async fn a_key_is_changed_on_schedule() {
     .await;
     let entry = plane.ledger().last(Kind::TokenKeyActivated).clone();
     assert_eq!(entry.actor.kind, ledger::ActorKind::Node);
+    plane.end().await;
+}
+
+/// A start with another algorithm publishes a next key of it, and one change has that sign.
+#[tokio::test]
+async fn another_algorithm_signs_after_one_change() {
+    let mut plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let before = agent.token("files").await.modern();
+    let replaced = key_that_is(&plane, "announced").await;
+    plane.reconfigure(|setup| setup.top = "tokens = { algorithm = \"ES256\" }".to_owned());
+    plane.restart().await;
+    let algorithm_of = async |status: &str| {
+        let keys = plane.admin("GET", "/v1/keys", None).await.json();
+        let mut keys = keys.as_array().unwrap().iter();
+        let found = keys.find(|key| key["of"] == "tokens" && key["status"] == status);
+        found.unwrap()["algorithm"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(algorithm_of("current").await, "EdDSA");
+    assert_eq!(algorithm_of("announced").await, "ES256");
+    assert!(!published(&plane).await.contains(&replaced));
+    plane.command("/v1/keys/rotate").await;
+    assert_eq!(algorithm_of("current").await, "ES256");
+    let after = agent.token("files").await.modern();
+    for client in [&before, &after] {
+        assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+    }
     plane.end().await;
 }
 

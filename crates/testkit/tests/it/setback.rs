@@ -115,7 +115,7 @@ async fn lengthen(plane: &Plane, log: LogName, kind: Kind, body: serde_json::Val
     let dir = DataDir::open(plane.data()).unwrap();
     let options = LogOptions {
         name: log,
-        signer,
+        signers: signer.into(),
         header,
         clock: Arc::clone(&plane.clock) as _,
         faults: Faults::default(),

@@ -10,8 +10,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use gateway::record::{BarrierBody, Basis, DecisionBody, Effect, OutcomeBody};
+use ledger::keys::follow;
+use ledger::note::Verifier;
 use ledger::verify::{Expected, Fault, Known, Report};
-use ledger::{Entry, Kind, LogReader};
+use ledger::{Entry, Kind, LogKeys, LogReader};
 use serde::Serialize;
 use store::OfflineLog;
 use vocab::{Digest, LogName, Time};
@@ -19,7 +21,8 @@ use vocab::{Digest, LogName, Time};
 pub use self::blobs::BlobCheck;
 use self::known::Kept;
 pub use self::snapshot::SnapshotCheck;
-use super::{LedgerError, open, vkey};
+use super::trust::{self, vkey};
+use super::{LedgerError, open};
 use crate::output;
 
 /// Most faults that are told one by one; all are counted.
@@ -79,7 +82,6 @@ pub fn verify(data: &Path, vkeys: Option<&Path>, anchors: &[PathBuf]) -> Checked
         .filter_map(|(log, key)| Some((*log, key.as_ref().ok()?.name())))
         .collect();
     let kept = known::kept(data, anchors, &origins);
-    let [(_, control_key), (_, calls_key)] = keys;
     let said_size = open(data, LogName::Control).map_or(0, |log| log.size());
     let calls = open(data, LogName::Calls);
     let control = open(data, LogName::Control);
@@ -88,11 +90,14 @@ pub fn verify(data: &Path, vkeys: Option<&Path>, anchors: &[PathBuf]) -> Checked
         .as_ref()
         .map(|log| known::said(log, said_size))
         .unwrap_or_default();
+    // The control log was looked at last: its word on keys may only be further on.
+    let [(_, control_key), (_, calls_key)] = keys;
+    let (control_keys, calls_keys, handed_over) = followed(&control, control_key, calls_key);
     let mut walk = Calls::new(control_size, said.blobs);
     let calls = check(
         LogName::Calls,
         calls,
-        calls_key,
+        calls_keys,
         (&kept, said.calls),
         |log| {
             walk.walk(log);
@@ -100,13 +105,14 @@ pub fn verify(data: &Path, vkeys: Option<&Path>, anchors: &[PathBuf]) -> Checked
             (Some(walk.count()), faults, wrong)
         },
     );
-    let verifier = control_key.as_ref().ok().cloned();
+    let newest = control_keys.as_ref().ok();
+    let verifier = newest.and_then(|keys| keys.signing().last().cloned());
     let mut kept_state = None;
     let control = check(
         LogName::Control,
         control,
-        control_key,
-        (&kept, walk.control),
+        control_keys,
+        (&kept, [walk.control, handed_over].concat()),
         |log| {
             let (folded, snapshot) = snapshot::fold(data, verifier.as_ref(), log);
             kept_state = snapshot;
@@ -127,15 +133,42 @@ pub fn verify(data: &Path, vkeys: Option<&Path>, anchors: &[PathBuf]) -> Checked
     }
 }
 
+/// The keys of both logs, from those that are trusted, and the checkpoints by which the control
+/// log's were handed over.
+fn followed(
+    control: &Result<OfflineLog, LedgerError>,
+    control_key: Result<Verifier, LedgerError>,
+    calls_key: Result<Verifier, LedgerError>,
+) -> (
+    Result<LogKeys, LedgerError>,
+    Result<LogKeys, LedgerError>,
+    Vec<Known>,
+) {
+    let Ok(reader) = control else {
+        // What is wrong with the control log is told of it; of calls only the given key is known.
+        return (
+            control_key.map(LogKeys::from),
+            calls_key.map(LogKeys::from),
+            Vec::new(),
+        );
+    };
+    let known = control_key.as_ref().ok();
+    let calls = calls_key.and_then(|key| trust::of_calls(reader, known, &key));
+    match control_key.and_then(|key| Ok(follow(reader, &key, None)?)) {
+        Ok(way) => (Ok(way.control), calls, way.handed_over),
+        Err(error) => (Err(error), calls, Vec::new()),
+    }
+}
+
 fn check(
     name: LogName,
     log: Result<OfflineLog, LedgerError>,
-    verifier: Result<ledger::note::Verifier, LedgerError>,
+    keys: Result<LogKeys, LedgerError>,
     (kept, mut known): (&[Kept], Vec<Known>),
     more: impl FnOnce(&OfflineLog) -> (Option<Permits>, Vec<String>, u64),
 ) -> LogCheck {
-    let (log, verifier) = match (log, verifier) {
-        (Ok(log), Ok(verifier)) => (log, verifier),
+    let (log, keys) = match (log, keys) {
+        (Ok(log), Ok(keys)) => (log, keys),
         (Err(error), _) | (_, Err(error)) => {
             return LogCheck {
                 error: Some(told(&error)),
@@ -145,14 +178,14 @@ fn check(
     };
     let mut faults = Vec::new();
     for kept in kept.iter().filter(|kept| kept.log == name) {
-        match kept.open(&verifier) {
+        match kept.open(&keys) {
             Ok(it) => known.push(it),
             Err(fault) => faults.push(fault),
         }
     }
     let expected = Expected {
         log: name,
-        verifier: &verifier,
+        keys: &keys,
         known: &known,
     };
     let (report, unsound, count) = match ledger::verify(&log, expected) {

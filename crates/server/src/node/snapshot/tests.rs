@@ -43,7 +43,13 @@ impl Register {
         let data = self.folder.path();
         let options = LogOptions {
             name: LogName::Control,
-            signer: self.signer.to_text().expose().parse().unwrap(),
+            signers: self
+                .signer
+                .to_text()
+                .expose()
+                .parse::<Signer>()
+                .unwrap()
+                .into(),
             header: Header {
                 trust_domain: "it.example".parse().unwrap(),
                 node: "n-1".to_owned(),

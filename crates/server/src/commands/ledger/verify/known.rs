@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ledger::note::{Note, Verifier};
+use ledger::note::Note;
 use ledger::verify::Known;
-use ledger::{Checkpoint, Entry, LogReader, Mention};
+use ledger::{Entry, LogKeys, LogReader, Mention};
 use register::Event;
 use store::OfflineLog;
 use vocab::{Digest, LogName};
@@ -22,14 +22,15 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// The checkpoint, if the log's key signed it.
-    pub(super) fn open(&self, verifier: &Verifier) -> Result<Known, String> {
+    /// The checkpoint, if a key of the log signed it.
+    pub(super) fn open(&self, keys: &LogKeys) -> Result<Known, String> {
         let path = self.path.display();
         let bad = |why: &dyn std::fmt::Display| {
             format!("`{path}` is not a checkpoint of this log: {why}")
         };
         let text = self.text.as_ref().map_err(|error| bad(error))?;
-        let checkpoint = Checkpoint::open(text, verifier).map_err(|error| bad(&error))?;
+        let note = Note::parse(text).map_err(|error| bad(&error))?;
+        let checkpoint = keys.open_kept(&note).map_err(|error| bad(&error))?;
         Ok(Known {
             by: format!("`{path}`"),
             checkpoint,
