@@ -366,21 +366,25 @@ impl Plane {
         barrier: u64,
         from: u64,
     ) -> Result<(), CertifyError> {
-        let found = self.control.view(|state| {
-            let cut = state.cut(cut)?;
-            let open = cut.certificate.is_none();
-            open.then(|| (cut.clone(), state.covered(cut), state.covered_agents(cut)))
+        let found = self.beside(move |plane| {
+            let found = plane.control.view(|state| {
+                let cut = state.cut(cut)?;
+                let open = cut.certificate.is_none();
+                open.then(|| (cut.clone(), state.covered(cut), state.covered_agents(cut)))
+            });
+            let (cut, instances, agents) = found?;
+            let about = About {
+                instances: instances.iter().map(|it| it.id.clone()).collect(),
+                upstream: match &cut.of {
+                    CutOf::Upstream(upstream) => Some(upstream.clone()),
+                    CutOf::Sponsor(_) | CutOf::Sessions(_) | CutOf::Agent(_) | CutOf::All => None,
+                },
+            };
+            Some((cut, instances, agents, Arc::new(about)))
         });
-        let Some((cut, instances, agents)) = found else {
+        let Some((cut, instances, agents, about)) = found.await? else {
             return Ok(());
         };
-        let about = Arc::new(About {
-            instances: instances.iter().map(|it| it.id.clone()).collect(),
-            upstream: match &cut.of {
-                CutOf::Upstream(upstream) => Some(upstream.clone()),
-                CutOf::Sponsor(_) | CutOf::Sessions(_) | CutOf::Agent(_) | CutOf::All => None,
-            },
-        });
         let mut flight = Flight {
             next: from,
             ..Flight::default()
@@ -412,17 +416,62 @@ impl Plane {
         let (mut flight, earlier) = found.await?;
         flight.last = flight.last.or(earlier.last);
         flight.told_elsewhere.splice(0..0, earlier.told_elsewhere);
-        let barrier_at = {
-            let bytes = self.calls.reader().entry(barrier)?;
-            let entry = Entry::parse(&bytes).map_err(|error| CertifyError::Entry {
-                index: barrier,
-                cause: error.to_string(),
-            })?;
-            entry.time
-        };
-        let certificate =
-            self.certificate(&cut, (agents, &instances), flight, (barrier, barrier_at));
-        let body = CutOff {
+        let covered = (agents, instances);
+        let written = self.beside(move |plane| plane.written(&cut, covered, flight, barrier));
+        let body = written.await??;
+        let (record, instances, calls) = (body.cut, body.instances, body.in_flight);
+        let actor = Actor::node(&self.settings.node);
+        self.control
+            .execute(actor, Command::CertifyCut(body))
+            .await?;
+        tracing::info!(
+            cut.record = record,
+            instances,
+            calls,
+            "The cut of control/{record} is carried out and certified"
+        );
+        self.certified.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Reads the log of calls away from the threads that answer calls.
+    async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        about: &Arc<About>,
+        look: impl FnOnce(&dyn LogReader, &About) -> Result<T, CertifyError> + Send + 'static,
+    ) -> Result<T, CertifyError> {
+        let about = Arc::clone(about);
+        self.beside(move |plane| look(plane.calls.reader(), &about))
+            .await?
+    }
+
+    /// Does what grows with the instances that a cut covers, or may wait for a disk, away from the
+    /// threads that answer calls.
+    async fn beside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, CertifyError> {
+        let plane = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&plane));
+        done.await.map_err(|_| CertifyError::Interrupted)
+    }
+
+    /// Keeps the certificate, and says what is to be put on record of it.
+    fn written(
+        &self,
+        cut: &Cut,
+        (agents, instances): (Vec<AgentId>, Vec<Arc<Instance>>),
+        flight: Flight,
+        barrier: u64,
+    ) -> Result<CutOff, CertifyError> {
+        let bytes = self.calls.reader().entry(barrier)?;
+        let entry = Entry::parse(&bytes).map_err(|error| CertifyError::Entry {
+            index: barrier,
+            cause: error.to_string(),
+        })?;
+        let covered = (agents, instances.as_slice());
+        let certificate = self.certificate(cut, covered, flight, (barrier, entry.time));
+        Ok(CutOff {
             cut: cut.record,
             barrier,
             certificate: self.blobs.put(&serde_json::to_vec(&certificate)?)?,
@@ -431,31 +480,7 @@ impl Plane {
             in_flight: count(certificate.calls.len()),
             unknown: count(certificate.residue.unknown.len()),
             open: count(certificate.residue.open.len()),
-        };
-        let actor = Actor::node(&self.settings.node);
-        self.control
-            .execute(actor, Command::CertifyCut(body))
-            .await?;
-        tracing::info!(
-            cut.record = cut.record,
-            instances = certificate.instances.len(),
-            calls = certificate.calls.len(),
-            "The cut of control/{} is carried out and certified",
-            cut.record
-        );
-        self.certified.send_modify(|count| *count += 1);
-        Ok(())
-    }
-
-    /// Reads the log of calls away from the threads that answer calls.
-    async fn reading<T: Send + 'static>(
-        &self,
-        about: &Arc<About>,
-        look: impl FnOnce(&dyn LogReader, &About) -> Result<T, CertifyError> + Send + 'static,
-    ) -> Result<T, CertifyError> {
-        let (calls, about) = (Arc::clone(&self.calls), Arc::clone(about));
-        let read = tokio::task::spawn_blocking(move || look(calls.reader(), &about));
-        read.await.map_err(|_| CertifyError::Interrupted)?
+        })
     }
 
     fn certificate(

@@ -16,6 +16,7 @@ use mcp::headers::ParamHeaders;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
 use register::{Command, CommandError, Control, Sever, TestResults};
 use tokens::{Caller, Issuer, PublicUrl, Resource};
+use tokio::runtime;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, UpstreamName};
@@ -115,6 +116,8 @@ pub struct Plane {
     pub(crate) streams: TaskTracker,
     /// Cuts that are being certified.
     certifying: TaskTracker,
+    /// Where calls run.
+    runtime: runtime::Handle,
     pub(crate) metrics: Metrics,
     tools_changed: watch::Sender<u64>,
     group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
@@ -534,6 +537,7 @@ impl Plane {
             settled: Notify::new(),
             certified: watch::channel(0).0,
             certifying: TaskTracker::new(),
+            runtime: runtime::Handle::current(),
             tasks: TaskTracker::new(),
             streams: TaskTracker::new(),
             metrics: Metrics::default(),
@@ -881,8 +885,6 @@ impl Plane {
     /// that the narrowing rules out can follow in the log of calls. [`Control::execute`] asks for
     /// it by itself.
     pub async fn narrowed(self: &Arc<Self>, cause: &str) -> Result<Receipt, RecordError> {
-        self.cut
-            .send_modify(|generation| *generation = generation.saturating_add(1));
         // A cut is not held up because the control log's checkpoint cannot be read.
         let control = self.control.mention().unwrap_or_else(|error| {
             tracing::warn!(error = %error, "A barrier does not name the control log's checkpoint");
@@ -897,8 +899,15 @@ impl Plane {
             },
             actor: Actor::node(&self.settings.node),
         };
-        let recorded = ledger::record(&*self.calls, barrier).await;
-        self.sweep().await;
+        let recording = ledger::record(&*self.calls, barrier);
+        let cutting = async {
+            self.cut
+                .send_modify(|generation| *generation = generation.saturating_add(1));
+            self.close_narrowed().await;
+        };
+        // The barrier stands in line before anybody is cut, so that the outcome of what is cut comes
+        // behind it; and neither waits for the other to be done.
+        let (recorded, ()) = tokio::join!(biased; recording, cutting);
         recorded.map(|recorded| recorded.receipt().clone())
     }
 
@@ -914,17 +923,18 @@ impl Plane {
         });
         for cut in cuts {
             let plane = Arc::clone(self);
-            self.certifying.spawn(async move {
+            let certifying = async move {
                 if let Err(error) = plane.certify(cut, barrier, from).await {
                     tracing::error!(error = %chain(&error), "The cut of control/{cut} could not be certified; giving the command again, or the next start, tries again");
                 }
-            });
+            };
+            self.certifying.spawn_on(certifying, &self.runtime);
         }
         Ok(())
     }
 
     /// Ends sessions and children that nobody may use any more.
-    pub async fn sweep(self: &Arc<Self>) {
+    async fn close_narrowed(self: &Arc<Self>) {
         let now = self.clock.now();
         let stands = |id: &InstanceId, upstream: &UpstreamName| {
             let standing = self.control.standing_at(id, upstream, now);
@@ -937,6 +947,12 @@ impl Plane {
         for served in self.upstreams.values() {
             served.close_owners(|id| stands(id, &served.name));
         }
+    }
+
+    /// Ends what nobody may use any more, and puts on record what was only counted.
+    pub async fn sweep(self: &Arc<Self>) {
+        self.close_narrowed().await;
+        let now = self.clock.now();
         self.control.view(|state| {
             self.limiter
                 .forget(|id| state.instance(id).is_some_and(|it| !it.outlived(now)));

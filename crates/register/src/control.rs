@@ -25,7 +25,9 @@ use ledger::{
     Actor, Blobs, Draft, Keyring, KeyringError, Log, Mention, Opened, ReadError, Receipt,
     RecordError, seal,
 };
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use vocab::id::{InstanceId, RecordRef, UpstreamName};
 use vocab::rng::Rng;
 use vocab::time::{Clock, Time};
@@ -68,6 +70,8 @@ pub struct Control {
     failure: OnceLock<Arc<Failure>>,
     writer: Mutex<Writer>,
     sever: OnceLock<Arc<dyn Sever>>,
+    /// Where commands run, if not where they are given.
+    lane: OnceLock<Handle>,
 }
 
 /// Carries a cut out where calls are made, and proves that it is.
@@ -137,6 +141,7 @@ impl Control {
             failure: OnceLock::new(),
             writer: Mutex::default(),
             sever: OnceLock::new(),
+            lane: OnceLock::new(),
             log,
             blobs,
             keyring,
@@ -238,6 +243,24 @@ impl Control {
         drop(self.sever.set(sever));
     }
 
+    /// Says where commands run from now on. A thread that does nothing else lets a cut begin at once;
+    /// without one it waits in line with calls.
+    pub fn runs_on(&self, lane: Handle) {
+        // Only the first counts: there is one such thread.
+        drop(self.lane.set(lane));
+    }
+
+    /// Runs, to its end, what gives commands, where commands run.
+    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        match self.lane.get() {
+            Some(lane) => lane.spawn(work),
+            None => tokio::spawn(work),
+        }
+    }
+
     /// Does a command, in the name of `actor`. It is done to its end even if the caller goes away.
     /// A cut is done when its barrier is on record.
     pub async fn execute(
@@ -248,7 +271,7 @@ impl Control {
         let control = Arc::clone(self);
         // A task of its own: a caller who goes away drops this future, and an entry that was
         // appended must be folded.
-        let task = tokio::spawn(async move {
+        let task = self.spawn(async move {
             let cut = command.cut();
             let done = control.run(actor, command).await;
             // What is recorded and not published holds too, and is cut.

@@ -1,6 +1,7 @@
 //! The register as a whole, over a log in memory.
 
 mod break_glass;
+mod cuts;
 mod delegation;
 mod entries;
 mod forgetting;

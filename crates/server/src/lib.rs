@@ -21,6 +21,7 @@ pub mod handing_on;
 pub mod http;
 pub mod init;
 pub mod keys;
+mod lane;
 mod listen;
 pub mod log_keys;
 pub mod logging;

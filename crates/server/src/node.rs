@@ -23,6 +23,7 @@ use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::{Clock, LogName, Rng, Time};
 
 use crate::config::{Config, Confine, Environment, Transport};
+use crate::lane::Lane;
 use crate::log_keys::{self, LogKeyError, LogRotation, Logs};
 use crate::output::count;
 use crate::people::People;
@@ -125,6 +126,7 @@ pub struct Node {
     tasks: TaskTracker,
     stop: CancellationToken,
     state: PathBuf,
+    _lane: Lane,
 }
 
 /// What handlers of the node's own routes need.
@@ -252,6 +254,9 @@ impl Node {
             },
         )?;
         control.view(|state| log_keys::check(&config.keys, state))?;
+        let lane = Lane::start()
+            .map_err(|error| StartError::Unusable(format!("no thread for commands: {error}")))?;
+        control.runs_on(lane.handle().clone());
         // Proofs made in this second or before are refused, since a process that ran until now may
         // have taken them. One that was killed may have taken some that are dated ahead.
         let killed = control.view(|state| {
@@ -472,6 +477,7 @@ impl Node {
             tasks,
             stop,
             state,
+            _lane: lane,
         })
     }
 

@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use directory::scim::Turned;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use register::Word;
 use vocab::limits::{SCIM_BODY_BYTES_MAX, SET_BYTES_MAX};
@@ -50,7 +50,14 @@ pub(super) async fn scim(State(routes): Routed, request: Request) -> Response {
     // Carried out to its end even if the directory goes away.
     let scim = Arc::clone(&shared.scim);
     let request = Request::from_parts(parts, body);
-    let answered = tokio::spawn(async move { scim.answer(admitted, request).await });
+    let is_read = request.method() == Method::GET;
+    let answer = async move { scim.answer(admitted, request).await };
+    let answered = if is_read {
+        tokio::spawn(answer)
+    } else {
+        // Somebody may have left: where commands run, it does not wait in line behind calls.
+        shared.plane.control().spawn(answer)
+    };
     match answered.await {
         Ok(response) => no_store(response.map(Body::from)),
         Err(_) => super::text(StatusCode::INTERNAL_SERVER_ERROR, ""),
