@@ -168,7 +168,7 @@ fn open(config: &Config, dir: &DataDir, name: LogName) -> Result<Arc<FilesLog>> 
             epoch: 3,
             key: signer.verifier().key_name(),
         },
-        signer,
+        signers: signer.into(),
         clock: Arc::new(SystemClock::new()),
         faults: Faults::default(),
         publish_every: None,

@@ -171,6 +171,7 @@ impl Bench {
                 source: "scim".parse().unwrap(),
                 event: "provisioned".parse().unwrap(),
                 received_at: self.clock.now(),
+                happened_at: None,
                 id: None,
             },
         });

@@ -5,7 +5,7 @@
 //! for longer is stopped, where the configuration says so, until the directory answers again.
 //! Where no poller is configured, silence means nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +15,9 @@ use std::time::Duration;
 use ledger::{Actor, ActorKind};
 use register::lifecycle::SponsorLife;
 use register::{CommandError, Control, PersonText, Signal, Word};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use vocab::{Clock, Handle, Time};
 
 use crate::reactions;
@@ -45,8 +48,6 @@ pub struct Round {
     pub answered: usize,
     /// Sponsors about whom there was none.
     pub silent: usize,
-    /// Sponsors who are stopped because nothing was heard for too long.
-    pub stale: usize,
 }
 
 /// Asks about sponsors.
@@ -57,12 +58,17 @@ pub struct Poller {
     source: Arc<dyn Source>,
     /// How long an answer holds; none: for ever.
     fresh: Option<Duration>,
-    began: Time,
-    heard: HashMap<Handle, Time>,
+    /// When the last answer about each came, or when they were first to be asked about. Held until
+    /// what follows is done, so that no answer comes between judging somebody and stopping them.
+    heard: Mutex<HashMap<Handle, Time>>,
 }
 
+/// Questions that are out at once.
+const AT_ONCE: usize = 16;
+
 impl Poller {
-    /// One that has heard nothing yet: what it was told before counts from now.
+    /// One that has heard nothing yet. What was heard before a start is not on record, so silence
+    /// counts from when somebody is first to be asked about.
     pub fn new(
         control: Arc<Control>,
         clock: Arc<dyn Clock>,
@@ -71,42 +77,74 @@ impl Poller {
     ) -> Self {
         Self {
             control,
-            began: clock.now(),
             clock,
             source,
             fresh,
-            heard: HashMap::new(),
+            heard: Mutex::default(),
         }
     }
 
-    /// Asks about everybody for whom the directory speaks, once. What stops somebody is proven
-    /// when this is done.
-    pub async fn round(&mut self) -> Result<Round, CommandError> {
+    /// Asks about everybody for whom the directory speaks, once, several at a time. What stops
+    /// somebody is proven when this is done.
+    pub async fn round(&self) -> Result<Round, CommandError> {
         let mut round = Round::default();
-        for (sponsor, external_id) in self.sponsors() {
-            match self.source.ask(&external_id).await {
-                Ok(standing) => {
+        let mut left = self.sponsors().into_iter();
+        let mut asked = JoinSet::new();
+        loop {
+            while asked.len() < AT_ONCE
+                && let Some((sponsor, external_id)) = left.next()
+            {
+                let source = Arc::clone(&self.source);
+                asked.spawn(async move {
+                    let answer = source.ask(&external_id).await;
+                    (sponsor, answer)
+                });
+            }
+            match asked.join_next().await {
+                None => return Ok(round),
+                Some(Ok((sponsor, Ok(standing)))) => {
                     round.answered += 1;
-                    self.heard.insert(sponsor.clone(), self.clock.now());
-                    self.lift(&sponsor, "stale").await?;
-                    match standing {
-                        Standing::Active => self.lift(&sponsor, "gone").await?,
-                        Standing::Gone => self.stop(&sponsor, "gone").await?,
-                    }
+                    self.answered(&sponsor, standing).await?;
                 }
-                Err(why) => {
+                Some(Ok((_, Err(why)))) => {
                     round.silent += 1;
                     tracing::debug!("The directory does not say whether somebody is there: {why}");
-                    let heard = self.heard.get(&sponsor).copied().unwrap_or(self.began);
-                    let age = self.clock.now().since(heard);
-                    if self.fresh.is_some_and(|fresh| age > fresh) {
-                        round.stale += 1;
-                        self.stop(&sponsor, "stale").await?;
-                    }
                 }
+                Some(Err(_)) => round.silent += 1,
             }
         }
-        Ok(round)
+    }
+
+    async fn answered(&self, sponsor: &Handle, standing: Standing) -> Result<(), CommandError> {
+        let mut heard = self.heard.lock().await;
+        heard.insert(sponsor.clone(), self.clock.now());
+        self.lift(sponsor, "stale").await?;
+        match standing {
+            Standing::Active => self.lift(sponsor, "gone").await,
+            Standing::Gone => self.stop(sponsor, "gone").await,
+        }
+    }
+
+    /// Stops everybody about whom there was no answer for too long; how many they are. It asks
+    /// nobody and waits for no answer, so a directory that is slow does not put it off.
+    pub async fn judge(&self) -> Result<usize, CommandError> {
+        let Some(fresh) = self.fresh else {
+            return Ok(0);
+        };
+        let mut heard = self.heard.lock().await;
+        let now = self.clock.now();
+        let asked: HashSet<Handle> = self.sponsors().into_iter().map(|(it, _)| it).collect();
+        // Of whom nobody is to ask there is no answer to wait for.
+        heard.retain(|sponsor, _| asked.contains(sponsor));
+        let mut stale = 0;
+        for sponsor in asked {
+            let last = *heard.entry(sponsor.clone()).or_insert(now);
+            if now.since(last) > fresh {
+                stale += 1;
+                self.stop(&sponsor, "stale").await?;
+            }
+        }
+        Ok(stale)
     }
 
     /// Who is asked about: those who may act, and those whom nothing but this stopped.
@@ -135,6 +173,7 @@ impl Poller {
             source: word("poll")?,
             event: word(event)?,
             received_at: self.clock.now(),
+            happened_at: None,
             id: None,
         })
     }
@@ -167,24 +206,34 @@ fn actor() -> Actor {
     }
 }
 
-/// What a SCIM service says of one person, in its answer to a query by `externalId`.
-pub fn read_scim(answer: &[u8]) -> Result<Standing, String> {
-    let wrong = || "the answer is no list of users".to_owned();
-    let list = crate::json::object(answer).map_err(|_| wrong())?;
-    let found = crate::json::member(&list, "Resources");
-    let found = match found {
-        Some(serde_json::Value::Array(found)) => found.as_slice(),
-        None if crate::json::member(&list, "totalResults") == Some(&0.into()) => &[],
-        Some(_) | None => return Err(wrong()),
+/// What a SCIM service says of one person, in its answer to a query by `externalId`. An answer
+/// about somebody else, or that says two things, is none.
+pub fn read_scim(answer: &[u8], external_id: &str) -> Result<Standing, String> {
+    let list = crate::json::object(answer).map_err(|_| "the answer is no list of users")?;
+    let member = |name| crate::json::member(&list, name);
+    let total = member("totalResults").and_then(Value::as_u64);
+    let found = match member("Resources") {
+        Some(Value::Array(found)) => found.as_slice(),
+        None => &[],
+        Some(_) => return Err("the answer's `Resources` are no list".to_owned()),
     };
-    match found {
-        [] => Ok(Standing::Gone),
-        [one] => match one.get("active") {
-            Some(serde_json::Value::Bool(true)) => Ok(Standing::Active),
-            Some(serde_json::Value::Bool(false)) => Ok(Standing::Gone),
-            _ => Err("the user does not say whether they are active".to_owned()),
-        },
-        _ => Err("several users have that id".to_owned()),
+    match (total, found) {
+        (Some(0), []) => Ok(Standing::Gone),
+        (Some(1), [Value::Object(one)]) => {
+            let is_them = crate::json::member(one, "externalId").and_then(Value::as_str);
+            if is_them != Some(external_id) {
+                return Err("the answer is about somebody else".to_owned());
+            }
+            match crate::json::member(one, "active") {
+                Some(Value::Bool(true)) => Ok(Standing::Active),
+                Some(Value::Bool(false)) => Ok(Standing::Gone),
+                _ => Err("the user does not say whether they are active".to_owned()),
+            }
+        }
+        (Some(total), found) if total > 1 || found.len() > 1 => {
+            Err("several users have that id".to_owned())
+        }
+        _ => Err("the answer's `totalResults` is not the number of its `Resources`".to_owned()),
     }
 }
 

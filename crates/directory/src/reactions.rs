@@ -134,11 +134,15 @@ pub async fn react(
             suspend(control, actor, sponsor, signal).await
         }
         Reaction::ReAccept => {
-            for agent in agents(control, sponsor) {
-                let command = Command::LapseAgent {
-                    agent,
-                    signal: signal.clone(),
-                };
+            let agents = agents(control, sponsor);
+            let last = agents.len().saturating_sub(1);
+            for (nth, agent) in agents.into_iter().enumerate() {
+                let mut signal = signal.clone();
+                // Once it is on record when it happened, nothing follows of it any more.
+                if nth < last {
+                    signal.happened_at = None;
+                }
+                let command = Command::LapseAgent { agent, signal };
                 control.execute(actor.clone(), command).await?;
             }
             Ok(())
@@ -207,9 +211,9 @@ pub async fn resume(
     Ok(!over.is_empty())
 }
 
-/// Says how risky a sponsor's account is, and does what follows. What `force-approval` stopped
-/// goes on when the risk is not high any more, unless `is_newer` says that it was stopped by
-/// something later than this.
+/// Says how risky a sponsor's account is, having done what follows: once the risk is on record,
+/// nothing follows of the event any more. What `force-approval` stopped goes on when the risk is
+/// not high any more, unless `is_newer` says that it was stopped by something later than this.
 pub async fn assess(
     control: &Arc<Control>,
     reactions: &Reactions,
@@ -219,12 +223,6 @@ pub async fn assess(
     signal: Signal,
     is_newer: impl Fn(&Signal) -> bool,
 ) -> Result<(), CommandError> {
-    let command = Command::SetRisk {
-        sponsor: sponsor.clone(),
-        risk,
-        signal: signal.clone(),
-    };
-    control.execute(actor.clone(), command).await?;
     let cause = match risk {
         Risk::High => Some(Cause::RiskHigh),
         Risk::Medium => Some(Cause::RiskMedium),
@@ -237,7 +235,12 @@ pub async fn assess(
     if over {
         let (source, event) = (signal.source.clone(), signal.event.clone());
         let lifts = |by: &Signal| by.source == source && by.event == event && !is_newer(by);
-        resume(control, actor, sponsor, signal, lifts).await?;
+        resume(control, actor, sponsor, signal.clone(), lifts).await?;
     }
-    Ok(())
+    let command = Command::SetRisk {
+        sponsor: sponsor.clone(),
+        risk,
+        signal,
+    };
+    control.execute(actor.clone(), command).await.map(drop)
 }

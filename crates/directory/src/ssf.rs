@@ -7,5 +7,5 @@ pub mod poll;
 pub mod receiver;
 pub mod set;
 
-pub use receiver::{Formats, Heard, Keys, Receiver, Stream, Verifying};
+pub use receiver::{Formats, Heard, Keys, Receiver, Stream, Turns, Verifying};
 pub use set::SetError;

@@ -295,6 +295,8 @@ pub enum Command {
         sign_in: SignIn,
         /// Exactly what they were shown, a blob that is durable already.
         terms: Digest,
+        /// How many entries there were when they began to sign in, if it was in a browser here.
+        signed_in: Option<u64>,
     },
     /// Has an agent's sponsor accept it again; until then it does not run.
     LapseAgent {
@@ -352,6 +354,9 @@ pub enum Command {
         binding: Binding,
         /// The upstream that its first token is for.
         upstream: UpstreamName,
+        /// How many entries there were when the person began to sign in, if it was in a browser here:
+        /// if their sessions were revoked since, nothing is started.
+        signed_in: Option<u64>,
     },
     /// Starts an instance below another.
     Delegate(Box<Delegation>),

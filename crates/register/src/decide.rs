@@ -34,7 +34,7 @@ use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
 use crate::signing;
 use crate::starting;
-use crate::state::{Agent, Group, Instance, Known, Sponsor, State, Upstream, WELL};
+use crate::state::{Agent, Group, Instance, Known, Sponsor, State, Upstream, WELL, same_cause};
 use crate::text::{GroupProfile, Person, Reason, Word};
 
 /// What a command comes to.
@@ -187,7 +187,7 @@ pub(crate) fn decide(
         } => {
             let found = sponsor_of(state, &handle)?;
             unless(
-                found.risk == Some(risk),
+                found.risk == Some(risk) && !later(found, &signal, risk.rank()),
                 Subject::Sponsor(handle.clone()),
                 Event::SponsorRisk(SponsorRisk {
                     sponsor: handle,
@@ -252,13 +252,13 @@ pub(crate) fn decide(
         Command::SuspendSponsor { id, signal } => {
             let sponsor = sponsor(state, &id)?;
             let subject = Subject::Sponsor(sponsor.handle.clone());
-            let named = |by: &Option<Signal>| {
-                by.as_ref().map(|by| (&by.source, &by.event))
-                    == signal.as_ref().map(|by| (&by.source, &by.event))
-            };
+            let news = |by: &Signal| later(sponsor, by, by.rank());
+            let named = |by: &Option<Signal>| same_cause(by.as_ref(), signal.as_ref());
             match sponsor.life {
                 // Each who stops them is on record, since each has to lift it.
-                SponsorLife::Suspended { .. } if sponsor.holds.iter().any(named) => {
+                SponsorLife::Suspended { .. }
+                    if sponsor.holds.iter().any(named) && !signal.as_ref().is_some_and(news) =>
+                {
                     Plan::Unchanged(subject)
                 }
                 SponsorLife::Active { .. } | SponsorLife::Suspended { .. } => Plan::Write(
@@ -282,8 +282,10 @@ pub(crate) fn decide(
                 signal: Some(signal),
                 lifts: Some(event),
             };
+            let news = |by: &Signal| later(found, by, by.rank());
+            let lifts = found.holds.iter().any(|hold| body.lifts(hold.as_ref()));
             unless(
-                !found.holds.iter().any(|hold| body.lifts(hold.as_ref())),
+                !lifts && !body.signal.as_ref().is_some_and(news),
                 Subject::Sponsor(handle),
                 Event::SponsorResumed(body),
             )
@@ -375,8 +377,10 @@ pub(crate) fn decide(
             sponsor,
             sign_in,
             terms,
+            signed_in,
         } => {
             let agent = not_retired(state, &id)?;
+            still_signed_in(state, &sponsor, signed_in)?;
             if agent.sponsor != sponsor {
                 return Err(Refusal::NotTheSponsor { agent: id }.into());
             }
@@ -461,9 +465,15 @@ pub(crate) fn decide(
             purpose,
             binding,
             upstream,
-        } => starting::for_someone(
-            state, rng, now, agent, person, via, purpose, binding, upstream,
-        )?,
+            signed_in,
+        } => {
+            if let Some(person) = &person {
+                still_signed_in(state, person, signed_in)?;
+            }
+            starting::for_someone(
+                state, rng, now, agent, person, via, purpose, binding, upstream,
+            )?
+        }
         Command::Delegate(asked) => starting::below(state, rng, now, *asked)?,
         Command::RefreshToken { instance, serial } => {
             starting::refresh(state, now, instance, serial)?
@@ -748,6 +758,23 @@ fn members_change(
         removed,
         signal: signal.clone(),
     })))
+}
+
+/// Refuses what a browser does whose session was revoked since its person signed in.
+fn still_signed_in(state: &State, person: &Handle, since: Option<u64>) -> Result<(), Refusal> {
+    let over = since.is_some_and(|since| {
+        let person = state.sponsor(person);
+        person.is_some_and(|person| person.is_signed_out(since))
+    });
+    if over {
+        return Err(Refusal::SignedOut);
+    }
+    Ok(())
+}
+
+/// Whether an event is to be put on record because it is later than what is.
+fn later(sponsor: &Sponsor, signal: &Signal, rank: u8) -> bool {
+    signal.happened_at.is_some() && sponsor.is_news(signal, rank)
 }
 
 fn unless(same: bool, subject: Subject, event: Event) -> Plan {

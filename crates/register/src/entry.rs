@@ -243,6 +243,15 @@ pub enum Risk {
 }
 
 impl Risk {
+    /// Which of two of the same moment counts: the higher.
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::Low => 0,
+            Self::Medium => 1,
+            Self::High => 2,
+        }
+    }
+
     /// The word, as in records and policies.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -616,10 +625,37 @@ pub struct Signal {
     pub event: Word,
     /// When the last byte of it was here.
     pub received_at: Time,
+    /// When it happened, as whoever said it has it, where that says what came before what.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub happened_at: Option<Time>,
     /// A digest of what was received, where there is something that another keeps too.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<Digest>,
 }
+
+impl Signal {
+    /// What it belongs to: of events that belong to the same, a later one makes an earlier one
+    /// void, in whatever order they come.
+    pub fn class(&self) -> &str {
+        match self.event.as_str() {
+            "account-disabled" | "account-enabled" | "account-purged" => "account",
+            event => event,
+        }
+    }
+
+    /// Of two of the same moment the one of the higher rank counts: what stops more.
+    pub fn rank(&self) -> u8 {
+        match self.event.as_str() {
+            "account-enabled" => 0,
+            "account-purged" => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// The event of which risks are heard. What else follows of one is not the last that is put on
+/// record of it: the risk is.
+pub const RISK_LEVEL_CHANGE: &str = "risk-level-change";
 
 /// How an instance's tokens are bound to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

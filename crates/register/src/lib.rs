@@ -48,7 +48,7 @@ pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
 pub use snapshot::{NotTaken, Snapshot};
 pub use standing::{Active, Link, Stale, Standing, Why};
 pub use state::{
-    Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Origin, Pep, Sponsor, State,
+    Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Latest, Origin, Pep, Sponsor, State,
 };
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,

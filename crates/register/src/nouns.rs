@@ -17,10 +17,12 @@ use vocab::time::Time;
 use crate::allow::Allow;
 use crate::entry::{
     AgentAdded, Binding, CallLimits, DelegationLimits, InstanceStarted, Key, NodeStarted, Owners,
-    People, Risk, SignIn, Signal, TestResults, Via,
+    People, RISK_LEVEL_CHANGE, Risk, SignIn, Signal, SponsorResumed, TestResults, Via,
 };
 use crate::jwk::{PublicJwk, Thumbprint};
-use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, KeyLife, SponsorLife, Switch};
+use crate::lifecycle::{
+    Acceptance, AgentLife, InstanceLife, KeyLife, SponsorEvent, SponsorLife, Switch,
+};
 use crate::refusal::Refusal;
 use crate::text::{AdminKey, GroupProfile, KeyId, Label, Person, Reason, Word};
 
@@ -143,6 +145,8 @@ pub struct Sponsor {
     pub risk: Option<Risk>,
     /// The index of the entry since which what ran for them before is over.
     pub sessions_revoked: Option<u64>,
+    /// The latest event of each class that is on record, by when it happened.
+    pub heard: BTreeMap<String, Latest>,
     /// When they were added.
     pub added_at: Time,
     /// The index of the entry that added them.
@@ -153,7 +157,78 @@ pub struct Sponsor {
     pub changed_at: Time,
 }
 
+/// The latest event of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// When it happened.
+    pub at: Time,
+    /// Which of two of the same moment counts: the higher.
+    pub rank: u8,
+    /// The index of the entry that has it.
+    pub record: u64,
+}
+
 impl Sponsor {
+    /// Whether their sessions were revoked since there were so many entries: what they began by then
+    /// in a browser is over.
+    pub fn is_signed_out(&self, since: u64) -> bool {
+        self.sessions_revoked
+            .is_some_and(|revoked| revoked >= since)
+    }
+
+    /// Whether an event is later than what is on record of its class, so that something follows of
+    /// it. What has no time of its own always is.
+    pub fn is_news(&self, signal: &Signal, rank: u8) -> bool {
+        let latest = self.heard.get(signal.class());
+        latest.is_none_or(|latest| {
+            signal
+                .happened_at
+                .is_none_or(|at| (at, rank) > (latest.at, latest.rank))
+        })
+    }
+
+    /// Notes what stopped them; heard again, and later, it takes the place of the first, so that
+    /// what lifts that does not lift this.
+    pub(crate) fn hold(&mut self, signal: Option<Signal>, record: u64) {
+        self.hear_in(signal.as_ref(), record);
+        self.holds
+            .retain(|by| !same_cause(by.as_ref(), signal.as_ref()));
+        self.holds.push(signal);
+    }
+
+    /// Puts on record when an event happened; `record` is the entry that has it.
+    pub(crate) fn hear(&mut self, signal: &Signal, rank: u8, record: u64) {
+        if let Some(at) = signal.happened_at
+            && self.is_news(signal, rank)
+        {
+            let latest = Latest { at, rank, record };
+            self.heard.insert(signal.class().to_owned(), latest);
+        }
+    }
+
+    /// The same, of what follows of an event. Of a risk that is not the last of it: the risk is,
+    /// and has it.
+    pub(crate) fn hear_in(&mut self, signal: Option<&Signal>, record: u64) {
+        if let Some(signal) = signal.filter(|it| it.event.as_str() != RISK_LEVEL_CHANGE) {
+            self.hear(signal, signal.rank(), record);
+        }
+    }
+
+    /// What still stops them when something is lifted, and what that is in their life. Who else
+    /// stopped them still does; and what is heard of somebody whom nothing stopped is only on
+    /// record.
+    pub(crate) fn lifted(&self, by: &SponsorResumed) -> (SponsorEvent, Vec<Option<Signal>>) {
+        let holds = self.holds.iter().filter(|hold| !by.lifts(hold.as_ref()));
+        let holds: Vec<_> = holds.cloned().collect();
+        let lifted = self.holds.len() > holds.len() || by.lifts.is_none();
+        let event = if holds.is_empty() && lifted {
+            SponsorEvent::Resume
+        } else {
+            SponsorEvent::Change
+        };
+        (event, holds)
+    }
+
     /// Who they are, unless it is erased or sealed.
     pub const fn person(&self) -> Option<&Person> {
         match &self.identity {
@@ -172,6 +247,12 @@ impl Sponsor {
     pub fn id(&self) -> Option<&SponsorId> {
         self.person().map(|person| &person.id)
     }
+}
+
+/// Whether two holds are of the same cause, so that what lifts one lifts the other.
+pub(crate) fn same_cause(one: Option<&Signal>, other: Option<&Signal>) -> bool {
+    let cause = |by: &Signal| (by.source.clone(), by.event.clone());
+    one.map(cause) == other.map(cause)
 }
 
 /// A key that starts, or once started, an agent's instances.

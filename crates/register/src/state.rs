@@ -27,10 +27,10 @@ use crate::lifecycle::{
 use crate::log_keys::SigningKeys;
 pub use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Cut, CutOf, DirectoryToken, Group, Identity,
-    Instance, KeyFault, Known, LastUsed, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools,
-    Upstream,
+    Instance, KeyFault, Known, LastUsed, Latest, NodeState, Origin, PastSponsor, Pep, Sponsor,
+    Tools, Upstream,
 };
-pub(crate) use crate::nouns::{Beside, Continues, Unsealed};
+pub(crate) use crate::nouns::{Beside, Continues, Unsealed, same_cause};
 use crate::signing::{self, TokenKey, TokenKeyEvent, TokenKeyLife};
 use crate::text::{AdminKey, GroupProfile, PersonText};
 
@@ -455,6 +455,7 @@ impl State {
                     provisioned: body.signal.is_some(),
                     risk: None,
                     sessions_revoked: None,
+                    heard: BTreeMap::new(),
                     added_at: time,
                     record,
                     changed: record,
@@ -465,25 +466,15 @@ impl State {
             Event::SponsorSuspended(body) => {
                 let signal = body.signal.clone();
                 self.change_sponsor(&body.sponsor, SponsorEvent::Suspend, time, |sponsor| {
-                    sponsor.holds.push(body.signal);
+                    sponsor.hold(body.signal, record);
                 })?;
                 self.note_cut(kind, CutOf::Sponsor(body.sponsor), time, signal);
             }
             Event::SponsorResumed(body) => {
-                let sponsor = self.known_sponsor(&body.sponsor)?;
-                let holds = sponsor
-                    .holds
-                    .iter()
-                    .filter(|hold| !body.lifts(hold.as_ref()));
-                let holds: Vec<_> = holds.cloned().collect();
-                // Who else stopped them still does.
-                let event = if holds.is_empty() {
-                    SponsorEvent::Resume
-                } else {
-                    SponsorEvent::Change
-                };
+                let (event, holds) = self.known_sponsor(&body.sponsor)?.lifted(&body);
                 self.change_sponsor(&body.sponsor, event, time, |sponsor| {
                     sponsor.holds = holds;
+                    sponsor.hear_in(body.signal.as_ref(), record);
                 })?;
             }
             Event::SponsorChanged(body) => {
@@ -501,11 +492,13 @@ impl State {
             Event::SponsorRisk(body) => {
                 self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
                     sponsor.risk = Some(body.risk);
+                    sponsor.hear(&body.signal, body.risk.rank(), record);
                 })?;
             }
             Event::SessionsRevoked(body) => {
                 self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
                     sponsor.sessions_revoked = Some(record);
+                    sponsor.hear_in(Some(&body.signal), record);
                 })?;
                 self.note_cut(kind, CutOf::Sessions(body.sponsor), time, Some(body.signal));
             }
@@ -642,6 +635,9 @@ impl State {
                 let mut agent = Agent::clone(self.known_agent(&body.agent)?);
                 agent.life = agent.life.after(AgentEvent::Change, time)?;
                 agent.acceptance = agent.acceptance.after(AcceptanceEvent::Lapse, time)?;
+                if let Some(sponsor) = self.sponsors.get_mut(&agent.sponsor) {
+                    Arc::make_mut(sponsor).hear_in(Some(&body.signal), record);
+                }
                 self.agents.insert(body.agent.clone(), Arc::new(agent));
                 self.note_cut(kind, CutOf::Agent(body.agent), time, Some(body.signal));
             }

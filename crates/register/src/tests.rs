@@ -230,6 +230,7 @@ fn signal(event: &str) -> Signal {
         source: "scim".parse().unwrap(),
         event: event.parse().unwrap(),
         received_at: START.parse().unwrap(),
+        happened_at: None,
         id: None,
     }
 }
@@ -368,6 +369,7 @@ fn by_workload(agent: &str, issuer: &str, subject: u8, purpose: &str, binding: B
         purpose: purpose.parse().unwrap(),
         binding,
         upstream: "files".parse().unwrap(),
+        signed_in: None,
     }
 }
 

@@ -15,8 +15,10 @@ use vocab::{Clock, Secret};
 use crate::config::{AskDirectory, Reference};
 use crate::outbound;
 
-/// How long the directory may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the directory may take to answer, at most.
+const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// How long after it is too old an answer may be found to be, at most.
+const JUDGED_EVERY_MAX: Duration = Duration::from_secs(5);
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
@@ -38,14 +40,35 @@ pub(crate) async fn run(
     let source = Arc::new(Scim {
         users: format!("{}/Users", config.url.as_str().trim_end_matches('/')),
         token,
+        timeout: config.fresh.map_or(ANSWER_TIMEOUT_MAX, |fresh| {
+            (fresh / 4).min(ANSWER_TIMEOUT_MAX)
+        }),
     });
-    let mut poller = Poller::new(control, clock, source, config.fresh);
+    let poller = Poller::new(control, clock, source, config.fresh);
+    // Two clocks: how old an answer is, is judged while others are waited for.
+    let judged = async {
+        let Some(every) = config.fresh.map(|fresh| (fresh / 8).min(JUDGED_EVERY_MAX)) else {
+            return;
+        };
+        loop {
+            if let Err(error) = poller.judge().await {
+                tracing::error!(error = %error, "A sponsor of whom nothing is heard was not stopped");
+            }
+            tokio::time::sleep(every).await;
+        }
+    };
+    let asked = ask(&poller, config.every);
+    stop.run_until_cancelled(async { tokio::join!(judged, asked) })
+        .await;
+}
+
+/// Asks about everybody, again and again.
+async fn ask(poller: &Poller, every: Duration) {
     let mut is_well = true;
     loop {
-        match stop.run_until_cancelled(poller.round()).await {
-            None => return,
-            Some(Ok(round)) if round.silent == 0 => is_well = true,
-            Some(Ok(round)) => {
+        match poller.round().await {
+            Ok(round) if round.silent == 0 => is_well = true,
+            Ok(round) => {
                 // Once, until it answers again.
                 if std::mem::take(&mut is_well) {
                     tracing::error!(
@@ -54,14 +77,11 @@ pub(crate) async fn run(
                     );
                 }
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 tracing::error!(error = %error, "What the directory said could not be put on record");
             }
         }
-        let pause = tokio::time::sleep(config.every);
-        if stop.run_until_cancelled(pause).await.is_none() {
-            return;
-        }
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -70,6 +90,7 @@ pub(crate) async fn run(
 struct Scim {
     users: String,
     token: Option<Secret<String>>,
+    timeout: Duration,
 }
 
 impl Source for Scim {
@@ -77,12 +98,12 @@ impl Source for Scim {
         Box::pin(async move {
             let request = self.request(external_id)?;
             let sent = outbound::send(request, ANSWER_BYTES_MAX);
-            let answer = tokio::time::timeout(ANSWER_TIMEOUT, sent).await;
+            let answer = tokio::time::timeout(self.timeout, sent).await;
             let answer = answer.map_err(|_| "it took too long".to_owned())??;
             if answer.status() != StatusCode::OK {
                 return Err(format!("it answered {}", answer.status()));
             }
-            read_scim(answer.body())
+            read_scim(answer.body(), external_id.as_str())
         })
     }
 }
@@ -91,7 +112,10 @@ impl Scim {
     fn request(&self, external_id: &PersonText) -> Result<Request<Full<Bytes>>, String> {
         let quoted = serde_json::to_string(external_id.as_str()).map_err(|it| it.to_string())?;
         let filter = percent(&format!("externalId eq {quoted}"));
-        let url = format!("{}?filter={filter}&attributes=active&count=2", self.users);
+        let url = format!(
+            "{}?filter={filter}&attributes=externalId,active&count=2",
+            self.users
+        );
         let mut request = Request::get(url).header(ACCEPT, "application/scim+json");
         if let Some(token) = &self.token {
             let value = Secret::new(format!("Bearer {}", token.expose()));

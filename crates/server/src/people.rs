@@ -92,16 +92,21 @@ impl People {
     /// A URL that signs a named sponsor in, once, in the browser that opens it; none if the
     /// configuration does not allow that.
     pub fn ticket(&self, person: vocab::Handle, id: SponsorId) -> Option<Result<String, RngError>> {
-        let ticket = self.local.then(|| self.sessions.ticket(person, id))?;
+        let began = self.issuer.moment_of_signing_in();
+        let ticket = self
+            .local
+            .then(|| self.sessions.ticket(person, id, began))?;
         let url = self.issuer.public_url();
         Some(ticket.map(|ticket| format!("{url}/login/{ticket}")))
     }
 
     fn session(&self, headers: &HeaderMap) -> Option<Arc<Session>> {
         let session = self.sessions.find(cookie(headers, self.cookie_name())?)?;
-        // Asked each time: who was suspended is signed in nowhere.
+        // Asked each time: who was suspended is signed in nowhere, and neither is who began before
+        // their sessions were revoked.
         self.issuer.active_person(&session.person).ok()?;
-        Some(session)
+        let over = self.issuer.is_signed_out(&session.person, session.began);
+        (!over).then_some(session)
     }
 
     const fn cookie_name(&self) -> &'static str {

@@ -230,6 +230,7 @@ pub async fn suspend_overdue(shared: &Arc<Shared>) {
             source,
             event,
             received_at: now,
+            happened_at: None,
             id: None,
         });
         let command = Command::SuspendAgent {

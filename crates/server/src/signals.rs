@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use directory::ssf::poll::{Post, Posting, round};
-use directory::ssf::{Keys, Receiver, SetError, Stream, Verifying};
+use directory::ssf::{Keys, Receiver, SetError, Stream, Turns, Verifying};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
@@ -34,6 +34,7 @@ pub(crate) fn receivers(
     fetch: &Arc<dyn Fetch>,
 ) -> Result<Receivers, String> {
     let mut all = BTreeMap::new();
+    let turns = Arc::new(Turns::default());
     for (name, it) in &config.signals {
         let wrong = |why: String| format!("`ssf.{name}`: {why}");
         let issuer = it.issuer.as_str().to_owned();
@@ -61,6 +62,7 @@ pub(crate) fn receivers(
             stream,
             config.reactions,
             Arc::new(Transmitter { provider }),
+            Arc::clone(&turns),
         );
         all.insert(name.clone(), Arc::new(receiver));
     }

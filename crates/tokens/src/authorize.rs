@@ -261,6 +261,8 @@ pub struct Consent {
     pub person: Handle,
     /// How they signed in.
     pub sign_in: SignIn,
+    /// How many entries there were when they began to.
+    pub signed_in: u64,
     /// The agent that the client is to be.
     pub agent: AgentId,
     /// Why it acts.

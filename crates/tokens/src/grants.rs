@@ -148,6 +148,20 @@ impl Issuer {
         self.control().view(|state| active(state, person))
     }
 
+    /// How many entries there are: what somebody begins now is over when their sessions are
+    /// revoked from here on.
+    pub fn moment_of_signing_in(&self) -> u64 {
+        self.control().view(State::size)
+    }
+
+    /// Whether a person's sessions were revoked since there were so many entries.
+    pub fn is_signed_out(&self, person: &Handle, since: u64) -> bool {
+        self.control().view(|state| {
+            let person = state.sponsor(person);
+            person.is_none_or(|person| person.is_signed_out(since))
+        })
+    }
+
     /// The agents that a person may start.
     pub fn choices(&self, person: &Handle) -> Vec<Choice> {
         let now = self.moment().now;
@@ -197,6 +211,7 @@ impl Issuer {
             purpose: workload.purpose,
             binding: binding(key.as_ref())?,
             upstream: upstream.clone(),
+            signed_in: None,
         };
         self.start(actor, command, upstream, key).await
     }
@@ -254,6 +269,7 @@ impl Issuer {
             purpose: consent.purpose,
             binding: binding(key.as_ref())?,
             upstream: upstream.clone(),
+            signed_in: Some(consent.signed_in),
         };
         let mut granted = self.start(actor, command, upstream, key).await?;
         if let Err(error) = self.codes.gave(code, &granted.instance.id) {
@@ -498,6 +514,7 @@ impl Issuer {
             purpose,
             binding: binding(key.as_ref())?,
             upstream: upstream.clone(),
+            signed_in: None,
         };
         self.start(actor(&client), command, upstream, key).await
     }

@@ -963,6 +963,8 @@ impl TokenError {
                 | Refusal::ParentNarrowed { .. }
                 | Refusal::StandsNoMore { .. }
                 | Refusal::RefreshReused { .. }
+                // What was begun before is no good any more, the code or the consent.
+                | Refusal::SignedOut
                 | Refusal::UnknownInstance { .. } => ("invalid_grant", BAD),
                 Refusal::PurposeNotRegistered { .. }
                 | Refusal::PurposeWider { .. }

@@ -289,6 +289,8 @@ struct Leaving {
     return_to: String,
     /// When it is too late, in seconds.
     until: u64,
+    /// How many entries there were.
+    began: u64,
 }
 
 impl Sealer {
@@ -309,6 +311,7 @@ impl Sealer {
         begun: &Begun,
         return_to: &str,
         now: Time,
+        began: u64,
     ) -> Result<Option<String>, RngError> {
         let leaving = Leaving {
             state: begun.state.clone(),
@@ -316,6 +319,7 @@ impl Sealer {
             verifier: begun.verifier.expose().clone(),
             return_to: return_to.to_owned(),
             until: now.as_secs() + LEAVE_SECONDS,
+            began,
         };
         let Ok(mut text) = serde_json::to_vec(&leaving) else {
             return Ok(None);
@@ -334,7 +338,7 @@ impl Sealer {
     }
 
     /// What was kept, if it was sealed here, is not too old, and `state` came back with it.
-    pub fn open(&self, kept: &str, state: &str, now: Time) -> Option<(Begun, String)> {
+    pub fn open(&self, kept: &str, state: &str, now: Time) -> Option<(Begun, String, u64)> {
         let mut bytes = unb64(kept)?;
         let (nonce, sealed) = bytes.split_at_mut_checked(12)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
@@ -346,6 +350,6 @@ impl Sealer {
             nonce: leaving.nonce,
             verifier: Secret::new(leaving.verifier),
         };
-        (same && now.as_secs() < leaving.until).then_some((begun, leaving.return_to))
+        (same && now.as_secs() < leaving.until).then_some((begun, leaving.return_to, leaving.began))
     }
 }

@@ -19,6 +19,8 @@ use crate::provider::{Provider, ProviderError};
 
 /// The longest life of a workload's token that is accepted, in seconds: a day.
 const LIFETIME_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// The longest SPIFFE ID (SPIFFE-ID §2.3), in bytes.
+const SPIFFE_ID_BYTES_MAX: usize = 2048;
 
 /// Why a workload's token started nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,12 @@ pub enum WorkloadError {
         /// Why.
         cause: ProviderError,
     },
+    /// A name that only looks like a SPIFFE ID.
+    #[error(
+        "the assertion's `sub` is no SPIFFE ID: its path has an empty segment, `.` or `..`, or a \
+         character other than letters, digits, `.`, `-` and `_`"
+    )]
+    SpiffeId,
     /// No rule knows the workload.
     #[error("no rule of `workload.{issuer}` is about such a workload, or about that purpose")]
     Rule {
@@ -241,6 +249,28 @@ impl Workloads {
     }
 }
 
+/// Whether a name claims to be a SPIFFE ID.
+fn is_of_spiffe(subject: &str) -> bool {
+    let scheme = subject.get(..7);
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"))
+}
+
+/// Whether a name is a SPIFFE ID, so that rules see the path that everybody else sees: what is
+/// decoded, or walked up, by somebody is another path for them.
+fn is_spiffe_id(subject: &str) -> bool {
+    let Some(rest) = subject.strip_prefix("spiffe://") else {
+        return false;
+    };
+    let mut segments = rest.split('/');
+    let domain = segments.next().unwrap_or_default();
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    let of_path = |b: u8| lower(b) || b.is_ascii_uppercase();
+    subject.len() <= SPIFFE_ID_BYTES_MAX
+        && !domain.is_empty()
+        && domain.bytes().all(lower)
+        && segments.all(|it| !["", ".", ".."].contains(&it) && it.bytes().all(of_path))
+}
+
 /// Finds out which agent a token's workload is.
 pub(crate) async fn read(
     all: &[Workloads],
@@ -262,6 +292,9 @@ pub(crate) async fn read(
         .await
         .map_err(refused)?;
     let subject = claims.text("sub")?;
+    if is_of_spiffe(subject) && !is_spiffe_id(subject) {
+        return Err(WorkloadError::SpiffeId);
+    }
     let (agent, purpose) = issuer
         .read(&claims, purpose)
         .ok_or_else(|| WorkloadError::Rule {
@@ -377,6 +410,36 @@ mod tests {
             let whole = format!("{a}{b}{c}");
             prop_assert!(pattern.matches(&whole));
         }
+    }
+
+    #[test]
+    fn path_tricks_are_no_spiffe_ids() {
+        for (subject, good) in [
+            ("spiffe://acme.example/ns/prod/sa/billing", true),
+            ("spiffe://acme.example", true),
+            ("spiffe://acme.example/...", true),
+            ("spiffe://acme.example/ns/prod/../test/sa/billing", false),
+            ("spiffe://acme.example/ns/./prod", false),
+            ("spiffe://acme.example/ns//prod", false),
+            ("spiffe://acme.example/ns/prod/", false),
+            ("spiffe://acme.example/", false),
+            ("spiffe://acme.example/ns%2fprod", false),
+            ("spiffe://acme.example/ns/%2e%2e/prod", false),
+            ("spiffe://acme.example/ns/prod?x", false),
+            ("spiffe://acme.example/ns/prod#x", false),
+            ("spiffe://acme.example/ns/prôd", false),
+            ("spiffe://acme.example:80/ns", false),
+            ("spiffe://a@acme.example/ns", false),
+            ("spiffe://ACME.example/ns", false),
+            ("spiffe:///ns", false),
+            ("SPIFFE://acme.example/ns", false),
+            ("spiffe:acme", false),
+        ] {
+            assert!(is_of_spiffe(subject));
+            assert_eq!(is_spiffe_id(subject), good, "{subject}");
+        }
+        assert!(!is_spiffe_id(&format!("spiffe://a/{}", "x".repeat(2048))));
+        assert!(!is_of_spiffe("repo:acme/app"));
     }
 
     #[test]

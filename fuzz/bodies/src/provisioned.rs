@@ -42,7 +42,7 @@ pub fn security_event(data: &[u8]) -> bool {
         assert!(!set.jti.is_empty() && !set.events.is_empty());
         assert!(Set::read(data, "https://evil.example", us).is_err());
     }
-    read.is_ok() || read_scim(data).is_ok()
+    read.is_ok() || read_scim(data, "00u1").is_ok()
 }
 
 /// The input: a resource, then a change of it. What a change leaves is read again as it is: the

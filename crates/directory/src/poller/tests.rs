@@ -59,9 +59,13 @@ impl Polling {
         }
     }
 
-    fn round(&mut self) -> (usize, usize, usize) {
+    fn round(&self) -> (usize, usize, usize) {
         let round = wait(self.poller.round()).unwrap();
-        (round.answered, round.silent, round.stale)
+        (round.answered, round.silent, self.judge())
+    }
+
+    fn judge(&self) -> usize {
+        wait(self.poller.judge()).unwrap()
     }
 
     fn status(&self) -> Status {
@@ -75,7 +79,7 @@ impl Polling {
 
 #[test]
 fn who_is_gone_is_stopped_and_goes_on_when_they_are_back() {
-    let mut polling = Polling::new(None);
+    let polling = Polling::new(None);
     assert_eq!(polling.round(), (1, 0, 0));
     let before = polling.bench.size();
     assert_eq!(polling.round(), (1, 0, 0));
@@ -99,7 +103,7 @@ fn who_is_gone_is_stopped_and_goes_on_when_they_are_back() {
 
 #[test]
 fn silence_stops_nobody_until_the_answer_is_too_old() {
-    let mut polling = Polling::new(Some(600));
+    let polling = Polling::new(Some(600));
     polling.round();
     polling.source.says("00u1", None);
     polling.bench.clock.pass(600);
@@ -114,9 +118,79 @@ fn silence_stops_nobody_until_the_answer_is_too_old() {
     assert_eq!(polling.status(), Status::Active);
 }
 
+/// A directory that never answers, and counts what it was asked at once.
+#[derive(Debug, Default)]
+struct Hangs(std::sync::atomic::AtomicUsize);
+
+impl Source for Hangs {
+    fn ask<'a>(&'a self, _: &'a PersonText) -> Asking<'a> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_directory_that_hangs_puts_nothing_off() {
+    let bench = Bench::new();
+    let all: Vec<Handle> = (0..AT_ONCE + 4)
+        .map(|nth| bench.person(&format!("p{nth}"), &format!("00u{nth}")))
+        .collect();
+    let source = Arc::new(Hangs::default());
+    let fresh = Some(Duration::from_mins(10));
+    let control = Arc::clone(&bench.control);
+    let poller = Poller::new(control, bench.clock.clone(), source.clone(), fresh);
+    wait(async {
+        let round = poller.round();
+        tokio::pin!(round);
+        let judged = async {
+            assert_eq!(poller.judge().await.unwrap(), 0);
+            while source.0.load(std::sync::atomic::Ordering::Relaxed) < AT_ONCE {
+                tokio::task::yield_now().await;
+            }
+            bench.clock.pass(601);
+            poller.judge().await.unwrap()
+        };
+        tokio::select! {
+            _ = &mut round => panic!("it never answers"),
+            stale = judged => assert_eq!(stale, all.len()),
+        }
+    });
+    let asked = source.0.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(asked, AT_ONCE, "no more at once");
+    bench.control.view(|state| {
+        for sponsor in &all {
+            let life = state.sponsor(sponsor).unwrap().life;
+            assert!(matches!(life, SponsorLife::Suspended { .. }));
+        }
+    });
+}
+
+#[test]
+fn who_comes_later_is_given_as_long_as_everybody() {
+    let polling = Polling::new(Some(600));
+    polling.source.says("00u1", Some(Standing::Active));
+    assert_eq!(polling.round(), (1, 0, 0));
+    polling.bench.clock.pass(500);
+    polling.round();
+    polling.bench.clock.pass(500);
+    let noor = polling.bench.person("noor", "00u2");
+    assert_eq!(polling.judge(), 0);
+    polling.bench.clock.pass(600);
+    polling.round();
+    let life = |it: &Polling| {
+        it.bench
+            .control
+            .view(|state| state.sponsor(&noor).unwrap().life)
+    };
+    assert!(matches!(life(&polling), SponsorLife::Active { .. }));
+    polling.bench.clock.pass(1);
+    polling.judge();
+    assert!(matches!(life(&polling), SponsorLife::Suspended { .. }));
+}
+
 #[test]
 fn silence_from_the_start_counts_from_the_start() {
-    let mut polling = Polling::new(Some(600));
+    let polling = Polling::new(Some(600));
     polling.source.says("00u1", None);
     assert_eq!(polling.round(), (0, 1, 0));
     polling.bench.clock.pass(601);
@@ -126,7 +200,7 @@ fn silence_from_the_start_counts_from_the_start() {
 
 #[test]
 fn without_a_bound_silence_means_nothing() {
-    let mut polling = Polling::new(None);
+    let polling = Polling::new(None);
     polling.source.says("00u1", None);
     polling.bench.clock.pass(1_000_000);
     assert_eq!(polling.round(), (0, 1, 0));
@@ -135,7 +209,7 @@ fn without_a_bound_silence_means_nothing() {
 
 #[test]
 fn an_answer_lifts_nothing_that_another_stopped() {
-    let mut polling = Polling::new(None);
+    let polling = Polling::new(None);
     polling.source.says("00u1", Some(Standing::Gone));
     polling.round();
     polling.bench.execute(Command::SuspendSponsor {
@@ -150,25 +224,33 @@ fn an_answer_lifts_nothing_that_another_stopped() {
 #[test]
 fn an_answer_of_scim_is_read_strictly() {
     let check = |text: &str, expected: Option<Standing>| {
-        assert_eq!(read_scim(text.as_bytes()).ok(), expected, "{text}");
+        let read = read_scim(text.as_bytes(), "00uA");
+        assert_eq!(read.ok(), expected, "{text}");
     };
+    let one = |total: u64, member: &str| {
+        format!(r#"{{"totalResults":{total},"Resources":[{{"id":"1",{member}}}]}}"#)
+    };
+    let (active, gone) = (Some(Standing::Active), Some(Standing::Gone));
+    check(&one(1, r#""externalId":"00uA","active":true"#), active);
+    check(&one(1, r#""externalId":"00uA","active":false"#), gone);
+    check(r#"{"totalResults":0,"Resources":[]}"#, gone);
+    check(r#"{"totalResults":0}"#, gone);
+    // An answer about somebody else, also by case alone, or about nobody.
+    check(&one(1, r#""externalId":"00ua","active":true"#), None);
+    check(&one(1, r#""externalId":"00ua","active":false"#), None);
+    check(&one(1, r#""externalId":"00uB","active":true"#), None);
+    check(&one(1, r#""externalId":["00uA"],"active":true"#), None);
+    check(&one(1, r#""active":true"#), None);
+    // What says two things.
+    check(&one(0, r#""externalId":"00uA","active":true"#), None);
+    check(&one(2, r#""externalId":"00uA","active":true"#), None);
+    check(r#"{"totalResults":1,"Resources":[]}"#, None);
+    check(r#"{"totalResults":"0","Resources":[]}"#, None);
+    check(r#"{"Resources":[]}"#, None);
+    check(&one(1, r#""externalId":"00uA""#), None);
+    check(&one(1, r#""externalId":"00uA","active":"true""#), None);
     check(
-        r#"{"totalResults":1,"Resources":[{"id":"1","active":true}]}"#,
-        Some(Standing::Active),
-    );
-    check(
-        r#"{"totalResults":1,"Resources":[{"id":"1","active":false}]}"#,
-        Some(Standing::Gone),
-    );
-    check(r#"{"totalResults":0,"Resources":[]}"#, Some(Standing::Gone));
-    check(r#"{"totalResults":0}"#, Some(Standing::Gone));
-    check(
-        r#"{"totalResults":2,"Resources":[{"active":true},{"active":true}]}"#,
-        None,
-    );
-    check(r#"{"totalResults":1,"Resources":[{"id":"1"}]}"#, None);
-    check(
-        r#"{"totalResults":1,"Resources":[{"active":"true"}]}"#,
+        r#"{"totalResults":2,"Resources":[{"externalId":"00uA","active":true},{"externalId":"00uA","active":true}]}"#,
         None,
     );
     check(r#"{"totalResults":1}"#, None);

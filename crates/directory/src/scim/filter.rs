@@ -117,14 +117,15 @@ impl AttrPath {
     /// What it names in a resource of this type: the way there, and the attribute at its end.
     /// None: nothing that we know.
     pub fn resolve(&self, of: &'static ResourceType) -> Option<Target> {
-        if let Some(urn) = self.urn()
-            && let Some(extension) = of.extension(&urn)
-        {
-            return Some(Target {
-                extension: Some(extension.id),
-                attribute: None,
-                sub: None,
-            });
+        if let Some(urn) = self.urn() {
+            let extension = of.extension(&urn).map(|extension| extension.id);
+            if extension.is_some() || urn.eq_ignore_ascii_case(of.schema.id) {
+                return Some(Target {
+                    extension,
+                    attribute: None,
+                    sub: None,
+                });
+            }
         }
         let (extension, attributes) = match &self.schema {
             //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
@@ -172,7 +173,7 @@ impl AttrPath {
 pub struct Target {
     /// The URN of the extension that it lies in.
     pub extension: Option<&'static str>,
-    /// The attribute; none: the extension as a whole.
+    /// The attribute; none: all that lies there.
     pub attribute: Option<&'static Attribute>,
     /// The part of it.
     pub sub: Option<&'static Attribute>,

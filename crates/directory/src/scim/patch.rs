@@ -11,6 +11,7 @@ use vocab::limits::{SCIM_MEMBERS_MAX, SCIM_OPERATIONS_MAX, SCIM_VALUES_MAX};
 
 use super::error::ScimError;
 use super::filter::{Filter, PatchPath, Target};
+use super::people;
 use super::resource::{self, Attributes, coerce, coerce_one, is_primary};
 use super::schema::{Attribute, Mutability, ResourceType};
 use crate::json::{self, member};
@@ -120,6 +121,29 @@ fn operation(value: &Value) -> Result<Operation, ScimError> {
     }
 }
 
+/// What a PATCH makes of whether somebody is active, as far as it can be read, whatever else it
+/// says and however wrong that is.
+pub fn said_active(body: &[u8]) -> Option<bool> {
+    let body = json::object(body).ok()?;
+    let operations = member(&body, "Operations").and_then(Value::as_array)?;
+    let mut said = operations.iter().filter_map(|operation| {
+        let operation = operation.as_object()?;
+        let verb = member(operation, "op").and_then(Value::as_str)?;
+        if !["add", "replace"]
+            .iter()
+            .any(|it| verb.eq_ignore_ascii_case(it))
+        {
+            return None;
+        }
+        let value = member(operation, "value")?;
+        match member(operation, "path") {
+            Some(Value::String(path)) if !path.is_empty() => people::active_in(path, value),
+            _ => people::said_active_of(value.as_object()?),
+        }
+    });
+    said.next_back()
+}
+
 /// Does all operations, or says why not; then the attributes are to be thrown away.
 pub fn apply(
     of: &'static ResourceType,
@@ -204,7 +228,7 @@ fn extension(
     value: Option<&Value>,
     named: bool,
 ) -> Result<(), ScimError> {
-    let urn = target.extension.unwrap_or_default();
+    let urn = target.extension.unwrap_or(of.schema.id);
     if verb == Verb::Remove {
         attributes.extensions.remove(urn);
         return Ok(());

@@ -302,8 +302,7 @@ fn name(attributes: &Attributes) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" "))
 }
 
-/// The address to use: the primary one, or that for work, or the first. Some directories have it
-/// in the user name only.
+/// The address to use: the primary one, or that for work, or the first.
 fn email(attributes: &Attributes) -> Option<&str> {
     let all = attributes.core.get("emails").and_then(Value::as_array);
     let all = all.map(Vec::as_slice).unwrap_or_default();
@@ -313,15 +312,9 @@ fn email(attributes: &Attributes) -> Option<&str> {
         .find(|it| is_primary(it))
         .or_else(|| all.iter().find(work))
         .or_else(|| all.first());
-    match chosen
+    chosen
         .and_then(|it| it.get("value"))
         .and_then(Value::as_str)
-    {
-        Some(value) => Some(value),
-        None => attributes
-            .text("userName")
-            .filter(|name| name.parse::<Email>().is_ok()),
-    }
 }
 
 /// What is said otherwise than before, in words that name no value.
@@ -357,6 +350,27 @@ fn word(name: &str) -> Option<Word> {
         text.push(c.to_ascii_lowercase());
     }
     text.parse().ok()
+}
+
+/// Whether a resource says that somebody is active, wherever in it, and whatever else it says.
+pub(super) fn said_active_of(body: &Map<String, Value>) -> Option<bool> {
+    let mut said = body
+        .iter()
+        .filter_map(|(name, value)| active_in(name, value));
+    said.next_back()
+}
+
+/// The same, of one member.
+pub(super) fn active_in(name: &str, value: &Value) -> Option<bool> {
+    let target = resource::target(&USERS, name)?;
+    match (target.extension, target.attribute) {
+        (None, Some(attribute)) if attribute.name == "active" => {
+            resource::coerce(attribute, value).ok()??.as_bool()
+        }
+        // All of the schema's, under its URN.
+        (None, None) => said_active_of(value.as_object()?),
+        _ => None,
+    }
 }
 
 /// Reads a body into attributes. One that does not say whether somebody is active leaves that as

@@ -118,7 +118,7 @@ fn put(
         let Value::Object(members) = value else {
             return Ok(());
         };
-        let urn = target.extension.unwrap_or_default();
+        let urn = target.extension.unwrap_or(of.schema.id);
         for (name, value) in members {
             if let Some(target) = self::target(of, &format!("{urn}:{name}")) {
                 put(of, attributes, target, value)?;

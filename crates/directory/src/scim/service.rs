@@ -30,7 +30,7 @@ use super::patch;
 use super::people::{self, User};
 use super::query::{self, Query, whole_list};
 use super::resource::{self, Attributes};
-use super::schema::{GROUPS, RESOURCE_TYPES, Schema, USERS, service_provider_config};
+use super::schema::{ENTERPRISE, GROUPS, RESOURCE_TYPES, Schema, USERS, service_provider_config};
 use crate::json;
 use crate::rate::Rate;
 use crate::reactions::{self, Cause, Reactions};
@@ -83,6 +83,7 @@ impl Said {
             source: word("scim")?,
             event: word(event)?,
             received_at: self.received_at,
+            happened_at: None,
             id: Some(self.id),
         })
     }
@@ -431,21 +432,23 @@ impl Scim {
         match *asked.method {
             //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5
             //# Implementers MUST support HTTP PUT as specified in Section 4.3 of [RFC7231].
-            Method::PUT => {
-                let after = people::read(&asked.object()?, user.is_said_active())?;
-                self.change_user(said, &user, after).await?;
-            }
-            Method::PATCH => {
-                let operations = patch::read(asked.json()?)?;
-                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
-                //# A PATCH request, regardless of the number of operations, SHALL be treated as
-                //# atomic.
-                //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
-                //# If a single operation encounters an error condition, the original SCIM resource
-                //# MUST be restored, and a failure status SHALL be returned.
-                let mut after = user.attributes.clone();
-                patch::apply(&USERS, &mut after, &operations)?;
-                self.change_user(said, &user, after).await?;
+            Method::PUT | Method::PATCH => {
+                let after = asked_of(&user, asked);
+                let changed = match after {
+                    Ok(after) => self.change_user(said, &user, after).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = changed {
+                    // Nothing of it is done, but for this: whoever left is stopped, whatever else is
+                    // refused. A directory that gives leavers another name would never get one
+                    // stopped.
+                    if asked.says_active() == Some(false) {
+                        let mut after = user.attributes.clone();
+                        after.core.insert("active".to_owned(), false.into());
+                        self.change_user(said, &user, after).await?;
+                    }
+                    return Err(error);
+                }
             }
             Method::DELETE => {
                 self.delete_user(said, &user).await?;
@@ -513,8 +516,16 @@ impl Scim {
         user: &User,
         after: Attributes,
     ) -> Result<(), ScimError> {
-        let person = people::person(&after)?;
+        let mut person = people::person(&after)?;
         let before = &user.attributes;
+        // A directory that says no address takes none away that an administrator gave.
+        let silent = !user.is_told || !before.core.contains_key("emails");
+        if person.email.is_none() && silent {
+            person.email = self.control.view(|state| {
+                let known = state.sponsor(&user.handle)?.person()?;
+                known.email.clone()
+            });
+        }
         let leaves = !people::said_active(&after);
         let mut changes = people::changes(before, &after);
         if user.is_linked {
@@ -533,7 +544,7 @@ impl Scim {
         if user.is_linked {
             // First what stops: a request that is sent again finds nothing that changed.
             let agents = reactions::answers_for_agents(&self.control, &user.handle);
-            for cause in causes(&changes).into_iter().filter(|_| agents) {
+            for cause in causes(before, &changes).into_iter().filter(|_| agents) {
                 self.react(said, &user.handle, cause, "changed").await?;
             }
             let command = Command::ChangeSponsor {
@@ -877,6 +888,15 @@ impl Asked<'_> {
         Ok(json::object(self.json()?)?)
     }
 
+    /// Whether it says that somebody is active, as far as that can be read.
+    fn says_active(&self) -> Option<bool> {
+        let body = self.json().ok()?;
+        if *self.method == Method::PATCH {
+            return patch::said_active(body);
+        }
+        people::said_active_of(&json::object(body).ok()?)
+    }
+
     /// Whether the resource is what the client thinks that it is (RFC 7644 §3.14).
     fn precondition(&self, version: &str) -> Result<(), ScimError> {
         match self.headers.get(IF_MATCH) {
@@ -994,17 +1014,40 @@ fn named(filter: &Filter) -> Option<Named<'_>> {
     }
 }
 
+/// What a PUT or a PATCH makes of a user.
+fn asked_of(user: &User, asked: &Asked<'_>) -> Result<Attributes, ScimError> {
+    if *asked.method == Method::PUT {
+        return people::read(&asked.object()?, user.is_said_active());
+    }
+    let operations = patch::read(asked.json()?)?;
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+    //# A PATCH request, regardless of the number of operations, SHALL be treated as
+    //# atomic.
+    //= https://www.rfc-editor.org/rfc/rfc7644#section-3.5.2
+    //# If a single operation encounters an error condition, the original SCIM resource
+    //# MUST be restored, and a failure status SHALL be returned.
+    let mut after = user.attributes.clone();
+    patch::apply(&USERS, &mut after, &operations)?;
+    Ok(after)
+}
+
 /// What is in a change that has consequences.
-fn causes(changes: &[Word]) -> Vec<Cause> {
-    let changed = |name: &str| changes.iter().any(|word| word.as_str() == name);
+fn causes(before: &Attributes, changes: &[Word]) -> Vec<Cause> {
+    let enterprise = before.extensions.get(ENTERPRISE);
+    // What nothing was said of before is no change of it.
+    let changed = |word: &str, was: Option<&Value>| {
+        was.is_some() && changes.iter().any(|it| it.as_str() == word)
+    };
+    let core = |name: &str| before.core.get(name);
+    let enterprise = |name: &str| enterprise.and_then(|members| members.get(name));
     let mut causes = Vec::new();
-    if changed("title") || changed("user-type") {
+    if changed("title", core("title")) || changed("user-type", core("userType")) {
         causes.push(Cause::RoleChanged);
     }
-    if changed("department") {
+    if changed("department", enterprise("department")) {
         causes.push(Cause::DepartmentChanged);
     }
-    if changed("manager") {
+    if changed("manager", enterprise("manager")) {
         causes.push(Cause::ManagerChanged);
     }
     causes

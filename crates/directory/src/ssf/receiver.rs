@@ -12,12 +12,12 @@ use http::header::{AUTHORIZATION, CONTENT_LANGUAGE, CONTENT_TYPE, WWW_AUTHENTICA
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ledger::{Actor, ActorKind};
 use register::entry::Signal;
-use register::{CommandError, Control, PersonText, Sponsor, State, Word};
+use register::{Command, CommandError, Control, Latest, PersonText, Sponsor, State, Word};
 use serde_json::json;
 use tokio::sync::Mutex;
 use vocab::limits::{CLOCK_LEEWAY_SECONDS, SET_BYTES_MAX, SETS_REMEMBERED_MAX};
 use vocab::secret::same_bytes;
-use vocab::{Clock, Digest, Handle};
+use vocab::{Clock, Digest, Handle, Time};
 
 use super::set::{Event, Meaning, Set, SetError, Subject};
 use crate::reactions::{self, Reactions};
@@ -74,6 +74,10 @@ pub struct Stream {
     pub state: Option<String>,
 }
 
+/// What the receivers of a node share: one event at a time, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<Seen>);
+
 /// The receiver of one stream.
 #[derive(Debug)]
 pub struct Receiver {
@@ -82,8 +86,9 @@ pub struct Receiver {
     stream: Stream,
     reactions: Reactions,
     keys: Arc<dyn Keys>,
-    /// One event at a time: in the order in which they came, and none twice.
-    seen: Mutex<Seen>,
+    turns: Arc<Turns>,
+    /// The entries that there were before this began.
+    began: u64,
     taken: AtomicU64,
     refused: AtomicU64,
     /// The second of the last event that was taken; 0: none yet.
@@ -129,14 +134,16 @@ impl Receiver {
         stream: Stream,
         reactions: Reactions,
         keys: Arc<dyn Keys>,
+        turns: Arc<Turns>,
     ) -> Self {
         Self {
+            began: control.view(State::size),
             control,
             clock,
             stream,
             reactions,
             keys,
-            seen: Mutex::default(),
+            turns,
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             last: AtomicU64::new(0),
@@ -234,8 +241,8 @@ impl Receiver {
         if set.issued_at > now.as_secs() + CLOCK_LEEWAY_SECONDS {
             return Err(SetError::Request("it is dated ahead of this node's clock"));
         }
-        let mut seen = self.seen.lock().await;
-        let id = Digest::of(set.jti.as_bytes());
+        let mut seen = self.turns.0.lock().await;
+        let id = Digest::of(format!("{} {}", self.stream.name, set.jti).as_bytes());
         // Sent again, since the answer to the first may have been lost.
         if seen.known.contains(&id) {
             return Ok(());
@@ -253,10 +260,11 @@ impl Receiver {
                     source: "ssf".parse().map_err(|_| SetError::Unavailable)?,
                     event: word,
                     received_at: now,
+                    happened_at: Some(Time::from_secs(event.happened_at)),
                     id: Some(Digest::of(text.as_bytes())),
                 })
             };
-            self.react(&actor, event, set.issued_at, &signal).await?;
+            self.react(&actor, event, &signal).await?;
         }
         seen.note(id);
         Ok(())
@@ -266,7 +274,6 @@ impl Receiver {
         &self,
         actor: &Actor,
         event: &Event,
-        issued_at: u64,
         signal: &(dyn Fn(Word) -> Result<Signal, SetError> + Sync),
     ) -> Result<(), SetError> {
         match &event.meaning {
@@ -294,29 +301,78 @@ impl Receiver {
         };
         let word: Word = event.word.parse().map_err(|_| SetError::Unavailable)?;
         let signal = signal(word)?;
+        if !self.is_news(&sponsor, event, &signal) {
+            tracing::info!(
+                stream = %self.stream.name,
+                "An event is older than what is on record: nothing follows of `{}`",
+                event.word
+            );
+            return Ok(());
+        }
         let (control, table) = (&self.control, &self.reactions);
         let done = match &event.meaning {
             Meaning::Cause(cause) => {
                 reactions::react(control, table, actor, &sponsor, *cause, signal).await
             }
             Meaning::Risk(risk) => {
-                let old = |by: &Signal| by.received_at.as_secs() > issued_at + CLOCK_LEEWAY_SECONDS;
-                reactions::assess(control, table, actor, &sponsor, *risk, signal, old).await
+                let later = |by: &Signal| is_later(by, event.happened_at);
+                reactions::assess(control, table, actor, &sponsor, *risk, signal, later).await
             }
-            Meaning::Enabled => {
-                // An event from before the account was disabled does not enable it, however often
-                // it is sent.
-                let lifts = |by: &Signal| {
-                    by.source.as_str() == "ssf"
-                        && by.event.as_str() == "account-disabled"
-                        && by.received_at.as_secs() <= issued_at + CLOCK_LEEWAY_SECONDS
-                };
-                let lifted = reactions::resume(control, actor, &sponsor, signal, lifts).await;
-                lifted.map(drop)
-            }
+            Meaning::Enabled => self.enable(actor, &sponsor, event, signal).await,
             Meaning::Verification(_) | Meaning::Stopped | Meaning::Nothing => Ok(()),
         };
         done.map_err(|error| unavailable(&error))
+    }
+
+    /// Whether something follows of an event: it is later than what is on record, whether or not
+    /// this process has seen it. Two of one moment are told apart for as long as this runs.
+    fn is_news(&self, sponsor: &Handle, event: &Event, signal: &Signal) -> bool {
+        let rank = match event.meaning {
+            Meaning::Risk(risk) => risk.rank(),
+            _ => signal.rank(),
+        };
+        self.control.view(|state| {
+            let Some(sponsor) = state.sponsor(sponsor) else {
+                return true;
+            };
+            let same = |latest: &Latest| {
+                Some(latest.at) == signal.happened_at
+                    && latest.rank == rank
+                    && latest.record >= self.began
+            };
+            sponsor.is_news(signal, rank) || sponsor.heard.get(signal.class()).is_some_and(same)
+        })
+    }
+
+    /// Lifts what an earlier `account-disabled` did; and puts on record that the account was
+    /// enabled, for one that comes later and is from before.
+    async fn enable(
+        &self,
+        actor: &Actor,
+        sponsor: &Handle,
+        event: &Event,
+        signal: Signal,
+    ) -> Result<(), CommandError> {
+        let disabled =
+            |by: &Signal| by.source.as_str() == "ssf" && by.event.as_str() == "account-disabled";
+        let lifts = |by: &Signal| disabled(by) && !is_later(by, event.happened_at);
+        let lifted = reactions::resume(&self.control, actor, sponsor, signal.clone(), lifts);
+        let held = |state: &State| {
+            let holds = state.sponsor(sponsor).map(|it| it.holds.as_slice());
+            holds.unwrap_or_default().iter().flatten().any(disabled)
+        };
+        if lifted.await? || self.control.view(held) {
+            return Ok(());
+        }
+        let Ok(event) = "account-disabled".parse() else {
+            return Ok(());
+        };
+        let command = Command::LiftSuspension {
+            sponsor: sponsor.clone(),
+            event,
+            signal,
+        };
+        self.control.execute(actor.clone(), command).await.map(drop)
     }
 
     /// The one sponsor whom the names are of. Names of two people are a mistake that is told.
@@ -361,6 +417,15 @@ impl Receiver {
             Subject::IssSub { .. } | Subject::Opaque(_) | Subject::Email(_) => None,
         }
     }
+}
+
+/// Whether what stopped somebody is from after a second. What has no time of its own is from
+/// before it was received, and it takes a while to be.
+fn is_later(by: &Signal, second: u64) -> bool {
+    by.happened_at.map_or_else(
+        || by.received_at.as_secs() > second + CLOCK_LEEWAY_SECONDS,
+        |at| at.as_secs() > second,
+    )
 }
 
 fn unavailable(error: &CommandError) -> SetError {

@@ -73,6 +73,8 @@ pub struct Event {
     pub word: &'static str,
     /// What it means here.
     pub meaning: Meaning,
+    /// When it happened, in seconds: as the event says, or its SET; never after that was made.
+    pub happened_at: u64,
     /// Of whom: any of these names, if they name one person.
     pub subjects: Vec<Subject>,
 }
@@ -134,6 +136,7 @@ impl Set {
         let jti = jti.ok_or(bad("it has no `jti`, or a very long one"))?;
         let issued_at = claims.get("iat").and_then(Value::as_u64);
         let issued_at = issued_at.ok_or(bad("it has no `iat`"))?;
+        let told_at = seconds(claims.get("toe"));
         let events = claims.get("events").and_then(Value::as_object);
         let events = events.ok_or(bad("it has no `events`"))?;
         if events.is_empty() || events.len() > EVENTS_MAX {
@@ -150,7 +153,18 @@ impl Set {
                 (None, None) => Vec::new(),
             };
             let (word, meaning) = meaning(uri, payload);
+            let is_about_somebody = match &meaning {
+                Meaning::Cause(_) | Meaning::Enabled | Meaning::Risk(_) => true,
+                Meaning::Verification(_) | Meaning::Stopped | Meaning::Nothing => false,
+            };
+            if is_about_somebody && whom.is_none() && !payload.contains_key("subject") {
+                return Err(bad("it is about somebody, and has no subject"));
+            }
+            // CAEP 1.0 §2, RFC 8417 §2.2: a SET that is made anew of what happened before has
+            // another `iat`.
+            let happened_at = seconds(payload.get("event_timestamp")).or(told_at);
             Ok(Event {
+                happened_at: happened_at.map_or(issued_at, |at| at.min(issued_at)),
                 word,
                 meaning,
                 subjects,
@@ -168,14 +182,25 @@ fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     object.get(name).and_then(Value::as_str)
 }
 
+/// A `NumericDate`, without its fraction; none if it is not one.
+fn seconds(value: Option<&Value>) -> Option<u64> {
+    let value = value?;
+    value.as_u64().or_else(|| {
+        let date = value.as_number()?.to_string();
+        date.split_once('.')?.0.parse().ok()
+    })
+}
+
 /// The names in a subject. Formats that we do not know name nobody.
 fn subjects(subject: &Value) -> Result<Vec<Subject>, SetError> {
     let bad = SetError::Request;
     let members = subject.as_object();
     let members = members.ok_or(bad("its subject is not an object"))?;
     let of = |name| text(members, name).map(str::to_owned);
-    let found = match text(members, "format") {
-        Some("iss_sub") => of("iss")
+    // RISC had another name for the format, and other spellings of those that there were.
+    let format = text(members, "format").or_else(|| text(members, "subject_type"));
+    let found = match format {
+        Some("iss_sub" | "iss-sub" | "id_token_claims" | "id-token-claims") => of("iss")
             .zip(of("sub"))
             .map(|(iss, sub)| Subject::IssSub { iss, sub }),
         Some("opaque") => of("id").map(Subject::Opaque),
@@ -197,6 +222,18 @@ fn subjects(subject: &Value) -> Result<Vec<Subject>, SetError> {
         }
         // A complex subject: a user in a session, on a device, of a tenant. The user is meant.
         Some("complex") | None => {
+            let parts = [
+                "user",
+                "device",
+                "session",
+                "application",
+                "tenant",
+                "org_unit",
+                "group",
+            ];
+            if !parts.iter().any(|part| members.contains_key(*part)) {
+                return Err(bad("its subject has no format that is read"));
+            }
             return match members.get("user") {
                 Some(user @ Value::Object(inner)) if !inner.contains_key("user") => subjects(user),
                 Some(_) | None => Ok(Vec::new()),

@@ -18,7 +18,7 @@ use crate::lifecycle::{
 use crate::log_keys::{LogKeyLife, SigningKey};
 use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Beside, Cut, CutOf, DirectoryToken, Group,
-    Instance, Known, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
+    Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
 };
 use crate::signing::{TokenKey, TokenKeyLife};
 
@@ -28,8 +28,8 @@ structs! {
     Beside { record commit };
     // Who they are is not written: it is opened again where it lies sealed.
     Sponsor {
-        handle key beside life holds provisioned risk sessions_revoked added_at record changed
-        changed_at
+        handle key beside life holds provisioned risk sessions_revoked heard added_at record
+        changed changed_at
     } but { identity: Known::Sealed };
     Group { handle key beside members added_at record changed changed_at } but { profile: Known::Sealed };
     Agent {
@@ -50,7 +50,8 @@ structs! {
     Tools { blob count listed_at record };
     Upstream { name config switch observe_until tools record };
     Cut { of kind record at signal certificate };
-    Signal { source event received_at id };
+    Signal { source event received_at happened_at id };
+    Latest { at rank record };
     ActivePolicy { set author tests since record };
     TestResults { passed failed };
     TokenKey { kid jwk since life };

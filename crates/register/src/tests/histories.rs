@@ -147,6 +147,7 @@ impl Model {
                     sponsor,
                     sign_in: SignIn::Oidc,
                     terms: node.keep(b"terms"),
+                    signed_in: None,
                 }
             }
             28 => Command::RevokeSessions {

@@ -58,6 +58,7 @@ async fn full() -> Node {
         sponsor: noor.clone(),
         sign_in: SignIn::Oidc,
         terms,
+        signed_in: None,
     })
     .await;
     node.ok(rotate("triage", "k2")).await;

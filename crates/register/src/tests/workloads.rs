@@ -151,6 +151,7 @@ async fn a_persons_instance_is_not_continued() {
         purpose: "triage".parse().unwrap(),
         binding: Binding::Dpop { jkt: jkt(0) },
         upstream: files(),
+        signed_in: None,
     };
     let (one, _) = ask(&node, asks()).await;
     let (two, there) = ask(&node, asks()).await;

@@ -320,6 +320,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         WorkloadError::Form(_) => ForeignError::Form.into(), "Send a signed JWT.";
         WorkloadError::Issuer => WorkloadError::Issuer, "Name the issuer in `[workload.NAME]`.";
         WorkloadError::Provider { .. } => WorkloadError::Provider { issuer: "github".parse()?, cause: ForeignError::Audience("http://127.0.0.1:7420".into()).into() }, "Have the token issued for this node. If the issuer's keys cannot be read, the node's log says why.";
+        WorkloadError::SpiffeId => WorkloadError::SpiffeId, "Have a token issued with a SPIFFE ID as SPIFFE has it.";
         WorkloadError::Rule { .. } => WorkloadError::Rule { issuer: "github".parse()? }, "Add a rule to `[workload.NAME]`, or ask for a purpose of the rule's.";
         WorkloadError::Replayed => WorkloadError::Replayed, "Prove the same key each time, or have a new token issued.";
         WorkloadError::BeforeStart => WorkloadError::BeforeStart, "Prove a key (DPoP), or have a new token issued.";

@@ -55,6 +55,7 @@ pub(super) fn signal(admin: &Admin, event: &str) -> Result<Signal, Problem> {
         source: parsed("cli")?,
         event: parsed(event)?,
         received_at: admin.shared.clock.now(),
+        happened_at: None,
         id: None,
     })
 }

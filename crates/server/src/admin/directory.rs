@@ -102,6 +102,7 @@ pub(super) async fn link(
             source: word("cli")?,
             event: word("linked")?,
             received_at: admin.shared.clock.now(),
+            happened_at: None,
             id: None,
         },
     };

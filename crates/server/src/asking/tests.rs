@@ -12,9 +12,10 @@ async fn users(headers: HeaderMap, RawQuery(query): RawQuery) -> (StatusCode, St
     if token.is_none_or(|it| it != "Bearer asking") {
         return (StatusCode::UNAUTHORIZED, String::new());
     }
-    let known = "filter=externalId%20eq%20%2200u%201%2B%5C%22x%5C%22%22&attributes=active&count=2";
+    let known = "filter=externalId%20eq%20%2200u%201%2B%5C%22x%5C%22%22\
+                 &attributes=externalId,active&count=2";
     let told = if query.as_deref() == Some(known) {
-        r#"{"Resources":[{"active":true}]}"#
+        r#"{"totalResults":1,"Resources":[{"externalId":"00u 1+\"x\"","active":true}]}"#
     } else {
         r#"{"totalResults":0}"#
     };
@@ -31,6 +32,7 @@ async fn a_directory_is_asked_by_external_id_with_its_token() {
         let scim = Scim {
             users: format!("http://{address}/scim/Users"),
             token: Some(Secret::new(token.to_owned())),
+            timeout: ANSWER_TIMEOUT_MAX,
         };
         scim.ask(&id.parse().unwrap()).await
     };
@@ -42,6 +44,7 @@ async fn a_directory_is_asked_by_external_id_with_its_token() {
     let nobody = Scim {
         users: "http://127.0.0.1:9/Users".to_owned(),
         token: None,
+        timeout: ANSWER_TIMEOUT_MAX,
     };
     assert!(nobody.ask(&"00u2".parse().unwrap()).await.is_err());
 }

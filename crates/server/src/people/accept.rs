@@ -212,10 +212,11 @@ pub(super) async fn accept(
     let Ok(id) = agent.parse::<AgentId>() else {
         return app.not_yours();
     };
+    // Who is signed in is asked when all of it is here, however slowly it came.
+    let fields = Fields::read(body).await;
     let Some(session) = app.people.session(&parts.headers) else {
         return app.sign_in(&format!("/accept/{id}")).await;
     };
-    let fields = Fields::read(body).await;
     let Some(fields) = fields.filter(|fields| session.is_ours(fields.get("form"))) else {
         let text = "The form was not one of this page's.";
         app.note("bad-consent", "people");
@@ -248,6 +249,7 @@ pub(super) async fn accept(
         sponsor: session.person.clone(),
         sign_in: session.sign_in,
         terms,
+        signed_in: Some(session.began),
     };
     match plane.control().execute(actor, command).await {
         Ok(_) => {

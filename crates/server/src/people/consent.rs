@@ -171,6 +171,7 @@ pub(super) async fn answer(State(app): Shared, request: Request) -> Response {
         request: asked.clone(),
         person: session.person.clone(),
         sign_in: session.sign_in,
+        signed_in: session.began,
         agent,
         purpose,
     };

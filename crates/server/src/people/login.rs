@@ -39,6 +39,7 @@ impl App {
         let Some(login) = self.people.issuer.login() else {
             return self.without_provider();
         };
+        let began = self.people.issuer.moment_of_signing_in();
         let (begun, to) = match login.begin().await {
             Ok(Ok(begun)) => begun,
             Ok(Err(error)) => {
@@ -52,7 +53,7 @@ impl App {
             Err(_) => return unavailable(),
         };
         let now = self.people.clock.now();
-        match self.people.sealer.seal(&begun, return_to, now) {
+        match self.people.sealer.seal(&begun, return_to, now, began) {
             Ok(Some(kept)) => {
                 let mut response = see_other(&to);
                 let name = self.people.leaving_name();
@@ -99,13 +100,14 @@ impl App {
         headers: &http::HeaderMap,
         person: Handle,
         sign_in: SignIn,
+        began: u64,
         answer: impl FnOnce() -> Response,
     ) -> Response {
         let people = &self.people;
         if let Some(old) = cookie(headers, people.cookie_name()) {
             people.sessions.end(old);
         }
-        let Ok(value) = people.sessions.start(person, sign_in) else {
+        let Ok(value) = people.sessions.start(person, sign_in, began) else {
             return unavailable();
         };
         let mut response = answer();
@@ -139,7 +141,7 @@ pub(super) async fn come_back(State(app): Shared, request: Request) -> Response 
     let kept = cookie(request.headers(), people.leaving_name());
     let state = fields.get("state");
     let opened = kept.and_then(|kept| people.sealer.open(kept, state, people.clock.now()));
-    let (Some((begun, return_to)), Some(login)) = (opened, people.issuer.login()) else {
+    let (Some((begun, return_to, began)), Some(login)) = (opened, people.issuer.login()) else {
         return not_begun();
     };
     let given = |name: &str| Some(fields.get(name).to_owned()).filter(|text| !text.is_empty());
@@ -159,7 +161,8 @@ pub(super) async fn come_back(State(app): Shared, request: Request) -> Response 
         }
     };
     match people.issuer.person(login, &claims) {
-        Ok(person) => app.signed_in(request.headers(), person, SignIn::Oidc, || {
+        // Whoever began before their sessions were revoked is asked to sign in again, there.
+        Ok(person) => app.signed_in(request.headers(), person, SignIn::Oidc, began, || {
             see_other(&return_to)
         }),
         Err(error) => nobody(&app, login, &claims, error),
@@ -208,16 +211,18 @@ pub(super) async fn use_ticket(
     Path(ticket): Path<String>,
     request: Request,
 ) -> Response {
+    let issuer = &app.people.issuer;
     let person = app.people.sessions.redeem(&ticket);
+    let person = person.filter(|(person, began)| !issuer.is_signed_out(person, *began));
     let name = person
         .as_ref()
-        .and_then(|person| app.people.issuer.active_person(person).ok());
-    let (Some(person), Some(name)) = (person, name) else {
+        .and_then(|(person, _)| issuer.active_person(person).ok());
+    let (Some((person, began)), Some(name)) = (person, name) else {
         let title = "That address is not good any more";
         app.note("bad-login", "people");
         return app.refuse(StatusCode::NOT_FOUND, title, USED);
     };
-    app.signed_in(request.headers(), person, SignIn::LocalLogin, || {
+    app.signed_in(request.headers(), person, SignIn::LocalLogin, began, || {
         welcome(&app, &name)
     })
 }

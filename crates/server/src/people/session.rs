@@ -27,6 +27,8 @@ const ASKED_MAX: usize = 16;
 pub(super) struct Session {
     pub(super) person: Handle,
     pub(super) sign_in: SignIn,
+    /// How many entries there were when they began to sign in.
+    pub(super) began: u64,
     /// What a form of ours carries so that it is known for one.
     form: String,
     asked: Mutex<Vec<(String, CodeRequest)>>,
@@ -69,6 +71,7 @@ impl Session {
 struct Ticket {
     person: Handle,
     id: SponsorId,
+    began: u64,
     until: Time,
 }
 
@@ -95,12 +98,18 @@ impl Sessions {
     }
 
     /// Signs somebody in: the value of a cookie that nobody had before.
-    pub(super) fn start(&self, person: Handle, sign_in: SignIn) -> Result<String, RngError> {
+    pub(super) fn start(
+        &self,
+        person: Handle,
+        sign_in: SignIn,
+        began: u64,
+    ) -> Result<String, RngError> {
         let value = self.fresh()?;
         let now = self.clock.now();
         let session = Session {
             person,
             sign_in,
+            began,
             form: self.fresh()?,
             asked: Mutex::default(),
             until: now.plus(SESSION),
@@ -142,7 +151,12 @@ impl Sessions {
         Ok(number)
     }
 
-    pub(super) fn ticket(&self, person: Handle, id: SponsorId) -> Result<String, RngError> {
+    pub(super) fn ticket(
+        &self,
+        person: Handle,
+        id: SponsorId,
+        began: u64,
+    ) -> Result<String, RngError> {
         let value = self.fresh()?;
         let now = self.clock.now();
         let mut tickets = self.tickets();
@@ -151,7 +165,12 @@ impl Sessions {
             tickets.clear();
         }
         let until = now.plus(TICKET);
-        let ticket = Ticket { person, id, until };
+        let ticket = Ticket {
+            person,
+            id,
+            began,
+            until,
+        };
         tickets.insert(Digest::of(value.as_bytes()), ticket);
         Ok(value)
     }
@@ -163,10 +182,10 @@ impl Sessions {
         (self.clock.now() < ticket.until).then(|| ticket.id.clone())
     }
 
-    /// Uses a ticket up.
-    pub(super) fn redeem(&self, value: &str) -> Option<Handle> {
+    /// Uses a ticket up: whose it is, and when it was given.
+    pub(super) fn redeem(&self, value: &str) -> Option<(Handle, u64)> {
         let ticket = self.tickets().remove(&Digest::of(value.as_bytes()))?;
-        (self.clock.now() < ticket.until).then_some(ticket.person)
+        (self.clock.now() < ticket.until).then_some((ticket.person, ticket.began))
     }
 
     fn tickets(&self) -> MutexGuard<'_, HashMap<Digest, Ticket>> {

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 
 use axum::extract::State;
@@ -29,7 +30,7 @@ struct Listening {
     node: Node,
     maya: Handle,
     key: SigningKey,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn b64(bytes: impl AsRef<[u8]>) -> String {
@@ -56,7 +57,25 @@ fn claims(jti: &str, event: &str) -> Value {
     })
 }
 
+async fn start(path: &Path) -> Node {
+    let deps = Deps {
+        clock: Arc::new(SystemClock::new()) as Arc<dyn Clock>,
+        rng: Arc::new(SystemRng) as Arc<dyn Rng>,
+        faults: Faults::default(),
+        confiner: None,
+    };
+    let listen = Some("127.0.0.1:0".parse().unwrap());
+    let config = Config::read(path).unwrap();
+    Node::start(config, listen, deps).await.unwrap()
+}
+
 impl Listening {
+    async fn restart(self) -> Self {
+        self.node.stop().await.unwrap();
+        let node = start(&self.dir.path().join(FILE_NAME)).await;
+        Self { node, ..self }
+    }
+
     async fn new(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         crate::init::init(dir.path(), &"acme.example".parse().unwrap(), &SystemRng).unwrap();
@@ -72,16 +91,7 @@ impl Listening {
              authorization = \"plain:Bearer pushing\"\n{more}\n"
         );
         fs::write(&path, text).unwrap();
-        let deps = Deps {
-            clock: Arc::new(SystemClock::new()) as Arc<dyn Clock>,
-            rng: Arc::new(SystemRng) as Arc<dyn Rng>,
-            faults: Faults::default(),
-            confiner: None,
-        };
-        let listen = Some("127.0.0.1:0".parse().unwrap());
-        let node = Node::start(Config::read(&path).unwrap(), listen, deps)
-            .await
-            .unwrap();
+        let node = start(&path).await;
         let email: Email = "maya@acme.example".parse().unwrap();
         let person = Person {
             external_id: Some("00u1".parse().unwrap()),
@@ -93,6 +103,7 @@ impl Listening {
                 source: "scim".parse().unwrap(),
                 event: "provisioned".parse().unwrap(),
                 received_at: vocab::Time::from_secs(1),
+                happened_at: None,
                 id: None,
             },
         };
@@ -112,7 +123,7 @@ impl Listening {
             node,
             maya,
             key,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -205,6 +216,98 @@ async fn a_pushed_event_stops_a_sponsor_and_a_forged_one_does_not() {
     assert_eq!(it.push("idp", good, set).await.0, 202);
     assert_eq!(it.node.plane.control().view(register::State::size), size);
     it.node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_of_events_after_a_restart_does_nothing() {
+    let mut it = Listening::new("").await;
+    let began = SystemClock::new().now().as_secs() - 100;
+    let set = |it: &Listening, at: u64, uri: &str, payload: Value| {
+        let mut claims = claims(&format!("j-{at}"), "none");
+        claims["iat"] = (began + at).into();
+        claims["events"] = json!({uri: payload});
+        sign(&it.key, &typ("secevent+jwt"), &claims)
+    };
+    let account = |it: &Listening, at: u64, event: &str| {
+        set(it, at, &format!("{RISC}account-{event}"), json!({}))
+    };
+    let caep = |it: &Listening, at: u64, event: &str, payload: Value| {
+        let uri = format!("https://schemas.openid.net/secevent/caep/event-type/{event}");
+        set(it, at, &uri, payload)
+    };
+    let risk = |it: &Listening, at: u64, level: &str| {
+        caep(it, at, "risk-level-change", json!({"current_level": level}))
+    };
+    let sent = [
+        account(&it, 0, "disabled"),
+        account(&it, 1, "enabled"),
+        account(&it, 2, "disabled"),
+        risk(&it, 3, "HIGH"),
+        risk(&it, 4, "LOW"),
+        risk(&it, 5, "HIGH"),
+        caep(&it, 6, "session-revoked", json!({})),
+    ];
+    for set in &sent {
+        let taken = it.push("idp", "Bearer pushing", set.clone()).await;
+        assert_eq!(taken, (202, String::new()));
+    }
+    let holds = |it: &Listening| {
+        let control = it.node.plane.control();
+        control.view(|state| state.sponsor(&it.maya).unwrap().holds.len())
+    };
+    assert_eq!((it.status(), holds(&it)), (Status::Suspended, 2));
+    let heard = |it: &Listening| {
+        it.node.plane.control().view(|state| {
+            let sponsor = state.sponsor(&it.maya).unwrap();
+            (sponsor.clone(), state.generation())
+        })
+    };
+    for resumed in [false, true] {
+        if resumed {
+            // Neither stops whom an administrator resumed.
+            let command = Command::ResumeSponsor {
+                id: "maya".parse().unwrap(),
+                signal: None,
+                despite: true,
+            };
+            let control = it.node.plane.control();
+            control.execute(Actor::node("n"), command).await.unwrap();
+        }
+        it = it.restart().await;
+        let before = heard(&it);
+        for set in &sent {
+            let taken = it.push("idp", "Bearer pushing", set.clone()).await;
+            assert_eq!(taken, (202, String::new()));
+        }
+        assert_eq!(heard(&it), before);
+        assert_eq!(it.status() == Status::Active, resumed);
+    }
+    let later = account(&it, 7, "disabled");
+    it.push("idp", "Bearer pushing", later).await;
+    assert_eq!(it.status(), Status::Suspended);
+    it.node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_hangs_keeps_nobody_active() {
+    // It takes connections, and never says anything.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let it = Listening::new(&format!(
+        "\n[directory]\nurl = \"http://{address}\"\nevery_s = 1\nfresh_s = 2\n"
+    ))
+    .await;
+    let stopped = async {
+        while it.status() == Status::Active {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Long before one question after the other would be given up.
+    tokio::time::timeout(Duration::from_secs(15), stopped)
+        .await
+        .unwrap();
+    it.node.stop().await.unwrap();
+    drop(listener);
 }
 
 /// What a transmitter still has to tell.

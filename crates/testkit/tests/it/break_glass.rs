@@ -336,6 +336,7 @@ async fn a_signal_that_comes_later_wins() {
         source: "scim".parse().unwrap(),
         event: "deactivated".parse().unwrap(),
         received_at: vocab::Clock::now(&*night.plane.clock),
+        happened_at: None,
         id: None,
     });
     let command = register::Command::SuspendSponsor { id: maya, signal };

@@ -867,6 +867,7 @@ async fn of_the_directory(plane: &Plane) {
         source: "scim".parse().unwrap(),
         event: "changed".parse().unwrap(),
         received_at: plane.now(),
+        happened_at: None,
         id: None,
     };
     let named = |name: &str| GroupProfile {
@@ -942,6 +943,7 @@ async fn of_the_directory(plane: &Plane) {
                 sponsor: sponsor.clone(),
                 sign_in: register::SignIn::Oidc,
                 terms,
+                signed_in: None,
             },
         ),
         (

@@ -132,6 +132,7 @@ async fn what_was_over_before_is_not_counted_again() {
             source: "ssf".parse().unwrap(),
             event: "session-revoked".parse().unwrap(),
             received_at: plane.now(),
+            happened_at: None,
             id: None,
         },
     };
@@ -353,6 +354,7 @@ async fn agents_that_nobody_accepted_do_not_run_where_that_is_refused() {
         }),
         sign_in: register::SignIn::Oidc,
         terms: plane.gateway().blobs().put(b"terms").unwrap(),
+        signed_in: None,
     };
     control
         .execute(ledger::Actor::node("it"), accept)
@@ -468,6 +470,7 @@ async fn an_orphaned_agent_is_offered_to_the_manager_and_its_sponsor_resumed_by_
         source: "scim".parse().unwrap(),
         event: event.parse().unwrap(),
         received_at: plane.now(),
+        happened_at: None,
         id: None,
     };
     let mut person = maya.person().unwrap().clone();

@@ -399,6 +399,83 @@ async fn pkce_downgrade_is_refused() {
     plane.end().await;
 }
 
+/// What a security event does to whoever runs something, or is signed in, as `maya`.
+async fn revoke_sessions(plane: &Plane) {
+    let control = plane.gateway().control();
+    let sponsor = control.view(|state| {
+        let maya = state.sponsor_by_id(&"maya".parse().unwrap());
+        maya.unwrap().handle.clone()
+    });
+    let signal = register::Signal {
+        source: "ssf".parse().unwrap(),
+        event: "session-revoked".parse().unwrap(),
+        received_at: plane.now(),
+        happened_at: None,
+        id: None,
+    };
+    let command = register::Command::RevokeSessions { sponsor, signal };
+    let actor = ledger::Actor::node("tester");
+    control.execute(actor, command).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stolen_browser_session_ends_with_the_sessions_of_its_person() {
+    let plane = with_local_login().await;
+    let (mut browser, client) = signed_in(&plane).await;
+    // All that somebody can have begun: a code, an open question, an open page, a ticket.
+    let code = code_for(&mut browser, &client).await;
+    let number = field(&browser.get(&authorize_path(&client, &[])).await, "number");
+    let page = browser.get("/accept/helper").await;
+    let (form, terms) = (field(&page, "form"), field(&page, "terms"));
+    let ticket = plane.admin("POST", "/v1/login", Some(json!({"id": "maya"})));
+    let ticket = ticket.await.json()["url"].as_str().unwrap().to_owned();
+    let ticket = ticket.strip_prefix(Plane::public_url()).unwrap();
+    revoke_sessions(&plane).await;
+    assert_eq!(
+        error(&redeem(&plane, &client, &code, &[]).await),
+        "invalid_grant"
+    );
+    let agreed = [
+        ("number", &*number),
+        ("choice", "helper help"),
+        ("answer", "agree"),
+    ];
+    assert_eq!(browser.post("/oauth/consent", &agreed).await.status, 400);
+    let accept = [("form", &*form), ("terms", &*terms)];
+    assert_eq!(browser.post("/accept/helper", &accept).await.status, 401);
+    assert_eq!(browser.get("/login").await.status, 401);
+    let path = authorize_path(&client, &[]);
+    assert_eq!(browser.get(&path).await.status, 401);
+    let mut other = Browser::new(&plane);
+    let used = other.post(ticket, &[("answer", "sign-in")]).await;
+    assert_eq!(used.status, 404);
+    assert_eq!(instances(&plane).await, 0);
+    let agent = plane.admin("GET", "/v1/agents/helper", None).await.json();
+    assert_eq!(agent["acceptance"], "asserted");
+    // Whoever signs in again is signed in.
+    browser.local_login("maya").await;
+    let code = code_for(&mut browser, &client).await;
+    assert_eq!(redeem(&plane, &client, &code, &[]).await.status, 200);
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_sign_in_begun_before_sessions_were_revoked_signs_nobody_in() {
+    let (plane, idp) = with_idp("").await;
+    let mut browser = Browser::new(&plane);
+    let sent = location(&browser.get("/accept/helper").await);
+    let back = idp.signs_in(&sent, &json!({"sub": "sub-maya"}));
+    revoke_sessions(&plane).await;
+    let answer = browser.get(&back).await;
+    assert_eq!(location(&answer), "/accept/helper");
+    // There they are sent to the provider once more.
+    let sent = location(&browser.get("/accept/helper").await);
+    let back = idp.signs_in(&sent, &json!({"sub": "sub-maya"}));
+    browser.get(&back).await;
+    assert_eq!(browser.get("/accept/helper").await.status, 200);
+    plane.end().await;
+}
+
 #[tokio::test]
 async fn code_replay_ends_what_the_code_gave() {
     let plane = with_local_login().await;

@@ -190,6 +190,7 @@ async fn a_workload_that_renews_its_token_keeps_its_instance() {
             source: "tester".parse().unwrap(),
             event: "session-revoked".parse().unwrap(),
             received_at: plane.now(),
+            happened_at: None,
             id: None,
         },
     };

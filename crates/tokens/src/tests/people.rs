@@ -87,6 +87,7 @@ impl World {
             request: *request,
             person,
             sign_in: SignIn::Oidc,
+            signed_in: 0,
             agent: "helper".parse().unwrap(),
             purpose: "help".parse().unwrap(),
         };

@@ -7,6 +7,7 @@ use super::*;
 use crate::bench::{Bench, wait};
 use crate::reactions::Reaction;
 
+mod leavers;
 mod rfc;
 
 const TOKEN: &str = "the-directory's-token";
@@ -583,6 +584,7 @@ fn whom_an_administrator_linked_is_taken_over() {
             source: "cli".parse().unwrap(),
             event: "linked".parse().unwrap(),
             received_at: served.clock.now(),
+            happened_at: None,
             id: None,
         },
     });
@@ -739,9 +741,14 @@ fn names_that_are_taken_are_refused() {
     let both = json!({"schemas": [PATCH], "Operations": [
         {"op": "replace", "path": "active", "value": false},
         {"op": "replace", "path": "userName", "value": "ben"}]});
-    served.refused("PATCH", &path, &both, 409, "uniqueness");
-    // All of a request or nothing.
+    // All of a request or nothing; but whoever left is stopped.
     assert_eq!((served.get(&path), served.size()), (before, size));
+    served.refused("PATCH", &path, &both, 409, "uniqueness");
+    let after = served.get(&path);
+    assert_eq!(
+        (&after["userName"], &after["active"]),
+        (&json!("maya"), &json!(false))
+    );
     served.refused("POST", "/Users", &user("maya li", "y"), 400, "invalidValue");
     served.refused(
         "POST",
@@ -773,6 +780,7 @@ fn a_change_of_role_asks_for_acceptance_again() {
     };
     let replace =
         |path: &str, value: &str| json!([{"op": "Replace", "path": path, "value": value}]);
+    assert_eq!(change(replace("title", "Trainee")).1, [""; 0]);
     assert_eq!(
         change(replace("title", "Buyer")),
         (
@@ -830,15 +838,19 @@ fn reactions_are_the_configurations_to_choose() {
     served.agent("triage", "maya");
     let path = format!("/Users/{id}");
     let department = format!("{ENTERPRISE}:department");
-    served.patch(
-        &path,
-        &json!([{"op": "add", "path": department, "value": "Sales"}]),
-    );
+    for value in ["Buying", "Sales"] {
+        served.patch(
+            &path,
+            &json!([{"op": "add", "path": department, "value": value}]),
+        );
+    }
     assert_eq!(served.status(&id), Status::Active);
-    served.patch(
-        &path,
-        &json!([{"op": "add", "path": "title", "value": "Head"}]),
-    );
+    for value in ["Trainee", "Head"] {
+        served.patch(
+            &path,
+            &json!([{"op": "add", "path": "title", "value": value}]),
+        );
+    }
     assert_eq!(served.status(&id), Status::Suspended);
 }
 

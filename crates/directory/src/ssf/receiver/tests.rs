@@ -82,6 +82,7 @@ impl Listening {
             stream,
             reactions,
             Arc::new(Plain),
+            Arc::default(),
         );
         bench.cuts.take();
         Self {
@@ -187,28 +188,23 @@ fn so_many_are_remembered() {
 #[test]
 fn high_risk_stops_until_it_is_over() {
     let listening = Listening::new();
-    let risk = |jti: &str, level: &str| {
-        set(
-            jti,
-            &format!("{CAEP}risk-level-change"),
-            json!({"current_level": level}),
-        )
-    };
-    let (entries, cuts) = listening.follows(&risk("1", "HIGH"));
+    let (entries, cuts) = listening.follows(&risk("1", "HIGH", NOW));
     assert_eq!(
         entries,
         [
-            "sponsor-risk ssf:risk-level-change",
-            "sponsor-suspended ssf:risk-level-change"
+            "sponsor-suspended ssf:risk-level-change",
+            "sponsor-risk ssf:risk-level-change"
         ]
     );
     assert_eq!(cuts, ["sponsor-suspended"]);
-    let (entries, _) = listening.follows(&risk("2", "LOW"));
+    // Of two of the same moment the stricter counts.
+    assert_eq!(listening.follows(&risk("2", "LOW", NOW)), (vec![], vec![]));
+    let (entries, _) = listening.follows(&risk("3", "LOW", NOW + 1));
     assert_eq!(
         entries,
         [
-            "sponsor-risk ssf:risk-level-change",
-            "sponsor-resumed ssf:risk-level-change"
+            "sponsor-resumed ssf:risk-level-change",
+            "sponsor-risk ssf:risk-level-change"
         ]
     );
     assert_eq!(listening.status(), Status::Active);
@@ -216,6 +212,81 @@ fn high_risk_stops_until_it_is_over() {
         .control
         .view(|state| state.sponsor(&listening.maya).unwrap().risk);
     assert_eq!(risk, Some(Risk::Low));
+}
+
+/// A SET made at a second, of a risk.
+fn risk(jti: &str, level: &str, iat: u64) -> Value {
+    let uri = format!("{CAEP}risk-level-change");
+    let mut set = set(jti, &uri, json!({"current_level": level}));
+    set["iat"] = iat.into();
+    set
+}
+
+#[test]
+fn an_old_risk_in_a_new_set_lifts_nothing() {
+    let listening = Listening::new();
+    listening.clock.pass(600);
+    listening.hear(&risk("1", "HIGH", NOW + 300)).unwrap();
+    let uri = format!("{CAEP}risk-level-change");
+    for (jti, member, value) in [
+        ("2", "event_timestamp", json!(NOW)),
+        (
+            "3",
+            "event_timestamp",
+            json!(299.5 + f64::from(u32::try_from(NOW).unwrap())),
+        ),
+        ("4", "toe", json!(NOW)),
+    ] {
+        let mut low = risk(jti, "LOW", NOW + 600);
+        if member == "toe" {
+            low["toe"] = value;
+        } else {
+            low["events"][&uri][member] = value;
+        }
+        assert!(listening.follows(&low).0.is_empty(), "{low}");
+        assert_eq!(listening.status(), Status::Suspended);
+    }
+    // An event that says of itself that it is from later than its SET is as old as that.
+    let mut lies = risk("5", "LOW", NOW);
+    lies["events"][&uri]["event_timestamp"] = json!(NOW + 599);
+    assert!(listening.follows(&lies).0.is_empty());
+    listening.hear(&risk("6", "LOW", NOW + 600)).unwrap();
+    assert_eq!(listening.status(), Status::Active);
+}
+
+#[test]
+fn events_that_come_in_another_order_come_to_the_same() {
+    let at = |jti: &str, event: &str, iat: u64| {
+        let mut set = set(jti, &format!("{RISC}{event}"), json!({}));
+        set["iat"] = iat.into();
+        set
+    };
+    let all = [
+        at("0", "account-disabled", NOW),
+        at("1", "account-enabled", NOW + 1),
+        at("2", "account-disabled", NOW + 2),
+    ];
+    let orders = [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ];
+    for order in orders {
+        let listening = Listening::new();
+        for nth in order {
+            listening.hear(&all[nth]).unwrap();
+        }
+        assert_eq!(listening.status(), Status::Suspended, "{order:?}");
+        let later = at("3", "account-enabled", NOW + 3);
+        listening.hear(&later).unwrap();
+        assert_eq!(listening.status(), Status::Active, "{order:?}");
+        // What was enabled stays enabled, whatever of before is heard yet.
+        let late = at("4", "account-disabled", NOW + 1);
+        assert!(listening.follows(&late).0.is_empty());
+    }
 }
 
 #[test]
@@ -235,10 +306,11 @@ fn an_old_event_that_is_sent_again_lifts_nothing() {
     listening.hear(&enabled("3", NOW + 1200)).unwrap();
     assert_eq!(listening.status(), Status::Active);
     // Whose account was purged does not come back by being enabled.
-    listening
-        .hear(&set("4", &format!("{RISC}account-purged"), json!({})))
-        .unwrap();
-    listening.hear(&enabled("5", NOW + 1200)).unwrap();
+    let mut purged = set("4", &format!("{RISC}account-purged"), json!({}));
+    purged["iat"] = (NOW + 1200).into();
+    listening.hear(&purged).unwrap();
+    listening.clock.pass(60);
+    listening.hear(&enabled("5", NOW + 1230)).unwrap();
     assert_eq!(listening.status(), Status::Suspended);
 }
 

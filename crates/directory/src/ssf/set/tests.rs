@@ -222,7 +222,29 @@ fn subjects_come_in_their_formats() {
         json!({"format": "complex", "device": {"format": "opaque", "id": "d"}}),
         vec![],
     );
-    check(json!({}), vec![]);
+    // RISC, before its formats were those of RFC 9493.
+    for old in ["iss-sub", "iss_sub", "id_token_claims"] {
+        check(
+            json!({"subject_type": old, "iss": ISS, "sub": "00u1"}),
+            vec![Subject::IssSub {
+                iss: ISS.to_owned(),
+                sub: "00u1".to_owned(),
+            }],
+        );
+    }
+}
+
+#[test]
+fn an_event_that_says_nobody_in_a_form_that_is_read_is_refused() {
+    for event in ["session-revoked", "risk-level-change"] {
+        let mut claims = claims(&format!("{CAEP}{event}"), json!({}));
+        claims["sub_id"] = json!({"iss": ISS, "sub": "00u1"});
+        assert_eq!(read(&claims).unwrap_err().as_str(), "invalid_request");
+        claims["sub_id"] = json!({});
+        assert_eq!(read(&claims).unwrap_err().as_str(), "invalid_request");
+        claims.as_object_mut().unwrap().remove("sub_id");
+        assert_eq!(read(&claims).unwrap_err().as_str(), "invalid_request");
+    }
 }
 
 #[test]
