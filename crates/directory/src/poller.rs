@@ -42,12 +42,14 @@ pub trait Source: Send + Sync + fmt::Debug {
 }
 
 /// What a round came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Round {
     /// Sponsors about whom there was an answer.
     pub answered: usize,
     /// Sponsors about whom there was none.
     pub silent: usize,
+    /// Why there was no answer, the last time that there was none.
+    pub why: Option<String>,
 }
 
 /// Asks about sponsors.
@@ -88,7 +90,16 @@ impl Poller {
     /// somebody is proven when this is done.
     pub async fn round(&self) -> Result<Round, CommandError> {
         let mut round = Round::default();
-        let mut left = self.sponsors().into_iter();
+        let left = self.sponsors();
+        {
+            // From now on an answer about them is waited for.
+            let mut heard = self.heard.lock().await;
+            let now = self.clock.now();
+            for (sponsor, _) in &left {
+                heard.entry(sponsor.clone()).or_insert(now);
+            }
+        }
+        let mut left = left.into_iter();
         let mut asked = JoinSet::new();
         loop {
             while asked.len() < AT_ONCE
@@ -108,7 +119,7 @@ impl Poller {
                 }
                 Some(Ok((_, Err(why)))) => {
                     round.silent += 1;
-                    tracing::debug!("The directory does not say whether somebody is there: {why}");
+                    round.why = Some(why);
                 }
                 Some(Err(_)) => round.silent += 1,
             }

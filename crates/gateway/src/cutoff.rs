@@ -606,6 +606,15 @@ impl Plane {
 }
 
 impl CutPart {
+    /// What it was about: a handle, an id, a name, or `everything`.
+    pub fn of_what(&self) -> String {
+        let sponsor = self.sponsor.as_ref().map(ToString::to_string);
+        let agent = || self.agent.as_ref().map(ToString::to_string);
+        let upstream = || self.upstream.as_ref().map(ToString::to_string);
+        let of = sponsor.or_else(agent).or_else(upstream);
+        of.unwrap_or_else(|| "everything".to_owned())
+    }
+
     /// A cut, as the register has it.
     pub fn of(cut: &Cut) -> Self {
         let (mut sponsor, mut agent, mut upstream, mut all) = (None, None, None, false);

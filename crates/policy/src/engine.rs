@@ -8,7 +8,7 @@ use cedar_policy::{
     RestrictedExpression, Schema,
 };
 use serde_json::{Map, Value};
-use vocab::authority::CallArguments;
+use vocab::authority::{CallArguments, Unmet};
 use vocab::{
     AgentId, Authority, Digest, InstanceId, PurposePath, Time, ToolName, UpstreamName, suggest,
 };
@@ -812,13 +812,28 @@ fn beyond_arguments(facts: &Facts) -> Option<Refusal> {
         let detail = authority.permits(&facts.upstream, name, &args);
         detail.is_some()
     };
-    (!facts.instance.handed_on().all(permits)).then(|| Refusal {
-        cause: "arguments beyond what was handed on".to_owned(),
-        reason: format!(
-            "These arguments of {} are not part of what was handed on to this instance. Ask whoever \
-             started it.",
-            quoted(&facts.target.action(&facts.upstream))
-        ),
+    (!facts.instance.handed_on().all(permits)).then(|| {
+        // Only of what its own token shows it: what stands above is others' business.
+        let own = facts.instance.handed_on.as_deref();
+        let unmet = own.and_then(|own| own.unmet(&facts.upstream, name, &args));
+        let why = match unmet {
+            None => String::new(),
+            Some(Unmet::Bytes) => " Their bytes are not those whose SHA-256 the credential has: \
+                                   blanks, order and escapes count."
+                .to_owned(),
+            Some(Unmet::Argument(path)) => format!(
+                " The argument {} is not as `authorization_details` asks, or not there.",
+                quoted(path.as_str())
+            ),
+        };
+        Refusal {
+            cause: "arguments beyond what was handed on".to_owned(),
+            reason: format!(
+                "These arguments of {} are not part of what was handed on to this instance.{why} Ask \
+                 whoever started it.",
+                quoted(&facts.target.action(&facts.upstream))
+            ),
+        }
     })
 }
 

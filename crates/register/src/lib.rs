@@ -48,14 +48,16 @@ pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
 pub use snapshot::{NotTaken, Snapshot};
 pub use standing::{Active, Link, Stale, Standing, Why};
 pub use state::{
-    Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Latest, Origin, Pep, Sponsor, State,
+    Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Latest, Origin, Pep, Sponsor,
+    State, Validity,
 };
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,
     Reason, Word,
 };
 pub use view::{
-    AdminView, AgentView, BreakGlassView, HoldView, InstanceView, PepView, SponsorView, Status,
+    AdminView, AgentView, BreakGlassView, GroupView, HoldView, InstanceView, PepView, SponsorView,
+    Status,
 };
 
 #[cfg(test)]

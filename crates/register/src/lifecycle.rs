@@ -359,6 +359,14 @@ impl SwitchEvent {
 }
 
 impl Switch {
+    /// Since when it is off, if it is.
+    pub const fn off_since(&self) -> Option<Time> {
+        match self {
+            Self::On => None,
+            Self::Off { since } => Some(*since),
+        }
+    }
+
     /// The state as an adjective.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -224,8 +224,9 @@ pub enum Refusal {
     },
     /// The agent's sponsor is suspended or erased.
     #[error(
-        "agent `{agent}` cannot run: its sponsor is not active; an administrator can resume the \
-         sponsor, and nothing else lifts this"
+        "agent `{agent}` cannot run: its sponsor is not active; whoever stopped them lifts that (an \
+         administrator, the directory), or an administrator gives the agent another sponsor with \
+         `tipstaff agent transfer`"
     )]
     AgentWithoutSponsor {
         /// The agent.
@@ -347,7 +348,8 @@ pub enum Refusal {
     /// More hops than an agent on the way may have below it.
     #[error(
         "the delegation would be {depth} hops below an instance of agent `{agent}`, which may have \
-         at most {max}; an agent is registered with `--max-depth`"
+         at most {max}; that is fixed when an agent is registered, so it takes another agent, with \
+         a higher `--max-depth`"
     )]
     TooDeep {
         /// The agent that bounds it.
@@ -360,7 +362,8 @@ pub enum Refusal {
     /// More instances directly below one than its agent may have.
     #[error(
         "instance `{instance}` has {live} live instances below it, and may have at most {max}; wait \
-         for one to end, or register its agent with a higher `--max-children`"
+         for one to end; the bound is fixed when an agent is registered, so more takes another agent, \
+         with a higher `--max-children`"
     )]
     TooManyChildren {
         /// The instance.
@@ -416,6 +419,16 @@ pub enum Refusal {
          is the key of one above it"
     )]
     SharedKey,
+    /// A key that a living instance below another proves, where one of its own would be started.
+    #[error(
+        "this is the DPoP key of instance `{instance}`, which another delegated to; ask with \
+         `instance` (`tipstaff token --instance {instance}`) to go on with it and its bounds, or \
+         prove another key to start an instance without them"
+    )]
+    DelegatedKey {
+        /// The instance.
+        instance: InstanceId,
+    },
     /// A refresh token that was used before, or one of an instance that has none.
     #[error(
         "the refresh token of instance `{instance}` was used before; the instance is ended, since \

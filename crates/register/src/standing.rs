@@ -365,11 +365,12 @@ impl State {
 
     fn stands(&self, id: &InstanceId, now: Time) -> Result<Active, Why> {
         let instance = self.instance(id).ok_or(Why::Unknown)?;
+        let (mut above, mut under) = (Vec::new(), Vec::new());
+        let (own, sponsor) = self.link(instance, now, &mut under)?;
+        // After what is its own: one that is over is over, whatever else is stopped.
         if !self.everything().is_on() {
             return Err(Why::AllStopped);
         }
-        let (mut above, mut under) = (Vec::new(), Vec::new());
-        let (own, sponsor) = self.link(instance, now, &mut under)?;
         // A `forbid` by that name would silently not hold.
         if self
             .groups_of(&sponsor.handle)

@@ -123,6 +123,7 @@ pub(crate) fn by_key(
         Going::On(instance) => return Ok(Plan::Continue(instance)),
         Going::Over(ended) => ended,
     };
+    not_delegated(state, agent, binding, now)?;
     room(state, agent, now)?;
     let start = Start {
         sponsor: agent.sponsor.clone(),
@@ -134,6 +135,21 @@ pub(crate) fn by_key(
         lifetime: lifetime(state, agent, now),
     };
     start.plan(rng, agent, purpose, binding, name, events)
+}
+
+/// Whether no living instance of the agent below another proves this key. Whoever has the agent's key
+/// may start instances without bounds, with another DPoP key as well: this keeps nobody from it, but
+/// from doing it by mistake where the one below was meant to go on.
+fn not_delegated(state: &State, agent: &Agent, binding: Binding, now: Time) -> Result<(), Refusal> {
+    let below = state.running(&agent.id, now).find(|it| {
+        binding.proven() && it.binding == binding && it.parent.is_some() && !it.is_once()
+    });
+    let below = below.filter(|it| state.narrowed_by(it, now).is_none());
+    below.map_or(Ok(()), |below| {
+        Err(Refusal::DelegatedKey {
+            instance: below.id.clone(),
+        })
+    })
 }
 
 enum Going {

@@ -19,6 +19,7 @@ use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, SponsorId, UpstreamName};
 use vocab::time::Time;
 
+pub use self::cuts::Validity;
 use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
 use crate::lifecycle::{
     AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,

@@ -12,7 +12,9 @@ use crate::break_glass::{BreakGlass, GlassLife, GlassOver, Held};
 use crate::entry::{CallLimits, DelegationLimits, People, SignIn, Signal, Sponsorship, Via};
 use crate::lifecycle::{Acceptance, AgentLife, EndReason, InstanceLife, SponsorLife};
 use crate::standing::{Why, agent_narrowed};
-use crate::state::{Agent, CutOf, Identity, Instance, KeyFault, Known, Origin, Sponsor, State};
+use crate::state::{
+    Agent, CutOf, Group, Identity, Instance, KeyFault, Known, Origin, Sponsor, State,
+};
 use crate::text::{AdminKey, KeyId, Label, Word};
 
 /// A status as it is shown. It folds in what stands above: an agent of a suspended sponsor is
@@ -117,11 +119,17 @@ pub struct SponsorView {
     pub status: Status,
     /// The handle that entries name.
     pub handle: Handle,
+    /// What the directory and the identity provider know them by.
+    pub external_id: Option<String>,
+    /// The groups that they are in; a handle where the name is erased.
+    pub groups: Vec<String>,
     /// The agents they answer for, retired ones too.
     pub agents: Vec<AgentId>,
     /// What stops them, each for itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldView>,
+    /// Instances of others' agents that act for them and are not over.
+    pub acting: u64,
     /// Since when the status holds.
     pub since: Time,
     /// When they were added.
@@ -177,6 +185,26 @@ pub struct BreakGlassView {
     pub until: Time,
     /// Why it is over.
     pub over: Option<GlassOver>,
+}
+
+/// A group of the directory.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupView {
+    /// What policies and `--people group:NAME` call it; null if that is erased or sealed.
+    pub name: Option<String>,
+    /// The handle that entries name.
+    pub handle: Handle,
+    /// The sponsors who are in it, by id; by handle where that is erased.
+    pub members: Vec<String>,
+    /// When it was added.
+    pub added_at: Time,
+    /// The entry that added it.
+    pub record: String,
+}
+
+fn group_name(group: &Group) -> String {
+    let name = group.name().map(str::to_owned);
+    name.unwrap_or_else(|| group.handle.to_string())
 }
 
 /// An agent's key.
@@ -335,6 +363,14 @@ impl State {
                 SponsorLife::Erased { .. } => Status::Erased,
             },
             handle: sponsor.handle.clone(),
+            external_id: person
+                .and_then(|person| person.external_id.as_ref())
+                .map(|id| id.as_str().to_owned()),
+            groups: self
+                .groups_of(&sponsor.handle)
+                .map(|group| group_name(group))
+                .collect(),
+            acting: self.acting_of_others(&sponsor.handle),
             agents: self
                 .agents_of(&sponsor.handle)
                 .map(|agent| agent.id.clone())
@@ -538,6 +574,24 @@ impl State {
                 added_at: pep.added_at,
             })
             .collect()
+    }
+
+    /// Every group, by name.
+    pub fn group_views(&self) -> Vec<GroupView> {
+        let view = |group: &Arc<Group>| GroupView {
+            name: group.name().map(str::to_owned),
+            handle: group.handle.clone(),
+            members: group
+                .members
+                .iter()
+                .map(|member| self.sponsor_name(member))
+                .collect(),
+            added_at: group.added_at,
+            record: format!("control/{}", group.record),
+        };
+        let mut views: Vec<GroupView> = self.groups().map(view).collect();
+        views.sort_by(|one, other| (&one.name, &one.handle).cmp(&(&other.name, &other.handle)));
+        views
     }
 
     /// Every sponsor, in the order they were added.

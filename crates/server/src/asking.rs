@@ -1,16 +1,16 @@
 //! Asking the company's directory about active sponsors, as `[directory]` says.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use directory::poller::{Asking, Poller, Source, read_scim};
+use directory::poller::{Asking, Poller, Round, Source, read_scim};
 use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use register::{Control, PersonText};
 use tokio_util::sync::CancellationToken;
-use vocab::{Clock, Secret};
+use vocab::{Clock, Secret, Time};
 
 use crate::config::{AskDirectory, Reference};
 use crate::outbound;
@@ -22,32 +22,98 @@ const JUDGED_EVERY_MAX: Duration = Duration::from_secs(5);
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-/// Asks, until the node stops.
-pub(crate) async fn run(
+/// The directory that is asked, and how that goes.
+#[derive(Debug)]
+pub struct Directory {
     config: AskDirectory,
-    control: Arc<Control>,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
-) {
-    let token = match config.token.as_ref().map(Reference::resolve).transpose() {
-        Ok(token) => token,
-        // Then nothing is ever heard, and what is said of silence holds.
-        Err(why) => {
-            tracing::error!("The directory is asked without a token: directory.token: {why}");
-            None
+    source: Arc<Scim>,
+    heard: Mutex<Heard>,
+}
+
+/// How the asking goes.
+#[derive(Debug, Clone, Default)]
+pub struct Heard {
+    /// When there was an answer about everybody, or nobody to ask about; none: not yet.
+    pub well_at: Option<Time>,
+    /// Sponsors about whom there was no answer in the last round.
+    pub silent: usize,
+    /// Why there was none.
+    pub why: Option<String>,
+}
+
+impl Directory {
+    /// Makes ready what the configuration says; or says what is wrong with it.
+    pub(crate) fn new(config: &AskDirectory) -> Result<Self, String> {
+        let token = config.token.as_ref().map(Reference::resolve).transpose();
+        let token = token.map_err(|why| format!("`directory.token`: {why}"))?;
+        let source = Scim {
+            users: format!("{}/Users", config.url.as_str().trim_end_matches('/')),
+            token,
+            timeout: config.fresh.map_or(ANSWER_TIMEOUT_MAX, |fresh| {
+                (fresh / 4).min(ANSWER_TIMEOUT_MAX)
+            }),
+        };
+        Ok(Self {
+            config: config.clone(),
+            source: Arc::new(source),
+            heard: Mutex::default(),
+        })
+    }
+
+    /// Where it is asked.
+    pub fn url(&self) -> &str {
+        &self.source.users
+    }
+
+    /// How long silence is borne; none: for ever.
+    pub const fn fresh(&self) -> Option<Duration> {
+        self.config.fresh
+    }
+
+    /// How it goes.
+    pub fn heard(&self) -> Heard {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.clone()
+    }
+
+    /// Notes what a round came to.
+    fn note(&self, round: Round, now: Time) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once, until it answers again.
+        if round.silent > 0 && heard.silent == 0 {
+            tracing::error!(
+                "The directory at {} does not say whether {} are with the company: {}",
+                self.url(),
+                crate::output::count(round.silent, "sponsor", "sponsors"),
+                round.why.as_deref().unwrap_or_default()
+            );
         }
-    };
-    let source = Arc::new(Scim {
-        users: format!("{}/Users", config.url.as_str().trim_end_matches('/')),
-        token,
-        timeout: config.fresh.map_or(ANSWER_TIMEOUT_MAX, |fresh| {
-            (fresh / 4).min(ANSWER_TIMEOUT_MAX)
-        }),
-    });
-    let poller = Poller::new(control, clock, source, config.fresh);
-    // Two clocks: how old an answer is, is judged while others are waited for.
-    let judged = async {
-        let Some(every) = config.fresh.map(|fresh| (fresh / 8).min(JUDGED_EVERY_MAX)) else {
+        if round.silent == 0 {
+            heard.well_at = Some(now);
+        }
+        heard.silent = round.silent;
+        heard.why = round.why;
+    }
+
+    /// Asks, until the node stops.
+    pub(crate) async fn ask(
+        self: Arc<Self>,
+        control: Arc<Control>,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) {
+        let source = Arc::clone(&self.source);
+        let poller = Poller::new(control, Arc::clone(&clock), source, self.config.fresh);
+        // Two clocks: how old an answer is, is judged while others are waited for.
+        let judged = self.judge(&poller);
+        let asked = self.ask_again(&poller, &*clock);
+        stop.run_until_cancelled(async { tokio::join!(judged, asked) })
+            .await;
+    }
+
+    async fn judge(&self, poller: &Poller) {
+        let every = self.fresh().map(|fresh| (fresh / 8).min(JUDGED_EVERY_MAX));
+        let Some(every) = every else {
             return;
         };
         loop {
@@ -56,32 +122,19 @@ pub(crate) async fn run(
             }
             tokio::time::sleep(every).await;
         }
-    };
-    let asked = ask(&poller, config.every);
-    stop.run_until_cancelled(async { tokio::join!(judged, asked) })
-        .await;
-}
+    }
 
-/// Asks about everybody, again and again.
-async fn ask(poller: &Poller, every: Duration) {
-    let mut is_well = true;
-    loop {
-        match poller.round().await {
-            Ok(round) if round.silent == 0 => is_well = true,
-            Ok(round) => {
-                // Once, until it answers again.
-                if std::mem::take(&mut is_well) {
-                    tracing::error!(
-                        "The directory does not say whether {} are with the company",
-                        crate::output::count(round.silent, "sponsor", "sponsors")
-                    );
+    /// Asks about everybody, again and again.
+    async fn ask_again(&self, poller: &Poller, clock: &dyn Clock) {
+        loop {
+            match poller.round().await {
+                Ok(round) => self.note(round, clock.now()),
+                Err(error) => {
+                    tracing::error!(error = %error, "What the directory said could not be put on record");
                 }
             }
-            Err(error) => {
-                tracing::error!(error = %error, "What the directory said could not be put on record");
-            }
+            tokio::time::sleep(self.config.every).await;
         }
-        tokio::time::sleep(every).await;
     }
 }
 

@@ -6,11 +6,11 @@ use gateway::record::BarrierBody;
 use ledger::keys::{FollowError, followed};
 use ledger::note::Verifier;
 use ledger::tlog_proof::TlogProof;
-use ledger::{Entry, Kind, LogKeys};
+use ledger::{Actor, Entry, Kind, LogKeys};
 use register::CutOff;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vocab::Digest;
+use vocab::{Digest, Time};
 
 /// A certificate and its proofs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,8 +94,16 @@ pub struct Checked {
     pub cut: String,
     /// Its kind.
     pub kind: String,
+    /// What was cut: a sponsor's handle, an agent, an upstream, or `everything`.
+    pub of: String,
+    /// When.
+    pub at: Time,
+    /// Who did it, as that entry says.
+    pub by: Actor,
     /// The barrier.
     pub barrier: String,
+    /// The origins of the two logs, `control` and `calls`.
+    pub origins: [String; 2],
     /// Instances that it covers.
     pub instances: usize,
     /// Calls that were in flight.
@@ -167,10 +175,16 @@ impl Bundle {
         ] {
             same(what, &said.to_string(), &found.to_string())?;
         }
+        let part = certificate.cut;
+        let of = part.of_what();
         Ok(Checked {
             proven: true,
-            cut: certificate.cut.record,
-            kind: certificate.cut.kind,
+            of,
+            at: part.at,
+            by: entry.actor,
+            origins: [control, calls].map(|key| key.origin().to_owned()),
+            cut: part.record,
+            kind: part.kind,
             barrier: certificate.barrier.record,
             instances: certificate.instances.len(),
             in_flight: certificate.calls.len(),

@@ -61,6 +61,9 @@ pub enum Command {
     /// The directory: its tokens for provisioning people and groups over SCIM.
     #[command(subcommand)]
     Scim(ScimCommand),
+    /// Groups of sponsors, as the directory has them.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Agents: registered kinds of agents.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -216,6 +219,10 @@ pub struct Token {
     /// the same instance. [default: the agent's key file with `.dpop` added to its name]
     #[arg(long, value_name = "FILE", conflicts_with = "bearer")]
     pub dpop_key: Option<PathBuf>,
+    /// Go on with this instance, one that another delegated to included: it keeps its bounds. It is
+    /// the one that proves the key in `--dpop-key`; if it is over, no other takes its place.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["bearer", "from", "once"])]
+    pub instance: Option<InstanceId>,
     /// What is handed on, and by whom.
     #[command(flatten)]
     pub handing_on: HandingOn,
@@ -229,8 +236,8 @@ pub struct HandingOn {
     /// `.below.dpop` added to its name]
     #[arg(long, value_name = "TOKENFILE")]
     pub from: Option<PathBuf>,
-    /// The DPoP key of the instance above, which signs what is handed on. [default: the agent's key
-    /// file with `.dpop` added to its name]
+    /// The DPoP key of the instance above, which signs what is handed on. Needed where that is an
+    /// instance of another agent. [default: the agent's key file with `.dpop` added to its name]
     #[arg(long, value_name = "FILE", requires = "from")]
     pub from_key: Option<PathBuf>,
     /// What is handed on: RFC 9396 `authorization_details` of type `mcp_tool`. Without it, all that
@@ -247,10 +254,14 @@ pub struct HandingOn {
     /// as it would otherwise be started. It is good once, within a minute.
     #[arg(long, requires = "call", conflicts_with = "bearer")]
     pub once: bool,
-    /// The call: a `tools/call` request, or `{"name": …, "arguments": …}`. The call has to be made
-    /// with the arguments as they stand there, byte for byte.
+    /// The call: a `tools/call` request, or `{"name": …, "arguments": …}`. The credential is good for
+    /// exactly these bytes of arguments: as they stand there, but without blanks between them, which
+    /// is how clients write JSON.
     #[arg(long, value_name = "FILE", requires = "once")]
     pub call: Option<PathBuf>,
+    /// Take the arguments byte for byte as they stand in the file, blanks included.
+    #[arg(long, requires = "call")]
+    pub exact: bool,
 }
 
 /// `tipstaff kill`.
@@ -343,12 +354,23 @@ pub enum SponsorCommand {
         /// What the directory calls them by: SCIM's `externalId`, the provider's `sub` (or what `[login]` names).
         #[arg(long, value_name = "ID")]
         external_id: String,
+        /// Take the place of another external id that they have.
+        #[arg(long)]
+        replace: bool,
     },
     /// Destroy who a suspended sponsor is. Records keep only their handle, and go on verifying.
     Erase {
         /// The sponsor, or the handle that records name.
         id: String,
     },
+}
+
+/// `tipstaff group …`.
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List groups with their members: policies see them as `principal.sponsor.groups`, and `agent add
+    /// --people group:NAME` names one.
+    List,
 }
 
 /// `tipstaff scim …`.
@@ -416,10 +438,14 @@ pub enum AgentCommand {
         #[arg(long, value_name = "ID")]
         to: SponsorId,
     },
-    /// Say who owns an agent beside its sponsor; whoever is not named does not any more.
+    /// Say who owns an agent beside its sponsor; whoever is not named does not any more, so all of them
+    /// are named each time. `--none` takes all away.
     Owners {
         /// The agent.
         id: AgentId,
+        /// Take all owners away.
+        #[arg(long, conflicts_with_all = ["business", "technical", "policy"])]
+        none: bool,
         /// Who owns it.
         #[command(flatten)]
         owners: OwnerArgs,

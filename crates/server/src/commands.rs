@@ -6,6 +6,7 @@ mod break_glass;
 mod certificate;
 mod demo;
 mod doctor;
+mod group;
 mod init;
 mod instance;
 mod keys;
@@ -306,6 +307,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Login { id } => sponsor::login(context, id).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
             Command::Scim(command) => scim::run(context, command).await,
+            Command::Group(command) => group::run(context, command).await,
             Command::Agent(command) => agent::run(context, command).await,
             Command::Keys(command) => keys::run(context, command).await,
             Command::Instance(command) => instance::run(context, command).await,

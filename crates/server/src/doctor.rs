@@ -4,6 +4,8 @@
 //! the running node knows ([`of_node`]).
 
 mod directory;
+mod named;
+pub(crate) mod stops;
 
 use std::fs;
 use std::io;
@@ -16,6 +18,7 @@ use gateway::upstream::sandbox::{self, Confinement, Support};
 use ledger::note::{Signer, Verifier};
 use ledger::{Entry, Log as _, LogReader};
 use policy::Severity;
+use register::AssertedAgents;
 use serde::{Deserialize, Serialize};
 use store::OfflineLog;
 use vocab::{Clock, Digest, LogName, Time};
@@ -92,6 +95,7 @@ impl Finding {
 /// What the files say, whether or not a node runs.
 pub fn of_files(config: &Config, clock: &dyn Clock) -> Vec<Finding> {
     let mut found = vec![configuration(config)];
+    found.extend(named::files(config));
     if is_closed(&config.keys) {
         found.push(Finding::warn(
             "keys",
@@ -140,6 +144,8 @@ pub fn without_node(config: &Config) -> Vec<Finding> {
         ));
     }
     found.extend(no_anchor(config.ledger.anchors.is_empty()));
+    found.extend(named::references(config));
+    found.extend(acceptance(config));
     found.extend(isolation(crate::node::is_shared_user(), config));
     found
 }
@@ -402,6 +408,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
         found.push(health(log.name(), &log.health()));
     }
     found.push(snapshot(&shared.snapshots.told()));
+    found.extend(stops::findings(shared));
     found.extend(upstreams(shared).await);
     found.extend(policy(shared));
     found.extend(anchors(shared));
@@ -409,6 +416,8 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(break_glass(shared));
     found.extend(directory::findings(shared));
     found.push(sign_in(&shared.config));
+    found.extend(acceptance(&shared.config));
+    found.extend(named::agents(shared));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
 }
@@ -452,6 +461,20 @@ fn sign_in(config: &Config) -> Finding {
             "nobody can sign in: no identity provider is configured",
         ),
     }
+}
+
+/// Whether anybody can accept the agents that run only once accepted.
+fn acceptance(config: &Config) -> Option<Finding> {
+    let nobody = config.login.provider.is_none() && !config.login.local;
+    (config.agents.asserted == AssertedAgents::Refuse && nobody).then(|| {
+        Finding::fail(
+            "sign-in",
+            "no agent that is added can ever run: `[agents] asserted` refuses those that their \
+             sponsor did not accept, and no sponsor can sign in to accept one",
+            "name the company's OpenID provider in [login] (docs/sign-in.md), or set \
+             `asserted = \"run\"` in [agents]",
+        )
+    })
 }
 
 fn admins(shared: &Shared) -> Finding {
@@ -837,14 +860,17 @@ fn isolation(shared_user: bool, config: &Config) -> Vec<Finding> {
     if shared_user {
         let data = config.data.display();
         let keys = config.keys.display();
+        let agents = config.agents();
+        let agents = agents.display();
         found.push(Finding::warn(
             "isolation",
             "the node runs as a user that agents may run as too; such an agent can read its keys, \
              and records say so",
             format!(
                 "give the node a user of its own: `useradd --system tipstaff`, `chown -R tipstaff \
-                 {data} {keys}`, and run `tipstaff up` as that user (a service manager does it); \
-                 agents keep only their own key files"
+                 {data} {keys} {agents}`, and run `tipstaff up` as that user (a service manager does it); \
+                 each agent then \
+                 gets a copy of its own key file, and of no other"
             ),
         ));
     } else {

@@ -68,6 +68,32 @@ impl Call {
         })
     }
 
+    /// The call with its arguments as clients write them: in the order in which they stand, numbers
+    /// and escapes untouched, without blanks between them.
+    #[must_use]
+    pub fn compact(self) -> Self {
+        let mut text = String::with_capacity(self.arguments.get().len());
+        let (mut quoted, mut escaped) = (false, false);
+        for c in self.arguments.get().chars() {
+            if quoted {
+                quoted = c != '"' || escaped;
+                escaped = c == '\\' && !escaped;
+            } else if c.is_ascii_whitespace() {
+                continue;
+            } else {
+                quoted = c == '"';
+            }
+            text.push(c);
+        }
+        let arguments = RawValue::from_string(text).unwrap_or(self.arguments);
+        Self { arguments, ..self }
+    }
+
+    /// The bytes that the arguments of the call have to be.
+    pub fn arguments(&self) -> &str {
+        self.arguments.get()
+    }
+
     /// `authorization_details` for this call and no other.
     pub fn details(&self, upstream: &UpstreamName) -> String {
         serde_json::json!([{
@@ -177,6 +203,28 @@ mod tests {
                 Ok((_, arguments)) => assert_eq!((bad.contains("null"), &*arguments), (true, "{}")),
                 Err(cause) => assert!(!cause.is_empty()),
             }
+        }
+    }
+
+    #[test]
+    fn blanks_are_left_out_and_nothing_else() {
+        let compact = |arguments: &str| {
+            let text = format!(r#"{{"name":"x","arguments":{arguments}}}"#);
+            let call = Call::read(file(&text).path()).unwrap().compact();
+            call.arguments().to_owned()
+        };
+        for (given, expected) in [
+            ("{ }", "{}"),
+            (
+                "{\n\t\"b\" : [ 1.50, -0 , 1e3 ],\r\n \"a\" :null }",
+                r#"{"b":[1.50,-0,1e3],"a":null}"#,
+            ),
+            (
+                r#"{"a b": "x \" y\\", "c": "\u0020 \\"}"#,
+                r#"{"a b":"x \" y\\","c":"\u0020 \\"}"#,
+            ),
+        ] {
+            assert_eq!(compact(given), expected);
         }
     }
 

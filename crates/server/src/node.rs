@@ -98,6 +98,19 @@ pub enum StartError {
     /// An anchor has seen more, or something else, than is here.
     #[error("the logs are not what was anchored: {0}")]
     Anchor(String),
+    /// The keys are there, and what they signed is not.
+    #[error(
+        "`{keys}` has keys, and `{data}` has none of the logs that they sign: mount it, or bring the \
+         whole folder back from a backup; to begin a new history on purpose, make another folder with \
+         `tipstaff init DIR` and copy tipstaff.toml and policies/ into it: keys never sign two \
+         histories"
+    )]
+    NoData {
+        /// The keys folder.
+        keys: String,
+        /// The data folder.
+        data: String,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}; is another node running?")]
     Listen {
@@ -164,6 +177,8 @@ pub struct Shared {
     pub log_rotation: LogRotation,
     /// What takes security events, by the stream's name.
     pub signals: signals::Receivers,
+    /// The directory that is asked about active sponsors, if one is.
+    pub directory: Option<Arc<asking::Directory>>,
     /// Whether agents may run as the node's own user.
     #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
@@ -193,6 +208,7 @@ impl Node {
             faults,
             confiner,
         } = deps;
+        there(&config)?;
         let dir = DataDir::open(&config.data)?;
         let last = Last::read(&config.data)?;
         let epoch = last.epoch + 1;
@@ -285,6 +301,8 @@ impl Node {
             trust::trust(&config, &public_url, &clock, &rng).map_err(StartError::Unusable)?;
         let signals = signals::receivers(&config, &url, &control, &clock, &trust.fetch)
             .map_err(StartError::Unusable)?;
+        let directory = config.directory.as_ref().map(asking::Directory::new);
+        let directory = directory.transpose().map_err(StartError::Unusable)?;
         let node_actor = Actor::node(&config.node);
         let resumed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if resumed.closed > 0 {
@@ -398,6 +416,7 @@ impl Node {
             people: Arc::new(people),
             snapshots: Arc::new(snapshots),
             signals,
+            directory: directory.map(Arc::new),
             anchors,
             rotation,
             log_rotation,
@@ -443,9 +462,9 @@ impl Node {
         ));
         tasks.spawn(log_keys::watch(Arc::clone(&shared), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&plane), stop.clone()));
-        if let Some(directory) = config.directory.clone() {
+        if let Some(directory) = shared.directory.clone() {
             let (control, clock) = (Arc::clone(&control), Arc::clone(&clock));
-            tasks.spawn(asking::run(directory, control, clock, stop.clone()));
+            tasks.spawn(directory.ask(control, clock, stop.clone()));
         }
         for receiver in shared.signals.values() {
             let (receiver, config) = (Arc::clone(receiver), Arc::clone(&config));
@@ -521,6 +540,20 @@ impl Node {
         closed.await.map_err(|error| error.to_string())??;
         stopped.map(|_| ()).map_err(|error| error.to_string())
     }
+}
+
+/// That the data folder is the one that was made with the keys. A volume that is not mounted looks
+/// like an empty folder, and a second history under the same keys is what a witness calls a fork.
+fn there(config: &Config) -> Result<(), StartError> {
+    let keyed = LogName::ALL.map(|log| keys::log_key(&config.keys, log).exists());
+    let known = LogName::ALL.map(|log| config.data.join(format!("{log}.vkey")).exists());
+    if keyed.contains(&true) && !known.contains(&true) {
+        return Err(StartError::NoData {
+            keys: config.keys.display().to_string(),
+            data: config.data.display().to_string(),
+        });
+    }
+    Ok(())
 }
 
 /// A listener, and where it listens.

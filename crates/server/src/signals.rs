@@ -46,6 +46,10 @@ pub(crate) fn receivers(
         );
         let authorization = it.authorization.as_ref().map(Reference::resolve);
         let authorization = authorization.transpose().map_err(wrong)?;
+        let poll_token = it.poll.as_ref().and_then(|poll| poll.token.as_ref());
+        if let Some(Err(why)) = poll_token.map(Reference::resolve) {
+            return Err(wrong(format!("`poll_token`: {why}")));
+        }
         let own = format!("{}/ssf/{name}", url.trim_end_matches('/'));
         let stream = Stream {
             name: name.to_string(),

@@ -315,17 +315,40 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Reads a DPoP key file, or makes it if it is not there. Of two that make it at once, one wins
-/// and both use it.
-pub fn dpop_key(path: &Path, rng: &dyn Rng) -> Result<DpopKey, AskError> {
-    if !path.exists() {
+/// A DPoP key, and what is to be kept of it once it is of use: a request that is refused leaves no
+/// file behind.
+#[derive(Debug)]
+pub struct KeyFile {
+    /// The key.
+    pub key: DpopKey,
+    /// Where it belongs, and what; none if it is there already.
+    unkept: Option<(PathBuf, Secret<String>)>,
+}
+
+impl KeyFile {
+    /// Reads a DPoP key file, or makes a key for it if it is not there.
+    pub fn open(path: &Path, rng: &dyn Rng) -> Result<Self, AskError> {
+        if path.exists() {
+            let key = dpop_key(path)?;
+            return Ok(Self { key, unkept: None });
+        }
         let key = PrivateKey::generate(rng)?;
-        match keys::write_secret_whole(path, key.to_jwk().expose()) {
-            Ok(()) => return Ok(DpopKey::new(key)),
-            Err(_) if path.exists() => {}
-            Err(error) => return Err(error.into()),
+        let unkept = Some((path.to_owned(), key.to_jwk()));
+        let key = DpopKey::new(key);
+        Ok(Self { key, unkept })
+    }
+
+    /// Writes the file, if there was none.
+    pub fn keep(&self) -> Result<(), AskError> {
+        match &self.unkept {
+            None => Ok(()),
+            Some((path, jwk)) => Ok(keys::write_secret_whole(path, jwk.expose())?),
         }
     }
+}
+
+/// Reads a DPoP key file.
+pub fn dpop_key(path: &Path) -> Result<DpopKey, AskError> {
     let text = keys::read_named_secret(path)?;
     let key =
         PrivateKey::from_jwk(text.expose().as_bytes()).map_err(|cause| AskError::DpopKey {

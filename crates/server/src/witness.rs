@@ -61,6 +61,12 @@ pub enum WitnessError {
     )]
     NoName(String),
     /// It cannot be called so.
+    #[error(
+        "`{0}` cannot be the name of a key: it is a URL without scheme, such as \
+         `witness.acme.example/w1`"
+    )]
+    Scheme(String),
+    /// Not a name that a key can have.
     #[error("`{name}` cannot be the name of a key: {cause}")]
     Name {
         /// The name.
@@ -341,6 +347,9 @@ fn cosigner(
         return Err(WitnessError::KeyGone(shown()));
     }
     let name = name.ok_or_else(|| WitnessError::NoName(shown()))?;
+    if name.contains("://") {
+        return Err(WitnessError::Scheme(name.to_owned()));
+    }
     let cosigner = Cosigner::generate(name, rng).map_err(|error| match error {
         note::GenerateError::Name(cause) => WitnessError::Name {
             name: name.to_owned(),

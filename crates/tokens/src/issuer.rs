@@ -962,6 +962,7 @@ impl TokenError {
                 | Refusal::OtherInstance { .. }
                 | Refusal::ParentNarrowed { .. }
                 | Refusal::StandsNoMore { .. }
+                | Refusal::DelegatedKey { .. }
                 | Refusal::RefreshReused { .. }
                 // What was begun before is no good any more, the code or the consent.
                 | Refusal::SignedOut

@@ -91,12 +91,20 @@ impl Detail {
 
     /// Whether these arguments are as they should be.
     fn takes(&self, args: &CallArguments<'_>) -> bool {
-        self.arguments_sha256
-            .is_none_or(|digest| digest == args.digest())
-            && self
-                .arguments
-                .iter()
-                .all(|(path, constraint)| constraint.holds(&args.at(path)))
+        self.unmet(args).is_none()
+    }
+
+    /// The first thing that is not as it should be.
+    fn unmet(&self, args: &CallArguments<'_>) -> Option<Unmet<'_>> {
+        if self
+            .arguments_sha256
+            .is_some_and(|digest| digest != args.digest())
+        {
+            return Some(Unmet::Bytes);
+        }
+        let mut arguments = self.arguments.iter();
+        let wrong = arguments.find(|(path, constraint)| !constraint.holds(&args.at(path)));
+        wrong.map(|(path, _)| Unmet::Argument(path))
     }
 
     /// What of this detail is not shown to be within `outer`, if anything.
@@ -118,6 +126,15 @@ impl Detail {
         });
         path.map(|(path, _)| Part::Argument(path.clone()))
     }
+}
+
+/// What of a call's arguments is not as a detail asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet<'a> {
+    /// Their bytes: they are not those of `arguments_sha256`.
+    Bytes,
+    /// One of them is not as it is asked to be, or not there.
+    Argument(&'a ArgumentPath),
 }
 
 /// A part of a detail. The later, the nearer it came.
@@ -250,6 +267,21 @@ impl Authority {
         self.0
             .iter()
             .position(|detail| detail.covers(upstream, tool) && detail.takes(args))
+    }
+
+    /// What of a call's arguments the one detail that covers its tool does not take; none where several
+    /// do, or it takes them all.
+    pub fn unmet(
+        &self,
+        upstream: &UpstreamName,
+        tool: &ToolName,
+        args: &CallArguments<'_>,
+    ) -> Option<Unmet<'_>> {
+        let mut covering = self.0.iter().filter(|it| it.covers(upstream, tool));
+        match (covering.next(), covering.next()) {
+            (Some(detail), None) => detail.unmet(args),
+            (Some(_), Some(_)) | (None, _) => None,
+        }
     }
 
     /// Whether it can be shown that whatever this permits, `outer` permits too. If not, what could

@@ -90,6 +90,7 @@ pub struct Receiver {
     /// The entries that there were before this began.
     began: u64,
     taken: AtomicU64,
+    about_nobody: AtomicU64,
     refused: AtomicU64,
     /// The second of the last event that was taken; 0: none yet.
     last: AtomicU64,
@@ -120,6 +121,8 @@ impl Seen {
 pub struct Heard {
     /// SETs that were taken since the node's start.
     pub taken: u64,
+    /// Events in them that were about nobody who is known here, so that nothing was done.
+    pub about_nobody: u64,
     /// SETs that were refused.
     pub refused: u64,
     /// The second of the last that was taken.
@@ -145,6 +148,7 @@ impl Receiver {
             keys,
             turns,
             taken: AtomicU64::new(0),
+            about_nobody: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             last: AtomicU64::new(0),
         }
@@ -160,6 +164,7 @@ impl Receiver {
         let last = self.last.load(Ordering::Relaxed);
         Heard {
             taken: self.taken.load(Ordering::Relaxed),
+            about_nobody: self.about_nobody.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             last: (last > 0).then_some(last),
         }
@@ -296,6 +301,7 @@ impl Receiver {
             Meaning::Cause(_) | Meaning::Enabled | Meaning::Risk(_) => {}
         }
         let Some(sponsor) = self.who(&event.subjects)? else {
+            self.about_nobody.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(stream = %self.stream.name, "An event is about nobody who is known here");
             return Ok(());
         };

@@ -4,12 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger::Kind;
+use serde::Serialize;
 use vocab::id::{AgentId, Handle, InstanceId};
 use vocab::time::Time;
 
 use super::{Agent, Cut, CutOf, Instance, State};
 use crate::entry::Signal;
-use crate::lifecycle::{AgentLife, InstanceLife, Switch};
+use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife, Switch};
+
+/// Whether a cut holds yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Validity {
+    /// Nothing that it is about may act.
+    InForce,
+    /// Somebody lifted it.
+    Lifted,
+    /// It ended what ran then, for good; something else may be started.
+    Ended,
+}
 
 impl State {
     /// Whether anybody may act.
@@ -30,6 +43,45 @@ impl State {
     /// The cut that the entry at `record` made.
     pub fn cut(&self, record: u64) -> Option<&Cut> {
         self.cuts.get(&record)
+    }
+
+    /// Whether a cut holds yet: what it is about does not act, and has not acted since.
+    pub fn validity(&self, cut: &Cut) -> Validity {
+        let since = match &cut.of {
+            CutOf::Sessions(_) => return Validity::Ended,
+            CutOf::Agent(_) if cut.kind == Kind::AgentTransferred => return Validity::Ended,
+            CutOf::Sponsor(sponsor) => {
+                let life = self.sponsor(sponsor).map(|it| it.life);
+                life.and_then(|life| match life {
+                    SponsorLife::Active { .. } => None,
+                    SponsorLife::Suspended { since } => Some(since),
+                    SponsorLife::Erased { .. } => Some(cut.at),
+                })
+            }
+            CutOf::Agent(agent) => {
+                let agent = self.agent(agent);
+                agent.and_then(|agent| match (agent.life, agent.acceptance) {
+                    (AgentLife::Retired { .. }, _) => Some(cut.at),
+                    (_, Acceptance::Lapsed { since }) if cut.kind == Kind::AgentLapsed => {
+                        Some(since)
+                    }
+                    (AgentLife::Suspended { since }, _) if cut.kind != Kind::AgentLapsed => {
+                        Some(since)
+                    }
+                    (AgentLife::Active { .. } | AgentLife::Suspended { .. }, _) => None,
+                })
+            }
+            CutOf::Upstream(name) => {
+                let upstream = self.upstream(name);
+                upstream.and_then(|it| it.switch.off_since())
+            }
+            CutOf::All => self.everything.off_since(),
+        };
+        if since.is_some_and(|since| since <= cut.at) {
+            Validity::InForce
+        } else {
+            Validity::Lifted
+        }
     }
 
     /// The running instances that a cut ruled out: those that were started before it, and acted for
@@ -120,6 +172,18 @@ impl State {
 
     fn acting_for(&self, sponsor: &Handle) -> impl Iterator<Item = &InstanceId> {
         self.acting.get(sponsor).into_iter().flatten()
+    }
+
+    /// Instances of others' agents that act for a sponsor and are not over.
+    pub(crate) fn acting_of_others(&self, sponsor: &Handle) -> u64 {
+        let now = self.last_time();
+        let acting = self.acting_for(sponsor);
+        let acting = acting.filter_map(|id| self.instances.get(id));
+        let others = acting.filter(|instance| {
+            let agent = self.agent(&instance.agent);
+            instance.lives(now) && agent.is_some_and(|agent| agent.sponsor != *sponsor)
+        });
+        others.count() as u64
     }
 
     pub(super) fn note_cut(&mut self, kind: Kind, of: CutOf, at: Time, signal: Option<Signal>) {

@@ -297,7 +297,8 @@ async fn whatever_narrows_the_agent_after_it_was_asked_for_wins() {
             (suspend_agent("triage"), Why::AgentSuspended),
             (retire_agent("triage"), Why::AgentRetired),
             (lapse(), Why::SponsorSuspended),
-            (stop(), Why::AllStopped),
+            // The glass is over, so what it set aside is back, and is said before the stop.
+            (stop(), Why::SponsorSuspended),
         ] {
             let (node, id) = Node::stopped().await;
             let glass = node.asked().await;

@@ -302,7 +302,18 @@ async fn a_child_goes_on_as_a_child() {
         refused(again(&single.id, 0)).await,
         Refusal::OtherInstance { .. }
     ));
+    // Its key without its name would start one without its bounds.
+    assert_eq!(
+        refused(start("lead", 1)).await,
+        Refusal::DelegatedKey {
+            instance: child.id.clone()
+        }
+    );
     node.ok(end(&root, EndReason::Revoked)).await;
+    assert!(matches!(
+        node.ok(start("lead", 1)).await,
+        Done::Started { .. }
+    ));
     assert!(matches!(
         refused(again(&child.id, 1)).await,
         Refusal::StandsNoMore {

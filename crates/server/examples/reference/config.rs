@@ -155,7 +155,7 @@ const TABLES: &[Table] = &[
                 "anchor",
                 "text, or list of texts",
                 Is("[]"),
-                "anchor = [\"/mnt/elsewhere\", \"https://anchor.acme.example/log\"]",
+                "anchor = [\"/mnt/elsewhere\", \"https://anchor.acme.example/log\", \"witness:https://w.example w.example+3e6d1c1c+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs\"]",
                 "Places outside the data folder that keep our checkpoints: a folder on another mount, an HTTP endpoint that takes a checkpoint by `POST`, or a C2SP witness, written `witness:URL VKEY`. What witnesses say is kept: `data/LOG.cosigned` is the newest checkpoint that one cosigned, with all their cosignatures on it; the last word of a witness that did not cosign that one stays in `data/LOG.KEYID.cosigned`. Without an anchor, whoever can replace the whole folder can replace its history.",
             ),
             key(
@@ -428,12 +428,12 @@ const TABLES: &[Table] = &[
         heading: "[ext_authz]",
         about: "gRPC `ext_authz` for Envoy and other proxies: see [ext_authz](../ext-authz.md). Without this table nothing listens.",
         before: "trust_domain = \"acme.example\"\n",
-        needs: "listen = \"127.0.0.1:7421\"",
+        needs: "listen = \"127.0.0.1:7422\"",
         keys: &[key(
             "listen",
             "`ADDRESS:PORT`",
             Says("required"),
-            "listen = \"127.0.0.1:7421\"",
+            "listen = \"127.0.0.1:7422\"",
             "Where proxies ask, over HTTP/2 without TLS. Agents' tokens pass it, so it should be the same machine, or a network that nobody else is in.",
         )],
     },
@@ -871,22 +871,10 @@ Secrets are never written in it: a value that may be one is a reference.
             };
             page.push_str(&row(&[&code(key.name), key.kind, &default, key.meaning]));
         }
-        let examples: Vec<&str> = table.keys.iter().map(|key| key.example).collect();
-        page.push_str("\nFor example:\n\n```toml\n");
-        if !table.heading.is_empty() {
-            add(&mut page, format_args!("{}\n", table.heading));
-        }
-        let mut shown: Vec<&str> = Vec::new();
-        for line in examples.iter().flat_map(|example| example.lines()) {
-            let name = line.split(' ').next().unwrap_or_default();
-            if !shown.contains(&name) {
-                shown.push(name);
-                let other = table.needs.starts_with("command") && name == "url";
-                page.push_str(if other { "# " } else { "" });
-                add(&mut page, format_args!("{line}\n"));
-            }
-        }
-        page.push_str("```\n");
+        add(
+            &mut page,
+            format_args!("\nFor example:\n\n```toml\n{}```\n", table.example()?),
+        );
     }
     tables_are_known(&known)?;
     Ok(page)
@@ -906,6 +894,45 @@ impl Table {
             _ => self.needs,
         };
         format!("{}{heading}\n{needs}\n{lines}\n", self.before)
+    }
+
+    /// All keys in one block that the parser takes as it is printed; what cannot stand beside the
+    /// rest is commented out.
+    fn example(&self) -> Result<String> {
+        let (mut taken, mut printed, mut names) = (String::new(), String::new(), Vec::new());
+        for key in self.keys {
+            let mut lines = String::new();
+            for line in key.example.lines() {
+                let name = line.split(' ').next().unwrap_or_default();
+                if !names.contains(&name) {
+                    names.push(name);
+                    add(&mut lines, format_args!("{line}\n"));
+                }
+            }
+            let together = format!("{taken}{lines}");
+            if shown(&self.file(&together)).is_ok() {
+                taken = together;
+                printed.push_str(&lines);
+            } else {
+                for line in lines.lines() {
+                    add(&mut printed, format_args!("# {line}\n"));
+                }
+            }
+        }
+        let name = match self.heading.trim_matches(['[', ']']).split('.').next() {
+            Some("upstream") => "files",
+            Some("service") => "notes",
+            Some("workload") => "github",
+            _ => "okta",
+        };
+        let heading = self.heading.replace("NAME", name);
+        let block = if heading.is_empty() {
+            printed
+        } else {
+            format!("{heading}\n{printed}")
+        };
+        shown(&format!("{}{block}", self.before))?;
+        Ok(block)
     }
 
     fn check(&self) -> Result<()> {

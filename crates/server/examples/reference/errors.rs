@@ -281,16 +281,22 @@ fn token_endpoint(page: &mut String) -> Result<()> {
             "Make a key for the new instance.",
         ),
         (
+            refused(Refusal::DelegatedKey {
+                instance: "i-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse()?,
+            }),
+            "`tipstaff token --instance`, or another `--dpop-key`.",
+        ),
+        (
             refused(Refusal::TooDeep {
                 agent: agent.clone(),
                 depth: 5,
                 max: 4,
             }),
-            "`tipstaff agent add --max-depth`.",
+            "Register another agent with `tipstaff agent add --max-depth`.",
         ),
         (
             refused(Refusal::AgentWithoutSponsor { agent }),
-            "`tipstaff sponsor resume`.",
+            "`tipstaff sponsor show` says who stopped them; `tipstaff sponsor resume`, or `agent transfer`.",
         ),
         (
             CommandError::Ledger(AppendError::Busy).into(),

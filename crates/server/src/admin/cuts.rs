@@ -7,17 +7,18 @@ use axum::extract::{Extension, Path, State};
 use bytes::Bytes;
 use gateway::cutoff::{CALLS_SECONDS_MAX, CutPart};
 use http::StatusCode;
-use ledger::Log as _;
-use register::{Command, CommandError, Cut, Refusal, Signal};
+use ledger::{Actor, Log as _};
+use register::{Command, CommandError, Cut, CutOf, Refusal, Signal, State as Register, Validity};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vocab::{AgentId, Digest, LogName, RecordRef, UpstreamName};
+use vocab::{AgentId, Digest, LogName, RecordRef, SponsorId, UpstreamName};
 
 use super::routes::{Answer, App, ok, parsed, read};
 use super::wire::{self, Problem};
 use super::{Admin, Caller};
 use crate::certificate::{Bundle, Proofs};
 use crate::commands::ledger::{LedgerError, Way};
+use crate::doctor::stops;
 use crate::node::Shared;
 use crate::quorum::Short;
 
@@ -33,16 +34,29 @@ const ASKED_AGAIN: Duration = Duration::from_millis(250);
 struct CutView {
     #[serde(flatten)]
     cut: CutPart,
+    /// The sponsor's id, if it was about one who has a name.
+    sponsor_id: Option<SponsorId>,
+    /// Whether it holds yet.
+    validity: Validity,
+    /// Who did it, as its entry says; null if that cannot be read.
+    by: Option<Actor>,
     signal: Option<Signal>,
     /// The entry that says how it ended; none yet if null.
     certificate: Option<String>,
 }
 
 impl CutView {
-    fn of(cut: &Cut) -> Self {
+    fn of(state: &Register, cut: &Cut) -> Self {
         let certificate = cut.certificate.as_ref();
+        let sponsor = match &cut.of {
+            CutOf::Sponsor(handle) | CutOf::Sessions(handle) => state.sponsor(handle),
+            CutOf::Agent(_) | CutOf::Upstream(_) | CutOf::All => None,
+        };
         Self {
             cut: CutPart::of(cut),
+            sponsor_id: sponsor.and_then(|it| it.id().cloned()),
+            validity: state.validity(cut),
+            by: None,
             signal: cut.signal.clone(),
             certificate: certificate.map(|(record, _)| format!("control/{record}")),
         }
@@ -61,12 +75,22 @@ pub(super) fn signal(admin: &Admin, event: &str) -> Result<Signal, Problem> {
 }
 
 pub(super) async fn list(State(admin): App) -> Answer {
-    let cuts: Vec<CutView> = admin
-        .shared
-        .plane
-        .control()
-        .view(|state| state.cuts().map(CutView::of).collect());
-    Ok(ok(&cuts))
+    let shared = Arc::clone(&admin.shared);
+    let read = tokio::task::spawn_blocking(move || {
+        let list = |state: &Register| {
+            let cuts = state.cuts();
+            let cuts = cuts.map(|cut| (cut.record, CutView::of(state, cut)));
+            cuts.collect::<Vec<_>>()
+        };
+        let log = shared.control_log.reader();
+        let cuts = shared.plane.control().view(list).into_iter();
+        cuts.map(|(record, mut view)| {
+            view.by = stops::actor(&*log, record);
+            view
+        })
+        .collect::<Vec<_>>()
+    });
+    Ok(ok(&read.await.map_err(|_| Problem::internal())?))
 }
 
 /// The certificate of a cut with its proofs, as soon as it is on record.

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use directory::scim::people;
+use http::StatusCode;
 use register::entry::Signal;
 use register::{Command, Done, Person, PersonText, Subject};
 use serde_json::json;
@@ -85,6 +86,30 @@ pub(super) async fn link(
         Some((sponsor.handle.clone(), sponsor.person()?.clone()))
     });
     let (sponsor, person) = found.ok_or_else(Problem::internal)?;
+    let conflict = |text: String| Problem::new(StatusCode::CONFLICT, "exists", &text);
+    let other = admin.control().view(|state| {
+        let other = state.sponsor_by_external_id(&external_id);
+        let other = other.filter(|other| other.handle != sponsor);
+        other.map(|other| state.sponsor_name(&other.handle))
+    });
+    if let Some(other) = other {
+        return Err(conflict(format!(
+            "sponsor `{other}` has that external id; an external id is one person's only"
+        )));
+    }
+    match &person.external_id {
+        Some(had) if *had != external_id && !asked.replace && !people::is_deleted(&person) => {
+            let told = format!(
+                "sponsor `{id}` has the external id `{}` already",
+                had.as_str()
+            );
+            return Err(conflict(told).help(
+                "if that is not what the directory calls them (any more): `tipstaff sponsor link \
+                 --replace`",
+            ));
+        }
+        Some(_) | None => {}
+    }
     // Who was deleted is a user again, of whom the directory said nothing yet.
     let attributes = person.attributes.clone();
     let attributes = attributes.filter(|_| !people::is_deleted(&person));
@@ -112,4 +137,9 @@ pub(super) async fn link(
         is_new,
         records,
     }))
+}
+
+/// The groups and who is in them.
+pub(super) async fn groups(State(admin): App) -> Answer {
+    Ok(ok(&admin.control().view(register::State::group_views)))
 }

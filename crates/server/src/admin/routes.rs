@@ -79,6 +79,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/instances", get(instances))
         .route("/v1/instances/{id}", get(instance))
         .route("/v1/instances/{id}/revoke", post(revoke))
+        .route("/v1/groups", get(directory::groups))
         .route("/v1/policy/check", post(check_policies))
         .route("/v1/policy/test", post(test_policies))
         .route("/v1/policy/apply", post(apply_policies))

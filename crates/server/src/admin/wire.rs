@@ -70,6 +70,9 @@ pub struct NewSponsor {
 pub struct Link {
     /// What the identity provider and the directory know them by.
     pub external_id: String,
+    /// Whether it takes the place of another that they have.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 /// `POST /v1/sponsors/{id}/resume`; without a body, as if this were false.

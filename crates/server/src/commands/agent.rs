@@ -42,14 +42,50 @@ pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
             let done = node
                 .post_json(&format!("/v1/agents/{id}/transfer"), &wire::Transfer { to })
                 .await?;
-            context.show(&done, |it| changed(it, "agent"))?;
+            context.show(&done, |it| {
+                format!(
+                    "agent {id} has sponsor {} now{}; all that ran under {} is ended, and it is {}",
+                    cell(&it["sponsor"]),
+                    on_record(it),
+                    it["past_sponsors"]
+                        .as_array()
+                        .and_then(|past| past.last())
+                        .map(cell)
+                        .unwrap_or_default(),
+                    cell(&it["status"])
+                )
+            })?;
         }
-        AgentCommand::Owners { id, owners } => {
+        AgentCommand::Owners { id, none, owners } => {
             let owners = wire::NewOwners::from(owners);
+            let named = [&owners.business, &owners.technical, &owners.policy];
+            if !none && named.iter().all(|it| it.is_none()) {
+                return Err(Failure::Other(
+                    "name who owns the agent, every one of them each time; `--none` takes all away"
+                        .to_owned(),
+                ));
+            }
             let done = node
                 .post_json(&format!("/v1/agents/{id}/owners"), &owners)
                 .await?;
-            context.show(&done, |it| changed(it, "agent"))?;
+            context.show(&done, |it| {
+                let owner = |role: &str| match cell(at(it, &format!("/owners/{role}"))) {
+                    nobody if nobody.is_empty() => "nobody".to_owned(),
+                    somebody => somebody,
+                };
+                let same = if it["changed"] == true {
+                    ""
+                } else {
+                    ", as before"
+                };
+                format!(
+                    "agent {id} is owned by {} (business), {} (technical), {} (policy){same}{}",
+                    owner("business"),
+                    owner("technical"),
+                    owner("policy"),
+                    on_record(it)
+                )
+            })?;
         }
         AgentCommand::Suspend { id, wait: true } => {
             node.post(&format!("/v1/agents/{id}/suspend")).await?;
@@ -63,7 +99,17 @@ pub(super) async fn run(context: &Context, command: AgentCommand) -> Outcome {
             }
             context.show(&found, reviews)?;
         }
-        AgentCommand::Reviewed { id } => change(context, &id, "review").await?,
+        AgentCommand::Reviewed { id } => {
+            let done = node.post(&format!("/v1/agents/{id}/review")).await?;
+            context.show(&done, |it| {
+                format!(
+                    "agent {id} is on record as reviewed at {}{}; it is {}",
+                    time(&it["reviewed_at"]),
+                    on_record(it),
+                    cell(&it["status"])
+                )
+            })?;
+        }
         AgentCommand::Resume { id } => change(context, &id, "resume").await?,
         AgentCommand::Retire { id } => change(context, &id, "retire").await?,
     }
@@ -247,7 +293,9 @@ fn notes(it: &Value) -> String {
         ("sponsor_changed", "sponsor changed since acceptance"),
     ];
     let notes = of.iter().filter(|(name, _)| it[*name] == true);
-    notes.map(|(_, note)| *note).collect::<Vec<_>>().join(", ")
+    let notes = notes.map(|(_, note)| *note);
+    let lapsed = (it["acceptance"] == "lapsed").then_some("to be accepted again");
+    notes.chain(lapsed).collect::<Vec<_>>().join(", ")
 }
 
 fn reviews(found: &Value) -> String {

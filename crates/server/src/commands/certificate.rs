@@ -10,7 +10,8 @@ use super::{Context, Failure, Outcome, Verdict};
 use crate::admin::{Kill, newest};
 use crate::certificate::{Bundle, Checked, Unproven};
 use crate::cli::{CertificateCommand, KillArgs};
-use crate::output::{Lines, Table, at, cell, time};
+use crate::doctor::stops::named;
+use crate::output::{Lines, Table, at, cell, count, time};
 
 pub(super) async fn run(context: &Context, command: CertificateCommand) -> Outcome {
     match command {
@@ -78,6 +79,12 @@ pub(super) async fn waited(context: &Context, about: &str, id: &str) -> Outcome 
 
 async fn fetch(context: &Context, cut: &str) -> Result<Value, Failure> {
     let index = cut.strip_prefix("control/").unwrap_or(cut);
+    if index.parse::<u64>().is_err() {
+        return Err(Failure::Other(format!(
+            "`{cut}` is no cut: it is named by the entry that narrowed, `control/INDEX`; `tipstaff \
+             certificate list` has them"
+        )));
+    }
     let node = context.node()?;
     Ok(node.get(&format!("/v1/cuts/{index}")).await?)
 }
@@ -113,12 +120,17 @@ fn verify(context: &Context, file: &Path, vkeys: &Path) -> Outcome {
 }
 
 fn told(proven: &Checked) -> String {
+    let [control, calls] = &proven.origins;
     format!(
-        "Proven by both logs: {} ({}) was carried out. It covers {} instances; nothing of theirs can \
-         be permitted after {}. Calls in flight: {}, of which {} with unknown effect.{}",
+        "Proven by both logs: {} ({} of {} at {}, by {}) was carried out. It covers {}; nothing of \
+         theirs can be permitted after {}. Calls in flight: {}, of which {} with unknown effect.{}\n\
+         The logs are {control} and {calls}.",
         proven.cut,
         proven.kind,
-        proven.instances,
+        proven.of,
+        proven.at,
+        named(&proven.by),
+        count(proven.instances, "instance", "instances"),
         proven.barrier,
         proven.in_flight,
         proven.unknown,
@@ -131,9 +143,9 @@ fn told(proven: &Checked) -> String {
 }
 
 fn table(cuts: &Value) -> String {
-    let mut table = Table::new(["cut", "kind", "of", "at", "by", "certificate"]);
+    let mut table = Table::new(["cut", "kind", "of", "at", "by", "holds", "certificate"]);
     for it in cuts.as_array().into_iter().flatten() {
-        let of = ["sponsor", "agent", "upstream"]
+        let of = ["sponsor_id", "sponsor", "agent", "upstream"]
             .into_iter()
             .map(|name| cell(&it[name]))
             .find(|of| !of.is_empty())
@@ -143,11 +155,22 @@ fn table(cuts: &Value) -> String {
             cell(&it["kind"]),
             of,
             time(&it["at"]),
-            cell(at(it, "/signal/source")),
+            by(it),
+            match it["validity"].as_str() {
+                Some("in-force") => "in force".to_owned(),
+                _ => cell(&it["validity"]),
+            },
             cell(&it["certificate"]),
         ]);
     }
     table.text("Nothing was cut.")
+}
+
+/// Who cut, and for what signal if it was no command.
+fn by(it: &Value) -> String {
+    let actor = ["/by/id", "/by/credential"].map(|name| cell(at(it, name)));
+    let actor = actor.into_iter().find(|name| !name.is_empty());
+    actor.unwrap_or_else(|| cell(at(it, "/signal/source")))
 }
 
 fn lines(bundle: &Value) -> String {

@@ -4,16 +4,23 @@ use std::fmt::Write as _;
 
 use super::{Context, Failure, Outcome, Verdict};
 use crate::admin::client::{AdminError, Client};
+use crate::config::ConfigError;
 use crate::doctor::{self, Finding, Level};
 use crate::output::clean;
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let found = match context.config() {
-        Err(error) => vec![Finding::fail(
-            "config",
-            error.to_string(),
-            "`tipstaff init DIR` writes a configuration that can be run",
-        )],
+        Err(error) => {
+            let advice = match error {
+                ConfigError::Unreadable { .. } => {
+                    "name the file with `--config`; `tipstaff init DIR` writes a new one"
+                }
+                ConfigError::Syntax { .. } | ConfigError::Value { .. } => {
+                    "mend it there; docs/reference/config.md has every key with an example"
+                }
+            };
+            vec![Finding::fail("config", error.to_string(), advice)]
+        }
         Ok(config) => {
             let mut found = doctor::of_files(&config, &context.clock);
             let key = context.admin_key.as_deref();

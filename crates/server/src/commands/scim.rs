@@ -22,9 +22,10 @@ pub(super) async fn run(context: &Context, command: ScimCommand) -> Outcome {
                     )
                 };
                 format!(
-                    "{}\nIt is shown this once. Give it to the directory, as the bearer token of \
-                     {}.{overlap}",
+                    "{}\nIt is shown this once, and called {} from now on. Give it to the directory, \
+                     as the bearer token of {}.{overlap}",
                     cell(&it["token"]),
+                    cell(&it["id"]),
                     cell(&it["url"])
                 )
             })?;

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Context, Outcome, Verdict, certificate, changed};
+use super::{Context, Outcome, Verdict, certificate, changed, on_record};
 use crate::admin::wire;
 use crate::cli::SponsorCommand;
-use crate::output::{Lines, Table, at, cell, time};
+use crate::output::{Lines, Table, at, cell, count, time};
 
 pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
     let node = context.node()?;
@@ -52,15 +52,30 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
                 .await?;
             context.show(&done, |it| changed(it, "sponsor"))?;
         }
-        SponsorCommand::Link { id, external_id } => {
-            let link = wire::Link { external_id };
+        SponsorCommand::Link {
+            id,
+            external_id,
+            replace,
+        } => {
+            let link = wire::Link {
+                external_id,
+                replace,
+            };
             let done = node
                 .post_json(&format!("/v1/sponsors/{id}/link"), &link)
                 .await?;
             context.show(&done, |it| {
+                let linked = if it["changed"] == true {
+                    "is linked to"
+                } else {
+                    "was linked already to"
+                };
                 format!(
-                    "{}\nThe directory speaks for them from now on.",
-                    changed(it, "sponsor")
+                    "sponsor {id} {linked} external id {}{}; the directory speaks for them, and they \
+                     are {}",
+                    cell(&it["external_id"]),
+                    on_record(it),
+                    cell(&it["status"])
                 )
             })?;
         }
@@ -96,9 +111,16 @@ pub(super) async fn login(context: &Context, id: vocab::SponsorId) -> Outcome {
 }
 
 fn agents(sponsor: &Value) -> String {
-    match cell(&sponsor["agents"]) {
+    let agents = match cell(&sponsor["agents"]) {
         none if none.is_empty() => "no agents".to_owned(),
         agents => format!("agents {agents}"),
+    };
+    match sponsor["acting"].as_u64() {
+        None | Some(0) => agents,
+        Some(acting) => {
+            let instances = count(acting, "instance", "instances");
+            format!("{agents}; nor what acts for them: {instances} of others' agents")
+        }
     }
 }
 
@@ -147,7 +169,13 @@ fn lines(it: &Value) -> String {
             ),
         );
     }
+    lines.line("external id", cell(&it["external_id"]));
+    lines.line("groups", cell(&it["groups"]));
     lines.line("agents", cell(&it["agents"]));
+    if it["acting"].as_u64().is_some_and(|acting| acting > 0) {
+        let text = format!("{} of others' agents act for them", it["acting"]);
+        lines.line("instances", text);
+    }
     lines.line(
         "handle",
         format!("{} (what records name)", cell(&it["handle"])),

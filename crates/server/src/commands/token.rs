@@ -1,6 +1,5 @@
 //! `tipstaff token` and `tipstaff connect`: what an agent runs, which cannot administer.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::{Context, Failure, Outcome, Verdict};
@@ -8,7 +7,7 @@ use crate::cli::{AgentKeyArgs, Connect, Token};
 use crate::config::FILE_NAME;
 use crate::handing_on::{self, Call};
 use crate::output;
-use crate::token::{self, AskError, Asker, Granted, HandedOn};
+use crate::token::{self, AskError, Asker, Granted, HandedOn, KeyFile};
 
 /// The agent, as it was named on the command line. Without `--url` it turns to the node that runs
 /// here, if one does, else to the one that its key file names.
@@ -53,6 +52,15 @@ pub(super) async fn run(context: &Context, token: Token) -> Outcome {
                 let help = failure.help().unwrap_or_default();
                 output::warn(&format!("note: {failure} ({help})"));
             }
+            let asked = &token.handing_on;
+            if asked.from.is_some() && asked.from_key.is_none() && !token.bearer {
+                let own = token::default_dpop_file(&token.who.key);
+                output::warn(&format!(
+                    "note: the instance above was taken to hold the key in {}; where it holds \
+                     another, as one of another agent does, name that with --from-key",
+                    own.display()
+                ));
+            }
             let told = AskError::Refused {
                 status,
                 code,
@@ -81,26 +89,33 @@ async fn ask(
         (None, true) => token::below_dpop_file(&token.who.key),
         (None, false) => own.clone(),
     };
-    let key = |file: &Path| token::dpop_key(file, rng);
-    let dpop = if token.bearer {
+    let opened = if token.bearer {
         None
+    } else if token.instance.is_some() {
+        // No other key than the one that it has goes on with it.
+        let key = token::dpop_key(&file)?;
+        let granted = asker.ask(Some(&key), token.instance.as_ref(), clock, rng);
+        return Ok((granted.await?, None));
     } else {
-        Some(key(&file)?)
+        Some(KeyFile::open(&file, rng)?)
     };
+    let dpop = opened.as_ref().map(|it| &it.key);
+    let keep = || opened.as_ref().map_or(Ok(()), KeyFile::keep);
     let call = match (&asked.call, asked.once) {
-        (Some(call), true) => Some(Call::read(call)?.details(&token.upstream)),
+        (Some(file), true) if asked.exact => Some(Call::read(file)?),
+        (Some(file), true) => Some(Call::read(file)?.compact()),
         (_, _) => None,
     };
     let subject = match &asked.from {
         Some(file) => Some(handing_on::subject(file)?),
         None if call.is_some() => {
-            let granted = asker.ask(dpop.as_ref(), None, clock, rng).await?;
+            let granted = asker.ask(dpop, None, clock, rng).await?;
             Some(granted.token)
         }
         None => None,
     };
     let Some(subject) = subject else {
-        let granted = asker.ask(dpop.as_ref(), None, clock, rng).await?;
+        let granted = asker.ask(dpop, None, clock, rng).await?;
         let note = (dpop.is_some() && token.dpop_key.is_none()).then(|| {
             format!(
                 "note: the token is bound to the key in {}; asking again with it continues the \
@@ -108,11 +123,12 @@ async fn ask(
                 file.display()
             )
         });
+        keep()?;
         return Ok((granted, note));
     };
-    let details = match (&asked.authorization_details, call) {
+    let details = match (&asked.authorization_details, &call) {
         (Some(file), _) => Some(handing_on::details(file)?),
-        (None, call) => call,
+        (None, call) => call.as_ref().map(|it| it.details(&token.upstream)),
     };
     let handed_on = HandedOn {
         details: details.as_deref(),
@@ -120,32 +136,34 @@ async fn ask(
         lifetime_s: asked.lifetime_s,
     };
     let held = match &asked.from_key {
-        Some(file) => Some(key(file)?),
-        None if below && own.exists() => Some(key(&own)?),
+        Some(file) => Some(token::dpop_key(file)?),
+        None if below && own.exists() => Some(token::dpop_key(&own)?),
         None => None,
     };
     // Who holds a credential for one call proves it in the header; else the holder signs.
     let keys = if asked.once {
-        (None, held.or(dpop))
+        (None, held.as_ref().or(dpop))
     } else {
-        (held, dpop)
+        (held.as_ref(), dpop)
     };
-    let keys = (keys.0.as_ref(), keys.1.as_ref());
     let granted = asker
         .hand_on(&subject, keys, &handed_on, clock, rng)
         .await?;
     let note = match (asked.once, keys.1) {
-        (true, _) => Some(
-            "note: the token is good for one call, with the arguments as they stand in the file, \
-             within a minute"
-                .to_owned(),
-        ),
-        (false, Some(_)) if token.dpop_key.is_none() => Some(format!(
-            "note: the token is bound to the key in {}",
-            file.display()
+        (true, _) => Some(format!(
+            "note: the token is good for one call within a minute, with exactly these bytes for its \
+             arguments: {}",
+            call.as_ref().map(Call::arguments).unwrap_or_default()
         )),
-        (false, _) => None,
+        (false, Some(_)) => Some(format!(
+            "note: the token is bound to the key in {file}; the next one of the same instance is had \
+             with `--instance {} --dpop-key {file}`",
+            granted.instance,
+            file = file.display()
+        )),
+        (false, None) => None,
     };
+    keep()?;
     Ok((granted, note))
 }
 

@@ -98,7 +98,7 @@ fn instance(it: &Value) -> String {
     let _infallible = write!(
         out,
         "\n{}",
-        chain(&it["chain"], &person(&it["sponsor"], &seen["sponsor"])).0
+        chain(&it["chain"], &it["sponsor"], &seen["sponsor"]).0
     );
     let decisions = it["decisions"].as_array().map_or(&[][..], Vec::as_slice);
     let earlier = if it["earlier"] == true {
@@ -251,8 +251,7 @@ fn entry(it: &Value) -> String {
     lines.line("purpose", cell(&decision["purpose"]));
     lines.line("proven", cell(&decision["proven"]));
     lines.line("policy set", cell(&decision["policy_set"]));
-    let sponsor = person(&it["sponsor"], &decision["sponsor"]);
-    let (mut drawn, indent) = chain(&decision["chain"], &sponsor);
+    let (mut drawn, indent) = chain(&decision["chain"], &it["sponsor"], &decision["sponsor"]);
     let mut told = decided(decision);
     if decision["effect"] == "allow" && decision["observed"] != true {
         let _infallible = writeln!(told, "    {}", clean(&reason(decision)));
@@ -265,10 +264,18 @@ fn entry(it: &Value) -> String {
 }
 
 /// The tree from the sponsor through each hop, and how far what hangs below the last is indented.
-fn chain(hops: &Value, sponsor: &str) -> (String, String) {
+/// `sponsor`, called `id`, is whom the instance acts for: who started it, who need not be its agent's
+/// sponsor.
+fn chain(hops: &Value, sponsor: &Value, id: &Value) -> (String, String) {
     let hops = hops.as_array().map_or(&[][..], Vec::as_slice);
     let mut out = String::new();
     if let Some(first) = hops.first() {
+        let (acts_for, own) = (person(sponsor, id), first["sponsor"] == *id);
+        let sponsor = if own {
+            acts_for.clone()
+        } else {
+            cell(&first["sponsor"])
+        };
         let (agent, record) = (cell(&first["agent"]), cell(&first["acceptance_record"]));
         let since = time(&first["acceptance_since"]);
         let _infallible = match first["acceptance"].as_str() {
@@ -283,6 +290,9 @@ fn chain(hops: &Value, sponsor: &str) -> (String, String) {
                 "{sponsor} sponsors agent {agent}, asserted {since} ({record})"
             ),
         };
+        if !own {
+            let _infallible = writeln!(out, "{acts_for} started the instance and answers for it");
+        }
     }
     let mut indent = String::new();
     for hop in hops {

@@ -62,14 +62,17 @@ async fn readiness(routes: &Routes) -> Readiness {
     let shared = &routes.shared;
     let plane = &shared.plane;
     let serving = plane.life().check();
+    let stopped = plane.control().view(|state| !state.everything().is_on());
+    // A node that denies everything on purpose serves: who asks is told why, and that is on record.
+    let calls = if stopped {
+        "everything is stopped by an administrator: every call is denied, and on record"
+    } else {
+        "calls are taken"
+    };
     let register = plane.control().failure().is_none();
     let (set, problems) = plane.policy_status();
     let parts = vec![
-        part(
-            "serving",
-            serving.is_ok(),
-            serving.err().unwrap_or("calls are taken"),
-        ),
+        part("serving", serving.is_ok(), serving.err().unwrap_or(calls)),
         log("control-log", &shared.log(LogName::Control).health()),
         log("calls-log", &shared.log(LogName::Calls).health()),
         part(

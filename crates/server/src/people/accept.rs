@@ -180,6 +180,7 @@ impl App {
                 &[("form", session.form()), ("terms", &digest)],
             )
             .button("accept", "Accept", true)
+            .button("decline", "Do not accept", false)
             .end_form()
             .signed_in(&name, session.form())
             .marked(self.people.local);
@@ -225,6 +226,12 @@ pub(super) async fn accept(
     let Some(shown) = app.shown(&id, &session.person) else {
         return app.not_yours();
     };
+    if fields.get("answer") == "decline" {
+        let text = "Nothing was changed. If you are not to answer for it, ask an administrator to \
+                    give it to somebody else, or to retire it.";
+        let page = Page::plain("Not accepted", text);
+        return html(StatusCode::OK, &page.marked(app.people.local));
+    }
     if Digest::of(&shown.terms).to_string() != fields.get("terms") {
         return app.terms_page(&id, &session, true);
     }

@@ -94,7 +94,9 @@ fn ask(app: &App, session: &Session, asked: CodeRequest) -> Response {
         );
     }
     let mut all = Vec::new();
-    for choice in &choices {
+    // What any program can use comes first: that one is chosen unless somebody chooses.
+    let (proving, any): (Vec<_>, Vec<_>) = choices.iter().partition(|choice| choice.proves);
+    for choice in any.into_iter().chain(proving) {
         for purpose in &choice.purposes {
             let beside = if choice.proves {
                 "needs a program that proves possession of a key (DPoP)"

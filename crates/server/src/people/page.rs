@@ -125,6 +125,7 @@ impl Page {
     }
 
     /// A group of choices, the first of them chosen: value, text, and what is said beside it.
+    /// The first is chosen if it has nothing beside it that may keep it from being the one.
     pub(super) fn choices(
         mut self,
         legend: &str,
@@ -133,7 +134,11 @@ impl Page {
     ) -> Self {
         self = self.add("<fieldset><legend>", legend, "</legend>\n");
         for (index, (value, text, beside)) in all.iter().enumerate() {
-            let checked = if index == 0 { " checked" } else { "" };
+            let checked = if index == 0 && beside.is_empty() {
+                " checked"
+            } else {
+                " required"
+            };
             let _infallible = write!(self.body, "<label><input type=\"radio\"{checked} name=\"");
             escape(name, &mut self.body);
             self.body.push_str("\" value=\"");

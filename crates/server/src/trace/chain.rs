@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use register::{Control, Origin, SignIn, Via};
+use register::{Agent, Control, Origin, SignIn, Via};
 use serde::Serialize;
 use vocab::authority::Detail;
 use vocab::{AgentId, Authority, InstanceId, PurposePath, Time};
@@ -14,6 +14,8 @@ pub struct Hop {
     pub instance: InstanceId,
     /// Its agent.
     pub agent: AgentId,
+    /// The agent's sponsor, as it is now. The instance acts for who started it.
+    pub sponsor: String,
     /// Whether the agent's sponsor accepted it: `asserted`, `accepted` or `lapsed`, as it is now.
     pub acceptance: &'static str,
     /// Since when that is so.
@@ -54,12 +56,10 @@ pub(super) fn hops(control: &Control, chain: &[InstanceId], details: &[Option<u6
             Some(Hop {
                 instance: id.clone(),
                 agent: agent.id.clone(),
+                sponsor: state.sponsor_name(&agent.sponsor),
                 acceptance: agent.acceptance.as_str(),
                 acceptance_since: agent.acceptance.since(),
-                acceptance_record: format!(
-                    "control/{}",
-                    agent.accepted.as_ref().map_or(agent.record, |it| it.record)
-                ),
+                acceptance_record: format!("control/{}", said_in(agent)),
                 sign_in: agent.accepted.as_ref().map(|it| it.sign_in),
                 purpose: instance.purpose.clone(),
                 via: match &instance.origin {
@@ -75,6 +75,13 @@ pub(super) fn hops(control: &Control, chain: &[InstanceId], details: &[Option<u6
         };
         chain.iter().enumerate().filter_map(hop).collect()
     })
+}
+
+/// The entry that says who its sponsor is, and how that is known.
+fn said_in(agent: &Agent) -> u64 {
+    let transferred = agent.past_sponsors.last().map(|past| past.record);
+    let accepted = agent.accepted.as_ref().map(|accepted| accepted.record);
+    accepted.or(transferred).unwrap_or(agent.record)
 }
 
 /// Every instance from the first of a chain to this one.

@@ -51,6 +51,48 @@ async fn a_part_is_handed_on_and_drawn() {
     let from = ["--from", &second, "--from-key", &below];
     let (leaf, _) = token(folder, "third", &[&from[..], &third[..]].concat()).await;
     assert_eq!(leaf["expires_in"], 60);
+    // Its next token is had by its name. Its key alone would start one without the bounds, and a
+    // request that is refused leaves no key behind.
+    let (on, _) = token(
+        folder,
+        "on",
+        &[
+            "--dpop-key",
+            &below,
+            "--instance",
+            child["instance"].as_str().unwrap(),
+        ],
+    )
+    .await;
+    assert_eq!(on["instance"], child["instance"]);
+    assert_eq!(on["authorization_details"], child["authorization_details"]);
+    let unused = folder.beside("unused.dpop");
+    for (key, more, told) in [
+        (&*below, &[][..], "--instance i-"),
+        (unused.to_str().unwrap(), &["--from", &second], "--from-key"),
+    ] {
+        let agent = folder.key();
+        let who = [
+            "token",
+            "--agent",
+            "triage",
+            "--key",
+            agent.to_str().unwrap(),
+        ];
+        let what = [
+            "--purpose",
+            "triage",
+            "--upstream",
+            "desk",
+            "--dpop-key",
+            key,
+        ];
+        let refused = folder.output(&[&who[..], &what[..], more].concat()).await;
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains(told), "{said}");
+    }
+    assert!(!unused.exists());
     let wider = file(
         "wider",
         &json!([{"type": "mcp_tool", "locations": ["desk"], "identifier": "*"}]),
@@ -125,11 +167,12 @@ async fn a_credential_for_one_call_is_got_with_a_file() {
         (&given["token_type"], &given["expires_in"]),
         (&json!("DPoP"), &json!(60))
     );
-    let digest = vocab::Digest::of(br#"{"order": "1", "amount":5}"#).to_string();
-    assert_eq!(
-        given["authorization_details"][0]["arguments_sha256"],
-        digest
-    );
+    let digest = |text: &str| json!(vocab::Digest::of(text.as_bytes()).to_string());
+    let bound = |given: &Value| given["authorization_details"][0]["arguments_sha256"].clone();
+    assert_eq!(bound(&given), digest(r#"{"order":"1","amount":5}"#));
+    let exact = [&once[..], &["--exact"]].concat();
+    let (exact, _) = token(folder, "exact", &exact).await;
+    assert_eq!(bound(&exact), digest(r#"{"order": "1", "amount":5}"#));
     // Of an instance that is there already as well.
     let (root, first) = token(folder, "first", &[]).await;
     let (again, _) = token(folder, "again", &[&once[..], &["--from", &first]].concat()).await;

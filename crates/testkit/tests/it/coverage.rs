@@ -138,6 +138,7 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         Administrators,
     ),
     ("/v1/sponsors", "POST", "/v1/sponsors", Administrators),
+    ("/v1/groups", "GET", "/v1/groups", Administrators),
     (
         "/v1/sponsors/{id}",
         "GET",

@@ -387,6 +387,20 @@ async fn policies_see_the_groups_of_the_moment() {
     let joins = json!({"op": "add", "path": "members", "value": [{"value": id}]});
     patch(&adjusters, joins).await;
     allowed().await;
+    let groups = plane.admin("GET", "/v1/groups", None).await.json();
+    let names: Vec<_> = groups
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["name"].clone(), it["members"].clone()))
+        .collect();
+    assert!(
+        names.contains(&(json!("Adjusters"), json!(["maya"]))),
+        "{groups}"
+    );
+    let maya = plane.admin("GET", "/v1/sponsors/maya", None).await.json();
+    let hers = maya["groups"].as_array().unwrap();
+    assert!(hers.contains(&json!("Adjusters")), "{maya}");
     let key = plane.gateway().control().view(|state| {
         let group = state.groups().find(|it| it.name() == Some("Employees"));
         group.unwrap().key.to_string()

@@ -61,6 +61,8 @@ mod standing;
 #[cfg(test)]
 mod stdio;
 #[cfg(test)]
+mod stops;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod walk;

@@ -303,6 +303,52 @@ async fn a_client_that_proves_a_key_gets_tokens_bound_to_it() {
 }
 
 #[tokio::test]
+async fn who_started_an_instance_is_told_from_who_sponsors_its_agent() {
+    let plane = with_local_login().await;
+    plane.register("other", json!({"sponsor": "otto"})).await;
+    let client = register_client(&plane, json!([REDIRECT])).await;
+    let mut browser = Browser::new(&plane);
+    browser.local_login("otto").await;
+    let page = browser.get(&authorize_path(&client, &[])).await;
+    let back = returned(&agree(&mut browser, &page, "helper triage").await);
+    let given = redeem(&plane, &client, &back["code"], &[]).await.json();
+    let id = given["instance"].as_str().unwrap();
+    let path = format!("/v1/trace/{id}");
+    let traced = plane.admin("GET", &path, None).await.json();
+    assert_eq!(traced["instance"]["sponsor"], "otto");
+    let hop = &traced["chain"][0];
+    assert_eq!(hop["sponsor"], "maya");
+    let agent = plane.admin("GET", "/v1/agents/helper", None).await.json();
+    assert_eq!(agent["sponsor"], "maya");
+    // What a suspension stops is told by who acts for them, too.
+    let acting = async |who: &str| {
+        let path = format!("/v1/sponsors/{who}");
+        plane.admin("GET", &path, None).await.json()["acting"].clone()
+    };
+    assert_eq!(
+        (acting("otto").await, acting("maya").await),
+        (1.into(), 0.into())
+    );
+    let moved = plane
+        .admin(
+            "POST",
+            "/v1/agents/helper/transfer",
+            Some(json!({"to": "otto"})),
+        )
+        .await
+        .json();
+    let transferred = moved["records"][0]["index"].as_u64().unwrap();
+    let traced = plane
+        .admin("GET", &format!("/v1/trace/{id}"), None)
+        .await
+        .json();
+    let hop = &traced["chain"][0];
+    assert_eq!(hop["sponsor"], "otto");
+    assert_eq!(hop["acceptance_record"], format!("control/{transferred}"));
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn without_a_provider_the_nodes_own_login_serves_and_says_so() {
     let plane = with_local_login().await;
     let client = register_client(&plane, json!([REDIRECT])).await;

@@ -348,7 +348,10 @@ pub struct Constraint {
 
 /// A constraint as it is written.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "what is asked of an argument, such as {\"max\": 10}"
+)]
 struct Unchecked {
     #[serde(default, deserialize_with = "there")]
     equals: Option<Scalar>,

@@ -335,6 +335,9 @@ fn only_names_that_are_believed_say_who_somebody_is() {
         set["sub_id"] = subject.clone();
         let (entries, _) = listening.follows(&set);
         assert_eq!(!entries.is_empty(), is_maya, "{subject}");
+        // Who is asked how the stream is doing can tell one that names nobody from one that works.
+        let heard = listening.receiver.heard();
+        assert_eq!((heard.taken, heard.about_nobody), (1, u64::from(!is_maya)));
     };
     let usual = Formats::default();
     let email = json!({"format": "email", "email": "Maya@acme.example"});

@@ -129,6 +129,27 @@ fn a_path_that_climbs_out_is_not_what_was_handed_on() {
     check(&facts, (Some(Stage::Authority), "These arguments"));
 }
 
+/// Who may not is told which argument it is, of what its own token shows it; and nothing of what was
+/// handed on to others.
+#[test]
+fn the_argument_is_named_of_ones_own_details_alone() {
+    let own = tool("read", &json!({"path": {"prefix": "/a/"}}));
+    let other = json!({"path": "/x"});
+    let facts = called("files/read", &other, Some(&own), &[]);
+    check(
+        &facts,
+        (Some(Stage::Authority), "The argument `path` is not as"),
+    );
+    let facts = called("files/read", &other, None, &[link(None, Some(&own))]);
+    check(
+        &facts,
+        (
+            Some(Stage::Authority),
+            "handed on to this instance. Ask whoever",
+        ),
+    );
+}
+
 /// Observing lets pass what policy denies, and nothing that was not handed on.
 #[test]
 fn observing_hands_on_nothing() {
