@@ -102,7 +102,7 @@ fn each(lasting: Duration, act: impl Fn(usize) -> Result<()>) -> Result<f64> {
 }
 
 fn body(n: u32) -> Bytes {
-    let arguments = world::arguments();
+    let arguments = world::arguments(world::FILE);
     let tool = world::TOOL;
     Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","id":{n},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#

@@ -2,19 +2,16 @@
 //! everything on; both eras, at several numbers of connections, and on slow and fast disks.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use tokens::{AgentKey, DpopKey, Resource};
-use vocab::rng::SystemRng;
 
 use crate::child::Role;
-use crate::load::{self, Client, Connection, Era, Lasting, Measured, Target};
+use crate::gate::{Gate, Proofs};
+use crate::load::{self, Client, Era, Lasting, Measured, Target};
 use crate::machine;
-use crate::node::Offer;
 use crate::stats::median;
 use crate::world;
 
@@ -260,10 +257,10 @@ impl Stage {
         {
             let dir = disk.folder(dir);
             let delay = match disk {
-                Disk::Slow(by) => by.to_string(),
-                Disk::Real | Disk::Unsynced => "0".to_owned(),
+                Disk::Slow(by) => by,
+                Disk::Real | Disk::Unsynced => 0,
             };
-            gateways.insert(disk, Gate::start(&dir, &url, &delay).await?);
+            gateways.insert(disk, Gate::start(&dir, &url, POLICIES, delay).await?);
         }
         Ok(Self {
             upstream,
@@ -311,6 +308,7 @@ impl Stage {
             clients.push(Client {
                 target: target.clone(),
                 era,
+                arguments: world::arguments(world::FILE),
                 proofs,
             });
         }
@@ -341,142 +339,4 @@ fn plain(address: &str) -> Result<(Target, Option<Proofs>)> {
         authorization: None,
     };
     Ok((target, None))
-}
-
-/// A gateway's process and the way to tokens for it.
-pub(crate) struct Gate {
-    pub(crate) role: Role,
-    /// How long its start took, in seconds.
-    pub(crate) start_seconds: f64,
-    address: SocketAddr,
-    resource: Resource,
-    key: AgentKey,
-}
-
-/// What makes the proofs of one instance.
-pub(crate) struct Proofs {
-    key: DpopKey,
-    token: String,
-    uri: String,
-}
-
-impl Proofs {
-    fn make(&self, count: usize) -> Result<Vec<String>> {
-        let now = machine::now();
-        (0..count)
-            .map(|_| {
-                Ok(self
-                    .key
-                    .proof("POST", &self.uri, Some(&self.token), now, &SystemRng)?)
-            })
-            .collect()
-    }
-}
-
-impl Gate {
-    async fn start(dir: &Path, upstream: &str, delay_ms: &str) -> Result<Self> {
-        Self::start_with(dir, upstream, delay_ms, POLICIES).await
-    }
-
-    /// A new node, with so many policies.
-    pub(crate) async fn start_with(
-        dir: &Path,
-        upstream: &str,
-        delay_ms: &str,
-        policies: usize,
-    ) -> Result<Self> {
-        let policies = policies.to_string();
-        let dir = dir.to_str().context("a folder whose name is no text")?;
-        let role = Role::start([
-            "gateway",
-            "--dir",
-            dir,
-            "--upstream",
-            upstream,
-            "--policies",
-            &policies,
-            "--flush-delay-ms",
-            delay_ms,
-        ])
-        .await?;
-        Self::of(role)
-    }
-
-    /// The node of a folder, started again.
-    pub(crate) async fn again(dir: &Path) -> Result<Self> {
-        let dir = dir.to_str().context("a folder whose name is no text")?;
-        Self::of(Role::start(["again", "--dir", dir]).await?)
-    }
-
-    fn of(role: Role) -> Result<Self> {
-        let offer: Offer = serde_json::from_str(&role.offer)?;
-        let mut key = AgentKey::parse(&std::fs::read_to_string(offer.key)?)?;
-        // Its port is another after each start.
-        key.issuer = offer.url.parse()?;
-        let address = offer.url.trim_start_matches("http://").parse()?;
-        let resource = Resource::new(&key.issuer, world::UPSTREAM.parse()?);
-        Ok(Self {
-            role,
-            start_seconds: offer.start_seconds,
-            address,
-            resource,
-            key,
-        })
-    }
-
-    /// New tokens, one for each of so many instances.
-    pub(crate) async fn targets(
-        &self,
-        dpop: bool,
-        instances: usize,
-    ) -> Result<Vec<(Target, Option<Proofs>)>> {
-        let mut targets = Vec::new();
-        for _ in 0..instances {
-            let key = if dpop {
-                Some(DpopKey::generate(&SystemRng)?)
-            } else {
-                None
-            };
-            let token = self.token(key.as_ref()).await?;
-            let scheme = if dpop { "DPoP" } else { "Bearer" };
-            let target = Target {
-                address: self.address,
-                path: format!("/mcp/{}", world::UPSTREAM),
-                authorization: Some(format!("{scheme} {token}")),
-            };
-            let uri = self.resource.uri().to_owned();
-            targets.push((target, key.map(|key| Proofs { key, token, uri })));
-        }
-        Ok(targets)
-    }
-
-    async fn token(&self, key: Option<&DpopKey>) -> Result<String> {
-        let now = machine::now();
-        let form =
-            self.key
-                .token_form(&world::PURPOSE.parse()?, &self.resource, now, &SystemRng)?;
-        let endpoint = self.key.issuer.token_endpoint();
-        let proof = match key {
-            Some(key) => {
-                format!(
-                    "DPoP: {}\r\n",
-                    key.proof("POST", &endpoint, None, now, &SystemRng)?
-                )
-            }
-            None => String::new(),
-        };
-        let (address, length) = (self.address, form.len());
-        let request = format!(
-            "POST /oauth/token HTTP/1.1\r\nHost: {address}\r\n{proof}\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n\
-             {form}"
-        );
-        let mut connection = Connection::open(address).await?;
-        let answer = connection.exchange(request.as_bytes()).await?;
-        let answer: serde_json::Value = serde_json::from_slice(connection.success(&answer)?)?;
-        let token = answer
-            .get("access_token")
-            .and_then(serde_json::Value::as_str);
-        Ok(token.context("no token was given")?.to_owned())
-    }
 }

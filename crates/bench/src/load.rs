@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -166,6 +167,8 @@ impl Target {
 pub(crate) struct Client {
     pub(crate) target: Target,
     pub(crate) era: Era,
+    /// The tool's arguments, as JSON text.
+    pub(crate) arguments: String,
     /// A fresh proof for each request, if the target asks for them; all of one length.
     pub(crate) proofs: Vec<String>,
 }
@@ -224,6 +227,54 @@ pub(crate) async fn run(clients: Vec<Client>, pid: u32, lasting: Lasting) -> Res
     })
 }
 
+/// What calls came to that were made without looking at whether they are permitted.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    pub(crate) made: u64,
+    pub(crate) refused: u64,
+    /// Made although they were begun after the moment from which none may be.
+    pub(crate) made_late: u64,
+}
+
+/// What the calls of [`insist`] are told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// The cut is acknowledged: no call that begins now may be made.
+    pub(crate) acknowledged: AtomicBool,
+    pub(crate) stop: AtomicBool,
+}
+
+/// Calls until it is told to stop, whatever the answers are.
+pub(crate) async fn insist(
+    client: Client,
+    warm_up: Duration,
+    warm: Arc<Barrier>,
+    told: Arc<Told>,
+) -> Result<Tried> {
+    let ready = Ready::make(client, warm_up).await;
+    warm.wait().await;
+    let Ready {
+        mut connection,
+        mut template,
+        ..
+    } = ready?;
+    let mut tried = Tried::default();
+    while !told.stop.load(Ordering::Acquire) {
+        let is_late = told.acknowledged.load(Ordering::Acquire);
+        let answer = connection.exchange(template.next(None)).await?;
+        let made = connection
+            .success(&answer)
+            .is_ok_and(|body| body.len() >= world::TEXT_BYTES);
+        if made {
+            tried.made += 1;
+            tried.made_late += u64::from(is_late);
+        } else {
+            tried.refused += 1;
+        }
+    }
+    Ok(tried)
+}
+
 /// A client whose connection is open and warm.
 struct Ready {
     connection: Connection,
@@ -236,6 +287,7 @@ impl Ready {
         let Client {
             target,
             era,
+            arguments,
             proofs,
         } = client;
         let mut proofs = proofs.into_iter();
@@ -259,7 +311,8 @@ impl Ready {
                 Some(session)
             }
         };
-        let template = Template::of(&target, era, session.as_deref(), proofs.as_slice().first());
+        let proof = proofs.as_slice().first();
+        let template = Template::of(&target, era, &arguments, session.as_deref(), proof);
         let mut ready = Self {
             connection,
             template,
@@ -322,7 +375,13 @@ struct Template {
 const FIRST_ID: u32 = 1_000_000_000;
 
 impl Template {
-    fn of(target: &Target, era: Era, session: Option<&str>, proof: Option<&String>) -> Self {
+    fn of(
+        target: &Target,
+        era: Era,
+        arguments: &str,
+        session: Option<&str>,
+        proof: Option<&String>,
+    ) -> Self {
         let mut text = target.head(era);
         let proof = proof.map(|proof| {
             text.push_str("DPoP: ");
@@ -334,13 +393,7 @@ impl Template {
         });
         let meta = match (era, session) {
             (Era::Modern, _) => {
-                text.extend([
-                    "Mcp-Method: tools/call
-Mcp-Name: ",
-                    world::TOOL,
-                    "
-",
-                ]);
+                text.extend(["Mcp-Method: tools/call\r\nMcp-Name: ", world::TOOL, "\r\n"]);
                 r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"}}"#
             }
             (Era::Legacy, session) => {
@@ -351,9 +404,8 @@ Mcp-Name: ",
         };
         let before = r#"{"jsonrpc":"2.0","id":"#;
         let body = format!(
-            r#"{before}{FIRST_ID},"method":"tools/call","params":{{"name":"{}","arguments":{}{meta}}}}}"#,
+            r#"{before}{FIRST_ID},"method":"tools/call","params":{{"name":"{}","arguments":{arguments}{meta}}}}}"#,
             world::TOOL,
-            world::arguments(),
         );
         text.extend(["Content-Length: ", &body.len().to_string(), "\r\n\r\n"]);
         let begin = text.len() + before.len();

@@ -94,6 +94,14 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_micros(ticks * 1_000_000 / per_second.max(1)))
 }
 
+/// User and system time that this process has used.
+pub(crate) fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::from_secs(seconds)
+        + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// The most memory that a process had resident, in MiB.
 pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
     memory(pid, "VmHWM")

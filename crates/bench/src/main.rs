@@ -6,8 +6,11 @@
 //! [`forward`], [`upstream`]). It is no part of the product and never a dependency.
 
 mod child;
+mod cutoff;
 mod decision;
+mod delegation;
 mod forward;
+mod gate;
 mod gateway;
 mod ledger;
 mod load;
@@ -28,6 +31,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::cutoff::Shape;
 use crate::gateway::Extent;
 use crate::load::Lasting;
 use crate::machine::Machine;
@@ -37,7 +41,7 @@ const HELP: &str = "\
 tipstaff-bench [--quick] [--only PART]... [--rows TEXT] [--out DIR] [--work DIR]
 
   --quick      shorter: a look, not a measurement
-  --only PART  gateway, decision, ledger or register; all if not given
+  --only PART  cutoff, delegation, gateway, decision, ledger or register; all if not given
   --rows TEXT  of the gateway's rows only those whose name has the text in it, such as
                `bearer, modern era, 64`; a process can be profiled while it runs
   --out DIR    where latest.md and latest.json go; `bench` if not given
@@ -131,6 +135,48 @@ impl Flags {
     }
 }
 
+/// How much is measured of each part.
+struct Extents {
+    gateway: Extent,
+    each: Duration,
+    rounds: usize,
+    cutoff: cutoff::Extent,
+    delegation: delegation::Extent,
+}
+
+impl Extents {
+    fn new(quick: bool) -> Self {
+        let millis = Duration::from_millis;
+        let lasting = Lasting {
+            warm_up: millis(if quick { 150 } else { 200 }),
+            measured: millis(if quick { 600 } else { 1_500 }),
+        };
+        let rounds = if quick { 1 } else { 3 };
+        let policies = if quick { 50 } else { gateway::POLICIES };
+        Self {
+            gateway: Extent { rounds, lasting },
+            each: millis(if quick { 500 } else { 1_000 }),
+            rounds,
+            cutoff: cutoff::Extent {
+                shapes: if quick {
+                    &[Shape::ONE, Shape::HUNDRED]
+                } else {
+                    &[Shape::ONE, Shape::HUNDRED, Shape::TEN_THOUSAND]
+                },
+                runs: if quick { 3 } else { 50 },
+                warm_up: millis(if quick { 100 } else { 200 }),
+                policies,
+            },
+            delegation: delegation::Extent {
+                rounds: if quick { 1 } else { 5 },
+                batches: if quick { 2 } else { 15 },
+                lasting,
+                policies,
+            },
+        }
+    }
+}
+
 fn measure(flags: &Flags) -> Result<()> {
     let quick = flags.get("--quick").is_some();
     let work = flags.get("--work").unwrap_or("target/bench");
@@ -143,19 +189,14 @@ fn measure(flags: &Flags) -> Result<()> {
         None
     };
     let millis = Duration::from_millis;
-    let (extent, each, rounds) = if quick {
-        let lasting = Lasting {
-            warm_up: millis(150),
-            measured: millis(600),
-        };
-        (Extent { rounds: 1, lasting }, millis(500), 1)
-    } else {
-        let lasting = Lasting {
-            warm_up: millis(200),
-            measured: millis(1_500),
-        };
-        (Extent { rounds: 3, lasting }, millis(1_000), 3)
-    };
+    let Extents {
+        gateway: extent,
+        each,
+        rounds,
+        cutoff,
+        delegation,
+    } = Extents::new(quick);
+    let lasting = extent.lasting;
     let machine = Machine::look(machine::flush(work.path(), millis(500))?);
     say(&machine.line());
     let decisions = if flags.wants("decision") {
@@ -177,6 +218,18 @@ fn measure(flags: &Flags) -> Result<()> {
     } else {
         None
     };
+    let delegation = if flags.wants("delegation") {
+        let memory = memory.as_ref().map(tempfile::TempDir::path);
+        let measured = delegation::run(work.path(), memory, delegation, &say);
+        Some(one_thread()?.block_on(measured)?)
+    } else {
+        None
+    };
+    let cutoff = if flags.wants("cutoff") {
+        Some(one_thread()?.block_on(cutoff::run(work.path(), cutoff, &say))?)
+    } else {
+        None
+    };
     let register = if flags.wants("register") {
         let part = if quick { 100 } else { 1 };
         let scale = register::Scale {
@@ -184,12 +237,14 @@ fn measure(flags: &Flags) -> Result<()> {
             instances: 100_000 / part,
             calls: 10_000_000 / part,
         };
-        let run = register::run(work.path(), scale, extent.lasting, &say);
+        let run = register::run(work.path(), scale, lasting, &say);
         Some(Runtime::new()?.block_on(run)?)
     } else {
         None
     };
     let mut aims = report::aims(gateway.as_ref(), decisions.as_deref(), ledger.as_ref());
+    aims.extend(cutoff.as_deref().into_iter().flat_map(report::cutoff_aims));
+    aims.extend(delegation.iter().flat_map(report::delegation_aims));
     aims.extend(register.iter().flat_map(report::register_aims));
     let report = Report {
         quick,
@@ -197,6 +252,8 @@ fn measure(flags: &Flags) -> Result<()> {
         gateway,
         decisions,
         ledger,
+        delegation,
+        cutoff,
         register,
         aims,
     };

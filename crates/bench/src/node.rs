@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ledger::Actor;
-use register::{Command, NewAgent, NewKey};
+use register::{Command, Done, NewAgent, NewKey, Person, Signal, Subject};
 use serde::{Deserialize, Serialize};
 use server::config::Config;
 use server::init::init;
 use server::node::{Deps, Node};
 use store::{Fault, Faults};
 use tokens::{AgentKey, PrivateKey};
-use vocab::rng::SystemRng;
+use vocab::rng::{self, SystemRng};
 use vocab::time::SystemClock;
+use vocab::{Digest, Handle};
 
 use crate::child;
 use crate::world;
@@ -27,18 +28,102 @@ use crate::world;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Offer {
     pub(crate) url: String,
+    /// The key of the agent that calls.
     pub(crate) key: PathBuf,
+    /// The key of the agent of another sponsor.
+    pub(crate) bystander: PathBuf,
+    /// What the directory shows.
+    pub(crate) directory_token: String,
+    /// What the directory calls the sponsor of the agent that calls.
+    pub(crate) sponsor: String,
     /// How long the start took.
     pub(crate) start_seconds: f64,
 }
 
-/// A node in `dir` in front of `upstream`, with so many policies in its set.
+/// A node, and who is registered there.
+pub(crate) struct Peopled {
+    pub(crate) node: Node,
+    pub(crate) faults: Faults,
+    pub(crate) key: AgentKey,
+    bystander: AgentKey,
+    directory_token: String,
+    sponsor: Handle,
+    start_seconds: f64,
+}
+
+/// Offers a node in `dir` in front of `upstream`, with so many policies in its set.
 pub(crate) async fn run(
     dir: &Path,
     upstream: &str,
     policies: usize,
     flush_delay: Duration,
 ) -> Result<()> {
+    let peopled = start(dir, upstream, policies).await?;
+    let keep = |name: &str, key: &AgentKey| -> Result<PathBuf> {
+        let path = dir.join(name);
+        fs::write(&path, key.to_file().expose())?;
+        Ok(path)
+    };
+    let offer = Offer {
+        start_seconds: peopled.start_seconds,
+        url: peopled.node.url.clone(),
+        key: keep("agent.key", &peopled.key)?,
+        bystander: keep("bystander.key", &peopled.bystander)?,
+        directory_token: peopled.directory_token,
+        sponsor: peopled.sponsor.to_string(),
+    };
+    if !flush_delay.is_zero() {
+        peopled.faults.set(Fault::Slow(flush_delay));
+    }
+    fs::write(dir.join(OFFER), serde_json::to_string(&offer)?)?;
+    serve(peopled.node, &offer).await
+}
+
+/// The node of a folder, as it was left.
+pub(crate) async fn again(dir: &Path) -> Result<()> {
+    let (node, start_seconds) = begin(
+        &dir.join(server::config::FILE_NAME),
+        deps(Faults::default()),
+    )
+    .await?;
+    let before: Offer = serde_json::from_str(&fs::read_to_string(dir.join(OFFER))?)?;
+    let offer = Offer {
+        url: node.url.clone(),
+        start_seconds,
+        ..before
+    };
+    serve(node, &offer).await
+}
+
+/// What was offered, for when the node is started again.
+const OFFER: &str = "offer.json";
+
+async fn serve(node: Node, offer: &Offer) -> Result<()> {
+    child::ready(&serde_json::to_string(offer)?)?;
+    child::parent_gone().await;
+    node.stop().await.map_err(anyhow::Error::msg)
+}
+
+fn deps(faults: Faults) -> Deps {
+    Deps {
+        clock: Arc::new(SystemClock::new()),
+        rng: Arc::new(SystemRng),
+        faults,
+        confiner: None,
+    }
+}
+
+/// Starts a node, and says how long that took.
+async fn begin(config: &Path, deps: Deps) -> Result<(Node, f64)> {
+    let listen = "127.0.0.1:0".parse()?;
+    let begin = crate::machine::elapsed();
+    let node = Node::start(Config::read(config)?, Some(listen), deps).await?;
+    let took = crate::machine::elapsed().saturating_sub(begin);
+    Ok((node, took.as_secs_f64()))
+}
+
+/// Starts a node in `dir` in front of `upstream`.
+pub(crate) async fn start(dir: &Path, upstream: &str, policies: usize) -> Result<Peopled> {
     init(dir, &"bench.tipstaff".parse()?, &SystemRng)?;
     let config = dir.join(server::config::FILE_NAME);
     let mut text = fs::read_to_string(&config)?;
@@ -51,65 +136,65 @@ pub(crate) async fn run(
     }
     fs::write(dir.join("policies/bench.cedar"), world::policies(policies))?;
     let faults = Faults::default();
-    let (node, start_seconds) = start(&config, faults.clone()).await?;
-    let key = agent(&node).await?;
-    let path = dir.join(AGENT_KEY);
-    fs::write(&path, key.to_file().expose())?;
-    if !flush_delay.is_zero() {
-        faults.set(Fault::Slow(flush_delay));
-    }
-    serve(node, path, start_seconds).await
-}
-
-/// The node of a folder, as it was left.
-pub(crate) async fn again(dir: &Path) -> Result<()> {
-    let config = dir.join(server::config::FILE_NAME);
-    let (node, start_seconds) = start(&config, Faults::default()).await?;
-    serve(node, dir.join(AGENT_KEY), start_seconds).await
-}
-
-const AGENT_KEY: &str = "agent.key";
-
-async fn start(config: &Path, faults: Faults) -> Result<(Node, f64)> {
-    let deps = Deps {
-        clock: Arc::new(SystemClock::new()),
-        rng: Arc::new(SystemRng),
+    let (node, start_seconds) = begin(&config, deps(faults.clone())).await?;
+    let sponsor = person(&node, "maya").await?;
+    let key = agent(&node, world::AGENT, "maya").await?;
+    person(&node, "olle").await?;
+    let bystander = agent(&node, world::BYSTANDER, "olle").await?;
+    let directory_token = vocab::id::base32(&rng::bytes::<32>(&SystemRng)?);
+    let command = Command::AddDirectoryToken {
+        digest: Digest::of(directory_token.as_bytes()),
+    };
+    execute(&node, command).await?;
+    Ok(Peopled {
+        node,
         faults,
-        confiner: None,
-    };
-    let listen = "127.0.0.1:0".parse()?;
-    let begin = crate::machine::elapsed();
-    let node = Node::start(Config::read(config)?, Some(listen), deps).await?;
-    let took = crate::machine::elapsed().saturating_sub(begin);
-    Ok((node, took.as_secs_f64()))
-}
-
-async fn serve(node: Node, key: PathBuf, start_seconds: f64) -> Result<()> {
-    let offer = Offer {
-        url: node.url.clone(),
         key,
+        bystander,
+        directory_token,
+        sponsor,
         start_seconds,
-    };
-    child::ready(&serde_json::to_string(&offer)?)?;
-    child::parent_gone().await;
-    node.stop().await.map_err(anyhow::Error::msg)
+    })
 }
 
-/// Registers the agent and who answers for it.
-async fn agent(node: &Node) -> Result<AgentKey> {
-    let control = node.plane.control();
+async fn execute(node: &Node, command: Command) -> Result<Done> {
     let actor = Actor::node(node.plane.node_name());
-    let sponsor = Command::AddSponsor {
-        id: "maya".parse()?,
-        name: "Maya Lindqvist".parse()?,
-        email: "maya@example.com".parse()?,
+    Ok(node.plane.control().execute(actor, command).await?)
+}
+
+/// Has the directory add a sponsor.
+async fn person(node: &Node, id: &str) -> Result<Handle> {
+    let email = format!("{id}@example.com").parse()?;
+    let person = Person {
+        external_id: Some(format!("external-{id}").parse()?),
+        ..Person::new(id.parse()?, "Somebody".parse()?, email)
     };
-    control.execute(actor.clone(), sponsor).await?;
+    let command = Command::ProvisionSponsor {
+        person: Box::new(person),
+        signal: Signal {
+            source: "scim".parse()?,
+            event: "provisioned".parse()?,
+            received_at: crate::machine::now(),
+            happened_at: None,
+            id: None,
+        },
+    };
+    match execute(node, command).await? {
+        Done::Changed {
+            subject: Subject::Sponsor(handle),
+            ..
+        } => Ok(handle),
+        other => bail!("a sponsor was not added: {other:?}"),
+    }
+}
+
+/// Registers an agent of a sponsor's.
+async fn agent(node: &Node, id: &str, sponsor: &str) -> Result<AgentKey> {
     let key = PrivateKey::generate(&SystemRng)?;
     let public = key.public();
     let agent = NewAgent {
-        id: world::AGENT.parse()?,
-        sponsor: "maya".parse()?,
+        id: id.parse()?,
+        sponsor: sponsor.parse()?,
         purposes: vec![world::PURPOSE.parse()?],
         allow: None,
         max_instances: Some(10_000),
@@ -136,11 +221,9 @@ async fn agent(node: &Node) -> Result<AgentKey> {
         model: String::new().parse()?,
         environment: "measuring".parse()?,
     };
-    control
-        .execute(actor, Command::AddAgent(Box::new(agent)))
-        .await?;
+    execute(node, Command::AddAgent(Box::new(agent))).await?;
     Ok(AgentKey {
-        agent: world::AGENT.parse()?,
+        agent: id.parse()?,
         issuer: node.url.parse()?,
         key,
         expires_at: crate::machine::now().plus(Duration::from_hours(1)),

@@ -26,7 +26,7 @@ use vocab::time::SystemClock;
 use vocab::{InstanceId, LogName};
 
 use crate::child::Role;
-use crate::gateway::Gate;
+use crate::gate::Gate;
 use crate::load::{Client, Era, Lasting, Measured};
 use crate::{load, machine, world};
 
@@ -98,7 +98,7 @@ pub(crate) async fn run(
     let upstream = Role::start(["upstream"]).await?;
     let url = format!("http://{}/mcp", upstream.offer);
     let dir = dir.join("register");
-    let gate = Gate::start_with(&dir, &url, "0", POLICIES).await?;
+    let gate = Gate::start(&dir, &url, POLICIES, 0).await?;
     let small_calls = latencies(&gate, lasting).await?;
     gate.role.stop().await?;
     let gate = Gate::again(&dir).await?;
@@ -148,6 +148,7 @@ async fn latencies(gate: &Gate, lasting: Lasting) -> Result<Vec<Measured>> {
         let clients = targets.map(|(_, (target, _))| Client {
             target: target.clone(),
             era: Era::Modern,
+            arguments: world::arguments(world::FILE),
             proofs: Vec::new(),
         });
         found.push(load::run(clients.collect(), gate.role.pid, lasting).await?);

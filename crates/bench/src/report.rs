@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::cutoff::{self, Spread};
 use crate::decision::Size;
+use crate::delegation::Delegation;
 use crate::gateway::{Cell, Disk, Gateway, POLICIES, Row, Way};
 use crate::ledger::Ledger;
 use crate::load::{Era, Measured};
@@ -19,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) gateway: Option<Gateway>,
     pub(crate) decisions: Option<Vec<Size>>,
     pub(crate) ledger: Option<Ledger>,
+    pub(crate) delegation: Option<Delegation>,
+    pub(crate) cutoff: Option<Vec<cutoff::Size>>,
     pub(crate) register: Option<Register>,
     pub(crate) aims: Vec<Aim>,
 }
@@ -91,6 +95,31 @@ pub(crate) fn aims(
         ));
     }
     aims
+}
+
+/// What was aimed for in cutting off, at the most instances that were measured.
+pub(crate) fn cutoff_aims(sizes: &[cutoff::Size]) -> Vec<Aim> {
+    let Some(most) = sizes.iter().max_by_key(|it| it.instances) else {
+        return Vec::new();
+    };
+    let what = |to| format!("cut-off of {} instances, p99 to {to}", most.instances);
+    let to = [
+        ("the last permit", &most.last_permit),
+        ("the last byte sent upstream", &most.last_byte_upstream),
+    ];
+    let mut aims = Vec::from(to.map(|(to, it)| Aim::at_most(&what(to), it.p99_ms, 10.0, "ms")));
+    let after: u64 = sizes.iter().map(|it| it.permitted_after).sum();
+    #[expect(clippy::cast_precision_loss, reason = "it should be zero")]
+    let after = after as f64;
+    let what = "permitted after the acknowledgement of a cut";
+    aims.push(Aim::at_most(what, after, 0.0, ""));
+    aims
+}
+
+/// What was aimed for in delegating.
+pub(crate) fn delegation_aims(delegation: &Delegation) -> Vec<Aim> {
+    let what = "CPU that a hop of delegation adds to a call";
+    vec![Aim::at_most(what, delegation.hop_us, 5.0, "µs")]
 }
 
 pub(crate) fn register_aims(register: &Register) -> Vec<Aim> {
@@ -218,6 +247,12 @@ impl Report {
         }
         if let Some(ledger) = &self.ledger {
             write_ledger(&mut page, ledger);
+        }
+        if let Some(delegation) = &self.delegation {
+            write_delegation(&mut page, delegation);
+        }
+        if let Some(sizes) = &self.cutoff {
+            write_cutoff(&mut page, sizes);
         }
         if let Some(register) = &self.register {
             write_register(&mut page, register);
@@ -382,6 +417,73 @@ fn write_ledger(page: &mut String, ledger: &Ledger) {
         page,
         "\nVerified from the files by one thread: {verified_per_second:.0} entries/s \
          ({verified_entries} entries)."
+    );
+}
+
+fn write_delegation(page: &mut String, delegation: &Delegation) {
+    page.push_str(
+        "\n## Delegation\n\nCalls with a bearer token over 64 connections by the last instance of a \
+         chain; each hop handed on one tool with bounds on two arguments, and each is held against \
+         each call.\n\n\
+         | hops | CPU µs | p50 µs | calls/s |\n|---:|---:|---:|---:|\n",
+    );
+    for it in &delegation.calls {
+        let (depth, cpu, p50, rate) = (it.depth, it.cpu_us, it.p50_us, it.calls_per_second);
+        let _infallible = writeln!(page, "| {depth} | {cpu:.0} | {p50:.0} | {rate:.0} |");
+    }
+    let _infallible = write!(
+        page,
+        "\nA hop adds {:.1} µs (least squares).\n\nTokens, by one core: what the node does, its \
+         entry in the control log and its checkpoint included where it writes one (in memory: flushes \
+         are no CPU).\n\n| | CPU µs | for each core and second |\n|---|---:|---:|\n",
+        delegation.hop_us
+    );
+    for it in &delegation.operations {
+        let (what, cpu, rate) = (&it.what, it.cpu_us, 1e6 / it.cpu_us);
+        let _infallible = writeln!(page, "| {what} | {cpu:.1} | {rate:.0} |");
+    }
+}
+
+fn write_cutoff(page: &mut String, sizes: &[cutoff::Size]) {
+    let _infallible = write!(
+        page,
+        "\n## Cut-off\n\nThe directory says over SCIM that a sponsor has left, while {} connections \
+         call as fast as they can: half of them for the sponsor's instances, on all three levels of \
+         delegation, and half for another's. Milliseconds from the last byte of that request; the \
+         last permit by its time in the log, the last byte by the upstream's own clock, which is the \
+         same.\n\n\
+         | instances | runs | to | p50 ms | p99 ms | most ms |\n|---:|---:|---|---:|---:|---:|\n",
+        cutoff::CONNECTIONS
+    );
+    for size in sizes {
+        let rows = [
+            ("the request read by the node", &size.heard),
+            ("the entry that narrows", &size.narrowed),
+            ("**the last permit**", &size.last_permit),
+            ("**the last byte sent upstream**", &size.last_byte_upstream),
+            ("the barrier", &size.barrier),
+            ("the answer", &size.acknowledged),
+            ("the certificate on record", &size.certified),
+        ];
+        let (instances, runs) = (size.instances, size.runs);
+        for (to, spread) in rows {
+            let Spread {
+                p50_ms,
+                p99_ms,
+                max_ms,
+            } = spread;
+            let _infallible = writeln!(
+                page,
+                "| {instances} | {runs} | {to} | {p50_ms:.2} | {p99_ms:.2} | {max_ms:.2} |"
+            );
+        }
+    }
+    let after: u64 = sizes.iter().map(|it| it.permitted_after).sum();
+    let others: u64 = sizes.iter().map(|it| it.of_others).sum();
+    let _infallible = writeln!(
+        page,
+        "\nPermitted after the answer: {after}. Of the other sponsor's {others} calls meanwhile none \
+         was refused."
     );
 }
 

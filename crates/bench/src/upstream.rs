@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -19,7 +20,11 @@ use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 
 use crate::child;
+use crate::machine;
 use crate::world;
+
+/// Answers when the last byte of the last call was here that a cut is to end.
+pub(crate) const LAST_PATH: &str = "/last";
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -42,8 +47,13 @@ struct Params<'a> {
 #[derive(Deserialize)]
 struct Arguments<'a> {
     #[serde(borrow)]
+    path: Cow<'a, str>,
+    #[serde(borrow)]
     text: &'a RawValue,
 }
+
+/// When the last byte of the last call about [`world::FILE`] was here, in µs since 1970.
+static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// Serves until its parent goes.
 pub(crate) async fn run() -> Result<()> {
@@ -71,9 +81,14 @@ pub(crate) async fn run() -> Result<()> {
 }
 
 async fn serve(request: Request<Incoming>, tools: &str) -> Response<Full<Bytes>> {
+    if request.uri().path() == LAST_PATH {
+        let last = LAST.load(Ordering::Acquire).to_string();
+        return Response::new(Full::new(Bytes::from(last)));
+    }
     let Ok(body) = request.into_body().collect().await else {
         return status(StatusCode::BAD_REQUEST);
     };
+    let at = machine::now().as_micros();
     let body = body.to_bytes();
     let Ok(message) = serde_json::from_slice::<Message<'_>>(&body) else {
         return status(StatusCode::BAD_REQUEST);
@@ -84,8 +99,11 @@ async fn serve(request: Request<Incoming>, tools: &str) -> Response<Full<Bytes>>
     let info = json!({"name": "bench", "version": "1"});
     let result = match &*message.method {
         "tools/call" => {
-            let text = message.params.and_then(|params| params.arguments);
-            let text = text.map_or("\"\"", |arguments| arguments.text.get());
+            let arguments = message.params.and_then(|params| params.arguments);
+            if arguments.as_ref().is_some_and(|it| it.path == world::FILE) {
+                LAST.fetch_max(at, Ordering::AcqRel);
+            }
+            let text = arguments.map_or("\"\"", |arguments| arguments.text.get());
             format!(r#"{{"resultType":"complete","content":[{{"type":"text","text":{text}}}]}}"#)
         }
         "tools/list" => format!(

@@ -9,6 +9,14 @@ use serde_json::{Value, json};
 pub(crate) const UPSTREAM: &str = "bench";
 /// The agent that calls.
 pub(crate) const AGENT: &str = "load";
+/// The agent of another sponsor, which one of the policies lets call with its own file.
+pub(crate) const BYSTANDER: &str = "agent-10";
+/// The file that the agent calls about.
+pub(crate) const FILE: &str = "/notes/today.txt";
+/// The file that the other agent calls about.
+pub(crate) const BYSTANDER_FILE: &str = "/area-10/today.txt";
+/// What an instance hands on to the next: the same tool, with a bound on each of two arguments.
+pub(crate) const HANDED_ON: &str = r#"[{"type":"mcp_tool","locations":["bench"],"identifier":"echo","arguments":{"path":{"prefix":"/notes/"},"count":{"max":100}}}]"#;
 /// Why it calls.
 pub(crate) const PURPOSE: &str = "measuring";
 /// The tool that it calls.
@@ -36,11 +44,11 @@ pub(crate) fn tools() -> Value {
         .collect()
 }
 
-/// The arguments of one call, as JSON text.
-pub(crate) fn arguments() -> String {
+/// The arguments of one call about a file, as JSON text.
+pub(crate) fn arguments(file: &str) -> String {
     let text = "All work is on record. ".repeat(TEXT_BYTES);
     let text: String = text.chars().take(TEXT_BYTES).collect();
-    json!({"path": "/notes/today.txt", "text": text, "count": 3}).to_string()
+    json!({"path": file, "text": text, "count": 3}).to_string()
 }
 
 /// `count` policies, the first of which permits the call. Every tenth of the others is about the
