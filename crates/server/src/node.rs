@@ -57,6 +57,24 @@ pub struct Deps {
     pub confiner: Option<PathBuf>,
 }
 
+impl From<WrappingError> for StartError {
+    fn from(error: WrappingError) -> Self {
+        match error {
+            WrappingError::Key(error) => Self::Key(error),
+            error => Self::Wrapping(error),
+        }
+    }
+}
+
+impl From<LogKeyError> for StartError {
+    fn from(error: LogKeyError) -> Self {
+        match error {
+            LogKeyError::Key(error) => Self::Key(error),
+            error => Self::LogKey(error),
+        }
+    }
+}
+
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -65,10 +83,10 @@ pub enum StartError {
     Key(#[from] keys::KeyError),
     /// The erasable keys cannot be opened.
     #[error(transparent)]
-    Wrapping(#[from] WrappingError),
+    Wrapping(WrappingError),
     /// What signs a log is not what the log says.
     #[error(transparent)]
-    LogKey(#[from] LogKeyError),
+    LogKey(LogKeyError),
     /// The data folder or a log cannot be used.
     #[error(transparent)]
     Store(#[from] store::OpenError),
