@@ -1,5 +1,6 @@
-//! A thread for the register's commands, beside those that calls run on: who is cut off does not go
-//! on for as long as it takes until a busy node's calls have all had their turn.
+//! A thread beside those that calls run on. The register's commands have one, and so has who says
+//! that somebody left: nobody who is cut off goes on for as long as it takes until a busy node's
+//! calls have all had their turn.
 
 use std::io;
 use std::thread;
@@ -15,16 +16,16 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (ends, ended) = oneshot::channel();
         thread::Builder::new()
-            .name("commands".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
                 // What is sent is nothing; that the other half is gone is what ends this.
                 let _gone = runtime.block_on(ended);
-                // A command that waits for a disk that does not answer holds nobody up.
+                // What waits for a disk that does not answer holds nobody up.
                 runtime.shutdown_background();
             })?;
         Ok(Self {

@@ -1,6 +1,9 @@
 //! The HTTP listener: connections are few and slow ones short-lived, and when there is no place
 //! left, whoever asked nothing for longest makes room. So a stranger who opens sockets and says
 //! nothing cannot stop the node.
+//!
+//! Who says that somebody has left is heard beside the threads that calls run on, so that the word
+//! does not wait until those of a busy node have all had their turn.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -10,12 +13,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -29,11 +36,98 @@ const CONNECTIONS_MAX: u64 = 16_384;
 /// Fewest.
 const CONNECTIONS_MIN: u64 = 16;
 
+/// What follows the method in requests that say who has left.
+const SIGNALS: [&[u8]; 2] = [b" /scim/", b" /ssf/"];
+/// Enough of a request to know such a one by.
+const HEAD_BYTES: usize = 16;
+
 /// Serves HTTP/1.1 until stopped, and then lets each connection end its request.
 pub(crate) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     let ended = stop.clone();
     let connection = move |stream, place| connection(stream, place, app.clone(), ended.clone());
     take(listener, stop, connections_max(), connection).await;
+}
+
+/// Like [`serve`], on a thread of its own: connections that begin with what a directory says stay
+/// on it, all else is answered by `calls`.
+pub(crate) async fn serve_apart(
+    listener: TcpListener,
+    app: Router,
+    stop: CancellationToken,
+    calls: Handle,
+) {
+    let ended = stop.clone();
+    let connection = move |stream, place| {
+        let answers = Apart {
+            app: app.clone(),
+            calls: calls.clone(),
+            stop: ended.clone(),
+        };
+        answers.connection(stream, place)
+    };
+    take(listener, stop, connections_max(), connection).await;
+}
+
+/// What answers the connections of a listener that has a thread of its own.
+#[derive(Debug, Clone)]
+struct Apart {
+    app: Router,
+    calls: Handle,
+    stop: CancellationToken,
+}
+
+impl Apart {
+    async fn connection(self, stream: TcpStream, place: Place) {
+        let mut head = [0; HEAD_BYTES];
+        let read = tokio::select! {
+            read = timeout(HEADERS_TIMEOUT, stream.peek(&mut head)) => read,
+            () = place.made_room() => return,
+            () = self.stop.cancelled() => return,
+        };
+        let Ok(Ok(length)) = read else { return };
+        if is_signal(head.get(..length).unwrap_or_default()) {
+            let Self { app, calls, stop } = self;
+            let app = Router::new().fallback(move |request: hyper::Request<Body>| {
+                answered(request, app.clone(), calls.clone())
+            });
+            return Box::pin(connection(stream, place, app, stop)).await;
+        }
+        // It goes on with the threads that calls run on; this waits, as a stop waits for all.
+        let Ok(stream) = stream.into_std() else {
+            return;
+        };
+        let Self { app, calls, stop } = self;
+        let moved = calls.spawn(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => connection(stream, place, app, stop).await,
+                Err(error) => tracing::warn!(error = %error, "A connection could not be taken"),
+            }
+        });
+        let _ended = moved.await;
+    }
+}
+
+/// Whether a request that begins like this says who has left. One that comes in smaller pieces is
+/// answered like all others.
+fn is_signal(head: &[u8]) -> bool {
+    let method = head.iter().take_while(|it| it.is_ascii_uppercase()).count();
+    let rest = head.get(method..).unwrap_or_default();
+    SIGNALS.iter().any(|signal| rest.starts_with(signal))
+}
+
+/// The answer on the thread of signals: what is none of them is not worked on there.
+async fn answered(request: hyper::Request<Body>, app: Router, calls: Handle) -> Response {
+    let path = request.uri().path().as_bytes();
+    let mine = |signal: &&[u8]| path.starts_with(signal.get(1..).unwrap_or(signal));
+    if SIGNALS.iter().any(mine) {
+        let Ok(answer) = app.oneshot(request).await;
+        return answer;
+    }
+    let answer = calls.spawn(app.oneshot(request));
+    match answer.await {
+        Ok(Ok(answer)) => answer,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// Like [`serve`], for what speaks otherwise: no connection makes room for another.

@@ -3,6 +3,7 @@
 mod resume;
 pub mod snapshot;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use register::{Command, Control, Label};
 use store::{DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog};
 use tokens::{Issuer, IssuerConfig, IssuerError, PublicUrlError};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vocab::limits::CLOCK_LEEWAY_SECONDS;
@@ -135,7 +137,7 @@ pub enum StartError {
         /// The address.
         address: String,
         /// What the system said.
-        cause: std::io::Error,
+        cause: io::Error,
     },
     /// Something else in the configuration.
     #[error("{0}")]
@@ -157,7 +159,7 @@ pub struct Node {
     tasks: TaskTracker,
     stop: CancellationToken,
     state: PathBuf,
-    _lane: Lane,
+    _lanes: [Lane; 2],
 }
 
 /// What handlers of the node's own routes need.
@@ -288,9 +290,13 @@ impl Node {
             },
         )?;
         control.view(|state| log_keys::check(&config.keys, state))?;
-        let lane = Lane::start()
-            .map_err(|error| StartError::Unusable(format!("no thread for commands: {error}")))?;
-        control.runs_on(lane.handle().clone());
+        let lane = |name: &str| {
+            Lane::start(name)
+                .map_err(|error| StartError::Unusable(format!("no thread for {name}: {error}")))
+        };
+        let lanes = [lane("commands")?, lane("signals")?];
+        let [commands, signals_lane] = lanes.each_ref().map(Lane::handle);
+        control.runs_on(commands.clone());
         // Proofs made in this second or before are refused, since a process that ran until now may
         // have taken them. One that was killed may have taken some that are dated ahead.
         let killed = control.view(|state| {
@@ -455,7 +461,13 @@ impl Node {
         let app = Router::new()
             .merge(http::router(Arc::clone(&shared)))
             .merge(gateway::router(Arc::clone(&plane)));
-        tasks.spawn(listen::serve(listener, app, stop.clone()));
+        let listener = moved(listener, signals_lane).map_err(|cause| StartError::Listen {
+            address: address.to_string(),
+            cause,
+        })?;
+        let calls = Handle::current();
+        let served = listen::serve_apart(listener, app, stop.clone(), calls);
+        tasks.spawn_on(served, signals_lane);
         if let Some((listener, _)) = proxies {
             let (plane, ended) = (Arc::clone(&plane), stop.clone());
             tasks.spawn(listen::serve_as(listener, stop.clone(), move |stream| {
@@ -514,7 +526,7 @@ impl Node {
             tasks,
             stop,
             state,
-            _lane: lane,
+            _lanes: lanes,
         })
     }
 
@@ -583,6 +595,13 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     Ok((listener, address))
+}
+
+/// A listener that another thread takes connections from.
+fn moved(listener: TcpListener, to: &Handle) -> io::Result<TcpListener> {
+    let listener = listener.into_std()?;
+    let _there = to.enter();
+    TcpListener::from_std(listener)
 }
 
 /// Waits for a time of day, also if the clock is set meanwhile.

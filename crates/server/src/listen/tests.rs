@@ -1,5 +1,7 @@
 //! A listener whose places are all taken.
 
+use std::thread;
+
 use axum::routing::get;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -83,11 +85,103 @@ async fn who_is_being_answered_makes_no_room() {
     let mut third = TcpStream::connect(address).await.unwrap();
     third.write_all(ASK).await.unwrap();
     let mut buffer = [0; 1];
-    let answer = tokio::time::timeout(Duration::from_millis(200), third.read(&mut buffer));
+    let answer = timeout(Duration::from_millis(200), third.read(&mut buffer));
     assert!(answer.await.is_err(), "there is no place for it");
     drop(streams.pop());
     assert!(says(&mut third, "here").await, "now there is");
-    let kept = tokio::time::timeout(Duration::from_millis(50), streams[0].read(&mut buffer));
+    let kept = timeout(Duration::from_millis(50), streams[0].read(&mut buffer));
     assert!(kept.await.is_err(), "the stream goes on");
     stop.cancel();
+}
+
+/// A listener as a node has it, whose answers say which thread they come from.
+fn apart() -> (std::net::SocketAddr, CancellationToken, crate::lane::Lane) {
+    let lane = crate::lane::Lane::start("signals").unwrap();
+    let thread = || get(async || thread::current().name().unwrap_or("none").to_owned());
+    let app = Router::new()
+        .route("/scim/v2/Users", thread())
+        .route("/ssf/okta", thread())
+        .route("/mcp/files", thread())
+        .route("/mcp/scim/", thread());
+    let stop = CancellationToken::new();
+    let calls = Handle::current();
+    let listener = {
+        let _there = lane.handle().enter();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        TcpListener::from_std(listener).unwrap()
+    };
+    let address = listener.local_addr().unwrap();
+    let served = serve_apart(listener, app, stop.clone(), calls);
+    lane.handle().spawn(served);
+    (address, stop, lane)
+}
+
+async fn thread_of(stream: &mut TcpStream, path: &str) -> String {
+    let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let (mut said, mut piece) = (Vec::new(), [0; 1024]);
+    loop {
+        let length = stream.read(&mut piece).await.unwrap();
+        assert!(length > 0, "the connection ended");
+        said.extend_from_slice(&piece[..length]);
+        let text = String::from_utf8_lossy(&said);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            if length.unwrap().parse::<usize>().unwrap() == body.len() {
+                return body.to_owned();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_says_that_somebody_left_is_heard_beside_the_calls() {
+    let (address, stop, _lane) = apart();
+    for path in ["/scim/v2/Users", "/ssf/okta"] {
+        let mut directory = TcpStream::connect(address).await.unwrap();
+        assert_eq!(thread_of(&mut directory, path).await, "signals");
+        let call = thread_of(&mut directory, "/mcp/files").await;
+        assert_ne!(call, "signals", "no call is made there");
+        assert_eq!(thread_of(&mut directory, path).await, "signals");
+    }
+    for path in ["/mcp/files", "/mcp/scim/"] {
+        let mut agent = TcpStream::connect(address).await.unwrap();
+        assert_ne!(thread_of(&mut agent, path).await, "signals");
+        let late = thread_of(&mut agent, "/scim/v2/Users").await;
+        assert_ne!(late, "signals", "it is answered where its connection is");
+    }
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_in_pieces_is_answered_wherever_it_comes_to() {
+    let (address, stop, _lane) = apart();
+    for pieces in [["GE", "T /scim/v2/Users"], ["GET /scim/", "v2/Users"]] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let rest = b" HTTP/1.1\r\nhost: a\r\n\r\n";
+        stream.write_all(rest).await.unwrap();
+        assert!(says(&mut stream, "200 OK").await);
+    }
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_stop_ends_connections_that_never_said_anything() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let served = serve_apart(listener, Router::new(), stop.clone(), Handle::current());
+    let served = tokio::spawn(served);
+    let _silent = TcpStream::connect(address).await.unwrap();
+    stop.cancel();
+    served.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
 }
