@@ -124,6 +124,8 @@ fn caller() -> Result<InstanceFacts> {
         handed_on: None,
         above: Vec::new(),
         root_purpose: None,
+        perhaps_sponsor: Vec::new(),
+        perhaps_groups: Vec::new(),
     })
 }
 

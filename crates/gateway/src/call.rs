@@ -344,7 +344,7 @@ where
             .limiter
             .admit(&agent.id, agent.limits.calls_per_minute, elapsed),
     };
-    let snapshot = plane.active.load_full();
+    let snapshot = &who.snapshot;
     let mut facts = Facts {
         v: policy::FACTS_VERSION,
         instance: who.facts(question.proven),
@@ -397,7 +397,7 @@ where
         );
     }
     let decided =
-        decided(plane, question, who, &snapshot, facts, decision, &said).map_err(|cause| {
+        decided(plane, question, who, snapshot, facts, decision, &said).map_err(|cause| {
             tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
             Undecided::Denied(Denied::unrecorded(UNRECORDED))
         })?;
@@ -430,7 +430,7 @@ where
                 plane.limiter.stopped(&instance.id, what, &record);
             }
             Err(Undecided::Denied(Denied {
-                reason: match unavailable(&snapshot, served) {
+                reason: match unavailable(snapshot, served) {
                     Some(why) => format!("{} {why}", said.reason),
                     None => said.reason,
                 },

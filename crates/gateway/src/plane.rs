@@ -230,6 +230,8 @@ impl Served {
 pub(crate) struct Snapshot {
     pub(crate) engine: Engine,
     pub(crate) set: Option<Digest>,
+    /// The index of the entry that activated the set: it settles whom names mean.
+    pub(crate) since: Option<u64>,
     pub(crate) tools: Known,
 }
 
@@ -514,6 +516,7 @@ impl Plane {
         let none = Snapshot {
             engine: Engine::none(),
             set: None,
+            since: None,
             tools: HashMap::new(),
         };
         let plane = Arc::new(Self {
@@ -635,13 +638,14 @@ impl Plane {
             .activation
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (set, listed) = self.control.view(|state| {
+        let (set, since, listed) = self.control.view(|state| {
             let set = state.policy().map(|policy| policy.set);
+            let since = state.policy().map(|policy| policy.record);
             let listed: Vec<(UpstreamName, Digest)> = state
                 .upstreams()
                 .filter_map(|it| Some((it.name.clone(), it.tools.as_ref()?.blob)))
                 .collect();
-            (set, listed)
+            (set, since, listed)
         });
         let mut tools = HashMap::new();
         for (name, digest) in listed {
@@ -683,7 +687,12 @@ impl Plane {
         for diagnostic in engine.diagnostics() {
             tracing::warn!("Policy problem: {diagnostic}");
         }
-        self.active.store(Arc::new(Snapshot { engine, set, tools }));
+        self.active.store(Arc::new(Snapshot {
+            engine,
+            set,
+            since,
+            tools,
+        }));
     }
 
     fn read_tools(&self, name: &UpstreamName, digest: &Digest) -> Result<Tools, PlaneError> {

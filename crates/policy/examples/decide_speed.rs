@@ -89,6 +89,8 @@ fn measure(count: usize) -> Result<String, Box<dyn Error>> {
             handed_on: None,
             above: Vec::new(),
             root_purpose: None,
+            perhaps_sponsor: Vec::new(),
+            perhaps_groups: Vec::new(),
         },
         upstream: name.clone(),
         target: Target::Tool {

@@ -398,6 +398,8 @@ impl Reader<'_> {
             authority: allow.map(|node| self.strings(node, "`allow`")),
             handed_on: None,
             above: Vec::new(),
+            perhaps_sponsor: Vec::new(),
+            perhaps_groups: Vec::new(),
             root_purpose: match root_purpose {
                 Some(node) => Some(self.parsed(node, "`root_purpose`")?),
                 None => None,

@@ -20,7 +20,7 @@ use crate::decision::{Decision, Denial, DenialSummary, Nearest, Permit, Stage};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::facts::{Facts, InstanceFacts, Target as Called};
 use crate::json;
-use crate::set::{Policy, PolicySet, PrincipalScope, listed};
+use crate::set::{Policy, PolicySet, PrincipalScope, id_of, listed, type_of};
 use crate::target::{
     Callable, METHODS, MethodArgument, Names, Target, Targets, UpstreamOptions, uid,
 };
@@ -66,6 +66,8 @@ pub struct Engine {
     unchecked: BTreeMap<UpstreamName, Vec<String>>,
     /// Instances that some policy's scope names.
     named: HashSet<String>,
+    says_sponsors: HashSet<String>,
+    says_groups: HashSet<String>,
     authorizer: Authorizer,
     slices: Kept<SliceKey, Arc<Slice>>,
     callers: Kept<(InstanceId, usize), Arc<(InstanceFacts, Entities)>>,
@@ -207,6 +209,14 @@ impl Engine {
                 PrincipalScope::Any | PrincipalScope::Agent(_) | PrincipalScope::Purpose(_) => None,
             })
             .collect();
+        let says_sponsors = policies
+            .iter()
+            .flat_map(|policy| &policy.literals)
+            .filter(|uid| type_of(uid.type_name()) == "Sponsor")
+            .map(id_of)
+            .collect();
+        let said = policies.iter().flat_map(|policy| &policy.groups.perhaps);
+        let says_groups = said.cloned().collect();
         Self {
             digest: Digest::of(inputs.join("\n").as_bytes()),
             broken: fit.broken,
@@ -219,6 +229,8 @@ impl Engine {
             upstreams: index,
             options,
             named,
+            says_sponsors,
+            says_groups,
             authorizer: Authorizer::new(),
             slices: Kept::new(),
             callers: Kept::new(),
@@ -240,6 +252,8 @@ impl Engine {
             diagnostics: Vec::new(),
             unchecked: BTreeMap::new(),
             named: HashSet::new(),
+            says_sponsors: HashSet::new(),
+            says_groups: HashSet::new(),
             authorizer: Authorizer::new(),
             slices: Kept::new(),
             callers: Kept::new(),
@@ -263,8 +277,77 @@ impl Engine {
         &self.unchecked
     }
 
-    /// Decides one call.
+    /// Decides one call. Where a name may be read in more than one way, what any reading denies is
+    /// denied.
     pub fn decide(&self, facts: &Facts) -> Decision {
+        let instance = &facts.instance;
+        if instance.perhaps_sponsor.is_empty() && instance.perhaps_groups.is_empty() {
+            return self.decide_as_read(facts);
+        }
+        let Some(readings) = instance.readings() else {
+            let text = "Too many names of this agent's sponsor, or of their groups, changed since \
+                        the policies came into force. They have to be put in force again.";
+            return Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text));
+        };
+        let mut permitted = None;
+        for instance in readings {
+            let facts = Facts {
+                instance,
+                ..facts.clone()
+            };
+            match self.decide_as_read(&facts) {
+                Decision::Permit(permit) if permit.observed.is_none() => {
+                    permitted.get_or_insert(Decision::Permit(permit));
+                }
+                denied => return denied,
+            }
+        }
+        permitted.unwrap_or_else(|| {
+            let text = "The names of this agent's sponsor cannot be read.";
+            Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text))
+        })
+    }
+
+    /// Whether some policy says a sponsor's id.
+    pub fn says_sponsor(&self, id: &str) -> bool {
+        self.says_sponsors.contains(id)
+    }
+
+    /// Whether some policy says what could be a group's name.
+    pub fn says_group(&self, name: &str) -> bool {
+        self.says_groups.contains(name)
+    }
+
+    /// The sponsors that policies name, by name.
+    pub fn sponsors_said(&self) -> BTreeMap<&str, Said<'_>> {
+        let mut all = BTreeMap::<_, Said<'_>>::new();
+        for policy in &self.policies {
+            let sponsors = policy.literals.iter();
+            let sponsors = sponsors.filter(|uid| type_of(uid.type_name()) == "Sponsor");
+            let ids = sponsors.map(|uid| uid.id().unescaped());
+            // The empty one is whoever is erased.
+            for id in ids.filter(|id| !id.is_empty()) {
+                all.entry(id).or_default().add(policy, true);
+            }
+        }
+        all
+    }
+
+    /// What policies say that could be groups, by name.
+    pub fn groups_said(&self) -> BTreeMap<&str, Said<'_>> {
+        let mut all = BTreeMap::<_, Said<'_>>::new();
+        for policy in &self.policies {
+            for name in &policy.groups.perhaps {
+                let for_certain = policy.groups.named.contains(name);
+                all.entry(name.as_str())
+                    .or_default()
+                    .add(policy, for_certain);
+            }
+        }
+        all
+    }
+
+    fn decide_as_read(&self, facts: &Facts) -> Decision {
         match self.reach(facts, Shown::Read) {
             Reached::Refused(denial) => Decision::Denial(denial),
             Reached::Policy(asked) => self.ask(facts, &asked),
@@ -751,6 +834,22 @@ impl Engine {
 
     pub(crate) fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
+    }
+}
+
+/// Which policies say a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said<'a> {
+    /// Their ids.
+    pub policies: BTreeSet<&'a str>,
+    /// Whether it certainly is a name, and not some other text.
+    pub for_certain: bool,
+}
+
+impl<'a> Said<'a> {
+    fn add(&mut self, policy: &'a Policy, for_certain: bool) {
+        self.policies.insert(&policy.id);
+        self.for_certain |= for_certain;
     }
 }
 

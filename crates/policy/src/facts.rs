@@ -12,6 +12,9 @@ use vocab::{AgentId, Authority, InstanceId, PurposePath, SponsorId, Time, ToolNa
 /// The version of [`Facts`] that this crate writes and reads.
 pub const FACTS_VERSION: u32 = 1;
 
+/// Most names, of a person or of groups, of which every reading is tried.
+const PERHAPS_MAX: usize = 4;
+
 /// The facts of one call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +51,7 @@ pub struct InstanceFacts {
     pub agent: AgentId,
     /// The person who answers for it; none if erased.
     pub sponsor: Option<SponsorId>,
-    /// The groups of that person.
+    /// The groups of that person, by the names that the policy set means them by.
     pub sponsor_groups: Vec<String>,
     /// Why it runs.
     pub purpose: PurposePath,
@@ -72,6 +75,13 @@ pub struct InstanceFacts {
     /// Why the first of them runs. None: for its own purpose.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub root_purpose: Option<PurposePath>,
+    /// Names that the person got since the policies came into force, and that these may mean by
+    /// somebody else. What is denied by any reading of them is denied.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub perhaps_sponsor: Vec<SponsorId>,
+    /// The same, of their groups.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub perhaps_groups: Vec<String>,
 }
 
 /// An instance that delegated: what it may do itself, and so what any below it may do at most.
@@ -90,6 +100,32 @@ impl InstanceFacts {
     pub(crate) fn handed_on(&self) -> impl Iterator<Item = &Authority> {
         let above = self.above.iter().map(|link| &link.handed_on);
         above.chain([&self.handed_on]).flatten().map(AsRef::as_ref)
+    }
+
+    /// Every other way to read the names of its sponsor and their groups; none if there are too many.
+    pub(crate) fn readings(&self) -> Option<Vec<Self>> {
+        let groups = &self.perhaps_groups;
+        if groups.len() > PERHAPS_MAX || self.perhaps_sponsor.len() > PERHAPS_MAX {
+            return None;
+        }
+        let ids = self.perhaps_sponsor.iter().map(|id| Some(id.clone()));
+        let mut readings = Vec::new();
+        for sponsor in [self.sponsor.clone()].into_iter().chain(ids) {
+            for chosen in 0..1_u32 << groups.len() {
+                let also = groups.iter().enumerate();
+                let also = also.filter(|(nth, _)| chosen & 1 << nth != 0);
+                let mut sponsor_groups = self.sponsor_groups.clone();
+                sponsor_groups.extend(also.map(|(_, group)| group.clone()));
+                readings.push(Self {
+                    sponsor: sponsor.clone(),
+                    sponsor_groups,
+                    perhaps_sponsor: Vec::new(),
+                    perhaps_groups: Vec::new(),
+                    ..self.clone()
+                });
+            }
+        }
+        Some(readings)
     }
 
     /// The allow lists of the agents along its chain.

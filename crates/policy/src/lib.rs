@@ -12,6 +12,8 @@
 //!   `sponsor` (with `groups`, a set of strings), `purpose` (the path as a string), `depth`,
 //!   `ancestors` (a set of agents), `root_purpose` (of the first of them), `environment`. (Do not match `purpose` by `like "triage*"`: that
 //!   holds for `triages` too.) An erased sponsor is `Sponsor::""`.
+//!   Sponsors and groups are called what they were when the policies came into force, or were first
+//!   called since, whatever the directory calls them now.
 //! * `action` is `Action::"UPSTREAM/TOOL"` or `Action::"UPSTREAM:METHOD"`, in `Action::"UPSTREAM"`.
 //! * `resource` is `Tool::"UPSTREAM/TOOL"` in `Upstream::"UPSTREAM"` for a tool, and
 //!   `Upstream::"UPSTREAM"` for the other methods.
@@ -43,7 +45,7 @@ mod visible;
 pub use canonical::CANONICAL_VERSION;
 pub use decision::{Decision, Denial, DenialSummary, Effect, Nearest, Permit, Stage, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
-pub use engine::{Engine, SCHEMA_VERSION, UpstreamInput, versions};
+pub use engine::{Engine, SCHEMA_VERSION, Said, UpstreamInput, versions};
 pub use explain::{AskedRequest, Explanation, Outcome, PolicyOutcome};
 pub use facts::{FACTS_VERSION, Facts, InstanceFacts, LinkFacts, Target};
 pub use replay::{Replay, replay, replay_without_arguments};

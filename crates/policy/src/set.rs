@@ -70,6 +70,7 @@ pub(crate) struct Policy {
     pub(crate) scope: Scope,
     /// Every entity it names.
     pub(crate) literals: Vec<EntityUid>,
+    pub(crate) groups: GroupsRead,
     pub(crate) reads: Reads,
     file: Arc<Source>,
     offset: usize,
@@ -278,8 +279,12 @@ fn read_policy(
     check_annotations(cedar, &mut wrong);
     let scope = read_scope(cedar, &mut wrong);
     let mut reads = Reads::default();
+    let mut groups = GroupsRead::default();
     match cedar.to_json() {
-        Ok(json) => reads.walk_conditions(&json),
+        Ok(json) => {
+            reads.walk_conditions(&json);
+            groups = GroupsRead::of(&json);
+        }
         Err(error) => wrong(error.to_string(), None),
     }
     match scope {
@@ -290,6 +295,7 @@ fn read_policy(
             warn: cedar.annotation("warn").map(ToOwned::to_owned),
             scope,
             literals: cedar.entity_literals(),
+            groups,
             reads,
             file: Arc::clone(file),
             offset,
@@ -510,6 +516,99 @@ impl Reads {
 
     fn note(&mut self, path: &[String], used: bool) {
         *self.args.entry(path.to_vec()).or_default() |= used;
+    }
+}
+
+/// What a policy has to do with the names of groups.
+#[derive(Debug, Default)]
+pub(crate) struct GroupsRead {
+    /// The names that the groups of a sponsor are compared with.
+    pub(crate) named: BTreeSet<String>,
+    /// Every text that could be such a name, however it comes to be compared: a policy that reads
+    /// `groups` can pass them on. None where nothing reads them.
+    pub(crate) perhaps: BTreeSet<String>,
+    /// Whether they are compared with what is not written in the policy.
+    pub(crate) unwritten: bool,
+}
+
+impl GroupsRead {
+    fn of(policy: &Value) -> Self {
+        let mut out = Self::default();
+        let conditions = policy.get("conditions").unwrap_or(&Value::Null);
+        if reads_groups(conditions) {
+            texts(conditions, &mut out.perhaps);
+            out.walk(conditions);
+        }
+        out
+    }
+
+    fn walk(&mut self, expression: &Value) {
+        match expression {
+            Value::Array(values) => values.iter().for_each(|value| self.walk(value)),
+            Value::Object(members) => {
+                for (operator, of) in members {
+                    let (left, right) = (of.get("left"), of.get("right"));
+                    let other = match (left, right) {
+                        (Some(left), Some(right)) if is_groups(left) => Some(right),
+                        (Some(left), Some(right)) if is_groups(right) => Some(left),
+                        _ => None,
+                    };
+                    if let Some(other) = other
+                        && COMPARES.contains(&operator.as_str())
+                    {
+                        texts(other, &mut self.named);
+                        self.unwritten |= !is_written(other);
+                    }
+                    self.walk(of);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+const COMPARES: [&str; 5] = ["contains", "containsAll", "containsAny", "==", "!="];
+
+/// Whether anything in an expression is an attribute of that name.
+fn reads_groups(expression: &Value) -> bool {
+    match expression {
+        Value::Array(values) => values.iter().any(reads_groups),
+        Value::Object(members) => {
+            members.get("attr").and_then(Value::as_str) == Some("groups")
+                || members.values().any(reads_groups)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// Whether it is `….sponsor.groups`.
+fn is_groups(expression: &Value) -> bool {
+    let attribute = |of: &Value, name: &str| {
+        let access = of.get(".")?;
+        (access.get("attr")?.as_str()? == name).then(|| access.get("left").cloned())?
+    };
+    attribute(expression, "groups").is_some_and(|of| attribute(&of, "sponsor").is_some())
+}
+
+/// A text, or a set of texts.
+fn is_written(expression: &Value) -> bool {
+    match (expression.get("Value"), expression.get("Set")) {
+        (Some(value), _) => value.is_string(),
+        (None, Some(Value::Array(all))) => all.iter().all(is_written),
+        (None, _) => false,
+    }
+}
+
+fn texts(expression: &Value, out: &mut BTreeSet<String>) {
+    match expression {
+        Value::Array(values) => values.iter().for_each(|value| texts(value, out)),
+        Value::Object(members) => {
+            if let Some(Value::String(text)) = members.get("Value") {
+                out.insert(text.clone());
+            }
+            members.values().for_each(|value| texts(value, out));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) fn facts(call: &str, args: &Value) -> Facts {
             handed_on: None,
             above: Vec::new(),
             root_purpose: None,
+            perhaps_sponsor: Vec::new(),
+            perhaps_groups: Vec::new(),
         },
         upstream: upstream.parse().unwrap(),
         target: Target::Tool {

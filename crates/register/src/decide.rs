@@ -576,8 +576,10 @@ pub(crate) fn decide(
                 }
                 .into());
             }
+            // Activated again, its names mean whoever has them now.
+            let same = state.policy().is_some_and(|active| active.set == set);
             unless(
-                state.policy().is_some_and(|active| active.set == set),
+                same && !state.names_changed(),
                 Subject::Policy(set),
                 Event::PolicyActivated(PolicyActivated { set, author, tests }),
             )

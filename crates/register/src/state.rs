@@ -8,6 +8,7 @@ mod cuts;
 mod forget;
 pub(crate) mod kept;
 mod keys;
+pub(crate) mod names;
 mod running;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,6 +21,7 @@ use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, SponsorId, Upstre
 use vocab::time::Time;
 
 pub use self::cuts::Validity;
+pub use self::names::{PolicyName, Renamed};
 use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
 use crate::lifecycle::{
     AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,
@@ -141,6 +143,10 @@ pub struct State {
     /// Running instances by the sponsor that they act for.
     acting: HashMap<Handle, BTreeSet<InstanceId>>,
     policy: Option<Arc<ActivePolicy>>,
+    sponsor_pasts: names::Pasts,
+    group_pasts: names::Pasts,
+    /// The index of the last entry that erased what a sponsor or group is called.
+    name_lost: Option<u64>,
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
     break_glasses: break_glass::BreakGlasses,
@@ -483,6 +489,7 @@ impl State {
                 sponsor.life.after(SponsorEvent::Change, time)?;
                 let identity = person(unsealed);
                 self.name_sponsor(&body.sponsor, Some(&sponsor.identity), &identity)?;
+                self.keep_sponsor_name(&sponsor);
                 self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
                     let commit = body.commit;
                     sponsor.identity = identity;
@@ -526,13 +533,14 @@ impl State {
             Event::GroupChanged(body) => {
                 let profile = group(unsealed);
                 let found = self.known_group(&body.group)?;
+                let before = found.clone();
                 let commit = body.commit;
                 found.profile = profile;
                 found.beside = Beside { record, commit };
                 found.changed = record;
                 found.changed_at = time;
-                let members = found.members.clone();
-                self.seen_otherwise(&members, time);
+                self.keep_group_name(&before);
+                self.seen_otherwise(&before.members, time);
             }
             Event::GroupMembers(body) => {
                 for member in &body.added {
@@ -565,6 +573,7 @@ impl State {
                 let Some(group) = self.groups.remove(&body.group) else {
                     return Err(unknown("group", &body.group));
                 };
+                self.keep_group_name(&group);
                 self.seen_otherwise(&group.members, time);
                 for member in &group.members {
                     leaves(&mut self.memberships, member, &body.group);
@@ -777,6 +786,7 @@ impl State {
                         failed: body.tests.failed,
                     });
                 }
+                self.settle_names();
                 self.policy = Some(Arc::new(ActivePolicy {
                     set: body.set,
                     author: body.author,
@@ -853,6 +863,7 @@ impl State {
                 } else if let Some(sponsor) = self.sponsor_of_key(&body.key) {
                     return Err(unknown("key", &sponsor.key));
                 }
+                self.lose_names(&body.key);
                 for group in self.groups.values_mut().filter(|it| it.key == body.key) {
                     Arc::make_mut(group).profile = Known::Erased;
                 }

@@ -8,6 +8,7 @@ mod forgetting;
 mod histories;
 mod log_keys;
 mod memory;
+mod names;
 mod refusals;
 mod restarts;
 mod signing;

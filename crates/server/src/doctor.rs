@@ -5,6 +5,7 @@
 
 mod directory;
 mod named;
+mod names;
 pub(crate) mod stops;
 
 use std::fs;
@@ -411,6 +412,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(stops::findings(shared));
     found.extend(upstreams(shared).await);
     found.extend(policy(shared));
+    found.extend(names::findings(shared));
     found.extend(anchors(shared));
     found.push(admins(shared));
     found.extend(break_glass(shared));

@@ -25,6 +25,7 @@ mod lane;
 mod listen;
 pub mod log_keys;
 pub mod logging;
+mod names;
 pub mod node;
 pub mod outbound;
 pub mod output;

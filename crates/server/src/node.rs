@@ -31,7 +31,9 @@ use crate::output::count;
 use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
 use crate::wrapping::{self, WrappingError};
-use crate::{admin, anchor, asking, break_glass, http, keys, listen, policies, signals, trust};
+use crate::{
+    admin, anchor, asking, break_glass, http, keys, listen, names, policies, signals, trust,
+};
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -503,6 +505,7 @@ impl Node {
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
         tasks.spawn(watch_reviews(Arc::clone(&shared), stop.clone()));
         tasks.spawn(break_glass::watch(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(names::watch(Arc::clone(&shared), stop.clone()));
         for upstream in plane.upstreams() {
             tasks.spawn(list_tools(
                 Arc::clone(&plane),

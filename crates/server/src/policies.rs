@@ -71,6 +71,8 @@ pub struct Applied {
     pub passed: u32,
     /// What its cases came to.
     pub failed: u32,
+    /// Names that it says and nobody has.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Why a set was not put in force. The one that was stays.
@@ -190,13 +192,18 @@ impl Ground for Shared {
     }
 
     fn people(&self) -> People {
-        let agents = self.plane.control().view(|state| {
+        self.plane.control().view(|state| {
             let agents = state.agents();
-            agents
-                .map(|agent| (agent.id.clone(), agent.purposes.clone()))
-                .collect()
-        });
-        People { agents }
+            let sponsors = state.sponsors().into_iter().filter_map(|it| it.id());
+            let groups = state.groups().filter_map(|it| it.name());
+            People {
+                agents: agents
+                    .map(|agent| (agent.id.clone(), agent.purposes.clone()))
+                    .collect(),
+                sponsors: Some(sponsors.map(ToString::to_string).collect()),
+                groups: Some(groups.map(str::to_owned).collect()),
+            }
+        })
     }
 }
 
@@ -299,18 +306,15 @@ async fn beside<T: Send + 'static>(
 }
 
 /// Judges files that are to be put in force, and runs their cases.
-fn judge(
-    shared: &Shared,
-    set: PolicySet,
-    files: &Files,
-) -> Result<(Trial, TestReport), ApplyError> {
+fn judge(shared: &Shared, set: PolicySet, files: &Files) -> Result<Judged, ApplyError> {
     let trial = shared.plane.trial(set);
     let diagnostics = trial.engine().diagnostics();
     if has_errors(diagnostics) {
         return Err(ApplyError::Invalid(diagnostics.to_vec()));
     }
     let people = shared.people();
-    for slip in cases::slips(trial.engine(), &people) {
+    let slips = cases::slips(trial.engine(), &people);
+    for slip in &slips {
         tracing::warn!("Policy problem: {slip}");
     }
     let tests = tested(trial.engine(), &people, files);
@@ -320,15 +324,31 @@ fn judge(
     if tests.failed > 0 {
         return Err(ApplyError::Tests(Box::new(tests)));
     }
-    Ok((trial, tests))
+    Ok(Judged {
+        trial,
+        tests,
+        slips,
+    })
+}
+
+/// Files that may be put in force.
+struct Judged {
+    trial: Trial,
+    tests: TestReport,
+    slips: Vec<Diagnostic>,
 }
 
 async fn activate(
     shared: &Shared,
-    (trial, tests): (Trial, TestReport),
+    judged: Judged,
     actor: Actor,
     author: AdminId,
 ) -> Result<Applied, ApplyError> {
+    let Judged {
+        trial,
+        tests,
+        slips,
+    } = judged;
     let results = TestResults {
         passed: tests.passed,
         failed: tests.failed,
@@ -348,6 +368,7 @@ async fn activate(
         author,
         passed: tests.passed,
         failed: tests.failed,
+        warnings: slips,
     })
 }
 

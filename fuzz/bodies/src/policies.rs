@@ -62,6 +62,8 @@ static WORLD: LazyLock<Option<World>> = LazyLock::new(|| {
             handed_on: None,
             above: Vec::new(),
             root_purpose: None,
+            perhaps_sponsor: Vec::new(),
+            perhaps_groups: vec!["staff".to_owned()],
         },
         engine: Engine::build(&set, &[input(&upstream, &tools)]),
         upstream,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use policy::{Facts, InstanceFacts, LinkFacts, Target};
 use register::{Active, Agent, Instance, Link, Sponsor, State, Why};
 use vocab::authority::CallArguments;
-use vocab::{Handle, InstanceId, UpstreamName};
+use vocab::{Handle, InstanceId, SponsorId, UpstreamName};
 
 use crate::limits::Counter;
-use crate::plane::Plane;
+use crate::plane::{Plane, Snapshot};
 
 /// The caller as the register knows it at one moment, narrowed or not.
 #[derive(Debug)]
@@ -17,9 +17,9 @@ pub(crate) struct Who {
     pub(super) agent: Arc<Agent>,
     /// Those that delegated, the first first.
     above: Vec<Link>,
-    sponsor: Arc<Sponsor>,
-    /// The names of the sponsor's groups.
-    groups: Vec<String>,
+    /// What decides.
+    pub(crate) snapshot: Arc<Snapshot>,
+    names: Names,
     pub(super) control_size: u64,
     pub(super) standing: Result<Active, Why>,
 }
@@ -39,16 +39,14 @@ impl Who {
                 Ok(active) => active.above().to_vec(),
                 Err(_) => links(state, &instance)?,
             };
-            let groups = state.groups_of(&instance.sponsor);
-            let mut groups: Vec<String> = groups
-                .filter_map(|group| group.name().map(str::to_owned))
-                .collect();
-            groups.sort_unstable();
+            // Taken here, it is of the set that the register has in force or of the one before: of
+            // those it knows whom they mean by a name.
+            let snapshot = plane.active.load_full();
             Some(Self {
                 agent: Arc::clone(state.agent(&instance.agent)?),
-                sponsor: Arc::clone(state.sponsor(&instance.sponsor)?),
+                names: Names::read(state, state.sponsor(&instance.sponsor)?, &snapshot),
                 above,
-                groups,
+                snapshot,
                 instance,
                 control_size: match &standing {
                     Ok(active) => active.size(),
@@ -110,15 +108,14 @@ impl Who {
             instance,
             agent,
             above,
-            sponsor,
-            groups,
+            names,
             ..
         } = self;
         InstanceFacts {
             id: instance.id.clone(),
             agent: agent.id.clone(),
-            sponsor: sponsor.id().cloned(),
-            sponsor_groups: groups.clone(),
+            sponsor: names.sponsor.clone(),
+            sponsor_groups: names.groups.clone(),
             purpose: instance.purpose.clone(),
             depth: u32::from(instance.depth),
             ancestors: above.iter().map(|link| link.agent.id.clone()).collect(),
@@ -134,6 +131,43 @@ impl Who {
                 })
                 .collect(),
             root_purpose: above.first().map(|link| link.instance.purpose.clone()),
+            perhaps_sponsor: names.perhaps_sponsor.clone(),
+            perhaps_groups: names.perhaps_groups.clone(),
+        }
+    }
+}
+
+/// What the policies in force call a sponsor and their groups.
+#[derive(Debug)]
+struct Names {
+    sponsor: Option<SponsorId>,
+    groups: Vec<String>,
+    perhaps_sponsor: Vec<SponsorId>,
+    perhaps_groups: Vec<String>,
+}
+
+impl Names {
+    fn read(state: &State, sponsor: &Sponsor, snapshot: &Snapshot) -> Self {
+        // Without a set nothing is said, and so nobody is meant otherwise than they are called.
+        let since = snapshot.since.unwrap_or(u64::MAX);
+        let engine = &snapshot.engine;
+        let read = state.sponsor_in_policy(sponsor, since, |name| engine.says_sponsor(name));
+        let id = |name: &str| name.parse::<SponsorId>().ok();
+        let (mut groups, mut perhaps_groups) = (Vec::new(), Vec::new());
+        for group in state.groups_of(&sponsor.handle) {
+            let read = state.group_in_policy(group, since, |name| engine.says_group(name));
+            groups.extend(read.means.map(str::to_owned));
+            perhaps_groups.extend(read.perhaps.into_iter().map(str::to_owned));
+        }
+        groups.sort_unstable();
+        perhaps_groups.retain(|name| !groups.contains(name));
+        perhaps_groups.sort_unstable();
+        perhaps_groups.dedup();
+        Self {
+            sponsor: read.means.and_then(id),
+            groups,
+            perhaps_sponsor: read.perhaps.into_iter().filter_map(id).collect(),
+            perhaps_groups,
         }
     }
 }

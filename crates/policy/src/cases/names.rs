@@ -1,7 +1,7 @@
 //! Names in cases that nobody has. What such a case expects may come true whatever the policies
 //! say: a call of a tool that is not there is always denied.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 use vocab::{AgentId, PurposePath, suggest};
@@ -11,7 +11,7 @@ use crate::decision::{Effect, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Engine;
 use crate::facts::Target;
-use crate::set::{id_of, type_of};
+use crate::set::{Policy, id_of, type_of};
 use crate::target::{Callable, METHODS};
 
 /// Who is registered, as far as that is known.
@@ -19,10 +19,15 @@ use crate::target::{Callable, METHODS};
 pub struct People {
     /// The agents and the purposes they may have.
     pub agents: BTreeMap<AgentId, Vec<PurposePath>>,
+    /// What the sponsors are called; none if nobody here can read it.
+    pub sponsors: Option<BTreeSet<String>>,
+    /// What the groups are called; none if nobody here can read it.
+    pub groups: Option<BTreeSet<String>>,
 }
 
 /// Warns of each agent and purpose in a policy that nobody has, where somebody has one of nearly
-/// that name: a forbid with such a slip holds for nobody.
+/// that name: a forbid with such a slip holds for nobody. And of each sponsor and group that nobody
+/// knows.
 pub fn slips(engine: &Engine, people: &People) -> Vec<Diagnostic> {
     let agents: Vec<&str> = people.agents.keys().map(AgentId::as_str).collect();
     let registered = people.agents.values().flatten();
@@ -50,9 +55,42 @@ pub fn slips(engine: &Engine, people: &People) -> Vec<Diagnostic> {
             let warning = Diagnostic::warning(&policy.place_of(&id), message);
             slips.push(warning.of_policy(&policy.id).suggest(Some(near)));
         }
+        strangers(policy, people, &mut slips);
     }
     slips.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     slips
+}
+
+/// Warns of sponsors and groups that nobody knows, and of groups that may be anything.
+fn strangers(policy: &Policy, people: &People, out: &mut Vec<Diagnostic>) {
+    let sponsors = policy.literals.iter();
+    let sponsors = sponsors.filter(|uid| type_of(uid.type_name()) == "Sponsor");
+    // The empty one is whoever is erased.
+    let sponsors: BTreeSet<String> = sponsors.map(id_of).filter(|id| !id.is_empty()).collect();
+    let said = [
+        ("sponsor", &sponsors, &people.sponsors),
+        ("group", &policy.groups.named, &people.groups),
+    ];
+    for (what, names, known) in said {
+        let Some(known) = known else {
+            continue;
+        };
+        for name in names.iter().filter(|name| !known.contains(*name)) {
+            let message = format!(
+                "no {what} `{name}` is known; whoever is added first by that name will be meant"
+            );
+            let warning = Diagnostic::warning(&policy.place_of(name), message);
+            let near = suggest::nearest(name, known.iter().map(String::as_str));
+            out.push(warning.of_policy(&policy.id).suggest(near));
+        }
+    }
+    if policy.groups.unwritten {
+        let message = "this compares groups with what is not written in the policy, so whenever a \
+                       group is renamed it says something else";
+        let warning = Diagnostic::warning(&policy.place_of("groups"), message);
+        let help = "write the names of the groups into the policy";
+        out.push(warning.of_policy(&policy.id).help(help));
+    }
 }
 
 /// `a`, `a/b` and `a/b/c` of `a/b/c`.

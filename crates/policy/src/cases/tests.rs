@@ -17,6 +17,7 @@ fn people() -> People {
             "deploy".parse().unwrap(),
             vec!["deploy/canary".parse().unwrap()],
         )]),
+        ..People::default()
     }
 }
 
@@ -106,6 +107,49 @@ fn a_denial_of_what_is_not_there_shows_nothing() {
             "13:passed",
         ],
     );
+}
+
+#[test]
+fn sponsors_and_groups_that_nobody_knows_are_told() {
+    let engine = World::new(
+        r#"
+@id("maya") permit (principal, action, resource)
+when { principal.sponsor == Sponsor::"mayo" || principal.sponsor == Sponsor::"noor" };
+@id("groups") forbid (principal, action, resource)
+when { principal.sponsor.groups.containsAny(["Contractors", "Contractor"]) }
+unless { ["/public/*"].contains("/public/*") || principal.sponsor == Sponsor::"" };
+@id("open") forbid (principal, action == Action::"files/read", resource)
+when { principal.sponsor.groups.contains(context.args.path) };
+"#,
+    )
+    .engine;
+    let names = |all: &[&str]| Some(all.iter().map(|&it| it.to_owned()).collect());
+    let told = |people: &People| -> Vec<String> {
+        let all = slips(&engine, people);
+        let told = all.iter().map(|it| {
+            let help = it.help.as_deref().unwrap_or("-");
+            format!("{}:{} ({help})", it.policy.as_deref().unwrap(), it.message)
+        });
+        told.collect()
+    };
+    let unwritten = "open:this compares groups with what is not written in the policy, so whenever a \
+                     group is renamed it says something else (write the names of the groups into the \
+                     policy)";
+    let later = "whoever is added first by that name will be meant";
+    let people = People {
+        sponsors: names(&["maya", "noor"]),
+        groups: names(&["Contractors"]),
+        ..People::default()
+    };
+    assert_eq!(
+        told(&people),
+        [
+            format!("maya:no sponsor `mayo` is known; {later} (did you mean `maya`?)"),
+            format!("groups:no group `Contractor` is known; {later} (did you mean `Contractors`?)"),
+            unwritten.to_owned(),
+        ]
+    );
+    assert_eq!(told(&People::default()), [unwritten]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 mod chain;
+mod names;
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -21,11 +21,14 @@ use crate::nouns::{
     Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
 };
 use crate::signing::{TokenKey, TokenKeyLife};
+use crate::state::names::{Past, Was};
 
 structs! {
     Admin { id key added_at record };
     Pep { name token serves trusted added_at record };
     Beside { record commit };
+    Past { record key was };
+    Was { until beside } but { name: Known::Sealed };
     // Who they are is not written: it is opened again where it lies sealed.
     Sponsor {
         handle key beside life holds provisioned risk sessions_revoked heard added_at record

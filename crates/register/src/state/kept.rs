@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ledger::{Keyring, LogReader};
+use serde::de::DeserializeOwned;
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, PepName, UpstreamName};
 use vocab::time::Time;
 
+use super::names::{self, Pasts};
 use super::{
-    ActivePolicy, Admin, Agent, Cut, DirectoryToken, Group, Instance, NodeState, Pep, Sponsor,
-    State, Upstream,
+    ActivePolicy, Admin, Agent, Cut, DirectoryToken, Group, Instance, Known, NodeState, Pep,
+    Sponsor, State, Upstream,
 };
 use crate::break_glass::BreakGlass;
 use crate::fold;
@@ -31,6 +33,9 @@ struct Head {
     everything: Switch,
     cuts: BTreeMap<u64, Cut>,
     policy: Option<Arc<ActivePolicy>>,
+    sponsor_pasts: Pasts,
+    group_pasts: Pasts,
+    name_lost: Option<u64>,
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
     break_glasses: BTreeMap<Handle, Arc<BreakGlass>>,
@@ -42,8 +47,9 @@ struct Head {
 
 structs! {
     Head {
-        size last_time generation admins peps upstreams everything cuts policy token_keys
-        directory_tokens break_glasses log_keys wrapping_key erased node
+        size last_time generation admins peps upstreams everything cuts policy sponsor_pasts
+        group_pasts name_lost token_keys directory_tokens break_glasses log_keys wrapping_key
+        erased node
     };
 }
 
@@ -120,6 +126,9 @@ impl State {
             open_cuts: _,
             acting: _,
             policy,
+            sponsor_pasts,
+            group_pasts,
+            name_lost,
             token_keys,
             directory_tokens,
             break_glasses,
@@ -143,6 +152,9 @@ impl State {
                 everything: *everything,
                 cuts: cuts.clone(),
                 policy: policy.clone(),
+                sponsor_pasts: sponsor_pasts.clone(),
+                group_pasts: group_pasts.clone(),
+                name_lost: *name_lost,
                 token_keys: token_keys.clone(),
                 directory_tokens: directory_tokens.clone(),
                 break_glasses: break_glasses.all().clone(),
@@ -195,6 +207,7 @@ impl State {
             everything: head.everything,
             cuts: head.cuts,
             policy: head.policy,
+            name_lost: head.name_lost,
             token_keys: head.token_keys,
             directory_tokens: head.directory_tokens,
             log_keys: head.log_keys.into(),
@@ -206,6 +219,9 @@ impl State {
         for glass in head.break_glasses.into_values() {
             state.restore_break_glass(glass, log, keyring)?;
         }
+        state.sponsor_pasts =
+            state.restore_pasts(head.sponsor_pasts, names::id_of, log, keyring)?;
+        state.group_pasts = state.restore_pasts(head.group_pasts, names::name_of, log, keyring)?;
         for sponsor in sponsors {
             state.restore_sponsor(sponsor, log, keyring)?;
         }
@@ -233,6 +249,24 @@ impl State {
         self.sponsors
             .insert(sponsor.handle.clone(), Arc::new(sponsor));
         Ok(())
+    }
+
+    fn restore_pasts<T: DeserializeOwned>(
+        &self,
+        mut pasts: Pasts,
+        name: fn(&Known<T>) -> Known<String>,
+        log: &dyn LogReader,
+        keyring: Option<&dyn Keyring>,
+    ) -> Result<Pasts, NotTaken> {
+        for past in pasts.values_mut() {
+            for was in &mut past.was {
+                let index = was.beside.record;
+                let opened = fold::unseal(self, Some(&past.key), &was.beside, log, keyring)
+                    .map_err(|cause| NotTaken::Sealed { index, cause })?;
+                was.name = name(&opened);
+            }
+        }
+        Ok(pasts)
     }
 
     fn restore_break_glass(

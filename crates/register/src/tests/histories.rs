@@ -154,6 +154,11 @@ impl Model {
                 sponsor: handle_of(node, sponsor)?,
                 signal: signal("session-revoked"),
             },
+            29 if b >= 200 => Command::ActivatePolicy {
+                set: node.keep(&[b % 3]),
+                author: "uid:1000".parse().unwrap(),
+                tests: crate::TestResults::default(),
+            },
             29 => Command::AddGroup {
                 profile: group_profile(&format!("group {}", b % 3)),
                 members: handle_of(node, sponsor).into_iter().collect(),
@@ -170,6 +175,13 @@ impl Model {
                 } else {
                     (Vec::new(), vec![member])
                 };
+                if (200..240).contains(&b) {
+                    return Some(Command::ChangeGroup {
+                        group,
+                        profile: group_profile(&format!("group {}", a % 5)),
+                        signal: signal("changed"),
+                    });
+                }
                 if b >= 240 {
                     let signal = signal("provisioned");
                     return Some(Command::RemoveGroup { group, signal });

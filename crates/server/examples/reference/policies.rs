@@ -13,7 +13,8 @@ Policies are [Cedar](https://docs.cedarpolicy.com/), in `*.cedar` files. What no
 denied; a `forbid` goes before every `permit`. Policies are checked against the tools that the
 upstreams list themselves: one that names an unknown tool or argument is an error, with file, line
 and the nearest known name. An agent or a purpose that is not registered, where one of nearly that
-name is, is a warning: a `forbid` with such a slip holds for nobody.
+name is, is a warning: a `forbid` with such a slip holds for nobody. So is a sponsor or a group that
+nobody knows.
 
 ## What policies see
 

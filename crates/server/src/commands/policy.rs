@@ -33,7 +33,8 @@ pub(super) async fn run(context: &Context, command: PolicyCommand) -> Outcome {
             let applied = context.node()?.post("/v1/policy/apply").await?;
             context.show(&applied, |it| {
                 format!(
-                    "{} in force as set {}, by {}; {} passed",
+                    "{}{} in force as set {}, by {}; {} passed",
+                    diagnostics(&it["warnings"]),
                     are(number(&it["policies"])),
                     cell(&it["set"]),
                     cell(&it["author"]),
@@ -77,9 +78,9 @@ fn number(value: &Value) -> usize {
 }
 
 /// `FILE:LINE:COLUMN: error: …`, as compilers say it.
-fn diagnostics(report: &Value) -> String {
+fn diagnostics(told: &Value) -> String {
     let mut out = String::new();
-    for it in report["diagnostics"].as_array().into_iter().flatten() {
+    for it in told.as_array().into_iter().flatten() {
         let file = cell(&it["file"]);
         let place = format!("{file}:{}:{}", it["line"], it["column"]);
         let (severity, message) = (cell(&it["severity"]), cell(&it["message"]));
@@ -92,7 +93,7 @@ fn diagnostics(report: &Value) -> String {
 }
 
 fn checked(report: &Value) -> String {
-    let mut told = diagnostics(report);
+    let mut told = diagnostics(&report["diagnostics"]);
     for (upstream, ids) in report["unchecked"].as_object().into_iter().flatten() {
         let ids = clean(&cell(ids));
         let _infallible = writeln!(
@@ -124,7 +125,7 @@ fn are(policies: usize) -> String {
 }
 
 fn tested(report: &Value) -> String {
-    let mut out = diagnostics(report);
+    let mut out = diagnostics(&report["diagnostics"]);
     let none = |list: &str| report[list].as_array().is_none_or(Vec::is_empty);
     if none("cases") && none("diagnostics") {
         return "There is no test case; they lie beside the policies, in `NAME.test.yaml`."

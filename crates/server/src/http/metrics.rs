@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use axum::extract::State;
 use axum::response::Response;
+use gateway::NameFault;
 use http::StatusCode;
 use ledger::Log as _;
 use vocab::{InstanceId, LogName, Time};
@@ -44,6 +45,7 @@ families! {
     BREAK_GLASS "tipstaff_break_glass_open" false "Agents that run by break-glass, although nobody who may answers for them.";
     UNDER_GLASS "tipstaff_break_glass_calls_total" true "Calls permitted that only break-glass let.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
+    NAMES "tipstaff_policy_names_faulty" false "Sponsors and groups that the policies in force name, by what is wrong with the name (`fault`): unknown, renamed, taken.";
     ENTRIES "tipstaff_ledger_entries" false "Durable entries, by `log`.";
     LAG "tipstaff_ledger_checkpoint_lag_entries" false "Durable entries that no published checkpoint covers yet, by `log`.";
     COMMITS "tipstaff_ledger_commits_total" true "Group commits, each one flush, by `log`.";
@@ -152,6 +154,12 @@ fn page(shared: &Shared) -> String {
             &[("upstream", served.name().as_str())],
             u8::from(observing),
         );
+    }
+    page.family(&NAMES);
+    let faulty = plane.faulty_names();
+    for fault in NameFault::ALL {
+        let count = faulty.iter().filter(|it| it.fault == fault).count();
+        page.sample(&NAMES, &[("fault", fault.as_str())], count);
     }
     logs(&mut page, shared);
     page.family(&ANCHORED);

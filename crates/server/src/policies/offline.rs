@@ -106,8 +106,10 @@ impl Ground for Offline {
     }
 
     fn people(&self) -> People {
+        // What sponsors and groups are called lies sealed, and is not opened for this.
         People {
             agents: self.people.agents.clone(),
+            ..People::default()
         }
     }
 }

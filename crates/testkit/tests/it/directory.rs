@@ -14,18 +14,24 @@ const USER: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 
 /// A directory that has its token.
-struct Directory {
+pub(crate) struct Directory {
     token: String,
 }
 
 impl Directory {
-    async fn of(plane: &Plane) -> Self {
+    pub(crate) async fn of(plane: &Plane) -> Self {
         let made = plane.command("/v1/scim/tokens").await;
         let token = made["token"].as_str().unwrap().to_owned();
         Self { token }
     }
 
-    async fn ask(&self, plane: &Plane, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn ask(
+        &self,
+        plane: &Plane,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
         let mut ask = plane
             .ask(method, &format!("/scim/v2{path}"))
             .header("authorization", format!("Bearer {}", self.token));
@@ -38,7 +44,7 @@ impl Directory {
     }
 
     /// The id of whoever has a user name.
-    async fn id(&self, plane: &Plane, name: &str) -> String {
+    pub(crate) async fn id(&self, plane: &Plane, name: &str) -> String {
         let path = format!("/Users?filter=userName+eq+%22{name}%22");
         let list = self.ask(plane, "GET", &path, &Value::Null).await.json();
         list["Resources"][0]["id"].as_str().unwrap().to_owned()
@@ -381,6 +387,10 @@ async fn policies_see_the_groups_of_the_moment() {
     assert!(denied.said().contains("not for contractors"), "{denied:?}");
     let renamed = json!({"op": "replace", "path": "displayName", "value": "Employees"});
     patch(&contractors, renamed).await;
+    let denied = call().await;
+    assert!(denied.said().contains("not for contractors"), "{denied:?}");
+    // Put in force again, policies mean who has the name now.
+    plane.activate(of_groups).await.unwrap();
     allowed().await;
     patch(&adjusters, leaves).await;
     assert!(call().await.is_error(), "they left");

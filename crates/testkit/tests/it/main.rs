@@ -37,6 +37,8 @@ mod listing;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod offline;
 #[cfg(test)]
 mod people;
