@@ -279,6 +279,7 @@ fn instance(state: &State, n: u64) -> Result<Event> {
         key: Some(format!("{}-{n:07}", key.kid).parse()?),
         via: None,
         authority: None,
+        handed_on: None,
         max_calls: None,
         max_lifetime_s: LIFETIME_SECONDS,
         idle_s: LIFETIME_SECONDS,

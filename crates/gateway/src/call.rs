@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
+use ledger::seal::group_of;
 use ledger::{Actor, ActorKind, AppendError, Guard, Record, RecordError, Recorded, Ruling};
 use mcp::error::Verdict;
 use mcp::frame::{Param, ReplyEdit, meta};
@@ -26,7 +27,7 @@ use register::{Instance, Pep};
 use serde_json::value::RawValue;
 use tokens::Caller;
 use tokio::time::timeout;
-use vocab::{AgentId, Digest, InstanceId, RecordRef, UpstreamName};
+use vocab::{AgentId, Digest, InstanceId, RecordRef, ToolName, UpstreamName};
 
 use self::asked::{asked_in, questions, withhold};
 use crate::answer::{Answer, Event, Out};
@@ -34,8 +35,8 @@ use crate::ending::{Ended, Ending};
 use crate::limits::{InFlight, Stop};
 use crate::plane::{Life, Plane, Served, Snapshot};
 use crate::record::{
-    Asked, Came, Decided, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, Outcome,
-    OutcomeBody, Over, Permit, SealedRef, seal,
+    Asked, Came, Decided, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, OTHER_METHOD,
+    Outcome, OutcomeBody, Over, Permit, SealedRef, seal,
 };
 use crate::route::Route;
 use crate::session::Session;
@@ -519,13 +520,9 @@ fn decided(
     said: &policy::Verdict,
 ) -> Result<Decided, IntentError> {
     let (instance, agent) = (&who.instance, &who.agent);
-    let day = facts.now.day();
-    let group = format!("{}/{}/{day}", instance.sponsor, agent.id);
+    let group = group_of(&instance.sponsor, &agent.id, facts.now);
     let (handle, key) = plane.group_key(&group)?;
-    let tool = match &facts.target {
-        Target::Tool { name } => Some(name.clone()),
-        Target::Method { .. } => None,
-    };
+    let (method, tool, unlisted) = named(snapshot, question);
     let (details, left_out) = match &decision {
         policy::Decision::Permit(_) => (who.details(&facts), None),
         policy::Decision::Denial(_) => (Vec::new(), leave_out(plane, &agent.id, &mut facts)),
@@ -547,8 +544,9 @@ fn decided(
         proven: question.proven,
         token: question.token.to_owned(),
         upstream: question.served.name.clone(),
-        method: question.method.to_owned(),
+        method: method.to_owned(),
         tool,
+        unlisted,
         request: Digest::of(question.id.as_bytes()),
         authority: who::lines(agent),
         effect: match said.effect {
@@ -602,6 +600,22 @@ fn decided(
         }),
         ticket,
     })
+}
+
+/// The method and the tool as an entry may name them, and whether it may not: what nothing lists
+/// somebody may have made up, and anything can be in such a name.
+fn named<'a>(snapshot: &Snapshot, question: &Question<'a>) -> (&'a str, Option<ToolName>, bool) {
+    match question.target {
+        Target::Tool { name } => {
+            let known = snapshot.tools.get(&question.served.name);
+            let has = known.is_some_and(|(_, tools)| tools.list().has(name));
+            (question.method, has.then(|| name.clone()), !has)
+        }
+        Target::Method { .. } => match Method::from(question.method) {
+            Method::Other(_) => (OTHER_METHOD, None, true),
+            _ => (question.method, None, false),
+        },
+    }
 }
 
 /// Takes the arguments of a denied call out of its facts, if they are not to be kept.
@@ -1071,12 +1085,7 @@ fn salted(
     plane: &Plane,
     instance: &Instance,
 ) -> Result<(SealedRef, Vec<u8>, [u8; 32]), IntentError> {
-    let group = format!(
-        "{}/{}/{}",
-        instance.sponsor,
-        instance.agent,
-        plane.clock.now().day()
-    );
+    let group = group_of(&instance.sponsor, &instance.agent, plane.clock.now());
     let (handle, key) = plane.group_key(&group)?;
     let fresh = vocab::rng::bytes::<32>(&*plane.rng).map_err(ledger::seal::SealError::from)?;
     let (reference, sealed) = seal((&handle, &key), &*plane.rng, &fresh)?;

@@ -42,11 +42,16 @@ pub struct DecisionBody {
     pub token: String,
     /// The upstream.
     pub upstream: UpstreamName,
-    /// The MCP method.
+    /// The MCP method; `other` for one that no revision of the protocol has.
     pub method: String,
-    /// The tool, for `tools/call`.
+    /// The tool, for `tools/call`; absent if the upstream listed none of that name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tool: Option<ToolName>,
+    /// Whether the upstream listed no such tool, or no revision of the protocol has such a method.
+    /// Whoever asked may have made the name up, so it is in the sealed facts alone; old entries have
+    /// it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub unlisted: bool,
     /// SHA-256 of the JSON-RPC id's text.
     pub request: Digest,
     /// The most the caller's agent may ever do; none when the policies alone decide.
@@ -89,6 +94,9 @@ impl DecisionBody {
         matches!(self.effect, Effect::Allow) && self.asked.is_none()
     }
 }
+
+/// What entries call a method that no revision of the protocol has.
+pub const OTHER_METHOD: &str = "other";
 
 /// Who was told a decision, to act on it elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,8 +14,10 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use vocab::digest::Digest;
+use vocab::id::{AgentId, Handle};
 use vocab::rng::{self, Rng, RngError};
 use vocab::secret::{Secret, same_bytes};
+use vocab::time::Time;
 use zeroize::{Zeroize as _, Zeroizing};
 
 const FORMAT: u8 = 1;
@@ -61,6 +63,12 @@ impl fmt::Debug for GroupKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GroupKey([redacted])")
     }
+}
+
+/// The group whose key seals what an agent was handed on and did for somebody on a day. It is small,
+/// so that what must be forgotten takes little else along.
+pub fn group_of(sponsor: &Handle, agent: &AgentId, at: Time) -> String {
+    format!("{sponsor}/{agent}/{}", at.day())
 }
 
 /// Sealed bytes and the digest that commits to what is in them.

@@ -125,6 +125,11 @@ impl ToolList {
         self.digest
     }
 
+    /// Whether there is one of this name.
+    pub fn has(&self, name: &ToolName) -> bool {
+        self.tools.contains_key(name)
+    }
+
     /// The tools' names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &ToolName> {
         self.tools.keys()

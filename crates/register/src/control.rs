@@ -6,7 +6,7 @@
 //!
 //! What a crash leaves, after each step:
 //!
-//! 1. a sponsor's key is made: a key that seals nothing; harmless;
+//! 1. a key for what is to be sealed is made: a key that seals nothing; harmless;
 //! 2. the entries are durable: what they say holds after the restart although nobody was told.
 //!    Whoever asks again is told that it holds already;
 //! 3. they are folded: the same; nothing that is folded is only in memory;
@@ -35,8 +35,8 @@ use vocab::time::{Clock, Time};
 use crate::command::{Command, CommandError, Done, Settings, Subject};
 use crate::decide::{NoPlan, Plan, Sealing, decide};
 use crate::entry::{
-    BreakGlassRequested, CutOff, Event, GroupAdded, GroupChanged, SponsorAdded, SponsorChanged,
-    Sponsorship,
+    BreakGlassRequested, CutOff, Event, GroupAdded, GroupChanged, InstanceStarted, SealedAuthority,
+    SponsorAdded, SponsorChanged, Sponsorship,
 };
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
@@ -335,7 +335,7 @@ impl Control {
                 return Ok(Done::Continued { instance });
             }
             Ok(Plan::Seal(subject, sealing, events)) => {
-                let mut drafts = vec![self.sealed(actor.clone(), *sealing).await?];
+                let mut drafts = vec![self.sealed(actor.clone(), now, *sealing).await?];
                 drafts.extend(in_words(&actor, &events)?);
                 (subject, drafts)
             }
@@ -438,8 +438,14 @@ impl Control {
         }
     }
 
-    /// Seals what somebody or something is called under a key of their own, and drafts the entry.
-    async fn sealed(&self, actor: Actor, sealing: Sealing) -> Result<Draft, CommandError> {
+    /// Seals what somebody or something is called under a key of their own, or what an agent says
+    /// under that of what it does in the day, and drafts the entry.
+    async fn sealed(
+        &self,
+        actor: Actor,
+        now: Time,
+        sealing: Sealing,
+    ) -> Result<Draft, CommandError> {
         let unprepared = |cause: String| CommandError::Unprepared { cause };
         let (group, plain) = match &sealing {
             Sealing::SponsorAdded(handle, person, _)
@@ -452,16 +458,35 @@ impl Control {
             Sealing::BreakGlass { id, reason, .. } => {
                 (format!("break-glass/{id}"), serde_json::to_vec(reason))
             }
+            Sealing::InstanceStarted(body, authority) => (
+                seal::group_of(&body.sponsor, &body.agent, now),
+                serde_json::to_vec(authority),
+            ),
         };
         let plain = plain.map_err(|error| unprepared(error.to_string()))?;
         let keyring = Arc::clone(&self.keyring);
-        let (key, group_key) = blocking(move || keyring.group_key(&group))
-            .await?
-            .map_err(CommandError::Keyring)?;
+        let erased = |key: &vocab::id::Handle| self.view(|state| state.erased().contains(key));
+        let made = blocking({
+            let (keyring, group) = (Arc::clone(&keyring), group.clone());
+            move || keyring.group_key(&group)
+        });
+        let (mut key, mut group_key) = made.await?.map_err(CommandError::Keyring)?;
+        if erased(&key) {
+            // Its erasure is on record and was not finished: what it seals would be nothing.
+            let again = blocking(move || {
+                keyring.erase(&key)?;
+                keyring.group_key(&group)
+            });
+            (key, group_key) = again.await?.map_err(CommandError::Keyring)?;
+        }
         let sealed = seal::seal(&group_key, &*self.rng, &plain)
             .map_err(|error| unprepared(error.to_string()))?;
         let commit = sealed.commit;
         let event = match sealing {
+            Sealing::InstanceStarted(body, _) => Event::InstanceStarted(InstanceStarted {
+                handed_on: Some(SealedAuthority { key, commit }),
+                ..*body
+            }),
             Sealing::SponsorAdded(sponsor, _, signal) => Event::SponsorAdded(SponsorAdded {
                 sponsor,
                 key,

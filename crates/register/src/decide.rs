@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::Actor;
+use vocab::Authority;
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, PepName, SponsorId, UpstreamName};
 use vocab::limits::{
@@ -25,10 +26,10 @@ use crate::entry::{
     AdminAdded, AdminRemoved, AgentAccepted, AgentAdded, AgentKeyRotated, AgentLapsed, AgentOwned,
     AgentResumed, AgentRetired, AgentReviewed, AgentSuspended, AgentTransferred, AllResumed,
     AllStopped, DelegationLimits, DirectoryTokenAdded, DirectoryTokenRemoved, Erased, Event,
-    GroupMembers, GroupRemoved, InstanceEnded, Key, NodeDegraded, NodeStarted, NodeStopped, Owners,
-    People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal, SponsorResumed,
-    SponsorRisk, SponsorSuspended, Sponsorship, ToolsListed, UpstreamConfigured, UpstreamResumed,
-    UpstreamStopped, WrappingKeyChanged,
+    GroupMembers, GroupRemoved, InstanceEnded, InstanceStarted, Key, NodeDegraded, NodeStarted,
+    NodeStopped, Owners, People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal,
+    SponsorResumed, SponsorRisk, SponsorSuspended, Sponsorship, ToolsListed, UpstreamConfigured,
+    UpstreamResumed, UpstreamStopped, WrappingKeyChanged,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -50,9 +51,11 @@ pub(crate) enum Plan {
     Seal(Subject, Box<Sealing>, Vec<Event>),
 }
 
-/// An entry beside which a name is to be sealed.
+/// An entry beside which something is to be sealed.
 #[derive(Debug)]
 pub(crate) enum Sealing {
+    /// With what is handed on to the instance, and not in the body yet.
+    InstanceStarted(Box<InstanceStarted>, Arc<Authority>),
     SponsorAdded(Handle, Person, Option<Signal>),
     SponsorChanged(Handle, Person, Vec<Word>, Signal),
     GroupAdded(Handle, GroupProfile, Signal),

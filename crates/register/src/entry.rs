@@ -1,7 +1,8 @@
 //! The bodies of the control log's entries, one struct a kind, as they are written for ever.
 //!
 //! Golden vectors in `tests/entries.jsonl` pin each shape. No name, address or free text is in any
-//! of them: a sponsor is a random handle, and who that is lies sealed beside `sponsor-added`.
+//! of them: a sponsor is a random handle, and who that is lies sealed beside `sponsor-added`; what
+//! an agent hands on to another lies sealed beside `instance-started`.
 
 use std::sync::Arc;
 
@@ -680,7 +681,19 @@ impl Binding {
     }
 }
 
-/// An instance began.
+/// What an agent handed on to another, which lies sealed beside the entry: the values in it are the
+/// agent's own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedAuthority {
+    /// The handle of the key that seals it.
+    pub key: Handle,
+    /// The digest that commits to what is sealed.
+    pub commit: Digest,
+}
+
+/// An instance began. Sealed beside it, where less than everything was handed on to it:
+/// `authorization_details` (RFC 9396) of type `mcp_tool`, locations by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstanceStarted {
@@ -704,9 +717,13 @@ pub struct InstanceStarted {
     /// What started it, if it was no key of its agent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub via: Option<Via>,
-    /// What was handed on to it; absent: all that its agent, and whoever delegated to it, may do.
+    /// What was handed on to it, in clear: only old entries have it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub authority: Option<Arc<Authority>>,
+    /// What was handed on to it, sealed beside this entry; absent, and no `authority`: all that its
+    /// agent, and whoever delegated to it, may do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub handed_on: Option<SealedAuthority>,
     /// Calls that it and all below it may make in its life; absent: no such limit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_calls: Option<u64>,

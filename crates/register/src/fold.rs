@@ -42,16 +42,17 @@ pub enum FoldCause {
     /// What is sealed beside it is not what it commits to.
     #[error("what is sealed beside it was changed: {0}")]
     Sealed(seal::OpenError),
-    /// What is sealed beside it is what it commits to, but no person's or group's record, nor a reason.
-    #[error("what is sealed beside it is not a person's or a group's record, nor a reason")]
-    Person,
-    /// A sponsor whose name is there but cannot be opened; a node does not start with one.
+    /// What is sealed beside it is what it commits to, but not of the form that belongs there.
+    #[error("what is sealed beside it is not of the form that belongs there")]
+    Form,
+    /// A name, or what was handed on to an instance, is there but cannot be opened; a node does not
+    /// start with one.
     #[error(
-        "the name that is sealed beside it cannot be opened: the key that wraps the keyring, or what is sealed \
-         beside the entry, is absent"
+        "what is sealed beside it cannot be opened: the key that wraps the keyring, or the sealed \
+         bytes, are absent"
     )]
     Locked,
-    /// The log was asked for the entry of a receipt, and gave another.
+    /// The log was asked for an entry again, and gave another.
     #[error("the log gave other bytes than it acknowledged")]
     Differs,
 }
@@ -79,13 +80,17 @@ pub(crate) fn read(
         .map_err(|error| at(FoldCause::Read(error)))?;
     let entry = Entry::parse(&bytes).map_err(|error| at(FoldCause::Entry(error)))?;
     let event = Event::read(&entry).map_err(|error| at(FoldCause::Body(error)))?;
-    // Under which key, and committed to by which digest, a name lies beside the entry.
+    // Under which key, and committed to by which digest, something lies beside the entry.
     let named = match &event {
         Event::SponsorAdded(body) => Some((Some(body.key.clone()), body.commit)),
         Event::GroupAdded(body) => Some((Some(body.key.clone()), body.commit)),
         Event::SponsorChanged(body) => Some((state.sponsor_key(&body.sponsor), body.commit)),
         Event::GroupChanged(body) => Some((state.group_key(&body.group), body.commit)),
         Event::BreakGlassRequested(body) => Some((Some(body.key.clone()), body.commit)),
+        Event::InstanceStarted(body) => {
+            let sealed = body.handed_on.as_ref();
+            sealed.map(|sealed| (Some(sealed.key.clone()), sealed.commit))
+        }
         _ => None,
     };
     // Two people break the glass, and the entry of each is theirs.
@@ -114,6 +119,9 @@ pub(crate) fn read(
                 Event::BreakGlassRequested(_) => {
                     unseal(state, key, &beside, reader, keyring).map(Unsealed::Reason)
                 }
+                Event::InstanceStarted(_) => {
+                    unseal(state, key, &beside, reader, keyring).map(Unsealed::Authority)
+                }
                 _ => unseal(state, key, &beside, reader, keyring).map(Unsealed::Group),
             }
             .map_err(at)?
@@ -125,6 +133,13 @@ pub(crate) fn read(
         event,
         unsealed,
     })
+}
+
+/// What the entry at `index` says, read again.
+pub(crate) fn event(reader: &dyn LogReader, index: u64) -> Result<Event, FoldCause> {
+    let bytes = reader.entry(index).map_err(FoldCause::Read)?;
+    let entry = Entry::parse(&bytes).map_err(FoldCause::Entry)?;
+    Event::read(&entry).map_err(FoldCause::Body)
 }
 
 /// What lies sealed beside an entry, as far as it can be read.
@@ -156,7 +171,7 @@ pub(crate) fn unseal<T: DeserializeOwned>(
     };
     let plain = seal::open(&key, &sealed, &beside.commit).map_err(FoldCause::Sealed)?;
     // The parser's own words could repeat what is personal.
-    let named = serde_json::from_slice(&plain).map_err(|_| FoldCause::Person)?;
+    let named = serde_json::from_slice(&plain).map_err(|_| FoldCause::Form)?;
     Ok(Known::Named(named))
 }
 
@@ -197,7 +212,8 @@ pub(crate) fn apply(state: &mut State, parsed: Parsed) -> Result<(), FoldError> 
         })
 }
 
-/// A sponsor or group that is known but not by name, though nothing says that it was erased.
+/// A sponsor or group that is known but not by name, or a running instance of which nobody can say
+/// what was handed on to it, though nothing says that it was erased.
 pub(crate) fn locked(state: &State) -> Option<FoldError> {
     let sponsors = state.sponsors().into_iter();
     let sponsors = sponsors
@@ -207,7 +223,10 @@ pub(crate) fn locked(state: &State) -> Option<FoldError> {
         .groups()
         .filter(|it| it.profile == Known::Sealed)
         .map(|it| it.changed);
-    let index = sponsors.chain(groups).min()?;
+    let index = sponsors
+        .chain(groups)
+        .chain(state.locked_authority())
+        .min()?;
     let cause = FoldCause::Locked;
     Some(FoldError { index, cause })
 }

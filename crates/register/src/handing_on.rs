@@ -29,10 +29,10 @@ pub(crate) fn handed_on(
         if asked.once {
             return Err(Refusal::NotOneCall);
         }
-        return Ok((above.authority.clone(), asked.max_calls));
+        return Ok((above.bound(), asked.max_calls));
     };
-    if let Some(outer) = &above.authority {
-        authority.is_within(outer, "what was handed on to the instance that delegates")?;
+    if let Some(outer) = above.bound() {
+        authority.is_within(&outer, "what was handed on to the instance that delegates")?;
     }
     for link in parent.chain() {
         if let Some(lines) = &link.agent.allow {

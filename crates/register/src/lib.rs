@@ -48,8 +48,8 @@ pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
 pub use snapshot::{NotTaken, Snapshot};
 pub use standing::{Active, Link, Stale, Standing, Why};
 pub use state::{
-    Admin, Agent, Cut, CutOf, Group, Identity, Instance, Known, Latest, Origin, Pep, PolicyName,
-    Renamed, Sponsor, State, Validity,
+    Admin, Agent, Cut, CutOf, Group, HandedOn, Identity, Instance, Known, Latest, Origin, Pep,
+    PolicyName, Renamed, Sponsor, State, Validity,
 };
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,

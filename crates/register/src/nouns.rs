@@ -17,7 +17,8 @@ use vocab::time::Time;
 use crate::allow::Allow;
 use crate::entry::{
     AgentAdded, Binding, CallLimits, DelegationLimits, InstanceStarted, Key, NodeStarted, Owners,
-    People, RISK_LEVEL_CHANGE, Risk, SignIn, Signal, SponsorResumed, TestResults, Via,
+    People, RISK_LEVEL_CHANGE, Risk, SealedAuthority, SignIn, Signal, SponsorResumed, TestResults,
+    Via,
 };
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::{
@@ -38,6 +39,33 @@ pub enum Known<T> {
     Sealed,
 }
 
+impl<T> Known<T> {
+    /// It, unless it is erased or sealed.
+    pub const fn known(&self) -> Option<&T> {
+        match self {
+            Self::Named(it) => Some(it),
+            Self::Erased | Self::Sealed => None,
+        }
+    }
+
+    /// Why it cannot be read, as a word; none: it can.
+    pub const fn unknown(&self) -> Option<&'static str> {
+        match self {
+            Self::Named(_) => None,
+            Self::Erased => Some("erased"),
+            Self::Sealed => Some("sealed"),
+        }
+    }
+
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Known<U> {
+        match self {
+            Self::Named(it) => Known::Named(change(it)),
+            Self::Erased => Known::Erased,
+            Self::Sealed => Known::Sealed,
+        }
+    }
+}
+
 /// Who a sponsor is, as far as it can be read.
 pub type Identity = Known<Person>;
 
@@ -48,6 +76,8 @@ pub(crate) enum Unsealed {
     Nothing,
     /// Who a sponsor is.
     Person(Identity),
+    /// What was handed on to an instance.
+    Authority(Known<Authority>),
     /// What a group is called.
     Group(Known<GroupProfile>),
     /// Why a glass was broken.
@@ -516,7 +546,7 @@ pub struct Instance {
     /// What started it.
     pub origin: Origin,
     /// What was handed on to it; none: all that its agent, and whoever delegated to it, may do.
-    pub authority: Option<Arc<Authority>>,
+    pub authority: Option<Arc<HandedOn>>,
     /// Calls that it and all below it may make in its life.
     pub max_calls: Option<u64>,
     /// The number of the refresh token that can be used.
@@ -535,6 +565,28 @@ pub struct Instance {
     pub last_used: Arc<LastUsed>,
 }
 
+/// What was handed on to an instance, where that was less than everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandedOn {
+    /// It, as far as it can be read.
+    pub authority: Known<Arc<Authority>>,
+    /// The key that seals it, and the digest that commits to it; none: the entry has it in clear.
+    pub(crate) sealed: Option<SealedAuthority>,
+}
+
+impl HandedOn {
+    /// The most that it lets anybody do. What nobody can read lets nobody do anything.
+    pub fn bound(&self) -> Arc<Authority> {
+        self.authority.known().map(Arc::clone).unwrap_or_default()
+    }
+
+    /// Whether a key seals it.
+    pub(crate) fn is_under(&self, key: &Handle) -> bool {
+        let sealed = self.sealed.as_ref();
+        sealed.is_some_and(|sealed| sealed.key == *key)
+    }
+}
+
 /// What started an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -548,6 +600,7 @@ impl Instance {
     pub(crate) fn start(
         body: InstanceStarted,
         origin: Origin,
+        authority: Option<HandedOn>,
         parent: Option<&Self>,
         at: Time,
         record: u64,
@@ -563,7 +616,7 @@ impl Instance {
             binding: body.binding,
             upstream: body.upstream,
             origin,
-            authority: body.authority,
+            authority: authority.map(Arc::new),
             max_calls: body.max_calls,
             refresh_serial: 0,
             life: InstanceLife::Running,
@@ -574,6 +627,16 @@ impl Instance {
             record,
             last_used: Arc::default(),
         }
+    }
+
+    /// What was handed on to it, as the most that it and all below it may do; none: everything.
+    pub fn bound(&self) -> Option<Arc<Authority>> {
+        self.authority.as_ref().map(|it| it.bound())
+    }
+
+    /// Why nobody can say any more what was handed on to it: `erased` or `sealed`.
+    pub fn bound_unknown(&self) -> Option<&'static str> {
+        self.authority.as_ref()?.authority.unknown()
     }
 
     /// Whether it is a credential for one call.

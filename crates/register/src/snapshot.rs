@@ -3,8 +3,9 @@
 //!
 //! A snapshot is derived, and never believed by itself. It is taken only if the log's own key
 //! signed it, for this form, this fold and the very entries that the log begins with; whatever is
-//! wrong with it, folding the whole log gives the same state. It has no name of anybody in it: who
-//! a sponsor is stays sealed beside the entry, and is opened again with the keyring, or is gone.
+//! wrong with it, folding the whole log gives the same state. It has no name of anybody in it, and
+//! no word of an agent's: who a sponsor is and what was handed on stay sealed beside the entries, and
+//! are opened again with the keyring, or are gone.
 //!
 //! A file is a signed note, a zero byte, and the body. The note's text is six lines:
 //!

@@ -40,6 +40,8 @@ pub enum Why {
     SponsorErased,
     /// Its sponsor is in a group whose name cannot be said any more, so that policies cannot see it.
     GroupErased,
+    /// What was handed on to it cannot be said any more, so it is nothing.
+    AuthorityErased,
     /// An instance above it, which delegated to it, may not act.
     AncestorNarrowed,
     /// The upstream was stopped.
@@ -52,7 +54,7 @@ pub enum Why {
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unknown,
         Self::InstanceEnded,
         Self::InstanceExpired,
@@ -65,6 +67,7 @@ impl Why {
         Self::SponsorSuspended,
         Self::SponsorErased,
         Self::GroupErased,
+        Self::AuthorityErased,
         Self::AncestorNarrowed,
         Self::UpstreamStopped,
         Self::AllStopped,
@@ -86,6 +89,7 @@ impl Why {
             Self::SponsorSuspended => "sponsor-suspended",
             Self::SponsorErased => "sponsor-erased",
             Self::GroupErased => "group-erased",
+            Self::AuthorityErased => "authority-erased",
             Self::AncestorNarrowed => "ancestor-narrowed",
             Self::UpstreamStopped => "upstream-stopped",
             Self::AllStopped => "all-stopped",
@@ -111,6 +115,7 @@ impl fmt::Display for Why {
             Self::SponsorSuspended => "the agent's sponsor is suspended",
             Self::SponsorErased => "the agent's sponsor is erased",
             Self::GroupErased => "its sponsor is in a group whose name is erased",
+            Self::AuthorityErased => "what was handed on to it is erased",
             Self::AncestorNarrowed => "an instance that delegated to it may not act",
             Self::UpstreamStopped => "an administrator stopped all calls to this upstream",
             Self::AllStopped => "an administrator stopped everything",
@@ -273,6 +278,7 @@ pub(crate) fn narrowed(
     let [agents_aside, own_aside] = aside;
     expired(instance, now)
         .or_else(|| left_behind(instance, agent, own))
+        .or_else(|| instance.bound_unknown().map(|_| Why::AuthorityErased))
         .or_else(|| agent_narrowed(agent, agents, asserted).filter(|_| !agents_aside))
         .or_else(|| sponsor_narrowed(own).filter(|_| !own_aside))
 }

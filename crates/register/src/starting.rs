@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vocab::Authority;
 use vocab::id::{AgentId, Handle, InstanceId, PurposePath, UpstreamName};
 use vocab::limits::{ONCE_LIFETIME_SECONDS, ONCE_PER_INSTANCE_MAX};
 use vocab::rng::Rng;
 use vocab::time::Time;
 
 use crate::command::{Delegation, Subject};
-use crate::decide::{NoPlan, Plan, agent};
+use crate::decide::{NoPlan, Plan, Sealing, agent};
 use crate::entry::{
     AssertedAgents, Binding, Event, InstanceEnded, InstanceStarted, People, TokenRefreshed, Via,
 };
@@ -90,8 +89,7 @@ pub(crate) fn child_goes_on(
     }
     reachable(state, upstream)?;
     if child
-        .authority
-        .as_ref()
+        .bound()
         .is_some_and(|authority| !authority.reaches(upstream))
     {
         return Err(Refusal::NothingHandedOn {
@@ -130,11 +128,11 @@ pub(crate) fn by_key(
         parent: None,
         key: Some(kid),
         via: None,
-        authority: None,
         max_calls: None,
         lifetime: lifetime(state, agent, now),
     };
-    start.plan(rng, agent, purpose, binding, name, events)
+    let body = start.body(rng, agent, purpose, binding, name)?;
+    Ok(begun(body, events))
 }
 
 /// Whether no living instance of the agent below another proves this key. Whoever has the agent's key
@@ -232,11 +230,11 @@ pub(crate) fn for_someone(
         parent: None,
         key: None,
         via: Some(via),
-        authority: None,
         max_calls: None,
         lifetime: lifetime(state, agent, now),
     };
-    start.plan(rng, agent, purpose, binding, name, events)
+    let body = start.body(rng, agent, purpose, binding, name)?;
+    Ok(begun(body, events))
 }
 
 /// An instance starts another below it.
@@ -304,18 +302,18 @@ pub(crate) fn below(
         parent: Some(asked.parent),
         key: None,
         via: Some(via),
-        authority,
         max_calls,
         lifetime: lifetime.max(Duration::from_secs(1)),
     };
-    start.plan(
-        rng,
-        agent,
-        asked.purpose,
-        asked.binding,
-        asked.upstream,
-        Vec::new(),
-    )
+    let body = start.body(rng, agent, asked.purpose, asked.binding, asked.upstream)?;
+    Ok(match authority {
+        None => begun(body, Vec::new()),
+        Some(authority) => {
+            let subject = Subject::Instance(body.instance.clone());
+            let sealing = Sealing::InstanceStarted(Box::new(body), authority);
+            Plan::Seal(subject, Box::new(sealing), Vec::new())
+        }
+    })
 }
 
 /// An instance's refresh token is used.
@@ -362,24 +360,22 @@ struct Start {
     parent: Option<InstanceId>,
     key: Option<KeyId>,
     via: Option<Via>,
-    authority: Option<Arc<Authority>>,
     max_calls: Option<u64>,
     lifetime: Duration,
 }
 
 impl Start {
-    fn plan(
+    /// The entry, but for what is handed on: that is sealed when it is written.
+    fn body(
         self,
         rng: &dyn Rng,
         agent: &Agent,
         purpose: PurposePath,
         binding: Binding,
         upstream: UpstreamName,
-        mut events: Vec<Event>,
-    ) -> Result<Plan, NoPlan> {
-        let instance = InstanceId::random(rng)?;
-        events.push(Event::InstanceStarted(InstanceStarted {
-            instance: instance.clone(),
+    ) -> Result<InstanceStarted, NoPlan> {
+        Ok(InstanceStarted {
+            instance: InstanceId::random(rng)?,
             agent: agent.id.clone(),
             sponsor: self.sponsor,
             parent: self.parent,
@@ -388,13 +384,20 @@ impl Start {
             upstream,
             key: self.key,
             via: self.via,
-            authority: self.authority,
+            authority: None,
+            handed_on: None,
             max_calls: self.max_calls,
             max_lifetime_s: self.lifetime.as_secs(),
             idle_s: agent.idle.min(self.lifetime).as_secs(),
-        }));
-        Ok(Plan::Write(Subject::Instance(instance), events))
+        })
     }
+}
+
+/// An instance begins to which nothing less than everything was handed on, after what else is said.
+fn begun(body: InstanceStarted, mut events: Vec<Event>) -> Plan {
+    let subject = Subject::Instance(body.instance.clone());
+    events.push(Event::InstanceStarted(body));
+    Plan::Write(subject, events)
 }
 
 fn reachable(state: &State, name: &UpstreamName) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@
 mod break_glass;
 mod cuts;
 mod forget;
+mod handed_on;
 pub(crate) mod kept;
 mod keys;
 pub(crate) mod names;
@@ -29,9 +30,9 @@ use crate::lifecycle::{
 };
 use crate::log_keys::SigningKeys;
 pub use crate::nouns::{
-    Accepted, ActivePolicy, Admin, Agent, AgentKey, Cut, CutOf, DirectoryToken, Group, Identity,
-    Instance, KeyFault, Known, LastUsed, Latest, NodeState, Origin, PastSponsor, Pep, Sponsor,
-    Tools, Upstream,
+    Accepted, ActivePolicy, Admin, Agent, AgentKey, Cut, CutOf, DirectoryToken, Group, HandedOn,
+    Identity, Instance, KeyFault, Known, LastUsed, Latest, NodeState, Origin, PastSponsor, Pep,
+    Sponsor, Tools, Upstream,
 };
 pub(crate) use crate::nouns::{Beside, Continues, Unsealed, same_cause};
 use crate::signing::{self, TokenKey, TokenKeyEvent, TokenKeyLife};
@@ -692,7 +693,7 @@ impl State {
                 agent.reviewed_at = time;
                 self.agents.insert(body.agent, Arc::new(agent));
             }
-            Event::InstanceStarted(body) => self.start_instance(body, time)?,
+            Event::InstanceStarted(body) => self.start_instance(body, time, unsealed)?,
             // Its time was long over, and it is forgotten: there is nothing left to end.
             Event::InstanceEnded(body)
                 if body.reason.by_time() && !self.instances.contains_key(&body.instance) => {}
@@ -868,13 +869,19 @@ impl State {
                     Arc::make_mut(group).profile = Known::Erased;
                 }
                 self.erase_glass(&body.key);
+                self.erase_authority(&body.key);
                 self.erased.insert(body.key);
             }
         }
         Ok(())
     }
 
-    fn start_instance(&mut self, body: InstanceStarted, time: Time) -> Result<(), Impossible> {
+    fn start_instance(
+        &mut self,
+        mut body: InstanceStarted,
+        time: Time,
+        unsealed: Unsealed,
+    ) -> Result<(), Impossible> {
         if self.instances.contains_key(&body.instance) {
             return Err(twice("instance", &body.instance));
         }
@@ -928,9 +935,12 @@ impl State {
             if !body.purpose.is_at_or_below(&parent.purpose) {
                 return foreign("a purpose");
             }
-            if parent.authority.is_some() && body.authority.is_none() {
+            if parent.authority.is_some() && body.authority.is_none() && body.handed_on.is_none() {
                 return foreign("an authority");
             }
+        }
+        if body.authority.is_some() && body.handed_on.is_some() {
+            return foreign("two authorities");
         }
         if !agent.acts_for(&body.purpose) {
             return foreign("a purpose");
@@ -941,7 +951,9 @@ impl State {
         if !self.upstreams.contains_key(&body.upstream) {
             return Err(unknown("upstream", &body.upstream));
         }
-        let instance = Instance::start(body, origin, parent.map(AsRef::as_ref), time, self.size);
+        let authority = handed_on::of(&mut body, unsealed);
+        let parent = parent.map(AsRef::as_ref);
+        let instance = Instance::start(body, origin, authority, parent, time, self.size);
         if let Some(continues) = instance.continues_as()
             && instance.key().is_some()
             && self.continues.contains_key(&continues)
@@ -1132,14 +1144,18 @@ const fn narrows(event: &Event) -> bool {
 fn person(unsealed: Unsealed) -> Identity {
     match unsealed {
         Unsealed::Person(identity) => identity,
-        Unsealed::Group(_) | Unsealed::Reason(_) | Unsealed::Nothing => Identity::Sealed,
+        Unsealed::Authority(_) | Unsealed::Group(_) | Unsealed::Reason(_) | Unsealed::Nothing => {
+            Identity::Sealed
+        }
     }
 }
 
 fn group(unsealed: Unsealed) -> Known<GroupProfile> {
     match unsealed {
         Unsealed::Group(profile) => profile,
-        Unsealed::Person(_) | Unsealed::Reason(_) | Unsealed::Nothing => Known::Sealed,
+        Unsealed::Authority(_) | Unsealed::Person(_) | Unsealed::Reason(_) | Unsealed::Nothing => {
+            Known::Sealed
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod cuts;
 mod delegation;
 mod entries;
 mod forgetting;
+mod handed_on;
 mod histories;
 mod log_keys;
 mod memory;

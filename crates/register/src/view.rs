@@ -72,7 +72,11 @@ impl Status {
             Some(Why::AgentRetired | Why::SponsorErased) => Self::Retired,
             Some(Why::InstanceExpired) => Self::Expired,
             Some(
-                Why::InstanceEnded | Why::AgentTransferred | Why::SessionsRevoked | Why::Unknown,
+                Why::InstanceEnded
+                | Why::AgentTransferred
+                | Why::SessionsRevoked
+                | Why::AuthorityErased
+                | Why::Unknown,
             ) => Self::Ended,
         }
     }
@@ -310,6 +314,9 @@ pub struct InstanceView {
     pub via: Option<Via>,
     /// What was handed on to it; none: all that its agent, and whoever delegated to it, may do.
     pub authority: Option<Arc<Authority>>,
+    /// Why that cannot be said any more, so that it is nothing: `erased` or `sealed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority_unknown: Option<&'static str>,
     /// Calls that it and all below it may make in its life.
     pub max_calls: Option<u64>,
     /// Its status.
@@ -501,7 +508,8 @@ impl State {
                 Origin::AgentKey(_) => None,
                 Origin::Via(via) => Some(via.clone()),
             },
-            authority: instance.authority.clone(),
+            authority: instance.bound(),
+            authority_unknown: instance.bound_unknown(),
             max_calls: instance.max_calls,
             status,
             narrowed_by,

@@ -358,9 +358,10 @@ pub enum SponsorCommand {
         #[arg(long)]
         replace: bool,
     },
-    /// Destroy who a suspended sponsor is. Records keep only their handle, and go on verifying.
+    /// Destroy who a suspended sponsor is, or what one key seals. Records keep only handles, and go on
+    /// verifying.
     Erase {
-        /// The sponsor, or the handle that records name.
+        /// The sponsor, or the handle that records name: theirs, or that of a key (`k-…`).
         id: String,
     },
 }

@@ -293,7 +293,8 @@ fn refused(shared: &Shared, error: &TokenError) -> Response {
     if error.status().is_server_error() {
         tracing::error!(error = %error, "A request of an agent could not be answered");
     } else {
-        tracing::debug!(error = %error, "A request of an agent was refused");
+        // What is wrong with it may be in its own words, and whoever sent it is told.
+        tracing::debug!(cause = error.word(), "A request of an agent was refused");
     }
     shared.plane.refusals().note(error.word(), "token", None);
     no_store(as_json(error.status(), &error.body()))

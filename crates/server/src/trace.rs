@@ -177,10 +177,13 @@ pub struct DecisionTrace {
     pub proven: bool,
     /// The upstream.
     pub upstream: UpstreamName,
-    /// The MCP method.
+    /// The MCP method; `other` where nothing lists it and the facts are not open.
     pub method: String,
-    /// The tool, for a tool call.
+    /// The tool, for a tool call; null where its upstream does not list it and the facts are not open.
     pub tool: Option<ToolName>,
+    /// Whether nothing lists the tool or method, so that the entry does not say what it was called.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
     /// `allow` or `deny`.
     pub effect: Effect,
     /// Whether a denial passed because the upstream is observed.
@@ -247,6 +250,7 @@ struct Sealed {
 
 #[derive(Deserialize)]
 struct SealedFacts {
+    target: policy::Target,
     args: Box<RawValue>,
 }
 
@@ -410,9 +414,15 @@ impl Sources<'_> {
         outcome: Option<OutcomeTrace>,
     ) -> DecisionTrace {
         let (facts, sealed) = self.sealed(index, &body.facts);
+        let (mut method, mut tool) = (body.method, body.tool);
         let (reason, arguments, left_out) = match sealed {
             None => (None, None, None),
             Some(sealed) => {
+                match sealed.facts.target {
+                    policy::Target::Tool { name } if body.unlisted => tool = Some(name),
+                    policy::Target::Method { method: asked, .. } if body.unlisted => method = asked,
+                    policy::Target::Tool { .. } | policy::Target::Method { .. } => {}
+                }
                 let kept = sealed.left_out.is_none().then_some(sealed.facts.args);
                 (Some(sealed.reason), kept, sealed.left_out)
             }
@@ -431,8 +441,9 @@ impl Sources<'_> {
             purpose: body.purpose,
             proven: body.proven,
             upstream: body.upstream,
-            method: body.method,
-            tool: body.tool,
+            method,
+            tool,
+            unlisted: body.unlisted,
             effect: body.effect,
             observed: body.observed,
             break_glass: self.control.view(|state| {

@@ -236,8 +236,18 @@ fn standing(control: &OfflineLog, keyring: &FileKeyring, ledger: &Ledger) {
                     line.text
                 );
                 // Who was erased since cannot be said to have stood, though they did.
-                let erased_since = matches!(stands, Err(Why::SponsorErased | Why::GroupErased))
-                    && ledger.of(Kind::Erased).iter().any(|it| it.index >= size);
+                let erased = |why: &Why| {
+                    let erased = [Why::SponsorErased, Why::GroupErased, Why::AuthorityErased];
+                    erased.contains(why)
+                };
+                let erased_since = match &stands {
+                    Err(Why::AncestorNarrowed) => state.ancestors(instance).any(|it| {
+                        let above = state.standing(&it.id, line.time).active();
+                        above.is_err_and(|why| erased(&why))
+                    }),
+                    Err(why) => erased(why),
+                    Ok(_) => false,
+                } && ledger.of(Kind::Erased).iter().any(|it| it.index >= size);
                 let holds = stands.is_ok() || erased_since;
                 assert!(holds, "a permit after a cut: {stands:?} {}", line.text);
             }

@@ -370,7 +370,7 @@ impl Issuer {
 
     /// What was handed on to an instance, as `authorization_details`: locations are URIs.
     pub(crate) fn details(&self, instance: &Instance) -> Option<Box<RawValue>> {
-        let authority = instance.authority.as_ref()?;
+        let authority = instance.bound()?;
         Some(authority.to_json(|name| self.resource(name.clone()).uri().to_owned()))
     }
 

@@ -172,6 +172,7 @@ impl VerifyError {
                 | Why::SponsorSuspended
                 | Why::SponsorErased
                 | Why::GroupErased
+                | Why::AuthorityErased
                 | Why::AncestorNarrowed
                 | Why::UpstreamStopped
                 | Why::AllStopped,

@@ -157,7 +157,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// What an instance may do: what one of these permits.
+/// What an instance may do: what one of these permits. Of none, nothing.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Authority(Vec<Detail>);
 
@@ -433,7 +433,10 @@ impl Serialize for Authority {
 impl<'de> Deserialize<'de> for Authority {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let details = Vec::<Detail>::deserialize(deserializer)?;
-        check_count(details.len()).map_err(D::Error::custom)?;
+        // Nobody asks for nothing, but facts have it where nobody knows what there was.
+        if !details.is_empty() {
+            check_count(details.len()).map_err(D::Error::custom)?;
+        }
         Ok(Self(details))
     }
 }

@@ -92,7 +92,7 @@ impl Who {
         };
         let args = CallArguments::new(&facts.args);
         let detail = |it: &Arc<Instance>| {
-            let authority = it.authority.as_ref()?;
+            let authority = it.bound()?;
             let detail = authority.permits(&facts.upstream, name, &args)?;
             u64::try_from(detail).ok()
         };
@@ -122,12 +122,12 @@ impl Who {
             proven,
             environment: agent.environment.as_str().to_owned(),
             authority: lines(agent),
-            handed_on: instance.authority.clone(),
+            handed_on: instance.bound(),
             above: above
                 .iter()
                 .map(|link| LinkFacts {
                     authority: lines(&link.agent),
-                    handed_on: link.instance.authority.clone(),
+                    handed_on: link.instance.bound(),
                 })
                 .collect(),
             root_purpose: above.first().map(|link| link.instance.purpose.clone()),

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use ledger::note::Verifier;
 use ledger::{Kind, LogKey};
+use vocab::LogName;
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
 use vocab::time::Time;
-use vocab::{Authority, LogName};
 
 use crate::allow::Allow;
 use crate::jwk::{Coordinate, Thumbprint};
@@ -161,8 +161,6 @@ by! {
     Allow as String: ToString::to_string, |it| it.parse().ok();
     LogKey as String: |it| it.verifier().to_string(), |it| it.parse::<Verifier>().ok()?.try_into().ok();
     AdminKey as String: |it| it.verifier().to_string(), |it| it.parse().ok();
-    Authority as String: |it| serde_json::to_string(it).unwrap_or_default(),
-        |it| serde_json::from_str(&it).ok();
 }
 
 /// 32 bytes.

@@ -9,7 +9,7 @@ use super::form::{Form, Input, Malformed, enums, shape_of, structs};
 use crate::break_glass::{BreakGlass, GlassLife, GlassOver, Hand, Held};
 use crate::entry::{
     AssertedAgents, Binding, CallLimits, DelegationLimits, NodeStarted, Owners, People, Risk,
-    SignIn, Signal, TestResults, Via,
+    SealedAuthority, SignIn, Signal, TestResults, Via,
 };
 use crate::jwk::PublicJwk;
 use crate::lifecycle::{
@@ -18,7 +18,8 @@ use crate::lifecycle::{
 use crate::log_keys::{LogKeyLife, SigningKey};
 use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Beside, Cut, CutOf, DirectoryToken, Group,
-    Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools, Upstream,
+    HandedOn, Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools,
+    Upstream,
 };
 use crate::signing::{TokenKey, TokenKeyLife};
 use crate::state::names::{Past, Was};
@@ -46,6 +47,9 @@ structs! {
     Owners { business technical policy };
     CallLimits { calls_per_minute calls_per_instance };
     DelegationLimits { max_depth max_children };
+    // The same of what was handed on to an instance.
+    HandedOn { sealed } but { authority: Known::Sealed };
+    SealedAuthority { key commit };
     Instance {
         id agent sponsor parent depth purpose binding upstream origin authority max_calls
         refresh_serial life started_at expires_at idle record

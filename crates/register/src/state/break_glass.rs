@@ -100,7 +100,10 @@ impl State {
             opened: None,
             reason: match unsealed {
                 Unsealed::Reason(reason) => reason,
-                Unsealed::Person(_) | Unsealed::Group(_) | Unsealed::Nothing => Known::Sealed,
+                Unsealed::Authority(_)
+                | Unsealed::Person(_)
+                | Unsealed::Group(_)
+                | Unsealed::Nothing => Known::Sealed,
             },
             key: body.key,
             beside: Beside {

@@ -230,7 +230,7 @@ impl State {
         }
         state.restore_agents(agents);
         for (instance, goes_on) in instances {
-            state.restore_instance(instance, goes_on);
+            state.restore_instance(instance, goes_on, log, keyring)?;
         }
         Ok(state)
     }
@@ -316,13 +316,28 @@ impl State {
         self.agents = agents.into_iter().map(|it| (it.id.clone(), it)).collect();
     }
 
-    fn restore_instance(&mut self, mut instance: Instance, goes_on: bool) {
+    fn restore_instance(
+        &mut self,
+        mut instance: Instance,
+        goes_on: bool,
+        log: &dyn LogReader,
+        keyring: Option<&dyn Keyring>,
+    ) -> Result<(), NotTaken> {
+        let index = instance.record;
+        if let Some(mut handed_on) = instance.authority.take() {
+            let authority = self
+                .handed_on(index, &handed_on, log, keyring)
+                .map_err(|cause| NotTaken::Sealed { index, cause })?;
+            Arc::make_mut(&mut handed_on).authority = authority;
+            instance.authority = Some(handed_on);
+        }
         if let Some(agent) = self.agents.get(&instance.agent) {
             instance.agent = agent.id.clone();
         }
         self.index_instance(&instance, goes_on);
         self.instances
             .insert(instance.id.clone(), Arc::new(instance));
+        Ok(())
     }
 
     /// Notes where an instance is found beside by its id.

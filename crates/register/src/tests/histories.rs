@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use vocab::digest::Digest;
+use vocab::id::Handle;
 
 use super::*;
 use crate::break_glass::{GlassCommand, GlassOver};
@@ -41,6 +42,8 @@ struct Ran {
     agent: String,
     sponsor: String,
     parent: Option<InstanceId>,
+    /// What seals what was handed on to it.
+    sealed_by: Option<Handle>,
     /// The register may not forget it before.
     kept_until: Time,
 }
@@ -263,6 +266,12 @@ impl Model {
             45 => Command::AddAdmin {
                 key: key_of(pick(&ADMINS, a), a % 2),
             },
+            46 => {
+                let keys = self.instances.iter().rev();
+                let mut keys = keys.filter_map(|it| it.sealed_by.clone());
+                let handle = keys.nth(usize::from(a % 4))?;
+                Command::Erase { handle }
+            }
             _ => return None,
         })
     }
@@ -361,6 +370,10 @@ impl Model {
                 agent: instance.agent.to_string(),
                 sponsor: instance.sponsor.to_string(),
                 parent: instance.parent.clone(),
+                sealed_by: instance.authority.as_ref().map(|it| {
+                    let sealed = it.sealed.as_ref().expect("nothing is written in clear");
+                    sealed.key.clone()
+                }),
                 kept_until: instance.expires_at.plus(minutes(7 * 24 * 60)),
             });
         }
@@ -413,6 +426,13 @@ impl Model {
         }
         let ran = self.instances.iter().find(|it| it.id == *id).unwrap();
         assert!(!self.ended.contains(&ran.id) && !self.erased.contains(&ran.sponsor));
+        assert!(!self.is_unknown(ran));
+    }
+
+    /// Whether what was handed on to it was erased.
+    fn is_unknown(&self, ran: &Ran) -> bool {
+        let sealed_by = ran.sealed_by.as_ref();
+        sealed_by.is_some_and(|key| self.erased.contains(key.as_str()))
     }
 
     /// Whether it was stopped itself, or one above it was.
@@ -430,6 +450,7 @@ impl Model {
             || self.retired_agents.contains(&ran.agent)
             || self.lapsed.contains(&ran.agent)
             || self.ended.contains(&ran.id)
+            || self.is_unknown(ran)
             || parent.is_some_and(|parent| self.stopped(node, parent))
     }
 }
@@ -618,7 +639,14 @@ async fn run(steps: Vec<Step>, kept_at: usize) {
         check_single(&node, &model);
     }
     check_kept(&node, &kept);
-    check_kept(&node, &keep(&node).await);
+    let last = keep(&node).await;
+    check_kept(&node, &last);
+    for text in [node.log.text().into(), String::from_utf8_lossy(&last)] {
+        assert!(
+            !text.contains("mcp_tool") && !text.contains(r#""n""#),
+            "{text}"
+        );
+    }
     let again = fold_prefix(&*node.log, Some(&*node.keyring), node.log.len()).unwrap();
     node.control.view(|state| {
         assert_eq!(*state, again);
@@ -633,7 +661,7 @@ proptest! {
 
     #[test]
     fn folding_again_gives_the_same_and_the_stopped_stay_stopped(
-        steps in proptest::collection::vec((0..46_u8, any::<u8>(), any::<u8>()), 0..80),
+        steps in proptest::collection::vec((0..47_u8, any::<u8>(), any::<u8>()), 0..80),
         kept_at in 0..80_usize,
     ) {
         tokio::runtime::Builder::new_current_thread()

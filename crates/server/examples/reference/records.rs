@@ -19,9 +19,9 @@ tlog-tiles form with signed checkpoints. A record is named by its log and its in
 An entry is JSON, written once and hashed as it stands, less than 64 KiB. An entry of a kind that a
 program does not know stops that program: it cannot know what holds.
 
-What is personal or secret is not in entries. Where a field is *sealed beside the entry*, the bytes
-lie encrypted beside the log, the entry commits to them by a salted digest, and erasing destroys the
-key: the entry and its proof stay.
+What is personal or secret is not in entries, nor what agents say in words of their own. Where a field
+is *sealed beside the entry*, the bytes lie encrypted beside the log, the entry commits to them by a
+salted digest, and erasing destroys the key: the entry and its proof stay.
 ";
 
 /// What stands in a table for a type.
@@ -101,6 +101,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&control, "Key", Sort::Object),
         (&control, "CallLimits", Sort::Object),
         (&control, "Binding", Sort::Word),
+        (&control, "SealedAuthority", Sort::Object),
         (&control, "TestResults", Sort::Object),
         (&lifecycle, "EndReason", Sort::Word),
         (&glass, "Held", Sort::Word),
@@ -164,6 +165,10 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     page.push_str(&shapes.object(calls.get("DecisionSeal")?)?);
     shapes.parts(&mut page)?;
     page.push_str("\nBeside `break-glass-requested`, under a key of its own: why, a text.\n");
+    page.push_str(
+        "\nBeside `instance-started` with `handed_on`, under the key of its sponsor, agent and day: \
+         `authorization_details` (RFC 9396) of type `mcp_tool`, locations by name.\n",
+    );
     let facts = sources.items("policy/src/facts.rs")?;
     page.push_str("\n### Facts\n\n");
     page.push_str(&facts.get("Facts")?.docs);
@@ -186,7 +191,9 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
 fn example(vectors: &str, kind: Kind) -> Option<String> {
     let mark = format!("\"kind\":\"{kind}\"");
     let of_kind = vectors.lines().filter(|line| line.contains(&mark));
-    let line = of_kind.max_by_key(|line| line.len())?;
+    // Nobody writes that any more.
+    let present = of_kind.filter(|line| !line.contains("\"authority\":["));
+    let line = present.max_by_key(|line| line.len())?;
     let value: serde_json::Value = serde_json::from_str(line).ok()?;
     let body = value.get("body")?;
     let empty = body.as_object().is_some_and(serde_json::Map::is_empty);

@@ -117,6 +117,12 @@ fn draw(it: &Value, branch: &str, indent: &str, out: &mut String) {
     for detail in it["authority"].as_array().into_iter().flatten() {
         let _infallible = writeln!(out, "{indent}{rest}may: {}", clean(&what(detail)));
     }
+    if let Some(why) = it["authority_unknown"].as_str() {
+        let _infallible = writeln!(
+            out,
+            "{indent}{rest}may: nothing, since what was handed on is {why}"
+        );
+    }
     if !it["max_calls"].is_null() {
         let _infallible = writeln!(out, "{indent}{rest}calls: at most {}", it["max_calls"]);
     }

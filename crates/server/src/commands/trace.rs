@@ -119,7 +119,9 @@ fn instance(it: &Value) -> String {
 
 /// A decision in two or three lines.
 fn decided(it: &Value) -> String {
-    let what = if it["tool"].is_null() {
+    let what = if it["tool"].is_null() && it["method"] == "tools/call" {
+        "a tool that it does not list".to_owned()
+    } else if it["tool"].is_null() {
         cell(&it["method"])
     } else {
         cell(&it["tool"])
@@ -314,6 +316,12 @@ fn chain(hops: &Value, sponsor: &Value, id: &Value) -> (String, String) {
                 "may"
             };
             let _infallible = writeln!(out, "{indent}{used}: {}", clean(&what(detail)));
+        }
+        if let Some(why) = hop["handed_on_unknown"].as_str() {
+            let _infallible = writeln!(
+                out,
+                "{indent}may: nothing, since what was handed on is {why}"
+            );
         }
         if !hop["max_calls"].is_null() {
             let _infallible = writeln!(out, "{indent}calls: at most {}", hop["max_calls"]);

@@ -35,6 +35,9 @@ pub struct Hop {
     pub record: String,
     /// What was handed on to it; null: all that its agent, and whoever delegated to it, may do.
     pub handed_on: Option<Arc<Authority>>,
+    /// Why that cannot be said any more, so that it is nothing: `erased` or `sealed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handed_on_unknown: Option<&'static str>,
     /// Calls that it and all below it may make.
     pub max_calls: Option<u64>,
     /// The detail of what was handed on that permits the call.
@@ -50,8 +53,8 @@ pub(super) fn hops(control: &Control, chain: &[InstanceId], details: &[Option<u6
             let instance = state.instance(id)?;
             let agent = state.agent(&instance.agent)?;
             let used = details.get(at).copied().flatten().and_then(|number| {
-                let details = instance.authority.as_ref()?.details();
-                details.get(usize::try_from(number).ok()?).cloned()
+                let number = usize::try_from(number).ok()?;
+                instance.bound()?.details().get(number).cloned()
             });
             Some(Hop {
                 instance: id.clone(),
@@ -68,7 +71,8 @@ pub(super) fn hops(control: &Control, chain: &[InstanceId], details: &[Option<u6
                 },
                 started_at: instance.started_at,
                 record: format!("control/{}", instance.record),
-                handed_on: instance.authority.clone(),
+                handed_on: instance.bound(),
+                handed_on_unknown: instance.bound_unknown(),
                 max_calls: instance.max_calls,
                 used,
             })

@@ -69,4 +69,6 @@ mod tools;
 #[cfg(test)]
 mod walk;
 #[cfg(test)]
+mod words;
+#[cfg(test)]
 mod workloads;

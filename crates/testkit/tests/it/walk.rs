@@ -242,9 +242,14 @@ async fn check(plane: &Plane, client: &Client, tool: &str, arguments: &str, expe
     let decision = ledger.decision(index);
     assert_eq!(decision.stage, stage, "{case}");
     assert_eq!(decision.policies, policies, "{case}");
+    // What an agent makes up is not in the entry, and what its upstream has is.
+    let unlisted = stage.as_deref() == Some("unknown-tool");
     assert_eq!(
-        decision.tool.as_ref().map(vocab::ToolName::as_str),
-        Some(tool),
+        (
+            decision.tool.as_ref().map(vocab::ToolName::as_str),
+            decision.unlisted
+        ),
+        ((!unlisted).then_some(tool), unlisted),
         "{case}"
     );
     let outcome = ledger.outcome(index);

@@ -234,6 +234,18 @@ fn a_digest_is_of_the_exact_text() {
 }
 
 #[test]
+fn an_authority_of_nothing_is_read_back_permits_nothing_and_is_not_asked_for() {
+    let nothing = Authority::default();
+    let text = serde_json::to_string(&nothing).unwrap();
+    assert_eq!(serde_json::from_str::<Authority>(&text).unwrap(), nothing);
+    assert!(!permits(&nothing, "{}"));
+    assert!(!nothing.covers(&"files".parse().unwrap(), &"read".parse().unwrap()));
+    assert!(!nothing.reaches(&"files".parse().unwrap()));
+    let asked = Authority::parse(&text, |name| name.parse().ok());
+    assert_eq!(asked, Err(AuthorityError::Count));
+}
+
+#[test]
 fn other_texts_are_no_authority() {
     let bad = |text: &str| assert!(serde_json::from_str::<Authority>(text).is_err(), "{text}");
     let detail = |rest: &str| {
@@ -241,7 +253,6 @@ fn other_texts_are_no_authority() {
             r#"[{{"type":"mcp_tool","locations":["files"],"identifier":"read"{rest}}}]"#
         ));
     };
-    bad("[]");
     bad("{}");
     bad("null");
     bad(r#"[{"type":"mcp_tool","identifier":"read"}]"#);

@@ -216,8 +216,10 @@ fn is_of(facts: &Facts, body: &DecisionBody) -> bool {
         Target::Tool { name } => Some(name),
         Target::Method { .. } => None,
     };
+    // What nothing lists is not named in the entry.
+    let named = tool == body.tool.as_ref() || (body.unlisted && body.tool.is_none());
     facts.upstream == body.upstream
-        && tool == body.tool.as_ref()
+        && named
         && facts.instance.id == body.instance
         && facts.instance.agent == body.agent
         && facts.instance.purpose == body.purpose
