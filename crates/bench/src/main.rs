@@ -1,5 +1,5 @@
-//! What Tipstaff costs: `tipstaff-bench` measures the gateway, decisions, the ledger and the register on this
-//! machine and writes `latest.md` and `latest.json`. `cargo xtask bench` builds and runs it.
+//! What Tipstaff costs: `tipstaff-bench` measures the gateway, decisions, inspection, the ledger and the register on
+//! this machine and writes `latest.md` and `latest.json`. `cargo xtask bench` builds and runs it.
 //!
 //! Everything that is compared is measured in one run, in rounds that interleave it; figures are
 //! medians over the rounds. The processes under test are this program in other roles ([`node`],
@@ -12,6 +12,7 @@ mod delegation;
 mod forward;
 mod gate;
 mod gateway;
+mod inspection;
 mod ledger;
 mod load;
 mod machine;
@@ -41,7 +42,7 @@ const HELP: &str = "\
 tipstaff-bench [--quick] [--only PART]... [--rows TEXT] [--out DIR] [--work DIR]
 
   --quick      shorter: a look, not a measurement
-  --only PART  cutoff, delegation, gateway, decision, ledger or register; all if not given
+  --only PART  cutoff, delegation, gateway, decision, inspect, ledger or register; all if not given
   --rows TEXT  of the gateway's rows only those whose name has the text in it, such as
                `bearer, modern era, 64`; a process can be profiled while it runs
   --out DIR    where latest.md and latest.json go; `bench` if not given
@@ -205,6 +206,12 @@ fn measure(flags: &Flags) -> Result<()> {
     } else {
         None
     };
+    let inspection = if flags.wants("inspect") {
+        say("inspection");
+        Some(inspection::run(each)?)
+    } else {
+        None
+    };
     let ledger = if flags.wants("ledger") {
         say("ledger");
         Some(ledger::run(work.path(), rounds, each)?)
@@ -243,6 +250,7 @@ fn measure(flags: &Flags) -> Result<()> {
         None
     };
     let mut aims = report::aims(gateway.as_ref(), decisions.as_deref(), ledger.as_ref());
+    aims.extend(inspection.iter().flat_map(report::inspection_aims));
     aims.extend(cutoff.as_deref().into_iter().flat_map(report::cutoff_aims));
     aims.extend(delegation.iter().flat_map(report::delegation_aims));
     aims.extend(register.iter().flat_map(report::register_aims));
@@ -251,6 +259,7 @@ fn measure(flags: &Flags) -> Result<()> {
         machine,
         gateway,
         decisions,
+        inspection,
         ledger,
         delegation,
         cutoff,

@@ -8,6 +8,7 @@ use crate::cutoff::{self, Spread};
 use crate::decision::Size;
 use crate::delegation::Delegation;
 use crate::gateway::{Cell, Disk, Gateway, POLICIES, Row, Way};
+use crate::inspection::{self, Inspection};
 use crate::ledger::Ledger;
 use crate::load::{Era, Measured};
 use crate::machine::Machine;
@@ -20,6 +21,7 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) gateway: Option<Gateway>,
     pub(crate) decisions: Option<Vec<Size>>,
+    pub(crate) inspection: Option<Inspection>,
     pub(crate) ledger: Option<Ledger>,
     pub(crate) delegation: Option<Delegation>,
     pub(crate) cutoff: Option<Vec<cutoff::Size>>,
@@ -95,6 +97,22 @@ pub(crate) fn aims(
         ));
     }
     aims
+}
+
+/// What was aimed for in looking into results: the slowest kind counts. Short ones are dominated by
+/// what every inspection costs, so their speed is told and not aimed at.
+pub(crate) fn inspection_aims(inspection: &Inspection) -> Vec<Aim> {
+    let of = |kib: usize| inspection.sizes.iter().filter(move |it| it.kib == kib);
+    let slowest = inspection
+        .sizes
+        .iter()
+        .filter(|it| it.kib > 1)
+        .map(|it| it.mb_per_second)
+        .reduce(f64::min);
+    let longest = of(10).map(|it| it.inspect_us).reduce(f64::max);
+    let speed = slowest.map(|it| Aim::at_least("inspection by one core", it, 100.0, "MB/s"));
+    let time = longest.map(|it| Aim::at_most("inspection of a result of 10 KiB", it, 200.0, "µs"));
+    speed.into_iter().chain(time).collect()
 }
 
 /// What was aimed for in cutting off, at the most instances that were measured.
@@ -245,6 +263,9 @@ impl Report {
         if let Some(decisions) = &self.decisions {
             write_decisions(&mut page, decisions);
         }
+        if let Some(inspection) = &self.inspection {
+            write_inspection(&mut page, inspection);
+        }
         if let Some(ledger) = &self.ledger {
             write_ledger(&mut page, ledger);
         }
@@ -394,6 +415,35 @@ fn write_decisions(page: &mut String, decisions: &[Size]) {
             "| {policies} | {decision_us:.1} | {parse_us:.1} | {build_ms:.0} |"
         );
     }
+}
+
+fn write_inspection(page: &mut String, inspection: &Inspection) {
+    let Inspection {
+        build_ms,
+        sizes,
+        masked_us,
+    } = inspection;
+    page.push_str(
+        "\n## Inspection\n\nA result with one block of text and nothing to find, by the rules that \
+         ship, on one thread.\n\n| | KiB | µs | MB/s |\n|---|---:|---:|---:|\n",
+    );
+    for inspection::Size {
+        kind,
+        kib,
+        inspect_us,
+        mb_per_second,
+    } in sizes
+    {
+        let _infallible = writeln!(
+            page,
+            "| {kind} | {kib} | {inspect_us:.1} | {mb_per_second:.0} |"
+        );
+    }
+    let _infallible = writeln!(
+        page,
+        "\nRules read and compiled, once: {build_ms:.0} ms. Source code of 10 KiB with a secret in \
+         every twentieth line, inspected and masked: {masked_us:.0} µs."
+    );
 }
 
 fn write_ledger(page: &mut String, ledger: &Ledger) {

@@ -155,3 +155,19 @@ pub const CODE_USED_SECONDS: u64 = 600;
 pub const CODES_MAX: usize = 10_000;
 /// Longest life and greatest age of an identity assertion (ID-JAG), in seconds.
 pub const ID_JAG_SECONDS_MAX: u64 = 600;
+/// Longest file of rules for inspection, in bytes.
+pub const INSPECT_RULES_BYTES_MAX: usize = 1024 * 1024;
+/// Rules for inspection at once.
+pub const INSPECT_RULES_MAX: usize = 2_000;
+/// Encodings within encodings that inspection undoes.
+pub const INSPECT_DEPTH_MAX: usize = 4;
+/// Bytes that inspection decodes of any document, beside twice the document's length.
+pub const INSPECT_DECODED_BYTES_MIN: usize = 64 * 1024;
+/// Findings in one document, after which it is only said that there are more.
+pub const INSPECT_FINDINGS_MAX: usize = 1_000;
+/// Matches of one rule in one text.
+pub const INSPECT_MATCHES_MAX: usize = 200;
+/// How much of a text is kept for what goes on in the next chunk or event, in bytes.
+pub const INSPECT_TAIL_BYTES: usize = 512;
+/// Texts of one stream of which the end is kept.
+pub const INSPECT_TAILS_MAX: usize = 1_024;

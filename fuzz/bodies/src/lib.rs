@@ -12,6 +12,7 @@
 
 mod authorities;
 mod events;
+mod inspected;
 mod ledger_files;
 mod messages;
 mod names;
@@ -24,6 +25,7 @@ mod tokens_read;
 
 pub use authorities::authority;
 pub use events::event;
+pub use inspected::{inspect, inspect_rules, mask};
 pub use ledger_files::{
     checkpoint, cosignature, entry, note, proof, submission, tile, tlog_proof, witness,
 };
@@ -69,6 +71,9 @@ pub const BODIES: &[(&str, Body)] = &[
     ("names", names),
     ("authority", authority),
     ("config", config),
+    ("inspect", inspect),
+    ("inspect_rules", inspect_rules),
+    ("mask", mask),
     ("scim_filter", scim_filter),
     ("scim_patch", scim_patch),
     ("security_event", security_event),

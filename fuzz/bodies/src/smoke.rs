@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-/// Mutations of one target; those that build a policy engine each time get fewer.
+/// Mutations of one target; those that build a policy engine or an inspector each time get fewer.
 const MUTATIONS: usize = 4_000;
 const MUTATIONS_OF_SLOW: usize = 150;
-const SLOW: &[&str] = &["tool_list", "policy_set", "cases"];
+const SLOW: &[&str] = &["tool_list", "policy_set", "cases", "inspect_rules"];
 
 /// What parsers care about.
 const WORDS: &[&[u8]] = &[
@@ -199,4 +199,5 @@ fn listed(folder: &str) -> Vec<String> {
 targets! {
     authority json frame check sse headers hosts translate upstream entry event note checkpoint cosignature tlog_proof proof witness submission tile token
     scim_filter scim_patch security_event token_request foreign client keys tool_list policy_set cases decide names config
+    inspect inspect_rules mask
 }

@@ -1,0 +1,6 @@
+//! `bodies::inspect` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    bodies::inspect(data);
+});
