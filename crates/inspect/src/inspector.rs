@@ -165,6 +165,8 @@ struct Scan<'i> {
     findings: Vec<Finding>,
     /// Bytes that may still be decoded.
     budget: usize,
+    /// It was said that more was there than is decoded.
+    is_over_budget: bool,
     /// Rules whose keyword the present layer has.
     candidates: Vec<bool>,
     /// Only what lies across one of these places of the lowest layer counts; none: all counts.
@@ -179,6 +181,7 @@ impl<'i> Scan<'i> {
             document,
             findings: Vec::new(),
             budget: document.len() * 2 + limits::INSPECT_DECODED_BYTES_MIN,
+            is_over_budget: false,
             candidates: vec![false; inner.rules.len()],
             seams: Vec::new(),
             begun_before: false,
@@ -514,12 +517,15 @@ impl<'i> Scan<'i> {
         if !self.seams.is_empty() {
             return;
         }
-        let span = self.whole_characters(span);
-        // Of the many places where a budget ends, the first says it.
-        let said = |finding: &Finding| finding.rule() == reason.rule();
-        if reason == Uninspectable::Budget && self.findings.iter().any(said) {
+        let is_full = self.findings.len() >= limits::INSPECT_FINDINGS_MAX;
+        let is_budget = reason == Uninspectable::Budget;
+        // Of the many places where a budget ends, the first says it; that there are too many findings
+        // is said at the end.
+        if is_full || (is_budget && self.is_over_budget) {
             return;
         }
+        self.is_over_budget |= is_budget;
+        let span = self.whole_characters(span);
         self.findings.push(reason.finding(span));
     }
 

@@ -80,6 +80,8 @@ struct Piece<'f> {
     is_exact: bool,
     /// None in a text.
     kind: Option<Kind>,
+    /// The string or number that it lies in.
+    string: Range<usize>,
 }
 
 impl<'k> Mask<'k> {
@@ -128,12 +130,13 @@ impl<'k> Mask<'k> {
             if tokens.is_empty() {
                 pieces.extend(piece_of_text(document, finding));
             } else {
-                pieces_of_json(document, tokens, finding, &mut pieces);
+                pieces_of_json(tokens, finding, &mut pieces);
             }
             if pieces.len() == before {
                 left.push(at);
             }
         }
+        snap(document, &mut pieces);
         let mut bytes = Vec::with_capacity(document.len());
         let mut masks = Vec::new();
         let mut done = 0;
@@ -193,6 +196,7 @@ fn piece_of_text<'f>(document: &[u8], finding: &'f Finding) -> Option<Piece<'f>>
     let span = finding.span.clone();
     let is_there = span.start < span.end && span.end <= document.len();
     is_there.then_some(Piece {
+        string: span.clone(),
         span,
         finding,
         is_exact: true,
@@ -200,12 +204,7 @@ fn piece_of_text<'f>(document: &[u8], finding: &'f Finding) -> Option<Piece<'f>>
     })
 }
 
-fn pieces_of_json<'f>(
-    document: &[u8],
-    tokens: &[Token],
-    finding: &'f Finding,
-    pieces: &mut Vec<Piece<'f>>,
-) {
+fn pieces_of_json<'f>(tokens: &[Token], finding: &'f Finding, pieces: &mut Vec<Piece<'f>>) {
     let found = &finding.span;
     let first = tokens.partition_point(|token| token.span.end <= found.start);
     for token in tokens.get(first..).unwrap_or_default() {
@@ -219,53 +218,68 @@ fn pieces_of_json<'f>(
         if start >= end || (token.kind == Kind::Name && !is_inside) {
             continue;
         }
-        let span = match token.kind {
-            Kind::Name | Kind::String => whole_escapes(document, &token.span, start..end),
-            Kind::Number => start..end,
-        };
         pieces.push(Piece {
-            span,
+            span: start..end,
             finding,
             is_exact: is_inside,
             kind: Some(token.kind),
+            string: token.span.clone(),
         });
     }
 }
 
-/// The stretch of a string, extended so that it begins and ends between characters.
-fn whole_escapes(document: &[u8], string: &Range<usize>, span: Range<usize>) -> Range<usize> {
-    let Range { mut start, mut end } = span;
-    let mut at = string.start;
-    while let Some(found) = document
-        .get(at..string.end)
-        .and_then(|rest| memchr::memchr(b'\\', rest))
-    {
-        let escape = at + found;
-        let (_, len) = view::escape(document.get(escape..string.end).unwrap_or_default());
-        let behind = (escape + len).min(string.end);
-        if escape < start && start < behind {
-            start = escape;
+/// Extends what lies in strings so that it begins and ends between characters. One pass over the
+/// document for all of it: many findings in one long string cost no more than the string.
+fn snap(document: &[u8], pieces: &mut [Piece<'_>]) {
+    let mut ends: Vec<(usize, usize, bool)> = Vec::with_capacity(pieces.len() * 2);
+    for (at, piece) in pieces.iter().enumerate() {
+        if matches!(piece.kind, Some(Kind::Name | Kind::String)) {
+            ends.push((piece.span.start, at, false));
+            ends.push((piece.span.end, at, true));
         }
-        if escape < end && end < behind {
-            end = behind;
+    }
+    ends.sort_unstable();
+    let mut cursor = 0;
+    for (place, at, is_end) in ends {
+        let Some(piece) = pieces.get_mut(at) else {
+            continue;
+        };
+        let string = piece.string.clone();
+        cursor = cursor.max(string.start);
+        // INVARIANT: the cursor is in front of an escape or between two characters of the string.
+        let mut around = place..place;
+        while let Some(found) = document
+            .get(cursor..place)
+            .and_then(|rest| memchr::memchr(b'\\', rest))
+        {
+            let escape = cursor + found;
+            let (_, len) = view::escape(document.get(escape..string.end).unwrap_or_default());
+            if escape + len > place {
+                around = escape..escape + len;
+                cursor = escape;
+                break;
+            }
+            cursor = escape + len;
         }
-        if escape >= end {
-            break;
+        let is_inside = |at: usize| {
+            document
+                .get(at)
+                .is_some_and(|byte| (0x80..0xc0).contains(byte))
+        };
+        if is_end {
+            let mut end = around.end;
+            while end < string.end && is_inside(end) {
+                end += 1;
+            }
+            piece.span.end = end;
+        } else {
+            let mut start = around.start;
+            while start > string.start && is_inside(start) {
+                start -= 1;
+            }
+            piece.span.start = start;
         }
-        at = behind;
     }
-    let is_inside = |at: usize| {
-        document
-            .get(at)
-            .is_some_and(|byte| (0x80..0xc0).contains(byte))
-    };
-    while start > string.start && is_inside(start) {
-        start -= 1;
-    }
-    while end < string.end && is_inside(end) {
-        end += 1;
-    }
-    start..end
 }
 
 /// In order, none over another: where two are, there is one over both.

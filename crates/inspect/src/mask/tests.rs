@@ -182,3 +182,26 @@ fn any_span_leaves_a_document() {
         }
     }
 }
+
+#[test]
+fn many_spans_at_once_leave_a_document() {
+    let json = r#"{"a\u0041":"\ud83d\ude00é\\\"x\n\\u\\\\","n":[-12.5e3,"\u0000"]}"#;
+    for step in 2..9 {
+        let spans = (0..json.len()).step_by(step);
+        let findings: Vec<Finding> = spans
+            .map(|at| crate::Uninspectable::Size.finding(at..at + 1))
+            .collect();
+        for chosen in [
+            findings.iter().collect::<Vec<_>>(),
+            findings.iter().rev().collect(),
+        ] {
+            let masked = Mask::plain().json(json.as_bytes(), chosen);
+            let read = serde_json::from_slice::<serde_json::Value>(&masked.bytes);
+            assert!(
+                read.is_ok(),
+                "every {step}: {}",
+                String::from_utf8_lossy(&masked.bytes)
+            );
+        }
+    }
+}
