@@ -765,7 +765,7 @@ async fn registration_flooding_fills_nothing() {
     );
     // Nobody makes one up, or changes what is in one.
     let id = &ids[0];
-    for unlisted in [
+    for made_up in [
         format!("{id}A"),
         id.replace("tipstaff.", "tipstaff.A"),
         id.rsplit_once('.').unwrap().0.to_owned(),
@@ -773,8 +773,8 @@ async fn registration_flooding_fills_nothing() {
         "x".to_owned(),
         format!("tipstaff.{}", "A".repeat(4000)),
     ] {
-        let answer = browser.get(&authorize_path(&unlisted, &[redirect])).await;
-        assert_eq!(answer.status, 400, "{unlisted}");
+        let answer = browser.get(&authorize_path(&made_up, &[redirect])).await;
+        assert_eq!(answer.status, 400, "{made_up}");
     }
     for (body, code) in [
         (json!({"redirect_uris": []}), "invalid_client_metadata"),

@@ -363,7 +363,7 @@ async fn ask(provider: &Provider, web: &Web, kid: &str) -> Result<(), ProviderEr
 }
 
 #[tokio::test]
-async fn rotated_keys_are_found_and_unlisted_ones_cost_nothing() {
+async fn rotated_keys_are_found_and_made_up_ones_cost_nothing() {
     let web = Web::new();
     web.put(DISCOVERY, json!({ "issuer": ISSUER, "jwks_uri": JWKS }));
     web.put(JWKS, json!({ "keys": [named(es256_jwk(), "one")] }));
@@ -376,8 +376,8 @@ async fn rotated_keys_are_found_and_unlisted_ones_cost_nothing() {
     assert_eq!(web.asked(), 2, "keys are kept");
     // Whoever makes up names of keys has them read once in a while, and no oftener.
     for _ in 0..20 {
-        let unlisted = ask(&provider, &web, "made-up").await.unwrap_err();
-        assert_eq!(unlisted, ProviderError::Token(ForeignError::UnknownKey));
+        let made_up = ask(&provider, &web, "made-up").await.unwrap_err();
+        assert_eq!(made_up, ProviderError::Token(ForeignError::UnknownKey));
     }
     assert_eq!(web.asked(), 2);
     web.later(10);
