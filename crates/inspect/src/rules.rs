@@ -55,13 +55,13 @@ pub enum RuleError {
         why: String,
     },
     /// An id that cannot stand in a mask.
-    #[error("rule `{rule}`: an id has 1 to 64 of `a-z`, `0-9`, `-`, `_`, and begins with a letter")]
+    #[error("rule `{rule}`: an id has 1 to 64 of `a-z`, `0-9`, `-`, `_`, and begins with none of the last two")]
     Id {
         /// The id as given.
         rule: String,
     },
     /// Two rules of one id.
-    #[error("rule `{rule}` is there twice; rename one of them")]
+    #[error("rule `{rule}` is there twice; rename or leave out one of them")]
     Twice {
         /// The id.
         rule: String,
@@ -461,7 +461,7 @@ fn own(text: RuleText) -> Result<Rule, RuleError> {
 
 fn id(id: &str) -> Result<Arc<str>, RuleError> {
     let fits = id.len() <= 64
-        && id.starts_with(|first: char| first.is_ascii_lowercase())
+        && id.starts_with(|first: char| first.is_ascii_alphanumeric())
         && id
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));

@@ -138,7 +138,7 @@ fn rule(text: RuleText, common: &[(Vec<String>, Arc<Allow>)]) -> Result<Rule, Ru
             allowed.push(Arc::clone(allow));
         }
     }
-    let written = text.regex.unwrap_or_default();
+    let written = with_braces(&text.regex.unwrap_or_default());
     let mut regex = compile(&id, &written)?;
     if regex.captures_len() > 1
         && let Some(shorter) = shortened(&written)
@@ -169,6 +169,45 @@ fn rule(text: RuleText, common: &[(Vec<String>, Arc<Allow>)]) -> Result<Rule, Ru
     })
 }
 
+/// RE2, for which these are written, takes a brace that counts nothing as a brace.
+fn with_braces(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while let Some(char) = rest.chars().next() {
+        // What is escaped and what counts or names something is taken as it stands.
+        let len = match char {
+            '\\' => {
+                let escape: usize = rest.chars().take(2).map(char::len_utf8).sum();
+                let names = [r"\p{", r"\P{", r"\x{"]
+                    .iter()
+                    .any(|it| rest.starts_with(it));
+                let name = rest.find('}').filter(|_| names);
+                name.map_or(escape, |end| end + 1)
+            }
+            '{' => counted(rest).unwrap_or_else(|| {
+                out.push('\\');
+                1
+            }),
+            other => other.len_utf8(),
+        };
+        let (taken, behind) = rest.split_at_checked(len).unwrap_or((rest, ""));
+        out.push_str(taken);
+        rest = behind;
+    }
+    out
+}
+
+/// How long the count is that the text begins with: `{2}`, `{2,}` or `{2,5}`.
+fn counted(text: &str) -> Option<usize> {
+    let end = text.find('}')?;
+    let (least, most) = match text.get(1..end)?.split_once(',') {
+        Some((least, most)) => (least, most),
+        None => (text.get(1..end)?, ""),
+    };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    (!least.is_empty() && is_number(least) && is_number(most)).then_some(end + 1)
+}
+
 /// The expression without its lazy beginning.
 fn shortened(pattern: &str) -> Option<String> {
     ["(?i)", ""].into_iter().find_map(|flags| {
@@ -193,7 +232,7 @@ fn allow(rule: &str, text: &AllowText) -> Result<Allow, RuleError> {
     };
     let mut patterns = Vec::new();
     for pattern in &text.regexes {
-        patterns.push(compile(rule, pattern)?);
+        patterns.push(compile(rule, &with_braces(pattern))?);
     }
     Ok(Allow {
         all,

@@ -154,3 +154,23 @@ fn what_is_not_understood_is_refused() {
         Err(RuleError::Unreadable { .. })
     ));
 }
+
+#[test]
+fn a_brace_that_counts_nothing_is_a_brace() {
+    for (given, expected) in [
+        (r"a{2}b{2,}c{2,5}", r"a{2}b{2,}c{2,5}"),
+        (r"\$(?:\d+|{\d+})", r"\$(?:\d+|\{\d+})"),
+        (r"{{x}}", r"\{\{x}}"),
+        (r"a{,5}", r"a\{,5}"),
+        (r"\{a\\{b", r"\{a\\\{b"),
+        (r"\p{Greek}\x{41}[{]é{", r"\p{Greek}\x{41}[\{]é\{"),
+        (r"\", r"\"),
+    ] {
+        assert_eq!(with_braces(given), expected, "{given}");
+    }
+    check(
+        "[[rules]]\nid = 'a'\nregex = '''k={(\\w+)}'''",
+        "k={abc}",
+        &["abc"],
+    );
+}
