@@ -67,6 +67,7 @@ pub(crate) fn run(sizes: &[usize], lasting: Duration) -> Result<Vec<Size>> {
             let facts = facts(body.clone(), caller)?;
             match black_box(engine.decide(&facts)) {
                 Decision::Permit(_) => Ok(()),
+                Decision::Hold(hold) => bail!("held: {}", hold.reason()),
                 Decision::Denial(denial) => bail!("denied: {}", denial.reason()),
             }
         };
@@ -146,5 +147,6 @@ fn facts(body: Bytes, caller: &InstanceFacts) -> Result<Facts> {
         standing: None,
         limit: None,
         observe: false,
+        approval: None,
     })
 }

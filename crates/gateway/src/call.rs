@@ -35,8 +35,8 @@ use crate::ending::{Ended, Ending};
 use crate::limits::{InFlight, Stop};
 use crate::plane::{Life, Plane, Served, Snapshot};
 use crate::record::{
-    Asked, Came, Decided, DecisionBody, DecisionSeal, Effect, Intent, LeftOut, OTHER_METHOD,
-    Outcome, OutcomeBody, Over, Permit, SealedRef, seal,
+    Asked, Came, Decided, DecisionBody, DecisionSeal, Intent, LeftOut, OTHER_METHOD, Outcome,
+    OutcomeBody, Over, Permit, SealedRef, seal,
 };
 use crate::route::Route;
 use crate::session::Session;
@@ -158,6 +158,7 @@ fn raw(json: &str) -> Box<RawValue> {
 /// A call that is not made, and what its caller is told.
 #[derive(Debug)]
 pub(crate) struct Denied {
+    effect: mcp::error::Effect,
     reason: String,
     policies: Vec<String>,
     record: Option<RecordRef>,
@@ -167,6 +168,7 @@ impl Denied {
     /// A refusal that could not be put on record.
     pub(crate) fn unrecorded(reason: &str) -> Self {
         Self {
+            effect: mcp::error::Effect::Deny,
             reason: reason.to_owned(),
             policies: Vec::new(),
             record: None,
@@ -176,7 +178,7 @@ impl Denied {
     pub(crate) fn verdict(&self, plane: &Plane) -> Verdict {
         verdict(
             plane,
-            mcp::error::Effect::Deny,
+            self.effect,
             &self.reason,
             &self.policies,
             self.record.clone(),
@@ -356,11 +358,19 @@ where
         standing: who.standing.as_ref().err().map(ToString::to_string),
         limit,
         observe: served.observing(plane.clock.now()),
+        approval: None,
     };
     let mut decision = snapshot.engine.decide(&facts);
     let denied = match &decision {
         policy::Decision::Permit(_) => None,
-        policy::Decision::Denial(denial) => Some(kind_of(denial, target, &served.name)),
+        policy::Decision::Hold(hold) => {
+            let why = (policy::Stage::Approval, hold.policies());
+            Some(kind_of(why, target, &served.name))
+        }
+        policy::Decision::Denial(denial) => {
+            let why = (denial.stage(), denial.policies());
+            Some(kind_of(why, target, &served.name))
+        }
     };
     let stop = denied.and_then(|what| plane.limiter.denied(&instance.id, what, elapsed));
     if let Some(stop) = &stop
@@ -431,6 +441,7 @@ where
                 plane.limiter.stopped(&instance.id, what, &record);
             }
             Err(Undecided::Denied(Denied {
+                effect: told(said.effect),
                 reason: match unavailable(snapshot, served) {
                     Some(why) => format!("{} {why}", said.reason),
                     None => said.reason,
@@ -442,15 +453,27 @@ where
     }
 }
 
+const fn told(effect: policy::Effect) -> mcp::error::Effect {
+    match effect {
+        policy::Effect::Allow => mcp::error::Effect::Allow,
+        policy::Effect::Hold => mcp::error::Effect::Hold,
+        policy::Effect::Deny => mcp::error::Effect::Deny,
+    }
+}
+
 /// What makes two denials of an instance the same: the action, and why it was denied. Tools that
 /// the upstream does not have are all one, or an instance could go on with another name each time.
-fn kind_of(denial: &policy::Denial, target: &Target, upstream: &UpstreamName) -> Digest {
-    let action = match denial.stage() {
+fn kind_of(
+    (stage, policies): (policy::Stage, &[String]),
+    target: &Target,
+    upstream: &UpstreamName,
+) -> Digest {
+    let action = match stage {
         policy::Stage::UnknownTool => upstream.to_string(),
         _ => target.action(upstream),
     };
-    let policies = denial.policies().join(",");
-    let what = [&action, denial.stage().as_str(), &policies];
+    let policies = policies.join(",");
+    let what = [&action, stage.as_str(), &policies];
     Digest::of(what.join("\n").as_bytes())
 }
 
@@ -467,6 +490,7 @@ fn repeated(
     let instance = Some(question.instance);
     plane.refusals.note("repeated-denial", "call", instance);
     Denied {
+        effect: mcp::error::Effect::Deny,
         reason: match said.stage {
             // Which may be another limit than the breaker's.
             Some(policy::Stage::Limit) => said.reason,
@@ -525,7 +549,9 @@ fn decided(
     let (method, tool, unlisted) = named(snapshot, question);
     let (details, left_out) = match &decision {
         policy::Decision::Permit(_) => (who.details(&facts), None),
-        policy::Decision::Denial(_) => (Vec::new(), leave_out(plane, &agent.id, &mut facts)),
+        policy::Decision::Hold(_) | policy::Decision::Denial(_) => {
+            (Vec::new(), leave_out(plane, &agent.id, &mut facts))
+        }
     };
     let plain = serde_json::to_vec(&DecisionSeal {
         facts,
@@ -549,10 +575,7 @@ fn decided(
         unlisted,
         request: Digest::of(question.id.as_bytes()),
         authority: who::lines(agent),
-        effect: match said.effect {
-            policy::Effect::Allow => Effect::Allow,
-            policy::Effect::Deny => Effect::Deny,
-        },
+        effect: said.effect.into(),
         stage: said.stage.map(|stage| stage.as_str().to_owned()),
         observed: said.observed,
         policies: said.policies.clone(),

@@ -57,9 +57,9 @@ pub struct DecisionBody {
     /// The most the caller's agent may ever do; none when the policies alone decide.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub authority: Option<Vec<String>>,
-    /// `allow` or `deny`.
+    /// `allow`, `hold` or `deny`.
     pub effect: Effect,
-    /// Where a denial was made.
+    /// Where a denial was made; `approval` where the call is held.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stage: Option<String>,
     /// A policy denial that passed because the upstream is observed.
@@ -131,12 +131,14 @@ impl Over {
     }
 }
 
-/// `allow` or `deny`.
+/// `allow`, `hold` or `deny`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// Permitted.
     Allow,
+    /// Not permitted before people approve it.
+    Hold,
     /// Denied.
     Deny,
 }
@@ -268,7 +270,7 @@ impl Permit {
     }
 }
 
-/// A denial. What it says went into the entry and into what the caller is told.
+/// A denial, or a hold. What it says went into the entry and into what the caller is told.
 #[derive(Debug)]
 pub(crate) struct Refusal;
 
@@ -289,7 +291,7 @@ impl Ruling for Intent {
                 request: self.request,
                 ticket: self.decided.ticket.permitted(),
             }),
-            policy::Decision::Denial(_) => Err(Refusal),
+            policy::Decision::Hold(_) | policy::Decision::Denial(_) => Err(Refusal),
         }
     }
 }
@@ -321,7 +323,7 @@ impl Ruling for Inquiry {
     fn ruling(self) -> Result<Granted, Refusal> {
         match self.0.decision {
             policy::Decision::Permit(policy) => Ok(Granted(policy)),
-            policy::Decision::Denial(_) => Err(Refusal),
+            policy::Decision::Hold(_) | policy::Decision::Denial(_) => Err(Refusal),
         }
     }
 }
@@ -479,5 +481,25 @@ pub(crate) struct Barrier {
 impl Record for Barrier {
     fn draft(&self) -> Result<Draft, EntryError> {
         Draft::new(Kind::Barrier, self.actor.clone(), &self.body)
+    }
+}
+
+impl From<policy::Effect> for Effect {
+    fn from(effect: policy::Effect) -> Self {
+        match effect {
+            policy::Effect::Allow => Self::Allow,
+            policy::Effect::Hold => Self::Hold,
+            policy::Effect::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<Effect> for policy::Effect {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Allow => Self::Allow,
+            Effect::Hold => Self::Hold,
+            Effect::Deny => Self::Deny,
+        }
     }
 }

@@ -208,6 +208,8 @@ impl ProtocolError {
 pub enum Effect {
     /// It may happen.
     Allow,
+    /// It does not happen before people approve it.
+    Hold,
     /// It does not happen.
     Deny,
 }

@@ -103,6 +103,7 @@ fn measure(count: usize) -> Result<String, Box<dyn Error>> {
         standing: None,
         limit: None,
         observe: false,
+        approval: None,
     };
     let before = clock.elapsed();
     let mut allowed = engine.decide(&facts).effect().as_str();

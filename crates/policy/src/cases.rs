@@ -13,6 +13,12 @@
 //!   args: {path: /etc/passwd}
 //!   expect: deny
 //!   reason: only what is public # the reason contains this, if given
+//! - name: a large refund waits for two people
+//!   who: {agent: triage, sponsor: maya}
+//!   call: billing/refund
+//!   args: {amount: 5000}
+//!   approval: [li, {sponsor: sam, groups: [finance]}]  # who approved it, if anybody did
+//!   expect: allow               # or hold, or deny
 //! ```
 //!
 //! A case fails that calls what is not there (an upstream, a tool, an argument), for it would be
@@ -29,10 +35,11 @@ use vocab::{AgentId, Time, suggest};
 
 pub use names::{People, slips};
 
+use crate::approval::ApprovedBy;
 use crate::decision::{Effect, Verdict};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::engine::Engine;
-use crate::facts::{FACTS_VERSION, Facts, InstanceFacts, Target};
+use crate::facts::{Approved, FACTS_VERSION, Facts, InstanceFacts, Target};
 use names::Fault;
 
 /// Longest case file, in bytes.
@@ -253,10 +260,21 @@ impl Reader<'_> {
     fn case(&mut self, node: &MarkedYaml<'_>) -> Option<Case> {
         let before = self.problems.len();
         let known = [
-            "name", "who", "call", "args", "now", "expect", "policies", "stage", "reason",
+            "name", "who", "call", "args", "now", "approval", "expect", "policies", "stage",
+            "reason",
         ];
-        let [name, who, call, args, now, expect, policies, stage, reason] =
-            self.members(node, "a case", known)?;
+        let [
+            name,
+            who,
+            call,
+            args,
+            now,
+            approval,
+            expect,
+            policies,
+            stage,
+            reason,
+        ] = self.members(node, "a case", known)?;
         let who = self.needed(node, who, "who");
         let instance = who.and_then(|who| self.who(who));
         let args = match args {
@@ -266,12 +284,14 @@ impl Reader<'_> {
         let call = self.needed(node, call, "call");
         let call = call.and_then(|call| self.call(call, args.as_ref()));
         let now = now.map_or(Some(NOW), |now| self.parsed(now, "`now`"));
+        let approval = approval.map(|approval| self.approval(approval));
         let effect = self.needed(node, expect, "expect");
         let effect = effect.and_then(|effect| match string(effect) {
             Some("allow") => Some(Effect::Allow),
+            Some("hold") => Some(Effect::Hold),
             Some("deny") => Some(Effect::Deny),
             _ => {
-                self.wrong(effect, "`expect` is `allow` or `deny`");
+                self.wrong(effect, "`expect` is `allow`, `hold` or `deny`");
                 None
             }
         });
@@ -293,13 +313,21 @@ impl Reader<'_> {
         let name = name.and_then(|name| self.text(name, "`name`"));
         let (upstream, target) = call?;
         let text = serde_json::to_string(&Value::Object(args?)).ok()?;
+        let instance = instance?;
+        let mut approval = match approval {
+            Some(approval) => Some(approval?),
+            None => None,
+        };
+        for person in approval.iter_mut().flat_map(|approval| &mut approval.by) {
+            person.is_sponsor = person.id == instance.sponsor;
+        }
         let case = Case {
             name: name.unwrap_or_else(|| target.action(&upstream)),
             file: self.file.to_owned(),
             line: node.span.start.line(),
             facts: Facts {
                 v: FACTS_VERSION,
-                instance: instance?,
+                instance,
                 upstream,
                 target,
                 args: serde_json::value::RawValue::from_string(text).ok()?,
@@ -307,6 +335,7 @@ impl Reader<'_> {
                 standing: None,
                 limit: None,
                 observe: false,
+                approval,
             },
             expect: Expected {
                 effect: effect?,
@@ -316,6 +345,30 @@ impl Reader<'_> {
             },
         };
         (self.problems.len() == before).then_some(case)
+    }
+
+    /// The people who approved: by ID, or with what policy sees of them.
+    fn approval(&mut self, node: &MarkedYaml<'_>) -> Option<Approved> {
+        let YamlData::Sequence(people) = &node.data else {
+            self.wrong(node, "`approval` is a list of people who approved");
+            return None;
+        };
+        let mut by = Vec::new();
+        for person in people {
+            let (id, groups) = if let YamlData::Mapping(_) = &person.data {
+                let [id, groups] = self.members(person, "a person", ["sponsor", "groups"])?;
+                let groups = groups.map(|groups| self.strings(groups, "`groups`"));
+                (id.unwrap_or(person), groups.unwrap_or_default())
+            } else {
+                (person, Vec::new())
+            };
+            by.push(ApprovedBy {
+                id: Some(self.parsed(id, "a person's ID")?),
+                groups,
+                is_sponsor: false,
+            });
+        }
+        Some(Approved { record: 0, by })
     }
 
     fn needed<'a, 'y>(

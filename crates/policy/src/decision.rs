@@ -1,11 +1,13 @@
-//! The answer: a permit or a denial, never a bool.
+//! The answer: a permit, a hold or a denial, never a bool.
 //!
-//! Both are proofs that [`Engine::decide`](crate::Engine::decide) ran: it alone makes them, they
+//! All are proofs that [`Engine::decide`](crate::Engine::decide) ran: it alone makes them, they
 //! cannot be copied, and what is to be written down about them is a [`Verdict`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::approval::Needs;
 
 /// What the engine decided.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Decision {
     /// The call may be made, once it is on record.
     Permit(Permit),
+    /// It may be made once people approve it.
+    Hold(Hold),
     /// It may not.
     Denial(Denial),
 }
@@ -25,6 +29,15 @@ pub struct Permit {
     pub(crate) reason: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) observed: Option<DenialSummary>,
+}
+
+/// One call that would be permitted if it were approved, and is not permitted until then.
+#[derive(Debug)]
+#[must_use]
+pub struct Hold {
+    pub(crate) policies: Vec<String>,
+    pub(crate) reason: String,
+    pub(crate) needs: Needs,
 }
 
 /// A refusal of one call.
@@ -60,11 +73,13 @@ pub enum Stage {
     Policy,
     /// A policy could not be evaluated.
     Error,
+    /// People have to approve it first.
+    Approval,
 }
 
 impl Stage {
     /// Every stage, in the order of the walk.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Standing,
         Self::Authority,
         Self::Limit,
@@ -74,6 +89,7 @@ impl Stage {
         Self::Canonical,
         Self::Policy,
         Self::Error,
+        Self::Approval,
     ];
 
     /// The word for it in records and replies.
@@ -88,6 +104,7 @@ impl Stage {
             Self::Canonical => "canonical",
             Self::Policy => "policy",
             Self::Error => "error",
+            Self::Approval => "approval",
         }
     }
 }
@@ -121,21 +138,24 @@ pub struct DenialSummary {
     pub policies: Vec<String>,
 }
 
-/// `allow` or `deny`.
+/// `allow`, `hold` or `deny`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// It may be made.
     Allow,
+    /// It may be made once people approve it.
+    Hold,
     /// It may not.
     Deny,
 }
 
 impl Effect {
-    /// `allow` or `deny`.
+    /// `allow`, `hold` or `deny`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Hold => "hold",
             Self::Deny => "deny",
         }
     }
@@ -145,9 +165,9 @@ impl Effect {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// Allowed or denied.
+    /// Allowed, held or denied.
     pub effect: Effect,
-    /// Where it was denied, or would have been if the upstream were not observed.
+    /// Where it was held or denied, or would have been if the upstream were not observed.
     pub stage: Option<Stage>,
     /// The policies that made it, sorted.
     pub policies: Vec<String>,
@@ -158,10 +178,11 @@ pub struct Verdict {
 }
 
 impl Decision {
-    /// Allowed or denied.
+    /// Allowed, held or denied.
     pub const fn effect(&self) -> Effect {
         match self {
             Self::Permit(_) => Effect::Allow,
+            Self::Hold(_) => Effect::Hold,
             Self::Denial(_) => Effect::Deny,
         }
     }
@@ -170,6 +191,7 @@ impl Decision {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Permit(permit) => permit.verdict(),
+            Self::Hold(hold) => hold.verdict(),
             Self::Denial(denial) => denial.verdict(),
         }
     }
@@ -204,6 +226,34 @@ impl Permit {
             policies: self.policies.clone(),
             reason: self.reason.clone(),
             observed: self.observed.is_some(),
+        }
+    }
+}
+
+impl Hold {
+    /// The policies that ask for an approval, sorted.
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+
+    /// What the agent is told. It quotes no argument.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Who has to approve.
+    pub const fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// What is to be written down.
+    pub fn verdict(&self) -> Verdict {
+        Verdict {
+            effect: Effect::Hold,
+            stage: Some(Stage::Approval),
+            policies: self.policies.clone(),
+            reason: self.reason.clone(),
+            observed: false,
         }
     }
 }

@@ -13,12 +13,13 @@ use vocab::{
     AgentId, Authority, Digest, InstanceId, PurposePath, Time, ToolName, UpstreamName, suggest,
 };
 
+use crate::approval::{Approvers, Needs};
 use crate::authority;
 use crate::canonical::CANONICAL_VERSION;
 use crate::check::{self, Broken, Tools};
-use crate::decision::{Decision, Denial, DenialSummary, Nearest, Permit, Stage};
+use crate::decision::{Decision, Denial, DenialSummary, Hold, Nearest, Permit, Stage};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::facts::{Facts, InstanceFacts, Target as Called};
+use crate::facts::{Approved, Facts, InstanceFacts, Target as Called};
 use crate::json;
 use crate::set::{Policy, PolicySet, PrincipalScope, id_of, listed, type_of};
 use crate::target::{
@@ -117,6 +118,8 @@ pub(crate) struct Slice {
     pub(crate) permits: usize,
     /// Whether some policy looks at the time.
     reads_now: bool,
+    /// Whether some policy asks for an approval.
+    reads_approval: bool,
     /// Permits for this target and other callers.
     elsewhere: Vec<Nearest>,
 }
@@ -278,7 +281,7 @@ impl Engine {
     }
 
     /// Decides one call. Where a name may be read in more than one way, what any reading denies is
-    /// denied.
+    /// denied, and of the rest what any holds is held.
     pub fn decide(&self, facts: &Facts) -> Decision {
         let instance = &facts.instance;
         if instance.perhaps_sponsor.is_empty() && instance.perhaps_groups.is_empty() {
@@ -289,7 +292,7 @@ impl Engine {
                         the policies came into force. They have to be put in force again.";
             return Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text));
         };
-        let mut permitted = None;
+        let (mut permitted, mut held) = (None, None);
         for instance in readings {
             let facts = Facts {
                 instance,
@@ -299,10 +302,13 @@ impl Engine {
                 Decision::Permit(permit) if permit.observed.is_none() => {
                     permitted.get_or_insert(Decision::Permit(permit));
                 }
+                hold @ Decision::Hold(_) => {
+                    held.get_or_insert(hold);
+                }
                 denied => return denied,
             }
         }
-        permitted.unwrap_or_else(|| {
+        held.or(permitted).unwrap_or_else(|| {
             let text = "The names of this agent's sponsor cannot be read.";
             Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text))
         })
@@ -348,10 +354,46 @@ impl Engine {
     }
 
     fn decide_as_read(&self, facts: &Facts) -> Decision {
-        match self.reach(facts, Shown::Read) {
-            Reached::Refused(denial) => Decision::Denial(denial),
-            Reached::Policy(asked) => self.ask(facts, &asked),
+        let asked = match self.reach(facts, Shown::Read, false) {
+            Reached::Refused(denial) => return Decision::Denial(denial),
+            Reached::Policy(asked) => asked,
+        };
+        let decision = match self.ask(&asked) {
+            Decision::Denial(denial)
+                if denial.stage == Stage::Policy && asked.slice.reads_approval =>
+            {
+                self.if_approved(facts, denial)
+            }
+            decision => decision,
+        };
+        if facts.observe {
+            observed(decision)
+        } else {
+            decision
         }
+    }
+
+    /// What becomes of a call that is denied as it is: held, exactly if an approval would permit it,
+    /// and permitted if the people who approved it are enough.
+    fn if_approved(&self, facts: &Facts, denial: Denial) -> Decision {
+        let Reached::Policy(asked) = self.reach(facts, Shown::Read, true) else {
+            return Decision::Denial(denial);
+        };
+        let Decision::Permit(permit) = self.ask(&asked) else {
+            return Decision::Denial(denial);
+        };
+        let (needs, asking) = needs(&asked.slice, &denial, &permit);
+        let is_met = |approved: &Approved| needs.are_met(&approved.by);
+        if facts.approval.as_ref().is_some_and(is_met) {
+            return Decision::Permit(permit);
+        }
+        let said = asking.iter().filter_map(|id| asked.slice.policies.get(id));
+        let reason = reasons(said);
+        Decision::Hold(Hold {
+            reason: reason.unwrap_or_else(|| "People have to approve this call first.".to_owned()),
+            policies: asking,
+            needs,
+        })
     }
 
     /// Takes a call through everything that is decided whatever its arguments are: to the index of
@@ -375,7 +417,7 @@ impl Engine {
     }
 
     /// Takes a call through everything that comes before policy.
-    pub(crate) fn reach(&self, facts: &Facts, shown: Shown) -> Reached {
+    pub(crate) fn reach(&self, facts: &Facts, shown: Shown, approved: bool) -> Reached {
         let refused = |stage, refusal| Reached::Refused(denied(stage, refusal));
         let plain = |stage, text: String| Reached::Refused(denied_plainly(stage, &text));
         let index = match self.before_arguments(facts) {
@@ -423,9 +465,13 @@ impl Engine {
         }
         // Making a datetime costs Cedar as much as the rest of a decision.
         let now = (slice.reads_now || shown == Shown::All).then_some(facts.now);
-        let proven = facts.instance.proven;
+        let seen = Seen {
+            proven: facts.instance.proven,
+            now,
+            approved,
+        };
         let (Some(context), Some(caller)) = (
-            context(expressed.pairs, canonical, &expressed.untyped, proven, now),
+            context(expressed.pairs, canonical, &expressed.untyped, &seen),
             self.caller(index, target, &facts.instance),
         ) else {
             return plain(
@@ -567,6 +613,7 @@ impl Engine {
             broken: Vec::new(),
             permits: 0,
             reads_now: false,
+            reads_approval: false,
             elsewhere: Vec::new(),
         };
         for (at, policy) in self.policies.iter().enumerate() {
@@ -600,6 +647,7 @@ impl Engine {
                     slice.policies.insert(policy.id.clone(), Arc::clone(policy));
                     slice.permits += usize::from(permit);
                     slice.reads_now |= policy.reads.now;
+                    slice.reads_approval |= policy.reads.approval;
                 }
             }
         }
@@ -696,7 +744,7 @@ impl Engine {
         Some(entities)
     }
 
-    fn ask(&self, facts: &Facts, asked: &Asked) -> Decision {
+    fn ask(&self, asked: &Asked) -> Decision {
         let slice = &asked.slice;
         let response = self
             .authorizer
@@ -762,18 +810,6 @@ impl Engine {
             });
             (reason, Vec::new())
         };
-        if facts.observe {
-            return Decision::Permit(Permit {
-                policies: policies.clone(),
-                reason: format!("Only observed, not enforced: {reason}"),
-                warnings: Vec::new(),
-                observed: Some(DenialSummary {
-                    stage: Stage::Policy,
-                    reason,
-                    policies,
-                }),
-            });
-        }
         Decision::Denial(Denial {
             stage: Stage::Policy,
             cause: reason.clone(),
@@ -1018,12 +1054,18 @@ fn check_arguments(
     }
 }
 
+/// What policy sees of a call beside its arguments.
+struct Seen {
+    proven: bool,
+    now: Option<Time>,
+    approved: bool,
+}
+
 fn context(
     args: Vec<(String, RestrictedExpression)>,
     canonical: Vec<(String, RestrictedExpression)>,
     untyped: &[Vec<String>],
-    proven: bool,
-    now: Option<Time>,
+    seen: &Seen,
 ) -> Option<Context> {
     let untyped = untyped
         .iter()
@@ -1037,14 +1079,61 @@ fn context(
             "canonical".to_owned(),
             RestrictedExpression::new_record(canonical).ok()?,
         ),
-        ("proven".to_owned(), RestrictedExpression::new_bool(proven)),
+        (
+            "proven".to_owned(),
+            RestrictedExpression::new_bool(seen.proven),
+        ),
         ("untyped".to_owned(), RestrictedExpression::new_set(untyped)),
     ];
-    let now = now.map(|now| {
+    let now = seen.now.map(|now| {
         let now = RestrictedExpression::new_datetime(datetime(now));
         ("now".to_owned(), now)
     });
-    Context::from_pairs(pairs.into_iter().chain(now)).ok()
+    let approval = if seen.approved {
+        let nothing_in_it = RestrictedExpression::new_record([]).ok()?;
+        Some(("approval".to_owned(), nothing_in_it))
+    } else {
+        None
+    };
+    Context::from_pairs(pairs.into_iter().chain(now).chain(approval)).ok()
+}
+
+/// What has to be approved, and the policies that ask for it, where `denial` is what comes without
+/// an approval and `permit` with one: each forbid that stood in the way, and one of the permits, if
+/// all of them ask.
+fn needs(slice: &Slice, denial: &Denial, permit: &Permit) -> (Needs, Vec<String>) {
+    let ask = |id: &String| slice.policies.get(id)?.approval.clone();
+    let forbids = denial.policies.iter().filter_map(ask);
+    let mut all: Vec<BTreeSet<Approvers>> = forbids.map(|it| BTreeSet::from([it])).collect();
+    let permits: Vec<Option<Approvers>> = permit.policies.iter().map(ask).collect();
+    let do_all_ask = permits.iter().all(Option::is_some);
+    if do_all_ask {
+        all.push(permits.into_iter().flatten().collect());
+    }
+    let permits = permit.policies.iter().filter(|_| do_all_ask);
+    let mut asking: Vec<String> = denial.policies.iter().chain(permits).cloned().collect();
+    asking.sort_unstable();
+    asking.dedup();
+    (Needs::new(all), asking)
+}
+
+/// A call of an upstream that is observed: what policy denies or holds passes, and is on record as
+/// that.
+fn observed(decision: Decision) -> Decision {
+    let said = decision.verdict();
+    match said.stage {
+        Some(stage @ (Stage::Policy | Stage::Approval)) => Decision::Permit(Permit {
+            policies: said.policies.clone(),
+            reason: format!("Only observed, not enforced: {}", said.reason),
+            warnings: Vec::new(),
+            observed: Some(DenialSummary {
+                stage,
+                reason: said.reason,
+                policies: said.policies,
+            }),
+        }),
+        _ => decision,
+    }
 }
 
 /// Cedar's form of a moment, which has milliseconds.

@@ -17,6 +17,9 @@ pub struct Explanation {
     pub warnings: Vec<String>,
     /// For a default denial, the permits that came nearest.
     pub nearest: Vec<Nearest>,
+    /// For a call that is held, who has to approve it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<String>,
     /// What Cedar was asked; nothing if the call did not get so far.
     pub request: Option<AskedRequest>,
     /// Every policy whose scope covers the call.
@@ -69,9 +72,15 @@ impl Engine {
         let decision = self.decide(facts);
         let (warnings, nearest) = match &decision {
             crate::Decision::Permit(permit) => (permit.warnings().to_vec(), Vec::new()),
+            crate::Decision::Hold(_) => (Vec::new(), Vec::new()),
             crate::Decision::Denial(denial) => (Vec::new(), denial.nearest().to_vec()),
         };
-        let (request, policies) = match self.reach(facts, Shown::All) {
+        let needs = match &decision {
+            crate::Decision::Hold(hold) => Some(hold.needs().to_string()),
+            crate::Decision::Permit(_) | crate::Decision::Denial(_) => None,
+        };
+        let approved = facts.approval.is_some() && needs.is_none();
+        let (request, policies) = match self.reach(facts, Shown::All, approved) {
             Reached::Policy(asked) => (Some(request(&asked)), self.outcomes(&asked)),
             Reached::Refused(denial) => {
                 let broken = self.broken_among(&denial.policies);
@@ -82,6 +91,7 @@ impl Engine {
             verdict: decision.verdict(),
             warnings,
             nearest,
+            needs,
             request,
             policies,
         }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use vocab::{AgentId, Authority, InstanceId, PurposePath, SponsorId, Time, ToolName, UpstreamName};
 
+use crate::approval::ApprovedBy;
+
 /// The version of [`Facts`] that this crate writes and reads.
 pub const FACTS_VERSION: u32 = 1;
 
@@ -39,6 +41,19 @@ pub struct Facts {
     pub limit: Option<String>,
     /// The upstream is being observed: what policy denies passes, and is recorded as such.
     pub observe: bool,
+    /// The approval that this call uses up, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approval: Option<Approved>,
+}
+
+/// An approval of one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approved {
+    /// The index in the control log of the entry that asked for it.
+    pub record: u64,
+    /// Who gave it, each of them another person.
+    pub by: Vec<ApprovedBy>,
 }
 
 /// The caller, as policy sees it.

@@ -1,7 +1,8 @@
 //! Decides calls: Cedar policies on the facts of one call, typed by the tools' own schemas.
 //!
 //! [`PolicySet`] is policies that parse, [`ToolList`] what an upstream can do, and [`Engine`] both
-//! together: [`Engine::decide`] turns [`Facts`] into a [`Decision`], a [`Permit`] or a [`Denial`].
+//! together: [`Engine::decide`] turns [`Facts`] into a [`Decision`], a [`Permit`], a [`Hold`] for
+//! people to approve, or a [`Denial`].
 //! Absent, unreadable or failing means no. Only this crate knows Cedar; it does no IO and takes the
 //! time from the facts, so that a decision can be [run again](replay) from what was recorded.
 //!
@@ -21,8 +22,10 @@
 //!   optional, and a policy asks `has` first. Of another method it holds `uri` or `name`.
 //!   `context.canonical` holds those that are paths or URLs in their one canonical form.
 //!   `context.untyped` names those that Cedar cannot type, `context.proven` says whether the caller
-//!   proved possession of its key, `context.now` is a `datetime`.
+//!   proved possession of its key, `context.now` is a `datetime`. `context.approval` is there when
+//!   people approved this very call.
 
+mod approval;
 mod authority;
 mod canonical;
 pub mod cases;
@@ -42,12 +45,15 @@ mod tools;
 mod types;
 mod visible;
 
+pub use approval::{ApprovedBy, Approver, Approvers, ApproversError, Needs};
 pub use canonical::CANONICAL_VERSION;
-pub use decision::{Decision, Denial, DenialSummary, Effect, Nearest, Permit, Stage, Verdict};
+pub use decision::{
+    Decision, Denial, DenialSummary, Effect, Hold, Nearest, Permit, Stage, Verdict,
+};
 pub use diagnostic::{Diagnostic, Severity};
 pub use engine::{Engine, SCHEMA_VERSION, Said, UpstreamInput, versions};
 pub use explain::{AskedRequest, Explanation, Outcome, PolicyOutcome};
-pub use facts::{FACTS_VERSION, Facts, InstanceFacts, LinkFacts, Target};
+pub use facts::{Approved, FACTS_VERSION, Facts, InstanceFacts, LinkFacts, Target};
 pub use replay::{Replay, replay, replay_without_arguments};
 pub use set::{BlobError, PolicyFile, PolicySet};
 pub use target::{UpstreamOptions, methods};

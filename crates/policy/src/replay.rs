@@ -40,10 +40,11 @@ pub fn replay_without_arguments(facts: &Facts, engine: &Engine, recorded: &Verdi
             | Stage::Schema
             | Stage::Canonical
             | Stage::Policy
-            | Stage::Error,
+            | Stage::Error
+            | Stage::Approval,
         ) => true,
     };
-    if recorded.effect == Effect::Deny && rests_on_arguments {
+    if recorded.effect != Effect::Allow && rests_on_arguments {
         return Replay::Bounded;
     }
     Replay::Different(engine.decide(facts).verdict())

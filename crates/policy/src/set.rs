@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vocab::{Digest, suggest};
 
+use crate::approval::{Approvers, ApproversError};
 use crate::diagnostic::{Diagnostic, Place, Source};
 use crate::tools::quoted;
 
@@ -67,6 +68,8 @@ pub(crate) struct Policy {
     pub(crate) effect: Effect,
     pub(crate) reason: Option<String>,
     pub(crate) warn: Option<String>,
+    /// Who may give the approval that it asks for.
+    pub(crate) approval: Option<Approvers>,
     pub(crate) scope: Scope,
     /// Every entity it names.
     pub(crate) literals: Vec<EntityUid>,
@@ -287,12 +290,14 @@ fn read_policy(
         }
         Err(error) => wrong(error.to_string(), None),
     }
+    let approval = read_approval(cedar, reads.approval, &mut wrong);
     match scope {
         Some(scope) if problems.is_empty() => Ok(Policy {
             cedar: cedar.new_id(PolicyId::new(&id)),
             effect: cedar.effect(),
             reason: cedar.annotation("reason").map(ToOwned::to_owned),
             warn: cedar.annotation("warn").map(ToOwned::to_owned),
+            approval,
             scope,
             literals: cedar.entity_literals(),
             groups,
@@ -308,8 +313,8 @@ fn read_policy(
 }
 
 fn check_annotations(cedar: &cedar_policy::Policy, wrong: &mut impl FnMut(String, Option<String>)) {
-    const KNOWN: [&str; 4] = ["id", "reason", "warn", "note"];
-    const LATER: [&str; 3] = ["approval", "mask", "route"];
+    const KNOWN: [&str; 5] = ["id", "reason", "warn", "note", "approval"];
+    const LATER: [&str; 2] = ["mask", "route"];
     for (name, value) in cedar.annotations() {
         if LATER.contains(&name) {
             let message = format!("`@{name}` is not supported yet");
@@ -321,7 +326,7 @@ fn check_annotations(cedar: &cedar_policy::Policy, wrong: &mut impl FnMut(String
             let nearest = suggest::nearest(name, KNOWN);
             let help = match nearest {
                 Some(near) => format!("did you mean `@{near}`?"),
-                None => "known are `@id`, `@reason`, `@warn` and `@note`".to_owned(),
+                None => "known are `@id`, `@reason`, `@warn`, `@approval` and `@note`".to_owned(),
             };
             wrong(format!("there is no annotation `@{name}`"), Some(help));
         } else if value.trim().is_empty() {
@@ -333,6 +338,40 @@ fn check_annotations(cedar: &cedar_policy::Policy, wrong: &mut impl FnMut(String
     if cedar.effect() == Effect::Forbid && cedar.annotation("warn").is_some() {
         let help = "put it on the permit, or use `@reason` here".to_owned();
         wrong("`@warn` on a forbid does nothing".to_owned(), Some(help));
+    }
+}
+
+/// Who is named by `@approval`. It is there exactly if a condition asks for an approval: one that
+/// nobody asks for would hold nothing, and one that nobody could give would hold for ever.
+fn read_approval(
+    cedar: &cedar_policy::Policy,
+    is_read: bool,
+    wrong: &mut impl FnMut(String, Option<String>),
+) -> Option<Approvers> {
+    match (cedar.annotation("approval"), is_read) {
+        (None, false) => None,
+        (None, true) => {
+            let help = "say who approves: `@approval(\"maya, group:NAME\")` or `@approval(\"2 of \
+                        group:NAME\")`";
+            wrong(
+                "it asks for `context.approval`, and nobody is named who could give it".to_owned(),
+                Some(help.to_owned()),
+            );
+            None
+        }
+        (Some(_), false) => {
+            let help = "write `when { context has approval }` on a permit, or `unless { context \
+                        has approval }` on a forbid";
+            wrong(
+                "`@approval` holds nothing: no condition asks for `context.approval`".to_owned(),
+                Some(help.to_owned()),
+            );
+            None
+        }
+        (Some(text), true) => text
+            .parse()
+            .map_err(|error: ApproversError| wrong(format!("`@approval`: {error}"), None))
+            .ok(),
     }
 }
 
@@ -443,7 +482,7 @@ pub(crate) fn id_of(uid: &EntityUid) -> String {
 }
 
 /// The attributes of `context`.
-pub(crate) const CONTEXT: [&str; 5] = ["args", "canonical", "now", "proven", "untyped"];
+pub(crate) const CONTEXT: [&str; 6] = ["approval", "args", "canonical", "now", "proven", "untyped"];
 
 /// The arguments that a policy's conditions look at.
 #[derive(Debug, Default)]
@@ -456,6 +495,8 @@ pub(crate) struct Reads {
     pub(crate) unknown: BTreeSet<String>,
     /// Whether the time matters: `context.now`, or `context` as a whole.
     pub(crate) now: bool,
+    /// Whether it asks for an approval.
+    pub(crate) approval: bool,
 }
 
 impl Reads {
@@ -496,6 +537,7 @@ impl Reads {
                     self.now = true;
                 }
                 Some(("now", _)) => self.now = true,
+                Some(("approval", _)) => self.approval = true,
                 Some(("args", rest)) => self.note(rest, used),
                 Some(("canonical", [name, ..])) => {
                     self.canonical.insert(name.clone());

@@ -260,6 +260,7 @@ impl Target {
                     "proven": {"type": "Boolean"},
                     "untyped": {"type": "Set", "element": {"type": "String"}},
                     "now": {"type": "Extension", "name": "datetime"},
+                    "approval": {"type": "Record", "attributes": {}, "required": false},
                 }},
             },
         })

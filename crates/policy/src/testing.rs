@@ -88,5 +88,6 @@ pub(crate) fn facts(call: &str, args: &Value) -> Facts {
         standing: None,
         limit: None,
         observe: false,
+        approval: None,
     }
 }

@@ -492,7 +492,7 @@ impl Sources<'_> {
         decision: u64,
         effect: Effect,
     ) -> Result<Option<OutcomeTrace>, TraceError> {
-        if effect == Effect::Deny {
+        if effect != Effect::Allow {
             return Ok(None);
         }
         let size = self.calls_log.size();

@@ -309,10 +309,7 @@ fn replayed(
             ))
             .or_insert_with(|| Arc::new(engine(blobs, &body)));
         let recorded = policy::Verdict {
-            effect: match body.effect {
-                Effect::Allow => policy::Effect::Allow,
-                Effect::Deny => policy::Effect::Deny,
-            },
+            effect: body.effect.into(),
             stage: body
                 .stage
                 .clone()

@@ -51,6 +51,12 @@ when { context.canonical.path like "/public/drafts/*" };
 permit (principal in Agent::"triage", action == Action::"files/refund", resource)
 when { context.args.amount <= 100 };
 
+@id("large-refunds-wait")
+@approval("group:finance")
+@reason("Refunds of 10000 and more are for two people to decide.")
+permit (principal in Agent::"triage", action == Action::"files/refund", resource)
+when { context.args.amount >= 10000 && context.args.amount < 20000 && context has approval };
+
 @id("triage-fetches-docs")
 permit (principal in Agent::"triage", action == Action::"files/fetch", resource)
 when { context.canonical.url like "https://docs.example/*" };

@@ -98,6 +98,7 @@ fn call(world: &World, tool: &str, args: &str) -> Option<Facts> {
         standing: None,
         limit: None,
         observe: false,
+        approval: None,
     })
 }
 

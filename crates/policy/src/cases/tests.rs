@@ -237,7 +237,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "a.test.yaml:1:16: error: `agent` is not valid: an agent id may not hold 'T' (byte 0); lower-case letters, \
              digits, `-`, `_` and `.` are allowed, the first a letter or digit",
             "a.test.yaml:2:9: error: `call` is `UPSTREAM/TOOL` or `UPSTREAM:METHOD`",
-            "a.test.yaml:3:11: error: `expect` is `allow` or `deny`",
+            "a.test.yaml:3:11: error: `expect` is `allow`, `hold` or `deny`",
         ],
     );
     check(

@@ -1,3 +1,4 @@
+mod approval;
 mod chain;
 mod names;
 
@@ -414,7 +415,7 @@ fn a_default_denial_names_what_came_near() {
     let world = World::new(policies);
     let nearest = |call: &str, args: &Value| match world.engine.decide(&facts(call, args)) {
         Decision::Denial(denial) => denial.nearest().to_vec(),
-        Decision::Permit(_) => panic!("permitted"),
+        Decision::Permit(_) | Decision::Hold(_) => panic!("not denied"),
     };
     let near = |policy: &str, failed: &str| {
         vec![Nearest {
@@ -701,7 +702,7 @@ proptest! {
                 Called::Tool { name } => engine.target_of(&facts.upstream, name).unwrap(),
                 Called::Method { method, .. } => engine.method_target(&facts.upstream, method).unwrap(),
             };
-            let reached = [Shown::All, Shown::Read].map(|shown| engine.reach(&facts, shown));
+            let reached = [Shown::All, Shown::Read].map(|shown| engine.reach(&facts, shown, false));
             let [asked, lean] = match reached {
                 [Reached::Policy(asked), Reached::Policy(lean)] => [asked, lean],
                 [Reached::Refused(denial), _] | [_, Reached::Refused(denial)] => {

@@ -144,7 +144,7 @@ const GOLDEN: &[(&str, &[&str])] = &[
     (
         "@id(\"f\") forbid (principal, action, resource)\nwhen { context has user && context.user == \"x\" };",
         &[
-            "p.cedar:2:20: error: there is no `context.user`; until it is mended, its whole scope is denied\n  help: `context` has `args`, `canonical`, `now`, `proven`, `untyped`",
+            "p.cedar:2:20: error: there is no `context.user`; until it is mended, its whole scope is denied\n  help: `context` has `approval`, `args`, `canonical`, `now`, `proven`, `untyped`",
         ],
     ),
     (
@@ -207,9 +207,9 @@ fn what_does_not_parse_is_said_with_its_place() {
         ],
     );
     check(
-        "@approval(\"boss\") permit (principal, action, resource);",
+        "@mask(\"secret\") permit (principal, action, resource);",
         &[
-            "files.cedar:1:1: error: `@approval` is not supported yet\n  help: what is asked for and not done must not be permitted",
+            "files.cedar:1:1: error: `@mask` is not supported yet\n  help: what is asked for and not done must not be permitted",
         ],
     );
     check(

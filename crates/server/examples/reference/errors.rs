@@ -99,6 +99,10 @@ JSON-RPC error 7403 over HTTP 200, with the same object in `error.data`. The rec
                 "A policy that covers the call could not be evaluated, so it may not be escaped.",
                 "Ask with `has` before reading what is optional; `tipstaff trace LOG/INDEX` has the error.",
             ),
+            Stage::Approval => (
+                "A policy permits it only if people approve it. The effect is `hold`.",
+                "An approval cannot be given yet: do it without the agent, or change the policy.",
+            ),
         };
         page.push_str(&row(&[&code(stage.as_str()), means, act]));
     }

@@ -69,6 +69,9 @@ nobody knows.
                 "What a refused agent is told, on a `forbid`; what comes with the answer, on a `permit`."
             }
             "warn" => "On a `permit`: a text that comes with the answer.",
+            "approval" => {
+                "Who has to approve before a call is permitted, by a policy with `context has approval` among its conditions: `maya`, `group:NAME`, `sponsor`, several with commas between them, `2 of …`. Until then the call is held. An approval cannot be given yet: what is held is not made."
+            }
             "note" => "For whoever reads the policy; it does nothing.",
             other => anyhow::bail!("no word about the annotation `@{other}`"),
         };

@@ -129,6 +129,7 @@ fn decided(it: &Value) -> String {
     let effect = match (it["effect"].as_str(), it["observed"].as_bool()) {
         (Some("allow"), Some(true)) => "OBSERVED (policy would have denied)",
         (Some("allow"), _) => "allowed",
+        (Some("hold"), _) => "held",
         _ => "denied",
     };
     let mut out = format!(
@@ -150,7 +151,7 @@ fn decided(it: &Value) -> String {
             cell(&glass["opened_record"])
         );
     }
-    if it["effect"] == "deny" || it["observed"] == true {
+    if it["effect"] != "allow" || it["observed"] == true {
         let _infallible = writeln!(out, "    {}", clean(&reason(it)));
     }
     let _infallible = writeln!(out, "    {}", came(it));
@@ -206,7 +207,7 @@ fn reason(it: &Value) -> String {
 
 fn came(it: &Value) -> String {
     let outcome = &it["outcome"];
-    if it["effect"] == "deny" {
+    if it["effect"] != "allow" {
         return "nothing was sent".to_owned();
     }
     if outcome.is_null() {

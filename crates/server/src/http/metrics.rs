@@ -8,6 +8,7 @@ use axum::response::Response;
 use gateway::NameFault;
 use http::StatusCode;
 use ledger::Log as _;
+use policy::Stage;
 use vocab::{InstanceId, LogName, Time};
 
 use super::{Routed, cached, with_type};
@@ -113,9 +114,13 @@ fn page(shared: &Shared) -> String {
     page.family(&DECISIONS);
     page.sample(&DECISIONS, &[("effect", "allow")], counters.allowed());
     for (stage, count) in counters.denied() {
+        let effect = match stage {
+            Stage::Approval => "hold",
+            _ => "deny",
+        };
         page.sample(
             &DECISIONS,
-            &[("effect", "deny"), ("stage", stage.as_str())],
+            &[("effect", effect), ("stage", stage.as_str())],
             count,
         );
     }

@@ -11,7 +11,7 @@ use crate::common::{Client, ERAS, PUBLIC};
 enum Expected {
     /// It is permitted by these policies.
     Allowed(&'static [&'static str]),
-    /// It is denied at this stage, by these policies, and its caller is told this.
+    /// It is denied, or held, at this stage, by these policies, and its caller is told this.
     Denied(
         &'static str,
         &'static [&'static str],
@@ -64,6 +64,21 @@ const CALLS: &[(&str, &str, Expected)] = &[
         "refund",
         r#"{"order":"A-1","amount":101}"#,
         Denied("policy", NONE, &["triage-refunds"]),
+    ),
+    // By the argument, until people approve it.
+    (
+        "refund",
+        r#"{"order":"A-1","amount":10000}"#,
+        Denied(
+            "approval",
+            &["large-refunds-wait"],
+            &["Refunds of 10000 and more are for two people to decide."],
+        ),
+    ),
+    (
+        "refund",
+        r#"{"order":"A-1","amount":20000}"#,
+        Denied("policy", NONE, &["triage-refunds", "large-refunds-wait"]),
     ),
     (
         "fetch",
@@ -221,7 +236,8 @@ async fn check(plane: &Plane, client: &Client, tool: &str, arguments: &str, expe
                 assert!(reply.said().contains(told), "no {told} in {case}");
             }
             assert_eq!(reply.decision()["reason"], reply.said(), "{case}");
-            ("deny", Some((*stage).to_owned()), *policies)
+            let effect = if *stage == "approval" { "hold" } else { "deny" };
+            (effect, Some((*stage).to_owned()), *policies)
         }
         Refused(told) => {
             assert_eq!(reached, 0, "{case}");
@@ -254,7 +270,7 @@ async fn check(plane: &Plane, client: &Client, tool: &str, arguments: &str, expe
     );
     let outcome = ledger.outcome(index);
     match decision.effect {
-        Effect::Deny => assert!(outcome.is_none(), "{case}"),
+        Effect::Hold | Effect::Deny => assert!(outcome.is_none(), "{case}"),
         Effect::Allow => {
             let outcome = outcome.expect(&case);
             assert_eq!(

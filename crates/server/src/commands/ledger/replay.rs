@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
 
-use gateway::record::{Basis, DecisionBody, DecisionSeal, Effect};
+use gateway::record::{Basis, DecisionBody, DecisionSeal};
 use ledger::{Blobs, Entry, Keyring, Kind, LogReader, Opened, ReadError, seal};
 use policy::{
     Engine, Facts, PolicySet, Replay, Stage, Target, ToolList, UpstreamInput, UpstreamOptions,
@@ -237,10 +237,7 @@ fn recorded(body: &DecisionBody, reason: String) -> Result<Verdict, String> {
         }
     };
     Ok(Verdict {
-        effect: match body.effect {
-            Effect::Allow => policy::Effect::Allow,
-            Effect::Deny => policy::Effect::Deny,
-        },
+        effect: body.effect.into(),
         stage,
         policies: body.policies.clone(),
         reason,
