@@ -89,6 +89,8 @@ kinds! {
     SponsorRisk "sponsor-risk" Control,
     /// What ran for a sponsor is over; they may start anew.
     SessionsRevoked "sessions-revoked" Control,
+    /// It was said who is offered a sponsor's agents when they do not act.
+    SponsorDeputies "sponsor-deputies" Control,
     /// A group of the directory became known.
     GroupAdded "group-added" Control,
     /// A group got another name.

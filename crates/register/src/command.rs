@@ -222,6 +222,13 @@ pub enum Command {
         /// What said so.
         signal: Signal,
     },
+    /// Says who is to be offered a sponsor's agents when nobody answers for these any more.
+    NameDeputies {
+        /// The sponsor.
+        sponsor: SponsorId,
+        /// Their deputies from now on, the first to be offered first.
+        deputies: Vec<SponsorId>,
+    },
     /// Makes a group of the directory known.
     AddGroup {
         /// What it is called.
@@ -311,6 +318,20 @@ pub enum Command {
         agent: AgentId,
         /// The new sponsor.
         to: SponsorId,
+    },
+    /// Says that somebody, signed in as themselves, takes over an agent that they are offered and
+    /// accepts it. What runs under the sponsor before ends.
+    TakeOver {
+        /// The agent.
+        agent: AgentId,
+        /// Who takes it over.
+        person: Handle,
+        /// How they signed in.
+        sign_in: SignIn,
+        /// Exactly what they were shown, a blob that is durable already.
+        terms: Digest,
+        /// How many entries there were when they began to sign in, if it was in a browser here.
+        signed_in: Option<u64>,
     },
     /// Says who owns an agent beside its sponsor.
     OwnAgent {
@@ -521,7 +542,7 @@ impl Command {
             Self::SuspendAgent { .. } => Kind::AgentSuspended,
             Self::RetireAgent { .. } => Kind::AgentRetired,
             Self::LapseAgent { .. } => Kind::AgentLapsed,
-            Self::TransferAgent { .. } => Kind::AgentTransferred,
+            Self::TransferAgent { .. } | Self::TakeOver { .. } => Kind::AgentTransferred,
             Self::StopUpstream { .. } => Kind::UpstreamStopped,
             Self::StopAll { .. } => Kind::AllStopped,
             Self::EndInstance { .. } => Kind::InstanceEnded,
@@ -540,6 +561,7 @@ impl Command {
             | Self::ResumeSponsor { .. }
             | Self::LiftSuspension { .. }
             | Self::SetRisk { .. }
+            | Self::NameDeputies { .. }
             | Self::AddGroup { .. }
             | Self::ChangeGroup { .. }
             | Self::ChangeMembers { .. }

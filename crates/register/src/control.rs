@@ -285,7 +285,12 @@ impl Control {
                 | Err(CommandError::Unpublished { records, .. }) => records.as_slice(),
                 _ => &[],
             };
-            let entry = records.last().map(|record| record.index);
+            // What is cut off is certified: of several entries, the one that cuts.
+            let entry = control.view(|state| {
+                let indices = || records.iter().map(|record| record.index);
+                let cut = indices().find(|index| state.cut(*index).is_some());
+                cut.or_else(|| indices().next_back())
+            });
             let proven = match (cut, control.sever.get()) {
                 (Some(cause), Some(sever)) if holds => sever.sever(cause, entry).await,
                 _ => Ok(()),
@@ -367,6 +372,7 @@ impl Control {
                 ..
             })
             | Command::AcceptAgent { terms: digest, .. }
+            | Command::TakeOver { terms: digest, .. }
             | Command::ActivatePolicy { set: digest, .. } => {
                 let (blobs, digest) = (Arc::clone(&self.blobs), *digest);
                 let found = blocking(move || blobs.get(&digest)).await?;
@@ -403,6 +409,7 @@ impl Control {
             | Command::ChangeSponsor { .. }
             | Command::RevokeSessions { .. }
             | Command::SetRisk { .. }
+            | Command::NameDeputies { .. }
             | Command::AddGroup { .. }
             | Command::ChangeGroup { .. }
             | Command::ChangeMembers { .. }

@@ -12,9 +12,9 @@ use vocab::Authority;
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, PepName, SponsorId, UpstreamName};
 use vocab::limits::{
-    AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, DELEGATION_DEPTH_MAX, DIRECTORY_TOKENS_MAX,
-    GROUP_CHANGES_MAX, INSTANCE_LIFETIME_SECONDS_MAX, INSTANCES_PER_AGENT_MAX, PEP_SERVES_MAX,
-    PURPOSES_PER_AGENT_MAX,
+    AGENT_KEY_LIFETIME_SECONDS_MAX, ALLOW_LINES_MAX, DELEGATION_DEPTH_MAX, DEPUTIES_MAX,
+    DIRECTORY_TOKENS_MAX, GROUP_CHANGES_MAX, INSTANCE_LIFETIME_SECONDS_MAX,
+    INSTANCES_PER_AGENT_MAX, PEP_SERVES_MAX, PURPOSES_PER_AGENT_MAX,
 };
 use vocab::rng::{Rng, RngError};
 use vocab::suggest::nearest;
@@ -28,8 +28,8 @@ use crate::entry::{
     AllStopped, DelegationLimits, DirectoryTokenAdded, DirectoryTokenRemoved, Erased, Event,
     GroupMembers, GroupRemoved, InstanceEnded, InstanceStarted, Key, NodeDegraded, NodeStarted,
     NodeStopped, Owners, People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal,
-    SponsorResumed, SponsorRisk, SponsorSuspended, Sponsorship, ToolsListed, UpstreamConfigured,
-    UpstreamResumed, UpstreamStopped, WrappingKeyChanged,
+    SponsorDeputies, SponsorResumed, SponsorRisk, SponsorSuspended, Sponsorship, ToolsListed,
+    UpstreamConfigured, UpstreamResumed, UpstreamStopped, WrappingKeyChanged,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -408,6 +408,76 @@ pub(crate) fn decide(
                 matches!(agent.acceptance, Acceptance::Lapsed { .. }),
                 Subject::Agent(id.clone()),
                 Event::AgentLapsed(AgentLapsed { agent: id, signal }),
+            )
+        }
+        Command::NameDeputies {
+            sponsor: id,
+            deputies: named,
+        } => {
+            let of = sponsor(state, &id)?;
+            let mut deputies = Vec::new();
+            for deputy in named {
+                let deputy = &active_sponsor(state, deputy)?.handle;
+                if *deputy == of.handle {
+                    return Err(Refusal::OwnDeputy { sponsor: id }.into());
+                }
+                if !deputies.contains(deputy) {
+                    deputies.push(deputy.clone());
+                }
+            }
+            if deputies.len() > DEPUTIES_MAX {
+                return Err(Refusal::TooManyDeputies {
+                    sponsor: id,
+                    given: deputies.len(),
+                    max: DEPUTIES_MAX,
+                }
+                .into());
+            }
+            unless(
+                of.deputies == deputies,
+                Subject::Sponsor(of.handle.clone()),
+                Event::SponsorDeputies(SponsorDeputies {
+                    sponsor: of.handle.clone(),
+                    deputies,
+                }),
+            )
+        }
+        Command::TakeOver {
+            agent: id,
+            person,
+            sign_in,
+            terms,
+            signed_in,
+        } => {
+            let agent = not_retired(state, &id)?;
+            still_signed_in(state, &person, signed_in)?;
+            if !state
+                .offered(agent)
+                .iter()
+                .any(|(to, _)| to.handle == person)
+            {
+                return Err(Refusal::NotOffered { agent: id }.into());
+            }
+            let sponsorship = Sponsorship::Verified;
+            let transferred = AgentTransferred {
+                agent: id.clone(),
+                from: agent.sponsor.clone(),
+                to: person.clone(),
+                sponsorship,
+            };
+            let accepted = AgentAccepted {
+                agent: id.clone(),
+                sponsor: person,
+                sponsorship,
+                sign_in,
+                terms,
+            };
+            Plan::Write(
+                Subject::Agent(id),
+                vec![
+                    Event::AgentTransferred(transferred),
+                    Event::AgentAccepted(accepted),
+                ],
             )
         }
         Command::TransferAgent { agent: id, to } => {

@@ -69,7 +69,7 @@ events! {
     AdminAdded AdminRemoved
     PepAdded PepRemoved
     SponsorAdded SponsorSuspended SponsorResumed
-    SponsorChanged SponsorRisk SessionsRevoked
+    SponsorChanged SponsorRisk SessionsRevoked SponsorDeputies
     GroupAdded GroupChanged GroupMembers GroupRemoved
     AgentAdded AgentSuspended AgentResumed AgentRetired AgentKeyRotated
     AgentAccepted AgentLapsed AgentTransferred AgentOwned AgentReviewed
@@ -273,6 +273,17 @@ pub struct SponsorRisk {
     pub risk: Risk,
     /// What said so.
     pub signal: Signal,
+}
+
+/// It was said who is to be offered a sponsor's agents when nobody answers for these any more.
+/// Nothing is theirs by that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SponsorDeputies {
+    /// The sponsor.
+    pub sponsor: Handle,
+    /// Their deputies from now on, the first to be offered first.
+    pub deputies: Vec<Handle>,
 }
 
 /// What ran for a sponsor until now is over; what is started later is not.
@@ -594,7 +605,7 @@ pub struct AgentTransferred {
     pub from: Handle,
     /// Who does now.
     pub to: Handle,
-    /// How that is known: asserted, until they accept.
+    /// How that is known: asserted, until they accept; verified if they took it over themselves.
     pub sponsorship: Sponsorship,
 }
 

@@ -49,7 +49,7 @@ pub use snapshot::{NotTaken, Snapshot};
 pub use standing::{Active, Link, Stale, Standing, Why};
 pub use state::{
     Admin, Agent, Cut, CutOf, Group, HandedOn, Identity, Instance, Known, Latest, Origin, Pep,
-    PolicyName, Renamed, Sponsor, State, Validity,
+    PolicyName, Relation, Renamed, Sponsor, State, Validity,
 };
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,

@@ -177,6 +177,8 @@ pub struct Sponsor {
     pub sessions_revoked: Option<u64>,
     /// The latest event of each class that is on record, by when it happened.
     pub heard: BTreeMap<String, Latest>,
+    /// Who is to be offered their agents when nobody answers for these any more, in that order.
+    pub deputies: Vec<Handle>,
     /// When they were added.
     pub added_at: Time,
     /// The index of the entry that added them.

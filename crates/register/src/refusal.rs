@@ -269,6 +269,31 @@ pub enum Refusal {
         /// The sponsor.
         sponsor: SponsorId,
     },
+    /// Nobody stands in for themselves.
+    #[error("`{sponsor}` cannot be their own deputy; name somebody else")]
+    OwnDeputy {
+        /// The sponsor.
+        sponsor: SponsorId,
+    },
+    /// More deputies than a sponsor may have.
+    #[error("`{sponsor}` may have {max} deputies, not {given}; name fewer")]
+    TooManyDeputies {
+        /// The sponsor.
+        sponsor: SponsorId,
+        /// How many were named.
+        given: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Somebody who is not offered the agent wants to take it over.
+    #[error(
+        "agent `{agent}` is not offered to you: its sponsor acts, or you are neither their deputy \
+         nor their manager; an administrator can give it to you with `tipstaff agent transfer`"
+    )]
+    NotOffered {
+        /// The agent.
+        agent: AgentId,
+    },
     /// A person who may not start instances of the agent.
     #[error(
         "agent `{agent}` is not one that you may start; an administrator says who may when \

@@ -10,6 +10,7 @@ mod handed_on;
 pub(crate) mod kept;
 mod keys;
 pub(crate) mod names;
+pub(crate) mod offers;
 mod running;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +24,7 @@ use vocab::time::Time;
 
 pub use self::cuts::Validity;
 pub use self::names::{PolicyName, Renamed};
+pub use self::offers::Relation;
 use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
 use crate::lifecycle::{
     AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,
@@ -464,6 +466,7 @@ impl State {
                     risk: None,
                     sessions_revoked: None,
                     heard: BTreeMap::new(),
+                    deputies: Vec::new(),
                     added_at: time,
                     record,
                     changed: record,
@@ -503,6 +506,17 @@ impl State {
                     sponsor.risk = Some(body.risk);
                     sponsor.hear(&body.signal, body.risk.rank(), record);
                 })?;
+            }
+            Event::SponsorDeputies(body) => {
+                for deputy in &body.deputies {
+                    self.known_sponsor(deputy)?;
+                }
+                let sponsor = self.known_sponsor(&body.sponsor)?;
+                sponsor.life.after(SponsorEvent::Change, time)?;
+                let mut sponsor = Sponsor::clone(sponsor);
+                // Nothing that an acceptance rests on changes, so it is no change of theirs.
+                sponsor.deputies = body.deputies;
+                self.sponsors.insert(body.sponsor, Arc::new(sponsor));
             }
             Event::SessionsRevoked(body) => {
                 self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
@@ -1113,6 +1127,7 @@ const fn narrows(event: &Event) -> bool {
         | Event::PepRemoved(_)
         | Event::SponsorAdded(_)
         | Event::SponsorResumed(_)
+        | Event::SponsorDeputies(_)
         | Event::GroupAdded(_)
         | Event::AgentAdded(_)
         | Event::AgentResumed(_)

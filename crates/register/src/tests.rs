@@ -10,6 +10,7 @@ mod histories;
 mod log_keys;
 mod memory;
 mod names;
+mod offers;
 mod refusals;
 mod restarts;
 mod signing;

@@ -129,6 +129,10 @@ pub struct SponsorView {
     pub groups: Vec<String>,
     /// The agents they answer for, retired ones too.
     pub agents: Vec<AgentId>,
+    /// Who is offered these when they do not act, the first first: ids, or a handle where that is
+    /// erased.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deputies: Vec<String>,
     /// What stops them, each for itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldView>,
@@ -381,6 +385,11 @@ impl State {
             agents: self
                 .agents_of(&sponsor.handle)
                 .map(|agent| agent.id.clone())
+                .collect(),
+            deputies: sponsor
+                .deputies
+                .iter()
+                .map(|it| self.sponsor_name(it))
                 .collect(),
             holds: self.hold_views(sponsor),
             since: sponsor.life.since(),

@@ -358,6 +358,26 @@ pub enum SponsorCommand {
         #[arg(long)]
         replace: bool,
     },
+    /// Show or say who is offered a sponsor's agents when nobody answers for these any more.
+    ///
+    /// Nothing is theirs by that: `agent review` shows the offers, and whoever is offered an agent
+    /// takes it over at `/accept`, signed in as themselves. After the deputies comes whom the
+    /// directory calls the sponsor's manager.
+    Deputies {
+        /// The sponsor.
+        id: SponsorId,
+        /// Their deputies from now on, the first to be offered first.
+        #[arg(
+            long,
+            value_name = "ID,…",
+            value_delimiter = ',',
+            conflicts_with = "clear"
+        )]
+        set: Vec<SponsorId>,
+        /// Take all deputies away.
+        #[arg(long)]
+        clear: bool,
+    },
     /// Destroy who a suspended sponsor is, or what one key seals. Records keep only handles, and go on
     /// verifying.
     Erase {

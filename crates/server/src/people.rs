@@ -8,7 +8,8 @@
 //! | `GET /login`, `GET /login/callback` | to the company's provider and back |
 //! | `GET`, `POST /login/{ticket}` | the node's own login, for development |
 //! | `POST /logout` | ends the browser's session |
-//! | `GET`, `POST /accept/{agent}` | a sponsor accepts an agent |
+//! | `GET /accept` | what there is for somebody to accept or to take over |
+//! | `GET`, `POST /accept/{agent}` | a sponsor accepts an agent, or somebody takes one over |
 //!
 //! No page needs a script, none may be framed, and nothing that a stranger wrote is shown but as
 //! text. What changes anything is a `POST` that carries a number which only a page of ours, shown
@@ -158,6 +159,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
             get(login::show_ticket).post(login::use_ticket),
         )
         .route("/logout", post(login::leave_session))
+        .route("/accept", get(accept::list))
         .route("/accept/{agent}", get(accept::show).post(accept::accept))
         .with_state(app)
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use gateway::record::{DecisionBody, Effect};
 use ledger::{Actor, Entry, Kind, Log as _, LogReader, ReadError};
-use register::{Agent, Allow, Command, Signal, Sponsor, State, Status};
+use register::{Agent, Allow, Command, Relation, Signal, Sponsor, State, Status};
 use serde::Serialize;
-use vocab::{AgentId, Handle, SponsorId, Time, ToolName, UpstreamName};
+use vocab::{AgentId, Time, ToolName, UpstreamName};
 
 use crate::config::Agents;
 use crate::node::Shared;
@@ -30,8 +30,8 @@ pub struct Review {
     pub acceptance: &'static str,
     /// Whether its sponsor is not active: nobody answers for it.
     pub orphaned: bool,
-    /// Who is offered it, if it is orphaned. Nothing is applied: an administrator transfers it, and
-    /// they accept it.
+    /// Who is offered it, if it is orphaned, the first first. Nothing is applied: an administrator
+    /// transfers it, and they accept it; or they take it over themselves, at `/accept`.
     pub offered: Vec<Offer>,
     /// Whether it was not used for as long as `[agents] dormant_days` says.
     pub dormant: bool,
@@ -54,32 +54,22 @@ pub struct Review {
 pub struct Offer {
     /// Their id.
     pub to: String,
-    /// What they are to the one who did: `manager`.
+    /// What they are to the one who did: `deputy` or `manager`.
     pub relation: &'static str,
     /// What transfers it to them.
     pub command: String,
 }
 
-/// The active sponsor whom the directory calls the manager of one, by its own id or ours.
-fn manager<'a>(state: &'a State, sponsor: &Sponsor) -> Option<&'a Sponsor> {
-    let said = sponsor.person()?.manager.as_ref()?;
-    let by_handle = said.as_str().parse::<Handle>().ok();
-    let by_handle = by_handle.and_then(|handle| state.sponsor(&handle));
-    let found = by_handle.or_else(|| state.sponsor_by_external_id(said))?;
-    let other = found.handle != sponsor.handle;
-    (other && state.sponsor_acts(&found.handle)).then_some(found)
-}
-
 fn offers(state: &State, agent: &Agent) -> Vec<Offer> {
-    let sponsor = state.sponsor(&agent.sponsor);
-    let manager = sponsor.and_then(|sponsor| manager(state, sponsor));
-    let id = manager.and_then(|manager| manager.id());
-    let offer = |id: &SponsorId| Offer {
-        to: id.to_string(),
-        relation: "manager",
-        command: format!("tipstaff agent transfer {} --to {id}", agent.id),
+    let offer = |(to, relation): (&Sponsor, Relation)| {
+        let to = to.id()?;
+        Some(Offer {
+            to: to.to_string(),
+            relation: relation.as_str(),
+            command: format!("tipstaff agent transfer {} --to {to}", agent.id),
+        })
     };
-    id.map(offer).into_iter().collect()
+    state.offered(agent).into_iter().filter_map(offer).collect()
 }
 
 /// Every agent that is not retired, by sponsor.
@@ -160,11 +150,7 @@ fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time
         status: view.status,
         acceptance: view.acceptance,
         orphaned,
-        offered: if orphaned {
-            offers(state, agent)
-        } else {
-            Vec::new()
-        },
+        offered: offers(state, agent),
         dormant: now.since(last_used_at.unwrap_or(agent.added_at)) >= settings.dormant_after,
         last_used_at,
         unused: agent

@@ -71,6 +71,8 @@ pub const PURPOSES_PER_AGENT_MAX: usize = 64;
 pub const ALLOW_LINES_MAX: usize = 100;
 /// Live instances that one agent may be allowed.
 pub const INSTANCES_PER_AGENT_MAX: u32 = 10_000;
+/// Deputies that a sponsor may have.
+pub const DEPUTIES_MAX: usize = 8;
 /// Members of a group that one entry names as come or gone; it has to fit [`ENTRY_BYTES_MAX`].
 pub const GROUP_CHANGES_MAX: usize = 1_000;
 /// Hops of delegation that an agent may be allowed below its instances.

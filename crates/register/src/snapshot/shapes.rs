@@ -32,8 +32,8 @@ structs! {
     Was { until beside } but { name: Known::Sealed };
     // Who they are is not written: it is opened again where it lies sealed.
     Sponsor {
-        handle key beside life holds provisioned risk sessions_revoked heard added_at record
-        changed changed_at
+        handle key beside life holds provisioned risk sessions_revoked heard deputies added_at
+        record changed changed_at
     } but { identity: Known::Sealed };
     Group { handle key beside members added_at record changed changed_at } but { profile: Known::Sealed };
     Agent {

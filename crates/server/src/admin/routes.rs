@@ -64,6 +64,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/sponsors", get(sponsors).post(add_sponsor))
         .route("/v1/sponsors/{id}", get(sponsor))
         .route("/v1/sponsors/{id}/link", post(directory::link))
+        .route("/v1/sponsors/{id}/deputies", post(name_deputies))
         .route("/v1/sponsors/{id}/{verb}", post(change_sponsor))
         .route("/v1/login", post(login))
         .route("/v1/agents", get(agents).post(add_agent))
@@ -664,6 +665,24 @@ async fn transfer(
     let (is_new, records) = admin.execute(caller, command).await?;
     Ok(ok(&Changed {
         view: admin.agent_view(&id)?,
+        is_new,
+        records,
+    }))
+}
+
+async fn name_deputies(
+    State(admin): App,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let id: SponsorId = parsed(&id)?;
+    let wire::Deputies { deputies } = read(&body)?;
+    let sponsor = id.clone();
+    let command = Command::NameDeputies { sponsor, deputies };
+    let (is_new, records) = admin.execute(caller, command).await?;
+    Ok(ok(&Changed {
+        view: admin.sponsor_view(&id)?,
         is_new,
         records,
     }))

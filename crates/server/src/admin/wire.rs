@@ -75,6 +75,14 @@ pub struct Link {
     pub replace: bool,
 }
 
+/// `POST /v1/sponsors/{id}/deputies`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deputies {
+    /// Their deputies from now on, the first to be offered first.
+    pub deputies: Vec<SponsorId>,
+}
+
 /// `POST /v1/sponsors/{id}/resume`; without a body, as if this were false.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

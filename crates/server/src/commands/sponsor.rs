@@ -79,6 +79,22 @@ pub(super) async fn run(context: &Context, command: SponsorCommand) -> Outcome {
                 )
             })?;
         }
+        SponsorCommand::Deputies { id, set, clear } => {
+            let path = format!("/v1/sponsors/{id}");
+            let sponsor = if set.is_empty() && !clear {
+                node.get(&path).await?
+            } else {
+                let deputies = wire::Deputies { deputies: set };
+                node.post_json(&format!("{path}/deputies"), &deputies)
+                    .await?
+            };
+            context.show(&sponsor, |it| match cell(&it["deputies"]) {
+                none if none.is_empty() => {
+                    format!("sponsor {id} has no deputies{}", on_record(it))
+                }
+                deputies => format!("deputies of sponsor {id}: {deputies}{}", on_record(it)),
+            })?;
+        }
         SponsorCommand::Erase { id } => {
             let erased = node
                 .post_json("/v1/erase", &wire::Erase { what: id })
@@ -172,6 +188,9 @@ fn lines(it: &Value) -> String {
     lines.line("external id", cell(&it["external_id"]));
     lines.line("groups", cell(&it["groups"]));
     lines.line("agents", cell(&it["agents"]));
+    if !it["deputies"].is_null() {
+        lines.line("deputies", cell(&it["deputies"]));
+    }
     if it["acting"].as_u64().is_some_and(|acting| acting > 0) {
         let text = format!("{} of others' agents act for them", it["acting"]);
         lines.line("instances", text);

@@ -1,10 +1,14 @@
-//! A sponsor accepts to answer for an agent, having seen what that is.
+//! A sponsor accepts to answer for an agent, having seen what that is; or somebody takes over one that
+//! is offered to them.
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use ledger::{Actor, ActorKind};
-use register::{Agent, Allow, CallLimits, Command, DelegationLimits, Owners, People as Who};
+use register::lifecycle::{Acceptance, AgentLife};
+use register::{
+    Agent, Allow, CallLimits, Command, DelegationLimits, Owners, People as Who, Relation,
+};
 use serde::Serialize;
 use vocab::{AgentId, Digest, Handle, PurposePath};
 
@@ -21,6 +25,9 @@ struct Terms<'a> {
     v: u8,
     agent: &'a AgentId,
     sponsor: &'a Handle,
+    /// Whose agent it is until they take it over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_over_from: Option<&'a Handle>,
     purposes: &'a [PurposePath],
     allow: &'a Option<Vec<Allow>>,
     policy: Option<Digest>,
@@ -39,11 +46,12 @@ struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    fn of(agent: &'a Agent, policy: Option<Digest>) -> Self {
+    fn of(agent: &'a Agent, person: &'a Handle, policy: Option<Digest>) -> Self {
         Self {
             v: 1,
             agent: &agent.id,
-            sponsor: &agent.sponsor,
+            sponsor: person,
+            taken_over_from: (agent.sponsor != *person).then_some(&agent.sponsor),
             purposes: &agent.purposes,
             allow: &agent.allow,
             policy,
@@ -68,16 +76,25 @@ struct Shown {
     rows: Vec<(&'static str, String)>,
     terms: Vec<u8>,
     accepted: bool,
+    /// If it is somebody else's yet: theirs, and what the person is to them.
+    offered: Option<(String, Relation)>,
 }
 
 impl App {
-    /// The agent, as its sponsor is shown it; none if there is none of that name, or it is not this
-    /// person's: whoever asks learns nothing of others' agents.
+    /// The agent, as its sponsor is shown it, or whoever is offered it; none if there is none of that
+    /// name, or it is not for this person: whoever asks learns nothing of others' agents.
     fn shown(&self, id: &AgentId, person: &Handle) -> Option<Shown> {
         self.shared.plane.control().view(|state| {
-            let agent = state.agent(id).filter(|agent| agent.sponsor == *person)?;
+            let agent = state.agent(id)?;
+            let offered = if agent.sponsor == *person {
+                None
+            } else {
+                let mut offered = state.offered(agent).into_iter();
+                let (_, relation) = offered.find(|(to, _)| to.handle == *person)?;
+                Some((state.sponsor_name(&agent.sponsor), relation))
+            };
             let policy = state.policy().map(|policy| policy.set);
-            let terms = serde_json::to_vec(&Terms::of(agent, policy)).ok()?;
+            let terms = serde_json::to_vec(&Terms::of(agent, person, policy)).ok()?;
             let name = |owner: &Option<Handle>| match owner {
                 Some(owner) => state.sponsor_name(owner),
                 None => "nobody".to_owned(),
@@ -105,7 +122,7 @@ impl App {
             let delegation = agent.delegation;
             let rows = vec![
                 ("Agent", agent.id.to_string()),
-                ("You answer for it as", state.sponsor_name(&agent.sponsor)),
+                ("You answer for it as", state.sponsor_name(person)),
                 (
                     "Purposes",
                     joined(agent.purposes.iter().map(ToString::to_string).collect()),
@@ -135,10 +152,8 @@ impl App {
             Some(Shown {
                 rows,
                 terms,
-                accepted: matches!(
-                    agent.acceptance,
-                    register::lifecycle::Acceptance::Accepted { .. }
-                ),
+                offered,
+                accepted: matches!(agent.acceptance, Acceptance::Accepted { .. }),
             })
         })
     }
@@ -148,7 +163,7 @@ impl App {
         self.refuse(
             StatusCode::NOT_FOUND,
             "There is nothing for you to accept here",
-            "No agent of that name has you as its sponsor.",
+            "No agent of that name has you as its sponsor, or is offered to you.",
         )
     }
 
@@ -165,7 +180,19 @@ impl App {
             page =
                 page.warning("It was changed while you were looking at it. Nothing was accepted.");
         }
-        if shown.accepted {
+        let (yes, no) = match &shown.offered {
+            None => ("Accept", "Do not accept"),
+            Some((sponsor, relation)) => {
+                page = page.text(&format!(
+                    "{sponsor}, who answered for it, does not any more, and you are their {}. If you \
+                     take it over, what was started under them is over, and it may start anew under \
+                     you.",
+                    relation.as_str()
+                ));
+                ("Take it over", "Do not take it over")
+            }
+        };
+        if shown.accepted && shown.offered.is_none() {
             page = page.text("You have accepted it before.");
         }
         page = page
@@ -179,12 +206,59 @@ impl App {
                 &format!("/accept/{id}"),
                 &[("form", session.form()), ("terms", &digest)],
             )
-            .button("accept", "Accept", true)
-            .button("decline", "Do not accept", false)
+            .button("accept", yes, true)
+            .button("decline", no, false)
             .end_form()
             .signed_in(&name, session.form())
             .marked(self.people.local);
         html(StatusCode::OK, &page)
+    }
+}
+
+/// `GET /accept`: what there is for somebody to accept, and to take over.
+pub(super) async fn list(State(app): Shared, request: Request) -> Response {
+    let Some(session) = app.people.session(request.headers()) else {
+        return app.sign_in("/accept").await;
+    };
+    let Ok(name) = app.people.issuer.active_person(&session.person) else {
+        return unavailable();
+    };
+    let (own, offered) = app.shared.plane.control().view(|state| {
+        let own = state.agents_of(&session.person);
+        let own = own.filter(|agent| {
+            let accepted = matches!(agent.acceptance, Acceptance::Accepted { .. });
+            !accepted && !is_retired(agent)
+        });
+        let own: Vec<AgentId> = own.map(|agent| agent.id.clone()).collect();
+        let offered = state.agents().filter(|agent| {
+            let mut to = state.offered(agent).into_iter();
+            !is_retired(agent) && to.any(|(to, _)| to.handle == session.person)
+        });
+        let offered = offered.map(|agent| (agent.id.clone(), state.sponsor_name(&agent.sponsor)));
+        (own, offered.collect::<Vec<_>>())
+    });
+    let mut page = Page::new("Agents for you to answer for");
+    if own.is_empty() && offered.is_empty() {
+        page =
+            page.text("There is none: you accepted all that are yours, and are offered no other.");
+    }
+    for id in own {
+        page = page.link(&format!("/accept/{id}"), &format!("Accept {id}"));
+    }
+    for (id, sponsor) in offered {
+        let text = format!("Take over {id}, which {sponsor} does not answer for any more");
+        page = page.link(&format!("/accept/{id}"), &text);
+    }
+    let page = page
+        .signed_in(&name, session.form())
+        .marked(app.people.local);
+    html(StatusCode::OK, &page)
+}
+
+const fn is_retired(agent: &Agent) -> bool {
+    match agent.life {
+        AgentLife::Retired { .. } => true,
+        AgentLife::Active { .. } | AgentLife::Suspended { .. } => false,
     }
 }
 
@@ -251,12 +325,24 @@ pub(super) async fn accept(
         credential: session.sign_in.as_str().to_owned(),
         verified: true,
     };
-    let command = Command::AcceptAgent {
-        agent: id.clone(),
-        sponsor: session.person.clone(),
-        sign_in: session.sign_in,
-        terms,
-        signed_in: Some(session.began),
+    let (agent, person, sign_in) = (id.clone(), session.person.clone(), session.sign_in);
+    let signed_in = Some(session.began);
+    let command = if shown.offered.is_some() {
+        Command::TakeOver {
+            agent,
+            person,
+            sign_in,
+            terms,
+            signed_in,
+        }
+    } else {
+        Command::AcceptAgent {
+            agent,
+            sponsor: person,
+            sign_in,
+            terms,
+            signed_in,
+        }
     };
     match plane.control().execute(actor, command).await {
         Ok(_) => {

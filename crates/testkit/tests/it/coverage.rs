@@ -70,6 +70,7 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ),
     ("/login/{ticket}", "GET", "/login/made-up", People(404)),
     ("/logout", "POST", "/logout", People(303)),
+    ("/accept", "GET", "/accept", People(503)),
     ("/accept/{agent}", "GET", "/accept/triage", People(503)),
     ("/oauth/token", "POST", "/oauth/token", Agents),
     ("/oauth/revoke", "POST", "/oauth/revoke", Agents),
@@ -246,6 +247,12 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/v1/scim/tokens/{id}/revoke",
         "POST",
         "/v1/scim/tokens/d-1/revoke",
+        Administrators,
+    ),
+    (
+        "/v1/sponsors/{id}/deputies",
+        "POST",
+        "/v1/sponsors/maya/deputies",
         Administrators,
     ),
     (
@@ -671,6 +678,7 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::AgentAccepted
         | Kind::AgentTransferred
         | Kind::AgentOwned
+        | Kind::SponsorDeputies
         | Kind::AgentReviewed
         | Kind::UpstreamStopped
         | Kind::UpstreamResumed
@@ -751,6 +759,10 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         (
             "/v1/agents/second/owners".to_owned(),
             Some(json!({"technical": "maya"})),
+        ),
+        (
+            "/v1/sponsors/maya/deputies".to_owned(),
+            Some(json!({"deputies": ["otto"]})),
         ),
         ("/v1/agents/second/review".to_owned(), None),
         ("/v1/kill".to_owned(), Some(json!({"upstream": "files"}))),

@@ -1,8 +1,9 @@
 //! People sign in, and their clients get tokens: the ways that must work.
 
+use ledger::Kind;
 use serde_json::{Value, json};
 use testkit::idp::{field, parameters, query};
-use testkit::{Answer, Browser, Idp, Plane};
+use testkit::{Answer, Browser, Idp, Plane, until};
 use vocab::Digest;
 
 use crate::common::ANY;
@@ -432,6 +433,95 @@ async fn a_sponsor_accepts_an_agent_and_what_they_saw_is_kept() {
     for path in ["/accept/others", "/accept/nobody", "/accept/%00"] {
         assert_eq!(browser.get(path).await.status, 404, "{path}");
     }
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_deputy_takes_an_offered_agent_over_in_one_act() {
+    let plane = with_local_login().await;
+    let agent = plane.register("porter", json!({})).await;
+    for other in ["tom", "otto"] {
+        let id = format!("of-{other}");
+        plane.register(&id, json!({"sponsor": other})).await;
+    }
+    let token = agent.token("files").await;
+    let named = json!({"deputies": ["tom"]});
+    let path = "/v1/sponsors/maya/deputies";
+    let done = plane.admin("POST", path, Some(named)).await;
+    assert_eq!(done.json()["deputies"], json!(["tom"]), "{}", done.text());
+    let mut browser = Browser::new(&plane);
+    browser.local_login("tom").await;
+    // It is hers while she answers for it, and nobody else is told of it.
+    assert_eq!(browser.get("/accept/porter").await.status, 404);
+    assert!(!browser.get("/accept").await.text().contains("porter"));
+    plane.command("/v1/sponsors/maya/suspend").await;
+    let review = plane.admin("GET", "/v1/review", None).await.json();
+    let agents = review["agents"].as_array().unwrap();
+    let porter = agents.iter().find(|it| it["id"] == "porter").unwrap();
+    assert_eq!(porter["offered"][0]["relation"], "deputy");
+    assert_eq!(porter["offered"][0]["to"], "tom");
+
+    let list = browser.get("/accept").await;
+    assert!(list.text().contains("Take over porter"), "{}", list.text());
+    assert!(list.text().contains("Accept of-tom"), "{}", list.text());
+    let page = browser.get("/accept/porter").await;
+    assert!(
+        page.text().contains("you are their deputy"),
+        "{}",
+        page.text()
+    );
+    let (form, terms) = (field(&page, "form"), field(&page, "terms"));
+    // Somebody who is offered nothing learns and gets nothing.
+    let mut other = Browser::new(&plane);
+    other.local_login("otto").await;
+    assert_eq!(other.get("/accept/porter").await.status, 404);
+    assert!(!other.get("/accept").await.text().contains("porter"));
+    let theirs = field(&other.get("/accept/of-otto").await, "form");
+    let fields = [("form", &*theirs), ("terms", &*terms)];
+    assert_eq!(other.post("/accept/porter", &fields).await.status, 404);
+
+    // The node says by itself how her own cut ended.
+    until("her cut is certified", async || {
+        let control = plane.gateway().control();
+        control.view(|state| state.cuts().all(|cut| cut.certificate.is_some()))
+    })
+    .await;
+    let before = plane.gateway().control().view(register::State::size);
+    let fields = [("form", &*form), ("terms", &*terms)];
+    let done = browser.post("/accept/porter", &fields).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    let porter = plane.admin("GET", "/v1/agents/porter", None).await.json();
+    assert_eq!(porter["sponsor"], "tom");
+    assert_eq!(porter["sponsorship"], "verified");
+    assert_eq!(porter["acceptance"], "accepted");
+    // One act of theirs, and the cut in it is certified.
+    let tom = plane.admin("GET", "/v1/sponsors/tom", None).await.json();
+    let ledger = plane.ledger();
+    let index = usize::try_from(before).unwrap();
+    let kinds = [Kind::AgentTransferred, Kind::AgentAccepted];
+    for (entry, kind) in ledger.control[index..].iter().zip(kinds) {
+        assert_eq!(entry.kind, kind);
+        assert_eq!(json!(entry.actor.id), tom["handle"]);
+        assert!(entry.actor.verified);
+    }
+    until("the cut is certified", async || {
+        let control = plane.gateway().control();
+        control.view(|state| state.cut(before).unwrap().certificate.is_some())
+    })
+    .await;
+    let kept = plane.gateway().blobs().get(&terms.parse().unwrap());
+    let kept: Value = serde_json::from_slice(&kept.unwrap().unwrap()).unwrap();
+    assert_eq!(kept["sponsor"], tom["handle"]);
+    assert_ne!(kept["taken_over_from"], Value::Null);
+    // What ran under her is over, also when she is back; it starts anew under him.
+    plane.command("/v1/sponsors/maya/resume").await;
+    let reply = token.modern().call("anything", ANY).await;
+    assert!(!reply.status.is_success(), "{}", reply.json);
+    let anew = agent.token("files").await.modern();
+    assert_eq!(anew.call("anything", ANY).await.effect(), "allow");
+    // Once it is taken, it is nobody else's to take, and sent again it is his own.
+    let again = browser.post("/accept/porter", &fields).await;
+    assert!(again.text().contains("changed while you were looking"));
     plane.end().await;
 }
 
