@@ -193,6 +193,8 @@ pub struct Shared {
     pub rotation: Rotation,
     /// What a start need not fold.
     pub snapshots: Arc<snapshot::Snapshots>,
+    /// What agents did, as far as that was read.
+    pub used: std::sync::Mutex<crate::review::Used>,
     /// Held while the wrapping key is changed.
     pub rewrapping: tokio::sync::Mutex<()>,
     /// What the keys that sign the logs are changed with.
@@ -441,6 +443,7 @@ impl Node {
             )),
             people: Arc::new(people),
             snapshots: Arc::new(snapshots),
+            used: std::sync::Mutex::default(),
             signals,
             directory: directory.map(Arc::new),
             anchors,

@@ -1,21 +1,24 @@
 //! Which agents are needed yet: who answers for them, when they were last used and what of their
 //! authority was, and what changed since their sponsors accepted them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use gateway::record::{DecisionBody, Effect};
 use ledger::{Actor, Entry, Kind, Log as _, LogReader, ReadError};
-use register::{Agent, Allow, Command, Relation, Signal, Sponsor, State, Status};
+use register::{Agent, Allow, Command, Instance, Relation, Signal, Sponsor, State, Status};
 use serde::Serialize;
-use vocab::{AgentId, Time, ToolName, UpstreamName};
+use vocab::authority::Detail;
+use vocab::{AgentId, InstanceId, Time, ToolName, UpstreamName};
 
 use crate::config::Agents;
 use crate::node::Shared;
 
-/// How many entries of the log of calls are looked at, the newest first.
+/// How many entries of the log of calls are read at once, the newest first.
 const ENTRIES_MAX: u64 = 200_000;
+/// Instances of an agent of which it is told what they did not use of what was handed on to them.
+const INSTANCES_TOLD_MAX: usize = 20;
 
 /// One agent, as whoever reviews it sees it.
 #[derive(Debug, Serialize)]
@@ -39,6 +42,9 @@ pub struct Review {
     pub last_used_at: Option<Time>,
     /// What it may do and did not since `looked_since`: lines of its allow list.
     pub unused: Vec<Allow>,
+    /// What was handed on to instances of it that are not over, and neither they nor those below them
+    /// used since `looked_since`: of the first instances.
+    pub unused_handed_on: Vec<HandedOn>,
     /// Entries about its sponsor since they accepted it.
     pub sponsor_changed: bool,
     /// When somebody last said that it is needed.
@@ -47,6 +53,15 @@ pub struct Review {
     pub due_at: Time,
     /// Whether that is over.
     pub overdue: bool,
+}
+
+/// A part of what was handed on to an instance.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct HandedOn {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Details of its authority, as they were asked for.
+    pub details: Vec<Detail>,
 }
 
 /// Somebody who could answer for an agent.
@@ -81,50 +96,81 @@ pub struct Reviews {
     pub agents: Vec<Review>,
 }
 
-/// What agents did, as the log of calls says.
+/// What agents did, as a part of the log of calls says: what was read once is not read again.
 #[derive(Debug, Default)]
-struct Used {
+pub struct Used {
+    /// The entries that were read: from this one on, up to the second.
+    read: (u64, u64),
+    /// When the first of them was written, if there are others before it.
     since: Option<Time>,
     last: BTreeMap<AgentId, Time>,
     tools: BTreeSet<(AgentId, UpstreamName, ToolName)>,
     methods: BTreeSet<(AgentId, UpstreamName, String)>,
+    /// Of what was handed on to instances that are not over, what they or those below them used.
+    details: BTreeSet<(InstanceId, u64)>,
 }
 
 impl Used {
-    fn read(calls: &dyn LogReader) -> Result<Self, ReadError> {
+    /// Reads what is new, and more of what is old, back to the first entry in the end.
+    fn read(
+        &mut self,
+        calls: &dyn LogReader,
+        running: &HashSet<InstanceId>,
+    ) -> Result<(), ReadError> {
         let size = calls.size();
-        let first = size.saturating_sub(ENTRIES_MAX);
-        let mut used = Self::default();
-        for index in first..size {
-            let bytes = calls.entry(index)?;
-            let damaged = |cause: String| ReadError::Damaged {
-                what: format!("entry {index}"),
-                cause,
-            };
-            let entry = Entry::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
-            if first > 0 && used.since.is_none() {
-                used.since = Some(entry.time);
+        if self.read.1 == 0 {
+            self.read = (size, size);
+        }
+        self.details.retain(|(id, _)| running.contains(id));
+        for index in self.read.1..size {
+            self.note(calls, index, running)?;
+            self.read.1 = index + 1;
+        }
+        let first = self.read.0.saturating_sub(ENTRIES_MAX);
+        for index in (first..self.read.0).rev() {
+            let at = self.note(calls, index, running)?;
+            self.read.0 = index;
+            self.since = (index > 0).then_some(at);
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        calls: &dyn LogReader,
+        index: u64,
+        running: &HashSet<InstanceId>,
+    ) -> Result<Time, ReadError> {
+        let bytes = calls.entry(index)?;
+        let damaged = |cause: String| ReadError::Damaged {
+            what: format!("entry {index}"),
+            cause,
+        };
+        let entry = Entry::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if entry.kind != Kind::Decision {
+            return Ok(entry.time);
+        }
+        let body: DecisionBody =
+            serde_json::from_str(entry.body.get()).map_err(|error| damaged(error.to_string()))?;
+        if body.effect != Effect::Allow {
+            return Ok(entry.time);
+        }
+        let last = self.last.entry(body.agent.clone()).or_insert(entry.time);
+        *last = entry.time.max(*last);
+        let details = body.chain.into_iter().zip(body.details);
+        let details = details.filter_map(|(id, nth)| Some((id, nth?)));
+        self.details
+            .extend(details.filter(|(id, _)| running.contains(id)));
+        match body.tool {
+            Some(tool) => {
+                self.tools.insert((body.agent, body.upstream, tool));
             }
-            if entry.kind != Kind::Decision {
-                continue;
-            }
-            let body: DecisionBody = serde_json::from_str(entry.body.get())
-                .map_err(|error| damaged(error.to_string()))?;
-            if body.effect != Effect::Allow {
-                continue;
-            }
-            used.last.insert(body.agent.clone(), entry.time);
-            match body.tool {
-                Some(tool) => {
-                    used.tools.insert((body.agent, body.upstream, tool));
-                }
-                None => {
-                    used.methods
-                        .insert((body.agent, body.upstream, body.method));
-                }
+            None => {
+                self.methods
+                    .insert((body.agent, body.upstream, body.method));
             }
         }
-        Ok(used)
+        Ok(entry.time)
     }
 
     fn used(&self, agent: &AgentId, line: &Allow) -> bool {
@@ -138,12 +184,30 @@ impl Used {
     }
 }
 
+/// What an instance may do as it was handed on to it, and neither it nor any below it did.
+fn unused_of(instance: &Instance, used: &Used) -> Option<HandedOn> {
+    let authority = instance.authority.as_ref()?.authority.known()?;
+    let details = (0_u64..).zip(authority.details());
+    let unused = details.filter(|(nth, _)| !used.details.contains(&(instance.id.clone(), *nth)));
+    let details: Vec<Detail> = unused.map(|(_, detail)| detail.clone()).collect();
+    (!details.is_empty()).then(|| HandedOn {
+        instance: instance.id.clone(),
+        details,
+    })
+}
+
 fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time) -> Review {
     let view = state.agent_view(agent, now);
     let sponsor = state.sponsor(&agent.sponsor);
     let orphaned = sponsor.is_none_or(|it| state.sponsor_view(it).status != Status::Active);
     let last_used_at = used.last.get(&agent.id).copied();
     let due_at = agent.reviewed_at.plus(settings.review_every);
+    // It could have been used before what was read.
+    let unused_since = match (last_used_at, used.since) {
+        (Some(last), _) => last,
+        (None, Some(since)) => since.max(agent.added_at),
+        (None, None) => agent.added_at,
+    };
     Review {
         id: agent.id.clone(),
         sponsor: view.sponsor,
@@ -151,7 +215,7 @@ fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time
         acceptance: view.acceptance,
         orphaned,
         offered: offers(state, agent),
-        dormant: now.since(last_used_at.unwrap_or(agent.added_at)) >= settings.dormant_after,
+        dormant: now.since(unused_since) >= settings.dormant_after,
         last_used_at,
         unused: agent
             .allow
@@ -159,6 +223,11 @@ fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time
             .flatten()
             .filter(|line| !used.used(&agent.id, line))
             .cloned()
+            .collect(),
+        unused_handed_on: state
+            .running(&agent.id, now)
+            .filter_map(|instance| unused_of(instance, used))
+            .take(INSTANCES_TOLD_MAX)
             .collect(),
         sponsor_changed: agent
             .accepted
@@ -172,8 +241,14 @@ fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time
 
 /// Looks at every agent. Reads much of the log of calls, so not where calls are answered.
 pub fn reviews(shared: &Shared) -> Result<Reviews, ReadError> {
-    let used = Used::read(shared.calls_log.reader())?;
     let (settings, now) = (shared.config.agents, shared.clock.now());
+    let running = shared.plane.control().view(|state| {
+        let running = state.unexpired_instances(now);
+        let narrowed = running.filter(|it| it.authority.is_some());
+        narrowed.map(|it| it.id.clone()).collect()
+    });
+    let mut used = shared.used.lock().unwrap_or_else(PoisonError::into_inner);
+    used.read(shared.calls_log.reader(), &running)?;
     let mut agents: Vec<Review> = shared.plane.control().view(|state| {
         let agents = state.agents().filter(|it| match it.life {
             register::lifecycle::AgentLife::Retired { .. } => false,

@@ -41,11 +41,7 @@ impl State {
     }
 
     /// The running instances of an agent whose lifetime is not over; some may be idle.
-    pub(crate) fn running(
-        &self,
-        agent: &AgentId,
-        now: Time,
-    ) -> impl Iterator<Item = &Arc<Instance>> {
+    pub fn running(&self, agent: &AgentId, now: Time) -> impl Iterator<Item = &Arc<Instance>> {
         self.unexpired(self.running.get(agent), now)
     }
 

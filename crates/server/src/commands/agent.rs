@@ -299,6 +299,10 @@ fn notes(it: &Value) -> String {
 }
 
 fn reviews(found: &Value) -> String {
+    let not_since = match found["looked_since"].as_str() {
+        Some(_) => format!("not since {}", time(&found["looked_since"])),
+        None => "never".to_owned(),
+    };
     let mut table = Table::new([
         "sponsor",
         "agent",
@@ -315,7 +319,10 @@ fn reviews(found: &Value) -> String {
             cell(&it["id"]),
             cell(&it["status"]),
             cell(&it["acceptance"]),
-            time(&it["last_used_at"]),
+            match it["last_used_at"].as_str() {
+                Some(_) => time(&it["last_used_at"]),
+                None => not_since.clone(),
+            },
             cell(&it["unused"]),
             time(&it["due_at"]),
             notes(it),
@@ -334,10 +341,25 @@ fn reviews(found: &Value) -> String {
             );
         }
     }
+    for it in found["agents"].as_array().into_iter().flatten() {
+        for part in it["unused_handed_on"].as_array().into_iter().flatten() {
+            for detail in part["details"].as_array().into_iter().flatten() {
+                let _infallible = write!(
+                    out,
+                    "\n{} of {} did not use what was handed on to it: {} at {}",
+                    cell(&part["instance"]),
+                    cell(&it["id"]),
+                    cell(&detail["identifier"]),
+                    cell(&detail["locations"])
+                );
+            }
+        }
+    }
     if !found["looked_since"].is_null() {
         let _infallible = write!(
             out,
-            "\nCalls were looked at since {} only: what was used before that is shown as not used.",
+            "\nCalls were read back to {} only, and what was used before that is shown as not used; the \
+             next look reads further back.",
             time(&found["looked_since"])
         );
     }

@@ -389,6 +389,12 @@ async fn a_review_shows_what_was_used_and_what_is_orphaned_dormant_or_overdue() 
     let flags = |it: &Value| ["orphaned", "dormant", "overdue"].map(|name| it[name] == true);
     assert_eq!(flags(triage), [false, false, false]);
     assert_eq!(flags(other), [true, false, false]);
+    // It is counted from the log, which a start leaves as it is.
+    let last_used = triage["last_used_at"].clone();
+    plane.restart().await;
+    let found = look(&plane).await;
+    assert_eq!(found["agents"][0]["last_used_at"], last_used);
+    assert_eq!(found["looked_since"], Value::Null);
 
     plane
         .clock

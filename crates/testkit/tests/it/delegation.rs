@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway::record::DecisionBody;
 use ledger::Kind;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{Agent, Below, Plane, Reply, Script, Token, until, within};
 
 use crate::common::{ANY, Client, ERAS, PUBLIC, assert_challenged};
@@ -39,6 +39,38 @@ async fn started() -> (Plane, Agent, Token) {
     let agent = plane.agent("triage").await;
     let root = agent.token("files").await;
     (plane, agent, root)
+}
+
+#[tokio::test]
+async fn a_review_shows_what_was_handed_on_and_not_used() {
+    let (mut plane, agent, root) = started().await;
+    let child = agent.below(&root, &part()).await;
+    let unused = async |plane: &Plane| {
+        let found = plane.admin("GET", "/v1/review", None).await.json();
+        found["agents"][0]["unused_handed_on"].clone()
+    };
+    let details: Value = serde_json::from_str(PART).unwrap();
+    let of_child = |details: &[&Value]| json!([{"instance": child.instance, "details": details}]);
+    assert_eq!(unused(&plane).await, of_child(&[&details[0], &details[1]]));
+    // What one below it used was of use.
+    let leaf = agent.below(&child, &Below::default()).await;
+    let reply = leaf.modern().call("anything", ANY).await;
+    assert_eq!(reply.effect(), "allow", "{}", reply.json);
+    assert_eq!(unused(&plane).await[0], of_child(&[&details[0]])[0]);
+    // Denials use nothing, and it is counted from the log.
+    let client = child.modern();
+    assert_eq!(client.call("read_text_file", "{}").await.effect(), "deny");
+    plane.restart().await;
+    assert_eq!(unused(&plane).await[0], of_child(&[&details[0]])[0]);
+    let reply = client.call("read_text_file", PUBLIC).await;
+    assert_eq!(reply.effect(), "allow", "{}", reply.json);
+    let left = unused(&plane).await;
+    let left = left.as_array().unwrap().iter();
+    assert!(
+        left.clone()
+            .all(|it| it["instance"] != child.instance.as_str())
+    );
+    plane.end().await;
 }
 
 #[tokio::test]
