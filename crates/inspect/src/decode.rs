@@ -20,6 +20,8 @@ const BLOB_MIN: usize = 1024;
 /// The member of MCP that says what data is, and how far from the data it may stand, in bytes.
 const TYPE: &[u8] = b"\"mimeType\"";
 const TYPE_BYTES: usize = 256;
+/// Hexadecimal digits of the longest digest in use.
+const DIGEST_MAX: usize = 128;
 /// How much of a long run is decoded to see where its groups of four begin.
 const SAMPLE: usize = 4 * 1024;
 
@@ -88,7 +90,8 @@ fn decode(text: &[u8], run: &Range<usize>) -> Option<Decoded> {
     }
     let sample = digits.get(..SAMPLE).unwrap_or(digits);
     let whole = unbase64(digits);
-    let is_data = stands_as_data(text, run);
+    let is_digest = digits.len() <= DIGEST_MAX && digits.iter().all(u8::is_ascii_hexdigit);
+    let is_data = !is_digest && stands_as_data(text, run);
     let reason = reason(&whole, is_data);
     if let Some(found) = judge(whole, Encoding::Base64) {
         return Some(found);
@@ -107,11 +110,7 @@ fn decode(text: &[u8], run: &Range<usize>) -> Option<Decoded> {
 /// Text, if there is any in it.
 fn judge(bytes: Vec<u8>, encoding: Encoding) -> Option<Decoded> {
     if readable(&bytes) >= READABLE_MIN {
-        let is_all_text = std::str::from_utf8(&bytes).is_ok_and(|text| {
-            !text
-                .chars()
-                .any(|char| char.is_control() && !char.is_whitespace())
-        });
+        let is_all_text = is_text(&bytes);
         return Some(Decoded::Text {
             bytes,
             encoding,
@@ -139,6 +138,11 @@ fn narrowed(bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+fn is_text(bytes: &[u8]) -> bool {
+    let is_odd = |char: char| char.is_control() && !char.is_whitespace();
+    std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_odd))
+}
+
 /// The longest row of bytes that a person could read.
 fn readable(bytes: &[u8]) -> usize {
     let mut longest = 0;
@@ -152,7 +156,6 @@ fn readable(bytes: &[u8]) -> usize {
         }
     }
     // Text in other scripts has few such rows.
-    let is_text = |bytes| std::str::from_utf8(bytes).is_ok_and(|text| !text.contains('\0'));
     if longest < READABLE_MIN && bytes.len() >= READABLE_MIN && is_text(bytes) {
         return bytes.len();
     }

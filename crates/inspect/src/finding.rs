@@ -109,6 +109,10 @@ impl Encodings {
         Self(self.0 | encoding as u8)
     }
 
+    pub(crate) const fn has(self, encoding: Encoding) -> bool {
+        self.0 & encoding as u8 != 0
+    }
+
     pub(crate) const fn count(self) -> u32 {
         self.0.count_ones()
     }
@@ -170,10 +174,9 @@ impl Finding {
 
     /// What stood between the document and it.
     pub fn via(&self) -> impl Iterator<Item = Encoding> {
-        let Encodings(set) = self.via;
-        Encoding::ALL
-            .into_iter()
-            .filter(move |encoding| set & *encoding as u8 != 0)
+        let via = self.via;
+        let all = Encoding::ALL.into_iter();
+        all.filter(move |encoding| via.has(*encoding))
     }
 
     /// Whether its beginning stood in an earlier chunk or event, which has gone.
@@ -215,6 +218,12 @@ impl Findings {
     /// Each of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Finding> {
         self.0.iter()
+    }
+}
+
+impl Extend<Finding> for Findings {
+    fn extend<I: IntoIterator<Item = Finding>>(&mut self, findings: I) {
+        self.0.extend(findings);
     }
 }
 

@@ -362,8 +362,11 @@ impl<'i> Scan<'i> {
 
     fn hidden(&mut self, layer: &Layer<'_>, how: How) {
         let seen = hidden::look(layer.view.bytes(), &self.inner.folding);
-        for (detector, span) in seen.found {
-            self.detected(layer, how, detector, span, personal::Form::Own);
+        // A character that is written out, as `\u{200b}` in source code, is not hidden.
+        if !how.via.has(Encoding::Escapes) {
+            for (detector, span) in seen.found {
+                self.detected(layer, how, detector, span, personal::Form::Own);
+            }
         }
         for (view, of) in &seen.written {
             let how = How {

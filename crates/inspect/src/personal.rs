@@ -184,7 +184,9 @@ fn judge(groups: &Groups, is_part: bool, each: &mut dyn FnMut(Detector, Form)) {
         Form::Own
     };
     if is_card(digits) && is_card_written(sizes, groups.separator) {
-        each(Detector::Card, form);
+        // Counters and times have other lengths than nearly all cards.
+        let is_usual = matches!(digits.len(), 15 | 16);
+        each(Detector::Card, if is_usual { Form::Own } else { form });
     }
     if is_part {
         return;

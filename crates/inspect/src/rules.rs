@@ -55,7 +55,9 @@ pub enum RuleError {
         why: String,
     },
     /// An id that cannot stand in a mask.
-    #[error("rule `{rule}`: an id has 1 to 64 of `a-z`, `0-9`, `-`, `_`, and begins with none of the last two")]
+    #[error(
+        "rule `{rule}`: an id has 1 to 64 of `a-z`, `0-9`, `-`, `_`, and begins with none of the last two"
+    )]
     Id {
         /// The id as given.
         rule: String,
@@ -302,6 +304,7 @@ struct RuleText {
     keywords: Vec<String>,
     entropy: Option<f64>,
     group: Option<usize>,
+    unless: Option<String>,
     #[serde(default)]
     stop_words: Vec<String>,
     #[serde(default)]
@@ -422,17 +425,16 @@ fn own(text: RuleText) -> Result<Rule, RuleError> {
             keywords: keywords(&id, text.keywords)?,
             entropy: entropy(&id, text.entropy)?,
             group: text.group.map_or(Group::First, Group::At),
-            allow: stop_words(&id, &text.stop_words)?
-                .map(|words| {
-                    vec![Arc::new(Allow {
-                        all: false,
-                        elsewhere: false,
-                        against: Against::Secret,
-                        patterns: Vec::new(),
-                        stop_words: Some(words),
-                    })]
-                })
-                .unwrap_or_default(),
+            allow: vec![Arc::new(Allow {
+                all: false,
+                elsewhere: false,
+                against: Against::Secret,
+                patterns: match text.unless {
+                    Some(pattern) => vec![compile(&id, &pattern)?],
+                    None => Vec::new(),
+                },
+                stop_words: stop_words(&id, &text.stop_words)?,
+            })],
         })),
         (None, Some(detector)) => Looks::Detector {
             detector,

@@ -355,6 +355,9 @@ fn ordinary_results_have_no_findings() {
         "{\"token_type\":\"Bearer\",\"expires_in\":300,\"password\":null,\"api_key\":\"\"}",
         "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 node_modules/.package-lock.json",
         "Les élèves lisent. Привет, мир. 日本語のテキスト。 👨‍👩‍👧 ❤️",
+        r"const RLO: char = '\u{202e}'; let esc = '\x1b[2K'; // \u200b",
+        "{\"elapsed_ns\":38033991731743,\"at\":1792374923482374923,\"n\":[4222222222222]}",
+        "let secret = settings.secret.clone(); let api_key: String = env::var(KEY_NAME);",
         "See https://docs.example.com/en/stable/reference/packages/installation.html?highlight=a%20b#section-2",
     ] {
         let json = serde_json::json!({"content": [{"type": "text", "text": text}]}).to_string();

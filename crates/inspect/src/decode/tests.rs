@@ -101,6 +101,7 @@ fn binary_is_said() {
     );
     check(&typed, &["uninspectable-blob"]);
     check(&member("digest"), &[]);
+    check(&format!(r#"{{"blob":"{}"}}"#, "0f".repeat(32)), &[]);
     let with = |magic: &[u8]| STANDARD.encode([magic, &noise[..64]].concat());
     check(&with(b"\x1f\x8b\x08\x00"), &["uninspectable-compressed"]);
     check(&with(b"PK\x03\x04"), &["uninspectable-compressed"]);

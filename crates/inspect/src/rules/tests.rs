@@ -57,6 +57,8 @@ fn a_rule_that_is_wrong_is_named() {
     assert!(
         matches!(&error, RuleError::Pattern { rule, pattern, .. } if rule == "x" && pattern == "a(")
     );
+    let error = refused(&rule("regex = 'a'\nunless = 'b('"));
+    assert!(matches!(&error, RuleError::Pattern { pattern, .. } if pattern == "b("));
     // What runs back is no expression here.
     for pattern in [r"(a)\1", "(?=a)b", "(?<!a)b"] {
         let error = refused(&rule(&format!("regex = '''{pattern}'''")));
