@@ -191,20 +191,15 @@ fn interop(root: &Path) -> Result<Tally> {
 
 /// People sign in at a provider of others, with a browser and a client of others.
 fn people(root: &Path) -> Result<Tally> {
-    let python = peers::python(root)?;
-    peers::node(root)?;
-    peers::browser(root)?;
-    must(command(
-        root,
-        "cargo",
-        ["build", "--package", "server", "--locked"],
-    ))?;
-    let finished = stream(command(root, python, ["tests/interop/people.py"]))?;
-    Ok(Tally::of(&finished, count(&finished.lines, plain_line)))
+    in_a_browser(root, "tests/interop/people.py")
 }
 
 /// OAuth with clients, workloads and a conformance suite of others.
 fn outsiders(root: &Path) -> Result<Tally> {
+    in_a_browser(root, "tests/interop/outsiders.py")
+}
+
+fn in_a_browser(root: &Path, script: &str) -> Result<Tally> {
     let python = peers::python(root)?;
     peers::node(root)?;
     peers::browser(root)?;
@@ -213,7 +208,7 @@ fn outsiders(root: &Path) -> Result<Tally> {
         "cargo",
         ["build", "--package", "server", "--locked"],
     ))?;
-    let finished = stream(command(root, python, ["tests/interop/outsiders.py"]))?;
+    let finished = stream(command(root, python, [script]))?;
     Ok(Tally::of(&finished, count(&finished.lines, plain_line)))
 }
 

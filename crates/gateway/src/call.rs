@@ -23,7 +23,7 @@ use mcp::error::Verdict;
 use mcp::frame::{Param, ReplyEdit, meta};
 use mcp::{Era, Frame, Method, Raw, Request, Response};
 use policy::{Facts, Target};
-use register::{Instance, Pep};
+use register::{Instance, Pep, Why};
 use serde_json::value::RawValue;
 use tokens::Caller;
 use tokio::time::timeout;
@@ -691,11 +691,12 @@ impl Failure {
 
 impl Failure {
     fn ended(came: Came, ended: Ended) -> Self {
+        let narrowed = |why: Why| format!("{NARROWED} Why: {why}.");
         let (cause, told) = match ended {
-            Ended::Cut => ("cut", NARROWED),
-            Ended::Expired => ("instance-expired", NARROWED),
-            Ended::Stopped => ("node-stopped", "This node is stopping."),
-            Ended::Cancelled => ("cancelled", "Cancelled."),
+            Ended::Cut(why) => ("cut", narrowed(why)),
+            Ended::Expired => ("instance-expired", narrowed(Why::InstanceExpired)),
+            Ended::Stopped => ("node-stopped", "This node is stopping.".to_owned()),
+            Ended::Cancelled => ("cancelled", "Cancelled.".to_owned()),
         };
         let what = match (came, ended) {
             (Came::NotSent, Ended::Stopped) => "Nothing was sent. Try again later.",

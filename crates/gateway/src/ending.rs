@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use mcp::Era;
+use register::Why;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
@@ -16,7 +17,7 @@ use crate::plane::{Plane, STOPPED};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The caller was narrowed.
-    Cut,
+    Cut(Why),
     /// The caller's instance is over.
     Expired,
     /// The node stops.
@@ -58,8 +59,8 @@ impl<'a> Ending<'a> {
         let upstream = &self.call.served.name;
         match self.plane.control.standing_at(id, upstream, now).active() {
             Ok(_) => Ok(()),
-            Err(register::Why::InstanceExpired) => Err(Ended::Expired),
-            Err(_) => Err(Ended::Cut),
+            Err(Why::InstanceExpired) => Err(Ended::Expired),
+            Err(why) => Err(Ended::Cut(why)),
         }
     }
 

@@ -126,6 +126,14 @@ async fn rule(plane: &Arc<Plane>, asker: &Asker, check: &Check<'_>) -> Result<Ru
         let text = "this is not the path of the service; see `url` in its configuration";
         return Err(bad(StatusCode::NOT_FOUND, text));
     }
+    if [check.query, check.fragment]
+        .iter()
+        .flatten()
+        .any(|it| !it.is_empty())
+    {
+        let text = "there is a query or a fragment beside the path";
+        return Err(bad(StatusCode::BAD_REQUEST, text));
+    }
     let method = check.method.unwrap_or_default();
     let who = Who::proven(plane, served, &headers, method, served.endpoint());
     let who = who.map_err(|challenge| {
@@ -148,12 +156,21 @@ async fn rule(plane: &Arc<Plane>, asker: &Asker, check: &Check<'_>) -> Result<Ru
     match method {
         "POST" => asked.post(check).await,
         // A stream that the client opens, or the end of its session: there is nothing in it.
-        "GET" | "DELETE" if check.body.is_none() => Ok(Ruling::Through),
+        "GET" | "DELETE" if check.body.is_none() && !is_otherwise_long(check, 0) => {
+            Ok(Ruling::Through)
+        }
         _ => Err(bad(
             StatusCode::METHOD_NOT_ALLOWED,
             "use POST, GET or DELETE",
         )),
     }
+}
+
+/// Whether the proxy says of the body that it has another length. Zero is what it says that does not
+/// say it, and less is what it says that does not know.
+fn is_otherwise_long(check: &Check<'_>, length: usize) -> bool {
+    let said = check.size.filter(|size| *size > 0);
+    said.is_some_and(|size| usize::try_from(size).ok() != Some(length))
 }
 
 /// The path of a URL; none if that cannot be said.
@@ -223,6 +240,10 @@ impl Sent<'_> {
         };
         if !lengths.iter().all(whole) {
             let text = "the body is not as long as `Content-Length` says";
+            return Err(self.bad(StatusCode::BAD_REQUEST, text));
+        }
+        if is_otherwise_long(check, body.len()) {
+            let text = "the body is not as long as the proxy says";
             return Err(self.bad(StatusCode::BAD_REQUEST, text));
         }
         Ok(Bytes::copy_from_slice(body))

@@ -13,13 +13,14 @@ use axum::extract::{Path, State};
 use axum::response::Response as HttpResponse;
 use axum::routing::any;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method as Verb, Request as HttpRequest, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mcp::error::ProtocolError;
 use mcp::frame::ReplyEdit;
 use mcp::headers::{self, Opening as Opens};
 use mcp::{Era, Frame, Json, Method, Notification, ProtocolVersion, Raw, Request, Response};
+use register::Why;
 use tokens::Caller;
 use vocab::UpstreamName;
 use vocab::limits::{BODY_BYTES_MAX, BODY_SECONDS_MAX};
@@ -27,13 +28,15 @@ use vocab::limits::{BODY_BYTES_MAX, BODY_SECONDS_MAX};
 use crate::answer::{self, Answer, Event, Out};
 use crate::call::{self, Call};
 use crate::cors::Crossing;
-use crate::ending::Ending;
+use crate::ending::{Ended, Ending};
 use crate::pass;
 use crate::plane::{Plane, Served};
 use crate::route::Route;
 use crate::session::Session;
 use crate::upstream::{Link, MessageKind, Opening, Transport, chain};
 
+/// Asks, on a `GET`, for the stream of the caller's own standing.
+pub const STANDING: HeaderName = HeaderName::from_static("tipstaff-standing");
 /// What clients use.
 const METHODS: &str = "POST, GET, DELETE";
 
@@ -424,13 +427,17 @@ impl From<'_> {
         }
     }
 
-    /// The stream of what belongs to no request of the client's (legacy era).
+    /// The stream of what belongs to no request of the client's (legacy era), or of the caller's
+    /// own standing.
     async fn get(self) -> Result<HttpResponse, Turned> {
         if !headers::accepts(self.headers, "text", "event-stream") {
             return Err(Turned::text(
                 StatusCode::NOT_ACCEPTABLE,
                 "`Accept` must list text/event-stream",
             ));
+        }
+        if self.headers.contains_key(STANDING) {
+            return self.standing().ok_or_else(not_allowed);
         }
         if !self.headers.contains_key(headers::SESSION_ID) {
             return Err(not_allowed());
@@ -472,6 +479,21 @@ impl From<'_> {
             follow(&plane, &call, &route, exchange, &out).await;
         });
         Ok(back.into_stream())
+    }
+
+    /// Says when the caller may act no more, and why: whoever asks for nothing would not hear of it.
+    fn standing(self) -> Option<HttpResponse> {
+        let call = self.call(placeholder()?, Era::Legacy, None);
+        let plane = Arc::clone(self.plane);
+        let (out, back) = answer::channel();
+        self.plane.streams.spawn(async move {
+            if let Some(why) = narrowed(&plane, &call, &out).await {
+                let said = serde_json::json!({"standing": why.as_str(), "why": why.to_string()});
+                let said = Event::of(Bytes::from(said.to_string()));
+                let _client_gone = out.event(said).await;
+            }
+        });
+        Some(back.into_stream())
     }
 
     /// The end of a session.
@@ -596,6 +618,32 @@ async fn hold(plane: &Arc<Plane>, call: &Call, out: &Out) {
     }
 }
 
+/// Waits until the caller may act no more. None if the client or the node went before.
+async fn narrowed(plane: &Arc<Plane>, call: &Call, out: &Out) -> Option<Why> {
+    loop {
+        let mut ending = Ending::watch(plane, call, out);
+        let ended = match ending.check() {
+            Ok(()) => tokio::select! {
+                () = out.gone() => return None,
+                ended = ending.reached() => ended,
+            },
+            Err(ended) => ended,
+        };
+        match ended {
+            Ended::Stopped | Ended::Cancelled => return None,
+            Ended::Cut(why) => return Some(why),
+            // Or it was used since, and has more time.
+            Ended::Expired => {
+                let (id, now) = (call.caller.instance(), plane.clock.now());
+                let standing = plane.control.standing_at(id, &call.served.name, now);
+                if let Err(why) = standing.active() {
+                    return Some(why);
+                }
+            }
+        }
+    }
+}
+
 /// Passes on a legacy server's own stream.
 async fn follow(
     plane: &Arc<Plane>,
@@ -658,7 +706,7 @@ fn placeholder() -> Option<Request> {
 }
 
 /// The `Mcp-*` headers and trace context that a modern upstream is to see too.
-fn mirrored(headers: &HeaderMap, era: Era) -> Vec<(http::HeaderName, HeaderValue)> {
+fn mirrored(headers: &HeaderMap, era: Era) -> Vec<(HeaderName, HeaderValue)> {
     headers
         .iter()
         .filter(|(name, _)| {

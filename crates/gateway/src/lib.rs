@@ -34,7 +34,7 @@ pub use cors::Crossing;
 pub use ext_authz::grpc::connection as ext_authz;
 #[doc(hidden)]
 pub use ext_authz::proto::reads as reads_check;
-pub use face::router;
+pub use face::{STANDING, router};
 pub use hosts::{HostError, Hosts};
 pub use limits::Bounds;
 pub use metrics::Metrics;

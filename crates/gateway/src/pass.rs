@@ -181,7 +181,11 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
 
 fn ended_early(call: &Call, ended: Ended) -> Answer {
     match ended {
-        Ended::Cut | Ended::Expired => trouble(call, "This agent instance may not act any more."),
+        Ended::Cut(why) => trouble(
+            call,
+            &format!("This agent instance may not act any more: {why}."),
+        ),
+        Ended::Expired => trouble(call, "This agent instance may not act any more."),
         Ended::Stopped => trouble(call, "This node is stopping. Try again later."),
         Ended::Cancelled => Answer::bare(StatusCode::OK),
     }

@@ -21,6 +21,22 @@
 //!   expect: allow               # or hold, or deny
 //! ```
 //!
+//! | of `who` | is | without it |
+//! | --- | --- | --- |
+//! | `agent` | the agent's id | needed |
+//! | `sponsor` | the sponsor's id | nobody: no policy that asks for one holds |
+//! | `groups` | the names of the sponsor's groups, a list | none |
+//! | `purpose` | why it acts, an id path | the agent's id |
+//! | `ancestors` | the agents of the instances above it, a list; the first is the one that nobody delegated to. As many are its `depth` | none: `depth` is 0 |
+//! | `root_purpose` | the purpose of the first of them | `purpose` |
+//! | `proven` | whether the caller proved possession of its key | `true` |
+//! | `environment` | where the agent is registered to run | empty |
+//! | `allow` | the agent's allow list, as `tipstaff agent add --allow` has it: `files/read_*`, `files:resources/read` | no list: the policies alone decide |
+//! | `instance` | the instance's id | one that is made up |
+//!
+//! Beside `who`, `call` and `expect`, a case may have `name`, `args`, `policies`, `stage`, `reason`
+//! and `now`, the time of the call (`2026-01-01T00:00:00Z` without it).
+//!
 //! A case fails that calls what is not there (an upstream, a tool, an argument), for it would be
 //! denied whatever the policies say; one that means it names the `stage`: `unknown-tool`, `schema`.
 //! So does one that expects a denial of an agent or a purpose that is neither registered nor named

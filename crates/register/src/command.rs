@@ -23,7 +23,7 @@ use crate::lifecycle::EndReason;
 use crate::log_keys::LogKeyCommand;
 use crate::refusal::Refusal;
 use crate::signing::TokenKeyCommand;
-use crate::state::Instance;
+use crate::state::{Instance, SignedIn};
 use crate::text::{AdminKey, Email, GroupProfile, KeyId, Label, Person, PersonName, Word};
 
 /// What an agent gets where its registration says nothing.
@@ -302,8 +302,8 @@ pub enum Command {
         sign_in: SignIn,
         /// Exactly what they were shown, a blob that is durable already.
         terms: Digest,
-        /// How many entries there were when they began to sign in, if it was in a browser here.
-        signed_in: Option<u64>,
+        /// When they signed in: if they were signed out since, nothing is accepted.
+        signed_in: Option<SignedIn>,
     },
     /// Has an agent's sponsor accept it again; until then it does not run.
     LapseAgent {
@@ -330,8 +330,8 @@ pub enum Command {
         sign_in: SignIn,
         /// Exactly what they were shown, a blob that is durable already.
         terms: Digest,
-        /// How many entries there were when they began to sign in, if it was in a browser here.
-        signed_in: Option<u64>,
+        /// When they signed in: if they were signed out since, nothing is taken over.
+        signed_in: Option<SignedIn>,
     },
     /// Says who owns an agent beside its sponsor.
     OwnAgent {
@@ -375,9 +375,8 @@ pub enum Command {
         binding: Binding,
         /// The upstream that its first token is for.
         upstream: UpstreamName,
-        /// How many entries there were when the person began to sign in, if it was in a browser here:
-        /// if their sessions were revoked since, nothing is started.
-        signed_in: Option<u64>,
+        /// When the person signed in: if they were signed out since, nothing is started.
+        signed_in: Option<SignedIn>,
     },
     /// Starts an instance below another.
     Delegate(Box<Delegation>),

@@ -35,7 +35,9 @@ use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
 use crate::signing;
 use crate::starting;
-use crate::state::{Agent, Group, Instance, Known, Sponsor, State, Upstream, WELL, same_cause};
+use crate::state::{
+    Agent, Group, Instance, Known, SignedIn, Sponsor, State, Upstream, WELL, same_cause,
+};
 use crate::text::{GroupProfile, Person, Reason, Word};
 
 /// What a command comes to.
@@ -835,8 +837,8 @@ fn members_change(
     })))
 }
 
-/// Refuses what a browser does whose session was revoked since its person signed in.
-fn still_signed_in(state: &State, person: &Handle, since: Option<u64>) -> Result<(), Refusal> {
+/// Refuses what is asked in the name of a person who was signed out since they signed in.
+fn still_signed_in(state: &State, person: &Handle, since: Option<SignedIn>) -> Result<(), Refusal> {
     let over = since.is_some_and(|since| {
         let person = state.sponsor(person);
         person.is_some_and(|person| person.is_signed_out(since))

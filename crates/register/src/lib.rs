@@ -41,15 +41,15 @@ pub use entry::{
 };
 pub use fold::{FoldCause, FoldError, fold_on, fold_prefix};
 pub use jwk::{PublicJwk, Thumbprint};
-pub use lifecycle::EndReason;
-pub use log_keys::{LogKeyCommand, LogKeyLife, SigningKey};
+pub use lifecycle::{EndReason, SigningLife};
+pub use log_keys::{LogKeyCommand, SigningKey};
 pub use refusal::Refusal;
-pub use signing::{TokenKey, TokenKeyCommand, TokenKeyLife};
+pub use signing::{TokenKey, TokenKeyCommand};
 pub use snapshot::{NotTaken, Snapshot};
 pub use standing::{Active, Link, Stale, Standing, Why};
 pub use state::{
     Admin, Agent, Cut, CutOf, Group, HandedOn, Identity, Instance, Known, Latest, Origin, Pep,
-    PolicyName, Relation, Renamed, Sponsor, State, Validity,
+    PolicyName, Relation, Renamed, SignedIn, SignedOut, Sponsor, State, Validity,
 };
 pub use text::{
     AdminKey, AdminKeyError, Email, GroupProfile, KeyId, Label, Person, PersonName, PersonText,

@@ -461,6 +461,116 @@ impl KeyLife {
     }
 }
 
+/// The life of a key that signs tokens or a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigningLife {
+    /// It is made known, and signs nothing yet.
+    Announced {
+        /// Since when.
+        since: Time,
+    },
+    /// It signs.
+    Current {
+        /// Since when.
+        since: Time,
+    },
+    /// Another signs. Of a token key: its tokens are good until they expire. Of a log's: it signs
+    /// beside the one that came after it.
+    Past {
+        /// Since when.
+        since: Time,
+    },
+    /// It signs no more, and nothing needs it; final.
+    Retired {
+        /// Since when.
+        since: Time,
+    },
+    /// Somebody else may have it; final.
+    Compromised {
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// What can happen to a key that signs tokens or a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigningEvent {
+    /// It begins to sign.
+    Activate,
+    /// Another begins to sign.
+    Replace,
+    /// Nothing needs it any more: it is done with.
+    Retire,
+    /// Somebody else may have it.
+    Revoke,
+}
+
+impl SigningEvent {
+    /// Every event.
+    pub const ALL: [Self; 4] = [Self::Activate, Self::Replace, Self::Retire, Self::Revoke];
+
+    /// The event as a verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Activate => "activate",
+            Self::Replace => "replace",
+            Self::Retire => "retire",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
+impl SigningLife {
+    /// The state as an adjective.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Announced { .. } => "announced",
+            Self::Current { .. } => "current",
+            Self::Past { .. } => "past",
+            Self::Retired { .. } => "retired",
+            Self::Compromised { .. } => "compromised",
+        }
+    }
+
+    /// Since when it is in this state.
+    pub const fn since(&self) -> Time {
+        match self {
+            Self::Announced { since }
+            | Self::Current { since }
+            | Self::Past { since }
+            | Self::Retired { since }
+            | Self::Compromised { since } => *since,
+        }
+    }
+
+    /// The state after `event`.
+    pub const fn after(self, event: SigningEvent, at: Time) -> Result<Self, InvalidTransition> {
+        use SigningEvent as On;
+        match (self, event) {
+            (Self::Announced { .. }, On::Activate) => Ok(Self::Current { since: at }),
+            (Self::Current { .. }, On::Replace) => Ok(Self::Past { since: at }),
+            (Self::Announced { .. } | Self::Past { .. }, On::Retire) => {
+                Ok(Self::Retired { since: at })
+            }
+            (Self::Announced { .. } | Self::Past { .. }, On::Revoke) => {
+                Ok(Self::Compromised { since: at })
+            }
+            (Self::Announced { .. }, On::Replace)
+            // Another must sign first, or nothing could be signed.
+            | (Self::Current { .. }, On::Activate | On::Retire | On::Revoke)
+            | (Self::Past { .. }, On::Activate | On::Replace)
+            | (
+                Self::Retired { .. } | Self::Compromised { .. },
+                On::Activate | On::Replace | On::Retire | On::Revoke,
+            ) => Err(InvalidTransition {
+                what: "a signing key",
+                state: self.as_str(),
+                event: event.as_str(),
+            }),
+        }
+    }
+}
+
 /// Why an instance ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

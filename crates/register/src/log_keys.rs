@@ -12,123 +12,9 @@ use vocab::id::LogName;
 use vocab::time::Time;
 
 use crate::entry::Event;
-use crate::lifecycle::InvalidTransition;
+use crate::lifecycle::{SigningEvent, SigningLife};
 use crate::refusal::Refusal;
 use crate::state::Impossible;
-
-/// The life of a key that signs a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogKeyLife {
-    /// It is to sign, and signs nothing yet.
-    Announced {
-        /// Since when.
-        since: Time,
-    },
-    /// It signs.
-    Current {
-        /// Since when.
-        since: Time,
-    },
-    /// It signs beside the one that came after it.
-    Past {
-        /// Since when.
-        since: Time,
-    },
-    /// It signs no more; final.
-    Retired {
-        /// Since when.
-        since: Time,
-    },
-    /// Somebody else may have it; final.
-    Compromised {
-        /// Since when.
-        since: Time,
-    },
-}
-
-/// What can happen to a key that signs a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogKeyEvent {
-    /// It begins to sign.
-    Activate,
-    /// Another begins to sign.
-    Replace,
-    /// It stops to sign.
-    Retire,
-    /// Somebody else may have it.
-    Revoke,
-}
-
-impl LogKeyEvent {
-    /// Every event.
-    pub const ALL: [Self; 4] = [Self::Activate, Self::Replace, Self::Retire, Self::Revoke];
-
-    /// The event as a verb.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Activate => "activate",
-            Self::Replace => "replace",
-            Self::Retire => "retire",
-            Self::Revoke => "revoke",
-        }
-    }
-}
-
-impl LogKeyLife {
-    /// The state as an adjective.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Announced { .. } => "announced",
-            Self::Current { .. } => "current",
-            Self::Past { .. } => "past",
-            Self::Retired { .. } => "retired",
-            Self::Compromised { .. } => "compromised",
-        }
-    }
-
-    /// Since when it is in this state.
-    pub const fn since(&self) -> Time {
-        match self {
-            Self::Announced { since }
-            | Self::Current { since }
-            | Self::Past { since }
-            | Self::Retired { since }
-            | Self::Compromised { since } => *since,
-        }
-    }
-
-    /// The state after `event`.
-    pub const fn after(self, event: LogKeyEvent, at: Time) -> Result<Self, InvalidTransition> {
-        use LogKeyEvent as On;
-        match (self, event) {
-            (Self::Announced { .. }, On::Activate) => Ok(Self::Current { since: at }),
-            (Self::Current { .. }, On::Replace) => Ok(Self::Past { since: at }),
-            (Self::Announced { .. } | Self::Past { .. }, On::Retire) => {
-                Ok(Self::Retired { since: at })
-            }
-            (Self::Announced { .. } | Self::Past { .. }, On::Revoke) => {
-                Ok(Self::Compromised { since: at })
-            }
-            (Self::Announced { .. }, On::Replace)
-            // Another must sign first, or the log could not be signed.
-            | (Self::Current { .. }, On::Activate | On::Retire | On::Revoke)
-            | (Self::Past { .. }, On::Activate | On::Replace)
-            | (
-                Self::Retired { .. } | Self::Compromised { .. },
-                On::Activate | On::Replace | On::Retire | On::Revoke,
-            ) => Err(InvalidTransition {
-                what: "a log key",
-                state: self.as_str(),
-                event: event.as_str(),
-            }),
-        }
-    }
-
-    /// Whether checkpoints carry its signature.
-    pub const fn signs(&self) -> bool {
-        matches!(self, Self::Current { .. } | Self::Past { .. })
-    }
-}
 
 /// A key that signs a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +26,7 @@ pub struct SigningKey {
     /// The entry that made it known.
     pub record: u64,
     /// What became of it.
-    pub life: LogKeyLife,
+    pub life: SigningLife,
 }
 
 /// What can be asked about the keys that sign logs.
@@ -185,12 +71,12 @@ impl SigningKeys {
     }
 
     fn current(&self, log: LogName) -> Option<&SigningKey> {
-        let current = |it: &&SigningKey| matches!(it.life, LogKeyLife::Current { .. });
+        let current = |it: &&SigningKey| matches!(it.life, SigningLife::Current { .. });
         self.0.iter().filter(|it| it.log == log).find(current)
     }
 
     fn announced(&self, log: LogName) -> Option<&SigningKey> {
-        let announced = |it: &&SigningKey| matches!(it.life, LogKeyLife::Announced { .. });
+        let announced = |it: &&SigningKey| matches!(it.life, SigningLife::Announced { .. });
         self.0.iter().filter(|it| it.log == log).find(announced)
     }
 
@@ -198,7 +84,7 @@ impl SigningKeys {
         &mut self,
         log: LogName,
         key: &LogKey,
-        event: LogKeyEvent,
+        event: SigningEvent,
         at: Time,
     ) -> Result<(), Impossible> {
         let mut keys = self.0.iter_mut();
@@ -239,14 +125,14 @@ impl SigningKeys {
                 log,
                 key: by,
                 record,
-                life: LogKeyLife::Current { since: at },
+                life: SigningLife::Current { since: at },
             }),
         }
         self.0.push(SigningKey {
             log,
             key,
             record,
-            life: LogKeyLife::Announced { since: at },
+            life: SigningLife::Announced { since: at },
         });
         Ok(())
     }
@@ -256,13 +142,13 @@ impl SigningKeys {
         // Checked before anything is changed.
         let known = self.find(*log, key).map(|it| it.life);
         known
-            .map(|life| life.after(LogKeyEvent::Activate, at))
+            .map(|life| life.after(SigningEvent::Activate, at))
             .transpose()?;
         let current = self.current(*log).map(|it| it.key.clone());
         if let (Some(current), true) = (current, known.is_some()) {
-            self.change(*log, &current, LogKeyEvent::Replace, at)?;
+            self.change(*log, &current, SigningEvent::Replace, at)?;
         }
-        self.change(*log, key, LogKeyEvent::Activate, at)
+        self.change(*log, key, SigningEvent::Activate, at)
     }
 
     pub(crate) fn retire(&mut self, body: &LogKeyRetired, at: Time) -> Result<(), Impossible> {
@@ -281,7 +167,7 @@ impl SigningKeys {
                 let known = self.find(body.log, &body.key).map(|it| it.life);
                 let signs = self.current(body.log);
                 match (known, self.announced(body.log)) {
-                    (Some(LogKeyLife::Announced { .. }), _) => Ok(Vec::new()),
+                    (Some(SigningLife::Announced { .. }), _) => Ok(Vec::new()),
                     (Some(life), _) => Err(refused(life.as_str(), "announce")),
                     (None, Some(_)) => Err(refused("not the one that is announced", "announce")),
                     (None, None) if signs.is_some_and(|it| it.key != body.by) => {
@@ -300,15 +186,15 @@ impl SigningKeys {
                     return Err(Refusal::UnknownLogKey { key: key() });
                 };
                 match known.life {
-                    LogKeyLife::Current { .. } => Ok(Vec::new()),
-                    LogKeyLife::Announced { .. } => {
+                    SigningLife::Current { .. } => Ok(Vec::new()),
+                    SigningLife::Announced { .. } => {
                         self.handed_over(known, &body)?;
                         Ok(vec![Event::LogKeyActivated(body)])
                     }
                     life => Err(Refusal::LogKeyState {
                         key: key(),
                         state: life.as_str(),
-                        event: LogKeyEvent::Activate.as_str(),
+                        event: SigningEvent::Activate.as_str(),
                     }),
                 }
             }
@@ -319,8 +205,8 @@ impl SigningKeys {
                 };
                 let event = retiring(&body);
                 match (known.life, known.life.after(event, at)) {
-                    (LogKeyLife::Retired { .. }, _) if !body.compromised => Ok(Vec::new()),
-                    (LogKeyLife::Compromised { .. }, _) => Ok(Vec::new()),
+                    (SigningLife::Retired { .. }, _) if !body.compromised => Ok(Vec::new()),
+                    (SigningLife::Compromised { .. }, _) => Ok(Vec::new()),
                     (_, Ok(_)) => Ok(vec![Event::LogKeyRetired(body)]),
                     (life, Err(_)) => Err(Refusal::LogKeyState {
                         key: key(),
@@ -360,10 +246,10 @@ impl SigningKeys {
     }
 }
 
-const fn retiring(body: &LogKeyRetired) -> LogKeyEvent {
+const fn retiring(body: &LogKeyRetired) -> SigningEvent {
     if body.compromised {
-        LogKeyEvent::Revoke
+        SigningEvent::Revoke
     } else {
-        LogKeyEvent::Retire
+        SigningEvent::Retire
     }
 }

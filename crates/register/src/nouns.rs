@@ -12,6 +12,7 @@ use vocab::digest::Digest;
 use vocab::id::{
     AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, SponsorId, ToolName, UpstreamName,
 };
+use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::time::Time;
 
 use crate::allow::Allow;
@@ -175,6 +176,8 @@ pub struct Sponsor {
     pub risk: Option<Risk>,
     /// The index of the entry since which what ran for them before is over.
     pub sessions_revoked: Option<u64>,
+    /// What last signed them out everywhere: they were suspended, or their sessions revoked.
+    pub signed_out: Option<SignedOut>,
     /// The latest event of each class that is on record, by when it happened.
     pub heard: BTreeMap<String, Latest>,
     /// Who is to be offered their agents when nobody answers for these any more, in that order.
@@ -189,6 +192,25 @@ pub struct Sponsor {
     pub changed_at: Time,
 }
 
+/// What signed a person out everywhere. It stays when a suspension is lifted: whoever had their
+/// browser then does not have it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedOut {
+    /// The index of the entry.
+    pub record: u64,
+    /// When that was.
+    pub at: Time,
+}
+
+/// When a person signed in, in whose name something is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedIn {
+    /// In a browser here: how many entries there were when they began to.
+    Here(u64),
+    /// At their provider: when that vouched for them, by its own clock.
+    There(Time),
+}
+
 /// The latest event of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latest {
@@ -201,11 +223,13 @@ pub struct Latest {
 }
 
 impl Sponsor {
-    /// Whether their sessions were revoked since there were so many entries: what they began by then
-    /// in a browser is over.
-    pub fn is_signed_out(&self, since: u64) -> bool {
-        self.sessions_revoked
-            .is_some_and(|revoked| revoked >= since)
+    /// Whether they were signed out since they signed in. What cannot be shown to be later is not:
+    /// a provider's clock may be ahead of this node's by as much as is borne with.
+    pub fn is_signed_out(&self, since: SignedIn) -> bool {
+        self.signed_out.is_some_and(|out| match since {
+            SignedIn::Here(entries) => out.record >= entries,
+            SignedIn::There(at) => at <= out.at.plus(Duration::from_secs(CLOCK_LEEWAY_SECONDS)),
+        })
     }
 
     /// Whether an event is later than what is on record of its class, so that something follows of
@@ -221,11 +245,19 @@ impl Sponsor {
 
     /// Notes what stopped them; heard again, and later, it takes the place of the first, so that
     /// what lifts that does not lift this.
-    pub(crate) fn hold(&mut self, signal: Option<Signal>, record: u64) {
-        self.hear_in(signal.as_ref(), record);
+    pub(crate) fn hold(&mut self, signal: Option<Signal>, out: SignedOut) {
+        self.signed_out = Some(out);
+        self.hear_in(signal.as_ref(), out.record);
         self.holds
             .retain(|by| !same_cause(by.as_ref(), signal.as_ref()));
         self.holds.push(signal);
+    }
+
+    /// Ends what runs for them and what they began.
+    pub(crate) fn sign_out(&mut self, signal: &Signal, out: SignedOut) {
+        self.sessions_revoked = Some(out.record);
+        self.signed_out = Some(out);
+        self.hear_in(Some(signal), out.record);
     }
 
     /// Puts on record when an event happened; `record` is the entry that has it.
@@ -343,6 +375,9 @@ pub struct Agent {
     pub sponsor: Handle,
     /// What is known of that.
     pub acceptance: Acceptance,
+    /// The index of the entry that last asked its sponsor to answer for it: it was added, transferred,
+    /// or its acceptance lapsed.
+    pub asked_in: u64,
     /// What the last acceptance was to.
     pub accepted: Option<Accepted>,
     /// Who answered for it before, the first first.
@@ -464,6 +499,7 @@ impl Agent {
             id: body.agent,
             sponsor: body.sponsor,
             acceptance: Acceptance::Asserted { since: at },
+            asked_in: record,
             accepted: None,
             past_sponsors: Vec::new(),
             owners: body.owners,

@@ -350,8 +350,8 @@ pub enum Refusal {
     /// A person who is suspended or erased.
     #[error("you are not an active sponsor here, so no agent acts for you; ask an administrator")]
     PersonNotActive,
-    /// A person who signed in before their sessions were revoked.
-    #[error("your sessions were ended since you signed in; sign in again")]
+    /// A person who signed in before they were suspended or their sessions revoked.
+    #[error("you were suspended, or your sessions were ended, since you signed in; sign in again")]
     SignedOut,
     /// The instance that would delegate may not act itself.
     #[error("instance `{instance}` does not delegate: {why}")]

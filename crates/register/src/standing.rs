@@ -74,6 +74,13 @@ impl Why {
         Self::RegisterFailed,
     ];
 
+    /// Those after which an instance does not act again, whatever is lifted.
+    pub const ENDS: [Self; 3] = [
+        Self::InstanceEnded,
+        Self::SessionsRevoked,
+        Self::AgentTransferred,
+    ];
+
     /// The reason as a word, as in `--json` and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -219,13 +226,8 @@ impl Active {
 
     /// Whether both need the same break-glasses.
     pub(crate) fn is_under_same(&self, other: &Self) -> bool {
-        let ids = |it: &'_ Self| {
-            it.under
-                .iter()
-                .map(|glass| glass.id.clone())
-                .collect::<Vec<_>>()
-        };
-        ids(self) == ids(other)
+        let ids = self.under.iter().map(|glass| &glass.id);
+        ids.eq(other.under.iter().map(|glass| &glass.id))
     }
 
     /// The control log's size when this was seen: what a decision names.

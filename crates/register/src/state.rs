@@ -27,17 +27,17 @@ pub use self::names::{PolicyName, Renamed};
 pub use self::offers::Relation;
 use crate::entry::{AssertedAgents, Event, InstanceStarted, Via};
 use crate::lifecycle::{
-    AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SponsorEvent,
-    SponsorLife, Switch, SwitchEvent,
+    AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SigningEvent,
+    SigningLife, SponsorEvent, SponsorLife, Switch, SwitchEvent,
 };
 use crate::log_keys::SigningKeys;
 pub use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Cut, CutOf, DirectoryToken, Group, HandedOn,
     Identity, Instance, KeyFault, Known, LastUsed, Latest, NodeState, Origin, PastSponsor, Pep,
-    Sponsor, Tools, Upstream,
+    SignedIn, SignedOut, Sponsor, Tools, Upstream,
 };
 pub(crate) use crate::nouns::{Beside, Continues, Unsealed, same_cause};
-use crate::signing::{self, TokenKey, TokenKeyEvent, TokenKeyLife};
+use crate::signing::{self, TokenKey};
 use crate::text::{AdminKey, GroupProfile, PersonText};
 
 /// Why an entry cannot have happened where it stands.
@@ -465,6 +465,7 @@ impl State {
                     provisioned: body.signal.is_some(),
                     risk: None,
                     sessions_revoked: None,
+                    signed_out: None,
                     heard: BTreeMap::new(),
                     deputies: Vec::new(),
                     added_at: time,
@@ -477,7 +478,7 @@ impl State {
             Event::SponsorSuspended(body) => {
                 let signal = body.signal.clone();
                 self.change_sponsor(&body.sponsor, SponsorEvent::Suspend, time, |sponsor| {
-                    sponsor.hold(body.signal, record);
+                    sponsor.hold(body.signal, SignedOut { record, at: time });
                 })?;
                 self.note_cut(kind, CutOf::Sponsor(body.sponsor), time, signal);
             }
@@ -520,8 +521,7 @@ impl State {
             }
             Event::SessionsRevoked(body) => {
                 self.change_sponsor(&body.sponsor, SponsorEvent::Change, time, |sponsor| {
-                    sponsor.sessions_revoked = Some(record);
-                    sponsor.hear_in(Some(&body.signal), record);
+                    sponsor.sign_out(&body.signal, SignedOut { record, at: time });
                 })?;
                 self.note_cut(kind, CutOf::Sessions(body.sponsor), time, Some(body.signal));
             }
@@ -660,6 +660,7 @@ impl State {
                 let mut agent = Agent::clone(self.known_agent(&body.agent)?);
                 agent.life = agent.life.after(AgentEvent::Change, time)?;
                 agent.acceptance = agent.acceptance.after(AcceptanceEvent::Lapse, time)?;
+                agent.asked_in = record;
                 if let Some(sponsor) = self.sponsors.get_mut(&agent.sponsor) {
                     Arc::make_mut(sponsor).hear_in(Some(&body.signal), record);
                 }
@@ -676,6 +677,7 @@ impl State {
                     .life
                     .after(SponsorEvent::AddAgent, time)?;
                 agent.acceptance = agent.acceptance.after(AcceptanceEvent::Transfer, time)?;
+                agent.asked_in = record;
                 agent.accepted = None;
                 agent.past_sponsors.push(PastSponsor {
                     sponsor: body.from.clone(),
@@ -815,10 +817,10 @@ impl State {
                     return Err(twice("token key", &body.kid));
                 }
                 let life = if body.announced {
-                    TokenKeyLife::Announced { since: time }
+                    SigningLife::Announced { since: time }
                 } else {
                     signing::replace_current(&mut self.token_keys, time)?;
-                    TokenKeyLife::Current { since: time }
+                    SigningLife::Current { since: time }
                 };
                 self.token_keys.push(TokenKey {
                     kid: body.kid,
@@ -846,13 +848,13 @@ impl State {
             }
             Event::TokenKeyActivated(body) => {
                 signing::replace_current(&mut self.token_keys, time)?;
-                self.change_token_key(&body.kid, TokenKeyEvent::Activate, time)?;
+                self.change_token_key(&body.kid, SigningEvent::Activate, time)?;
             }
             Event::TokenKeyRetired(body) => {
-                self.change_token_key(&body.kid, TokenKeyEvent::Retire, time)?;
+                self.change_token_key(&body.kid, SigningEvent::Retire, time)?;
             }
             Event::TokenKeyRevoked(body) => {
-                self.change_token_key(&body.kid, TokenKeyEvent::Revoke, time)?;
+                self.change_token_key(&body.kid, SigningEvent::Revoke, time)?;
             }
             Event::BreakGlassRequested(body) => self.request_glass(body, time, unsealed)?,
             Event::BreakGlassOpened(body) => self.open_break_glass(&body, time)?,

@@ -12,11 +12,13 @@
 //! | `lines` | messages on stdin and stdout |
 //! | `legacy` | sessions: opened, opened again, listened to, closed |
 //! | `request` | one request, from the client's line to its answer |
+//! | `standing` | told at once when the instance may act no more |
 
 mod gateway;
 mod legacy;
 mod lines;
 mod request;
+mod standing;
 
 use std::collections::HashMap;
 use std::io;
@@ -137,16 +139,26 @@ where
         reopening: tokio::sync::Mutex::default(),
         flights: Mutex::default(),
         tools: Mutex::default(),
+        told_ended: CancellationToken::new(),
         tasks: TaskTracker::new(),
         stop,
     });
     let notifier = tokio::spawn(Arc::clone(&bridge).notify_all(waiting));
+    let (hearing, stop) = (Arc::clone(&bridge), bridge.stop.clone());
+    tokio::spawn(async move { stop.run_until_cancelled(hearing.hear_of_cuts()).await });
     let ended = bridge.gateway.ended.clone();
     let read = ended
-        .run_until_cancelled(bridge.read(input, &notices))
+        .run_until_cancelled(bridge.read(&mut input, &notices))
         .await
         .unwrap_or(Ok(()));
     drop(notices);
+    if ended.is_cancelled() {
+        // Unless a request that waited was answered with it.
+        let told = tell_first(&mut input, &bridge.out, &ConnectError::Ended);
+        let told = bridge.told_ended.run_until_cancelled(told);
+        let told = bridge.stop.run_until_cancelled(told);
+        let _late = tokio::time::timeout(TELL_TIMEOUT, told).await;
+    }
     bridge.end().await;
     let _late = tokio::time::timeout(CLOSE_TIMEOUT, notifier).await;
     bridge.close_session().await;
@@ -190,6 +202,8 @@ struct Bridge {
     flights: Mutex<HashMap<String, Flight>>,
     /// What of a tool's arguments headers mirror, as far as a listing passed by.
     tools: Mutex<HashMap<ToolName, ParamHeaders>>,
+    /// Cancelled when a request was answered with that the instance is ended.
+    told_ended: CancellationToken,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -215,12 +229,12 @@ impl Bridge {
     /// Takes the client's messages, in their order, until it closes its side.
     async fn read<R: AsyncRead + Unpin>(
         self: &Arc<Self>,
-        mut input: BufReader<R>,
+        input: &mut BufReader<R>,
         notices: &mpsc::Sender<Frame>,
     ) -> io::Result<()> {
         while let Some(line) = self
             .stop
-            .run_until_cancelled(lines::next(&mut input, BODY_BYTES_MAX))
+            .run_until_cancelled(lines::next(input, BODY_BYTES_MAX))
             .await
         {
             match line? {

@@ -130,23 +130,15 @@ async fn answered(request: hyper::Request<Body>, app: Router, calls: Handle) -> 
     }
 }
 
-/// Like [`serve`], for what speaks otherwise: no connection makes room for another.
+/// Like [`serve`], for what speaks otherwise. A connection says of its place when it asks something.
 pub(crate) async fn serve_as<F>(
     listener: TcpListener,
     stop: CancellationToken,
-    connection: impl Fn(TcpStream) -> F,
+    connection: impl Fn(TcpStream, Place) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let kept = move |stream, place: Place| {
-        let asking = place.asks();
-        let connection = connection(stream);
-        async move {
-            connection.await;
-            drop((asking, place));
-        }
-    };
-    take(listener, stop, connections_max(), kept).await;
+    take(listener, stop, connections_max(), connection).await;
 }
 
 /// Takes connections until stopped, and then waits until each has ended.
@@ -279,7 +271,10 @@ impl Places {
         drop(held);
         Some(Place {
             places: Arc::clone(self),
-            state: Arc::new(Mutex::new(Some(silent))),
+            state: Arc::new(Mutex::new(State {
+                silent: Some(silent),
+                asked: 0,
+            })),
             end,
         })
     }
@@ -298,19 +293,31 @@ impl Held {
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
-    /// Where it stands among the silent; none while it asks.
-    state: Arc<Mutex<Option<Silent>>>,
+    state: Arc<Mutex<State>>,
     end: CancellationToken,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Where it stands among the silent; none while it asks.
+    silent: Option<Silent>,
+    /// Requests under way: of HTTP/2 there may be several.
+    asked: usize,
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Place {
     /// Keeps the place until what is returned is dropped; none if it is another's by now.
-    fn asks(&self) -> Option<Asking> {
+    pub(crate) fn asks(&self) -> Option<Asking> {
         let mut held = self.places.held();
         if self.end.is_cancelled() {
             return None;
         }
         self.leave(&mut held);
+        locked(&self.state).asked += 1;
         drop(held);
         Some(Asking {
             places: Arc::clone(&self.places),
@@ -321,17 +328,13 @@ impl Place {
 
     /// It is not silent, or not any more.
     fn leave(&self, held: &mut Held) {
-        let silent = self
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let silent = locked(&self.state).silent.take();
         if let Some(silent) = silent {
             held.silent.remove(&silent);
         }
     }
 
-    async fn made_room(&self) {
+    pub(crate) async fn made_room(&self) {
         self.end.cancelled().await;
     }
 }
@@ -354,9 +357,9 @@ impl Drop for Place {
 
 /// A request that is under way, until the last byte of its answer.
 #[derive(Debug)]
-struct Asking {
+pub(crate) struct Asking {
     places: Arc<Places>,
-    state: Arc<Mutex<Option<Silent>>>,
+    state: Arc<Mutex<State>>,
     end: CancellationToken,
 }
 
@@ -366,8 +369,13 @@ impl Drop for Asking {
         if self.end.is_cancelled() {
             return;
         }
-        let silent = held.falls_silent(true, self.end.clone());
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(silent);
+        let mut state = locked(&self.state);
+        state.asked -= 1;
+        if state.asked > 0 {
+            return;
+        }
+        state.silent = Some(held.falls_silent(true, self.end.clone()));
+        drop(state);
         drop(held);
         self.places.free.notify_one();
     }

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ledger::note::{Signer, Verifier};
 use ledger::{Actor, Log as _, LogKey, LogKeyActivated, LogKeyAnnounced, LogKeyRetired};
 use register::{
-    Command, CommandError, Control, Done, LogKeyCommand, LogKeyLife, SigningKey, State,
+    Command, CommandError, Control, Done, LogKeyCommand, SigningKey, SigningLife, State,
 };
 use serde::Serialize;
 use store::{FilesLog, Signers};
@@ -252,15 +252,15 @@ pub fn check(folder: &Path, state: &State) -> Result<(), LogKeyError> {
             };
             let life = known.iter().find(|it| it.key.verifier() == key);
             let good = match life.map(|it| it.life) {
-                Some(LogKeyLife::Announced { .. }) => is_present,
-                Some(LogKeyLife::Current { .. }) => {
+                Some(SigningLife::Announced { .. }) => is_present,
+                Some(SigningLife::Current { .. }) => {
                     // Beside an announced key that lies in its place already.
                     is_present || current.is_some_and(|it| it.key.verifier() != present_file)
                 }
                 Some(
-                    LogKeyLife::Past { .. }
-                    | LogKeyLife::Retired { .. }
-                    | LogKeyLife::Compromised { .. },
+                    SigningLife::Past { .. }
+                    | SigningLife::Retired { .. }
+                    | SigningLife::Compromised { .. },
                 ) => !is_present,
                 None => is_present && known.is_empty(),
             };
@@ -281,7 +281,7 @@ pub fn check(folder: &Path, state: &State) -> Result<(), LogKeyError> {
 }
 
 const fn is_current(it: &SigningKey) -> bool {
-    matches!(it.life, LogKeyLife::Current { .. })
+    matches!(it.life, SigningLife::Current { .. })
 }
 
 /// What keys of logs are changed with. One change at a time.
@@ -324,7 +324,7 @@ impl LogRotation {
         let next = files.next.as_ref().map(|next| life(next.verifier()));
         match next {
             None => {}
-            Some(Some(LogKeyLife::Announced { .. })) => {
+            Some(Some(SigningLife::Announced { .. })) => {
                 return self.promote(logs, log, self.node.clone()).await.map(drop);
             }
             // Nobody knows it, or it has signed already.
@@ -332,29 +332,29 @@ impl LogRotation {
         }
         if matches!(
             life(files.present.verifier()),
-            Some(LogKeyLife::Announced { .. })
+            Some(SigningLife::Announced { .. })
         ) {
             return self.activate(logs, log, self.node.clone()).await.map(drop);
         }
         for it in logs.known(log) {
             match it.life {
                 // Its file is gone: it will never sign.
-                LogKeyLife::Announced { .. } => {
+                SigningLife::Announced { .. } => {
                     self.retired(logs, log, &it.key, (self.node.clone(), false))
                         .await?;
                 }
-                LogKeyLife::Past { .. } if files.past.is_none() => {
+                SigningLife::Past { .. } if files.past.is_none() => {
                     self.end(logs, log, &it.key, (self.node.clone(), false))
                         .await?;
                 }
-                LogKeyLife::Current { .. }
-                | LogKeyLife::Past { .. }
-                | LogKeyLife::Retired { .. }
-                | LogKeyLife::Compromised { .. } => {}
+                SigningLife::Current { .. }
+                | SigningLife::Past { .. }
+                | SigningLife::Retired { .. }
+                | SigningLife::Compromised { .. } => {}
             }
         }
         let past = files.past.as_ref().map(|past| life(past.verifier()));
-        if let Some(Some(LogKeyLife::Retired { .. } | LogKeyLife::Compromised { .. })) = past {
+        if let Some(Some(SigningLife::Retired { .. } | SigningLife::Compromised { .. })) = past {
             self.alone(logs, log).await?;
         }
         let leftover = keys::past_log_key(logs.keys, log);
@@ -378,7 +378,7 @@ impl LogRotation {
         let past = logs.known(log);
         let past = past
             .iter()
-            .find(|it| matches!(it.life, LogKeyLife::Past { .. }));
+            .find(|it| matches!(it.life, SigningLife::Past { .. }));
         if let Some(past) = past {
             return Err(LogKeyError::Overlap(id(log, past.key.verifier())));
         }
@@ -406,7 +406,7 @@ impl LogRotation {
         let mut records = Vec::new();
         if view.status == "current" {
             for it in logs.known(log) {
-                if matches!(it.life, LogKeyLife::Past { .. }) {
+                if matches!(it.life, SigningLife::Past { .. }) {
                     let by = (self.node.clone(), false);
                     records.extend(self.end(logs, log, &it.key, by).await?);
                 }
@@ -548,7 +548,7 @@ impl LogRotation {
         for log in LogName::ALL {
             let known = logs.known(log);
             let over = known.iter().find(|it| match it.life {
-                LogKeyLife::Past { since } => since.plus(self.config.overlap) <= now,
+                SigningLife::Past { since } => since.plus(self.config.overlap) <= now,
                 _ => false,
             });
             if let Some(over) = over {
@@ -560,7 +560,7 @@ impl LogRotation {
             let current = known.iter().find(|it| is_current(it));
             let overlaps = known
                 .iter()
-                .any(|it| matches!(it.life, LogKeyLife::Past { .. }));
+                .any(|it| matches!(it.life, SigningLife::Past { .. }));
             let since = match current {
                 Some(it) => Some(it.life.since()),
                 None => begun(logs)?,

@@ -475,9 +475,20 @@ impl Node {
         tasks.spawn_on(served, signals_lane);
         if let Some((listener, _)) = proxies {
             let (plane, ended) = (Arc::clone(&plane), stop.clone());
-            tasks.spawn(listen::serve_as(listener, stop.clone(), move |stream| {
-                gateway::ext_authz(Arc::clone(&plane), stream, ended.clone())
-            }));
+            tasks.spawn(listen::serve_as(
+                listener,
+                stop.clone(),
+                move |stream, place| {
+                    let (plane, ended) = (Arc::clone(&plane), ended.clone());
+                    async move {
+                        let asks = || place.asks();
+                        tokio::select! {
+                            () = gateway::ext_authz(plane, stream, ended, asks) => {}
+                            () = place.made_room() => {}
+                        }
+                    }
+                },
+            ));
         }
         admin::listen(&shared, &tasks, &stop).map_err(|cause| StartError::Listen {
             address: admin::socket_path(&config.data).display().to_string(),

@@ -103,8 +103,8 @@ impl People {
 
     fn session(&self, headers: &HeaderMap) -> Option<Arc<Session>> {
         let session = self.sessions.find(cookie(headers, self.cookie_name())?)?;
-        // Asked each time: who was suspended is signed in nowhere, and neither is who began before
-        // their sessions were revoked.
+        // Asked each time: who is suspended is signed in nowhere, and neither is who began before
+        // they were, or before their sessions were revoked.
         self.issuer.active_person(&session.person).ok()?;
         let over = self.issuer.is_signed_out(&session.person, session.began);
         (!over).then_some(session)

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ledger::Actor;
 use register::{
-    Command, CommandError, Control, Done, KeyId, PublicJwk, Refusal, TokenKeyCommand, TokenKeyLife,
+    Command, CommandError, Control, Done, KeyId, PublicJwk, Refusal, SigningLife, TokenKeyCommand,
 };
 use serde::Serialize;
 use tokens::{Algorithm, Issuer, TokenSigner};
@@ -137,8 +137,7 @@ impl Rotation {
             let kid = kid(&*signer)?;
             let life = shared.control.view(|state| {
                 let keys = state.token_keys().iter();
-                let announced =
-                    |life: &TokenKeyLife| matches!(life, TokenKeyLife::Announced { .. });
+                let announced = |life: &SigningLife| matches!(life, SigningLife::Announced { .. });
                 let other = keys
                     .clone()
                     .find(|key| key.kid != kid && announced(&key.life));
@@ -157,7 +156,7 @@ impl Rotation {
                     self.command(shared, TokenKeyCommand::Announce { kid, jwk })
                         .await?;
                 }
-                Some(TokenKeyLife::Announced { .. }) => {}
+                Some(SigningLife::Announced { .. }) => {}
                 Some(_) => {
                     remove(&path)?;
                     continue;
@@ -180,7 +179,7 @@ impl Rotation {
         let kid = kid(&*present)?;
         let is_announced = shared.control.view(|state| {
             let mut keys = state.token_keys().iter();
-            let announced = |life| matches!(life, TokenKeyLife::Announced { .. });
+            let announced = |life| matches!(life, SigningLife::Announced { .. });
             keys.any(|key| key.kid == kid && announced(key.life))
         });
         if is_announced {
@@ -226,7 +225,7 @@ impl Rotation {
         let revoke = TokenKeyCommand::Revoke { kid: kid.clone() };
         match life {
             None => Err(CommandError::Refused(Refusal::UnknownTokenKey { kid }).into()),
-            Some(TokenKeyLife::Current { .. }) => self.promote(shared, actor, revoke, kid).await,
+            Some(SigningLife::Current { .. }) => self.promote(shared, actor, revoke, kid).await,
             Some(_) => {
                 let done = shared
                     .control
@@ -274,12 +273,12 @@ impl Rotation {
             let due = keys
                 .iter()
                 .any(|key| match (key.life, self.config.rotation) {
-                    (TokenKeyLife::Current { since }, Some(every)) => since.plus(every) <= now,
+                    (SigningLife::Current { since }, Some(every)) => since.plus(every) <= now,
                     _ => false,
                 });
-            let over = keys.iter().filter(|key| {
-                matches!(key.life, TokenKeyLife::Past { .. }) && !key.life.verifies(now)
-            });
+            let over = keys
+                .iter()
+                .filter(|key| matches!(key.life, SigningLife::Past { .. }) && !key.verifies(now));
             (due, over.map(|key| key.kid.clone()).collect::<Vec<_>>())
         });
         for kid in over {

@@ -169,7 +169,9 @@ impl Witness {
     /// Opens a witness's folder, and makes its key if it is the first time.
     pub fn open(setup: Setup, rng: &dyn Rng) -> Result<Self, WitnessError> {
         let keys = followed(&setup.logs)?;
-        let folder = SeenFolder::open(&setup.folder, setup.faults)?;
+        // The key is made after the list of what was cosigned, so it is never there without it.
+        let has_begun = key_file(&setup.folder).exists();
+        let folder = SeenFolder::open(&setup.folder, has_begun, setup.faults)?;
         let cosigner = cosigner(&folder, setup.name.as_deref(), rng)?;
         let mut logs = BTreeMap::new();
         let mut hashes = BTreeMap::new();

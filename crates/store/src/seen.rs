@@ -48,8 +48,11 @@ pub enum SeenError {
         /// The file.
         path: PathBuf,
     },
-    /// There is a file of a log, and the list of logs is gone.
-    #[error("`{path}` is missing, and there are checkpoints that were cosigned", path = .path.display())]
+    /// The list of logs is gone.
+    #[error(
+        "`{path}` is missing, and there is a key, or a checkpoint that was cosigned with it",
+        path = .path.display()
+    )]
     NoList {
         /// The list.
         path: PathBuf,
@@ -66,8 +69,9 @@ pub struct SeenFolder {
 }
 
 impl SeenFolder {
-    /// Makes the folder if need be, and takes its lock.
-    pub fn open(path: &Path, faults: Faults) -> Result<Self, SeenError> {
+    /// Makes the folder if need be, and takes its lock. Whoever `has_begun` had a list of logs from
+    /// the first time on; without it they do not begin anew.
+    pub fn open(path: &Path, has_begun: bool, faults: Faults) -> Result<Self, SeenError> {
         let dir = DataDir::open(path)?;
         let disk = Disk::new(faults);
         let failed = |source| OpenError::io("make a folder in", path, source);
@@ -82,7 +86,9 @@ impl SeenFolder {
         match text {
             Some(text) => *lock(&folder.origins) = text.lines().map(str::to_owned).collect(),
             // Before anything is cosigned, so that its absence always means something.
-            None if folder.is_empty()? => folder.disk.put_durably(&list, b"").map_err(failed)?,
+            None if !has_begun && folder.is_empty()? => {
+                folder.disk.put_durably(&list, b"").map_err(failed)?;
+            }
             None => return Err(SeenError::NoList { path: list }),
         }
         Ok(folder)

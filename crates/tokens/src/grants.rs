@@ -3,12 +3,12 @@
 
 use ledger::{Actor, ActorKind};
 use register::{
-    Binding, Command, CommandError, EndReason, Identity, Instance, Origin, Refusal, State, Via,
-    Word,
+    Binding, Command, CommandError, EndReason, Identity, Instance, Origin, Refusal, SignedIn,
+    State, Via, Word,
 };
 use vocab::limits::{CLOCK_LEEWAY_SECONDS, ID_JAG_SECONDS_MAX, JTI_BYTES_MAX};
 use vocab::rng::RngError;
-use vocab::{AgentId, Handle, PurposePath};
+use vocab::{AgentId, Handle, PurposePath, Time};
 
 use crate::assertion::check_client_assertion;
 use crate::authorize::{Asked, CodeError, Consent, NotSentBack, Parameters, Redemption};
@@ -148,17 +148,17 @@ impl Issuer {
         self.control().view(|state| active(state, person))
     }
 
-    /// How many entries there are: what somebody begins now is over when their sessions are
-    /// revoked from here on.
+    /// How many entries there are: what somebody begins now is over when they are suspended or their
+    /// sessions revoked from here on.
     pub fn moment_of_signing_in(&self) -> u64 {
         self.control().view(State::size)
     }
 
-    /// Whether a person's sessions were revoked since there were so many entries.
+    /// Whether a person was signed out since there were so many entries.
     pub fn is_signed_out(&self, person: &Handle, since: u64) -> bool {
         self.control().view(|state| {
             let person = state.sponsor(person);
-            person.is_none_or(|person| person.is_signed_out(since))
+            person.is_none_or(|person| person.is_signed_out(SignedIn::Here(since)))
         })
     }
 
@@ -269,7 +269,7 @@ impl Issuer {
             purpose: consent.purpose,
             binding: binding(key.as_ref())?,
             upstream: upstream.clone(),
-            signed_in: Some(consent.signed_in),
+            signed_in: Some(SignedIn::Here(consent.signed_in)),
         };
         let mut granted = self.start(actor, command, upstream, key).await?;
         if let Err(error) = self.codes.gave(code, &granted.instance.id) {
@@ -502,7 +502,7 @@ impl Issuer {
         };
         let key = self.possession(request, moment)?;
         let purpose = self.purpose(request, &client.agent)?;
-        self.use_up(&claims, moment)?;
+        let made = self.use_up(&claims, moment)?;
         let person = self.person(login, &claims)?;
         let command = Command::StartFor {
             agent: client.agent.clone(),
@@ -514,12 +514,14 @@ impl Issuer {
             purpose,
             binding: binding(key.as_ref())?,
             upstream: upstream.clone(),
-            signed_in: None,
+            // What the provider said of them before they were cut off here says nothing now.
+            signed_in: Some(SignedIn::There(made)),
         };
         self.start(actor(&client), command, upstream, key).await
     }
 
-    fn use_up(&self, claims: &Claims, moment: Moment) -> Result<(), IdJagError> {
+    /// Uses an assertion up: when it was made.
+    fn use_up(&self, claims: &Claims, moment: Moment) -> Result<Time, IdJagError> {
         let made = claims
             .0
             .required_seconds("iat")
@@ -533,7 +535,7 @@ impl Issuer {
         let life = made..=claims.expires_at()? + CLOCK_LEEWAY_SECONDS;
         let name = ("id-jag", issuer, jti);
         match self.used().claim(&name, life, moment.now) {
-            Claim::First => Ok(()),
+            Claim::First => Ok(Time::from_secs(made)),
             Claim::Again => Err(IdJagError::Replayed),
             Claim::Full => Err(IdJagError::Full),
         }

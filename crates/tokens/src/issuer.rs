@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ledger::{Actor, ActorKind};
 use register::{
     Binding, Command, CommandError, Control, Done, EndReason, Instance, KeyId, PublicJwk, Refusal,
-    TokenKeyLife,
+    SigningLife,
 };
 use ring::hmac;
 use serde::Serialize;
@@ -173,7 +173,7 @@ impl Issuer {
                     key.kid.as_str() == &**kid
                         && matches!(
                             key.life,
-                            TokenKeyLife::Announced { .. } | TokenKeyLife::Current { .. }
+                            SigningLife::Announced { .. } | SigningLife::Current { .. }
                         )
                 })
             })
@@ -186,7 +186,7 @@ impl Issuer {
     fn signer(&self) -> Result<Arc<dyn TokenSigner>, SignError> {
         let kid = self.config.control.view(|state| {
             let keys = state.token_keys().iter();
-            let mut current = keys.filter(|key| matches!(key.life, TokenKeyLife::Current { .. }));
+            let mut current = keys.filter(|key| matches!(key.life, SigningLife::Current { .. }));
             current.next().map(|key| key.kid.clone())
         });
         let signers = self.signers.read().unwrap_or_else(PoisonError::into_inner);
@@ -264,9 +264,9 @@ impl Issuer {
     pub(crate) fn published_keys(&self, now: Time) -> Vec<PublicKey> {
         let keys = self.config.control.view(|state| {
             let keys = state.token_keys().iter().rev();
-            let mut keys: Vec<_> = keys.filter(|key| key.life.is_published(now)).collect();
+            let mut keys: Vec<_> = keys.filter(|key| key.is_published(now)).collect();
             // Who looks at one only should find that one.
-            keys.sort_by_key(|key| !matches!(key.life, TokenKeyLife::Current { .. }));
+            keys.sort_by_key(|key| !matches!(key.life, SigningLife::Current { .. }));
             let keys = keys.into_iter();
             keys.map(|key| (key.kid.clone(), key.jwk.clone()))
                 .collect::<Vec<_>>()
@@ -284,8 +284,7 @@ impl Issuer {
                 .token_keys()
                 .iter()
                 .find(|key| key.kid.as_str() == kid)?;
-            key.life
-                .verifies(now)
+            key.verifies(now)
                 .then(|| (key.kid.clone(), key.jwk.clone()))
         })?;
         self.read(kid, &jwk)
@@ -916,6 +915,7 @@ impl TokenError {
                 | RequestError::Missing(_)
                 | RequestError::SecondAuthentication
                 | RequestError::TokenType(_)
+                | RequestError::Bound(_)
                 | RequestError::ActorToken
                 | RequestError::Number(_)
                 | RequestError::Purpose(_)

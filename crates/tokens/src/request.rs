@@ -41,6 +41,12 @@ pub enum RequestError {
          on a part of what it permits"
     )]
     Details,
+    /// A bound on a part, where nothing is handed on.
+    #[error(
+        "`{0}` is taken with the grant `{TOKEN_EXCHANGE}` alone, where it bounds what is handed on; leave it \
+         out, or hand on a part"
+    )]
+    Bound(&'static str),
     /// A second token, which would say who acts.
     #[error("`actor_token` is not taken: who acts is the instance that is started")]
     ActorToken,
@@ -183,6 +189,12 @@ impl TokenRequest {
         let is_exchange = matches!(grant, Grant::Exchange(_));
         if form.get("authorization_details").is_some() && !is_exchange {
             return Err(RequestError::Details);
+        }
+        // Whoever asks for a bound would believe that it holds.
+        for bound in ["max_calls", "requested_expiry"] {
+            if form.get(bound).is_some() && !is_exchange {
+                return Err(RequestError::Bound(bound));
+            }
         }
         let purpose = form.get("purpose").map(str::parse).transpose();
         let purpose = purpose.map_err(RequestError::Purpose)?;

@@ -138,9 +138,17 @@ pub(crate) fn same_endpoint(given: &str, expected: &str) -> bool {
     given == expected || canonical(given).is_some_and(|given| given == expected)
 }
 
-/// A URL in the form in which endpoints are compared; none if it names no endpoint.
+/// A URL in the form in which endpoints are compared; none if it names no endpoint. One with a
+/// segment of dots names another to whoever resolves it, so it names none here.
 pub fn endpoint(url: &str) -> Option<String> {
     let url = canonical(url)?;
+    let dots = |segment: &str| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        matches!(&*segment, "." | "..")
+    };
+    if url.split('/').any(dots) {
+        return None;
+    }
     // So that `/api/` covers what `/api` does.
     Some(url.trim_end_matches('/').to_owned())
 }
@@ -234,6 +242,28 @@ mod tests {
             "https://a.example:x/mcp",
             "https://a.example/mcp"
         ));
+    }
+
+    #[test]
+    fn an_endpoint_has_no_dot_segments() {
+        let base = "https://api.example/v1";
+        for (path, named) in [
+            ("/calls", true),
+            ("/a..b/.c/...", true),
+            ("/../admin", false),
+            ("/./calls", false),
+            ("/calls/..", false),
+            ("/%2e%2E/admin", false),
+            ("/.%2e/admin", false),
+            ("/%2E", false),
+            ("/calls?x=/../y", true),
+        ] {
+            assert_eq!(
+                endpoint(&format!("{base}{path}")).is_some(),
+                named,
+                "{path}"
+            );
+        }
     }
 
     //= https://www.rfc-editor.org/rfc/rfc9728#section-3.1

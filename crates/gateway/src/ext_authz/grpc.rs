@@ -42,12 +42,26 @@ enum Code {
     Unimplemented = 12,
 }
 
-/// Serves one connection of a proxy's.
-pub async fn connection(plane: Arc<Plane>, stream: TcpStream, stop: CancellationToken) {
+/// Serves one connection of a proxy's. What `asks` gives is kept for as long as a request is under
+/// way; if it gives nothing, the connection's place is another's.
+pub async fn connection<A: Send + Unpin + 'static>(
+    plane: Arc<Plane>,
+    stream: TcpStream,
+    stop: CancellationToken,
+    asks: impl Fn() -> Option<A>,
+) {
     let _as_it_is = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
         let plane = Arc::clone(&plane);
-        async move { Ok::<_, Infallible>(serve(&plane, request).await) }
+        let asking = asks().ok_or(MadeRoom);
+        async move {
+            let asking = asking?;
+            let answer = serve(&plane, request).await;
+            Ok::<_, MadeRoom>(answer.map(|answer| Asked {
+                answer,
+                _asking: asking,
+            }))
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -126,6 +140,33 @@ fn unframed(mut bytes: Bytes) -> Result<Bytes, Code> {
         return Err(Code::InvalidArgument);
     }
     Ok(bytes)
+}
+
+/// A request came when its connection's place was another's already.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection made room for another")]
+struct MadeRoom;
+
+/// An answer; while it is being sent its connection is not silent.
+struct Asked<A> {
+    answer: Answer,
+    _asking: A,
+}
+
+impl<A: Unpin> Body for Asked<A> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.answer).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
 }
 
 /// A message and the trailers that say that it is all.

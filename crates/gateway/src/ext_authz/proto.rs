@@ -40,7 +40,7 @@ pub(crate) enum ProtoError {
 /// One field's value on the wire.
 #[derive(Debug, Clone, Copy)]
 enum Wire<'a> {
-    Varint,
+    Varint(u64),
     Fixed,
     Bytes(&'a [u8]),
 }
@@ -49,7 +49,14 @@ impl<'a> Wire<'a> {
     fn bytes(self) -> Result<&'a [u8], ProtoError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Varint | Self::Fixed => Err(ProtoError::Type),
+            Self::Varint(_) | Self::Fixed => Err(ProtoError::Type),
+        }
+    }
+
+    fn number(self) -> Result<u64, ProtoError> {
+        match self {
+            Self::Varint(number) => Ok(number),
+            Self::Fixed | Self::Bytes(_) => Err(ProtoError::Type),
         }
     }
 
@@ -95,10 +102,7 @@ impl<'a> Fields<'a> {
             return Err(ProtoError::Field);
         }
         let wire = match tag & 7 {
-            0 => {
-                self.varint()?;
-                Wire::Varint
-            }
+            0 => Wire::Varint(self.varint()?),
             1 => {
                 self.take(8)?;
                 Wire::Fixed
@@ -132,6 +136,11 @@ pub(crate) struct Check<'a> {
     pub(crate) method: Option<&'a str>,
     /// With the query.
     pub(crate) path: Option<&'a str>,
+    /// Beside it: proxies have both in the path, and leave these empty.
+    pub(crate) query: Option<&'a str>,
+    pub(crate) fragment: Option<&'a str>,
+    /// How long the body is said to be; -1 where that is not known.
+    pub(crate) size: Option<i64>,
     pub(crate) headers: Vec<(&'a str, &'a [u8])>,
     pub(crate) body: Option<&'a [u8]>,
     /// What the proxy's own configuration says beside.
@@ -184,6 +193,9 @@ impl<'a> Check<'a> {
                     mapped.push((name, value));
                 }
                 4 => once(&mut self.path, wire.text()?)?,
+                7 => once(&mut self.query, wire.text()?)?,
+                8 => once(&mut self.fragment, wire.text()?)?,
+                9 => once(&mut self.size, wire.number()?.cast_signed())?,
                 // As text or as bytes; an empty one is none.
                 11 => {
                     let body = wire.text()?.as_bytes();

@@ -13,15 +13,15 @@ use crate::entry::{
 };
 use crate::jwk::PublicJwk;
 use crate::lifecycle::{
-    Acceptance, AgentLife, EndReason, InstanceLife, KeyLife, SponsorLife, Switch,
+    Acceptance, AgentLife, EndReason, InstanceLife, KeyLife, SigningLife, SponsorLife, Switch,
 };
-use crate::log_keys::{LogKeyLife, SigningKey};
+use crate::log_keys::SigningKey;
 use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Beside, Cut, CutOf, DirectoryToken, Group,
-    HandedOn, Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, Sponsor, Tools,
-    Upstream,
+    HandedOn, Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, SignedOut, Sponsor,
+    Tools, Upstream,
 };
-use crate::signing::{TokenKey, TokenKeyLife};
+use crate::signing::TokenKey;
 use crate::state::names::{Past, Was};
 
 structs! {
@@ -32,12 +32,12 @@ structs! {
     Was { until beside } but { name: Known::Sealed };
     // Who they are is not written: it is opened again where it lies sealed.
     Sponsor {
-        handle key beside life holds provisioned risk sessions_revoked heard deputies added_at
-        record changed changed_at
+        handle key beside life holds provisioned risk sessions_revoked signed_out heard deputies
+        added_at record changed changed_at
     } but { identity: Known::Sealed };
     Group { handle key beside members added_at record changed changed_at } but { profile: Known::Sealed };
     Agent {
-        id sponsor acceptance accepted past_sponsors owners reviewed_at life purposes allow
+        id sponsor acceptance asked_in accepted past_sponsors owners reviewed_at life purposes allow
         max_instances allow_bearer max_lifetime idle limits delegation people key past_keys
         software model environment added_at record
     };
@@ -59,6 +59,7 @@ structs! {
     Cut { of kind record at signal certificate };
     Signal { source event received_at happened_at id };
     Latest { at rank record };
+    SignedOut { record at };
     ActivePolicy { set author tests since record };
     TestResults { passed failed };
     TokenKey { kid jwk since life };
@@ -80,11 +81,7 @@ enums! {
     InstanceLife { 0 Running, 1 Ended { since reason }, }
     EndReason { 0 Revoked, 1 Closed, 2 Reused, 3 Idle, 4 Lifetime, }
     Switch { 0 On, 1 Off { since }, }
-    TokenKeyLife {
-        0 Announced { since }, 1 Current { since }, 2 Past { since }, 3 Gone { since },
-        4 Compromised { since },
-    }
-    LogKeyLife {
+    SigningLife {
         0 Announced { since }, 1 Current { since }, 2 Past { since }, 3 Retired { since },
         4 Compromised { since },
     }

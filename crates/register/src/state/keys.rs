@@ -5,9 +5,10 @@ use vocab::time::Time;
 
 use super::{Impossible, State, unknown};
 use crate::entry::Event;
+use crate::lifecycle::SigningEvent;
 use crate::log_keys::{LogKeyCommand, SigningKey};
 use crate::refusal::Refusal;
-use crate::signing::{self, TokenKey, TokenKeyEvent};
+use crate::signing::{self, TokenKey};
 use crate::text::KeyId;
 
 impl State {
@@ -19,7 +20,7 @@ impl State {
     /// Whether a token that the key signed is believed at `now`.
     pub fn token_key_verifies(&self, kid: &str, now: Time) -> bool {
         let key = self.token_keys.iter().find(|key| key.kid.as_str() == kid);
-        key.is_some_and(|key| key.life.verifies(now))
+        key.is_some_and(|key| key.verifies(now))
     }
 
     /// The keys that sign the two logs, oldest first; none of a log whose key never changed.
@@ -43,7 +44,7 @@ impl State {
     pub(super) fn change_token_key(
         &mut self,
         kid: &KeyId,
-        event: TokenKeyEvent,
+        event: SigningEvent,
         at: Time,
     ) -> Result<(), Impossible> {
         if signing::change(&mut self.token_keys, kid, event, at)? {

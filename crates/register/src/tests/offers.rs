@@ -207,7 +207,7 @@ async fn who_was_signed_out_meanwhile_takes_nothing_over() {
         person,
         sign_in,
         terms,
-        signed_in: Some(began),
+        signed_in: Some(crate::SignedIn::Here(began)),
     };
     assert_eq!(refused(&node, command).await, Refusal::SignedOut);
     let entries = (0..node.log.len()).map(|index| {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::command::CommandError;
 use crate::fold_prefix;
-use crate::signing::{TokenKeyCommand as Do, TokenKeyLife};
+use crate::signing::{TokenKey, TokenKeyCommand as Do};
 use crate::text::KeyId;
 
 fn kid(nth: u8) -> KeyId {
@@ -50,16 +50,13 @@ fn lives(node: &Node) -> Vec<&'static str> {
 fn seen(node: &Node) -> (Vec<u8>, Vec<u8>) {
     let now = node.now();
     node.control.view(|state| {
-        let which = |good: fn(&TokenKeyLife, Time) -> bool| {
+        let which = |good: fn(&TokenKey, Time) -> bool| {
             let keys = state.token_keys().iter().enumerate();
-            let keys = keys.filter(|(_, key)| good(&key.life, now));
+            let keys = keys.filter(|(_, key)| good(key, now));
             keys.map(|(nth, _)| u8::try_from(nth + 1).unwrap())
                 .collect()
         };
-        (
-            which(TokenKeyLife::verifies),
-            which(TokenKeyLife::is_published),
-        )
+        (which(TokenKey::verifies), which(TokenKey::is_published))
     })
 }
 
@@ -99,14 +96,14 @@ async fn a_key_is_published_before_it_signs_and_for_as_long_as_its_tokens_live()
     assert_eq!(seen(&node), (vec![2], vec![2]));
     node.ok(retire(1)).await;
     unchanged(&node, retire(1)).await;
-    assert_eq!(lives(&node), ["gone", "current"]);
+    assert_eq!(lives(&node), ["retired", "current"]);
     // None comes back.
     for command in [add(1), activate(1), revoke(1)] {
         refused(&node, command).await;
     }
     refused(&node, retire(2)).await;
     let node = node.restarted().unwrap();
-    assert_eq!(lives(&node), ["gone", "current"]);
+    assert_eq!(lives(&node), ["retired", "current"]);
 }
 
 #[tokio::test]

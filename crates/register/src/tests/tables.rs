@@ -7,10 +7,9 @@ use crate::break_glass::{GlassEvent, GlassLife, GlassOver};
 use crate::entry::AssertedAgents;
 use crate::lifecycle::{
     Acceptance, AcceptanceEvent, AgentEvent, AgentLife, InstanceEvent, InstanceLife,
-    InvalidTransition, KeyEvent, KeyLife, SponsorEvent, SponsorLife, Switch, SwitchEvent,
+    InvalidTransition, KeyEvent, KeyLife, SigningEvent, SigningLife, SponsorEvent, SponsorLife,
+    Switch, SwitchEvent,
 };
-use crate::log_keys::{LogKeyEvent, LogKeyLife};
-use crate::signing::{TokenKeyEvent, TokenKeyLife};
 use crate::standing::narrowed;
 
 fn rows<L>(
@@ -73,16 +72,16 @@ fn table() -> String {
         let events = KeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
         rows(&mut out, life.as_str(), events, KeyLife::as_str);
     }
-    out.push_str("\ntoken key\n");
+    out.push_str("\nkey that signs\n");
     for life in [
-        TokenKeyLife::Announced { since: at },
-        TokenKeyLife::Current { since: at },
-        TokenKeyLife::Past { since: at },
-        TokenKeyLife::Gone { since: at },
-        TokenKeyLife::Compromised { since: at },
+        SigningLife::Announced { since: at },
+        SigningLife::Current { since: at },
+        SigningLife::Past { since: at },
+        SigningLife::Retired { since: at },
+        SigningLife::Compromised { since: at },
     ] {
-        let events = TokenKeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
-        rows(&mut out, life.as_str(), events, TokenKeyLife::as_str);
+        let events = SigningEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, SigningLife::as_str);
     }
     out.push_str("\nbreak-glass\n");
     for life in [
@@ -105,17 +104,6 @@ fn table() -> String {
         ];
         let events = events.map(|on| (on.as_str().to_owned(), life.after(on, at)));
         rows(&mut out, life.as_str(), events, GlassLife::as_str);
-    }
-    out.push_str("\nlog key\n");
-    for life in [
-        LogKeyLife::Announced { since: at },
-        LogKeyLife::Current { since: at },
-        LogKeyLife::Past { since: at },
-        LogKeyLife::Retired { since: at },
-        LogKeyLife::Compromised { since: at },
-    ] {
-        let events = LogKeyEvent::ALL.map(|on| (on.as_str().to_owned(), life.after(on, at)));
-        rows(&mut out, life.as_str(), events, LogKeyLife::as_str);
     }
     out.push_str("\ninstance\n");
     for life in [

@@ -192,6 +192,7 @@ fn token_endpoint(page: &mut String) -> Result<()> {
         RequestError::Instance(_) => RequestError::Instance(vocab::IdError::Empty { what: "instance" }), "Give the instance's id, as the answer with its last token did, or leave it out to start one.";
         RequestError::ProofHeader => RequestError::ProofHeader, "Send one `DPoP` header.";
         RequestError::NoProof => RequestError::NoProof, "Prove a key, or register the client without `dpop_bound_access_tokens`.";
+        RequestError::Bound(_) => RequestError::Bound("max_calls"), "Leave it out, or exchange the token.";
         RequestError::Details => RequestError::Details, "Leave it out, and exchange the token for one that permits less.";
     };
     let clients = every! { AssertionError:

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use register::Why;
 use tokens::DpopKey;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use vocab::limits::RESPONSE_BYTES_MAX;
 use vocab::rng::RngError;
@@ -101,6 +101,8 @@ pub(super) struct Gateway {
     held: Mutex<Option<Arc<Held>>>,
     /// Cancelled when the instance was ended by somebody else.
     pub(super) ended: CancellationToken,
+    /// Told when a request was let in.
+    pub(super) let_in: Notify,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
@@ -127,6 +129,7 @@ impl Gateway {
             http,
             held: Mutex::default(),
             ended: CancellationToken::new(),
+            let_in: Notify::new(),
             clock,
             rng,
         })
@@ -225,15 +228,11 @@ impl Gateway {
         let held = self.token(None).await?;
         let answer = self.once(&method, &body, &headers, &held).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
+            self.let_in.notify_one();
             return Ok(answer);
         }
         let why = challenge(answer.headers());
-        let ended = [
-            Why::InstanceEnded,
-            Why::SessionsRevoked,
-            Why::AgentTransferred,
-        ];
-        if ended.iter().any(|it| why.contains(&it.to_string())) {
+        if Why::ENDS.iter().any(|it| why.contains(&it.to_string())) {
             self.ended.cancel();
             return Err(Trouble::Ended);
         }
@@ -241,6 +240,7 @@ impl Gateway {
         let held = self.token(Some(&held)).await?;
         let answer = self.once(&method, &body, &headers, &held).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
+            self.let_in.notify_one();
             return Ok(answer);
         }
         Err(Trouble::NotLetIn(challenge(answer.headers())))

@@ -17,10 +17,10 @@ use super::{Bridge, CLOSE_TIMEOUT};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long to wait before listening again, at first and at most.
-const AGAIN_MIN: Duration = Duration::from_secs(1);
-const AGAIN_MAX: Duration = Duration::from_mins(1);
+pub(super) const AGAIN_MIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN_MAX: Duration = Duration::from_mins(1);
 /// A stream that lasted this long was in order.
-const LASTED: Duration = Duration::from_secs(10);
+pub(super) const LASTED: Duration = Duration::from_secs(10);
 
 /// One session with the gateway.
 pub(super) struct Session {

@@ -61,6 +61,9 @@ impl Bridge {
         let text = format!("Tipstaff: {trouble}.");
         self.tell_error(Some(&request.id()), error::code::INTERNAL, &text)
             .await;
+        if matches!(trouble, Trouble::Ended) {
+            self.told_ended.cancel();
+        }
     }
 
     async fn modern(&self, request: &Request) -> Result<Bytes, Trouble> {

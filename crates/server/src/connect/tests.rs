@@ -60,6 +60,9 @@ async fn mcp(State(fake): State<Arc<Fake>>, request: HttpRequest) -> HttpRespons
         headers: parts.headers,
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
+    if seen.headers.contains_key(::gateway::STANDING) {
+        return status(405);
+    }
     fake.seen.lock().unwrap().push(seen.clone());
     (fake.script)(&seen)
 }
@@ -576,16 +579,19 @@ async fn a_token_is_replaced_before_it_expires() {
         json!({"access_token": name, "token_type": "DPoP", "expires_in": 0,
                "instance": "i-aaaaaaaaaaaaaaaaaaaaaaaaaa", "purpose": "triage"})
     };
-    let tokens = vec![(StatusCode::OK, short("a")), (StatusCode::OK, short("b"))];
-    let mut rig = Rig::with_tokens(tokens, |seen| {
+    let tokens = ["a", "b", "c", "d", "e"].map(|name| (StatusCode::OK, short(name)));
+    let mut rig = Rig::with_tokens(tokens.to_vec(), |seen| {
         result(seen, json!({"resultType": "complete"}))
     })
     .await;
     rig.ask(1, "tools/list", modern(json!({}))).await;
     rig.ask(2, "tools/list", modern(json!({}))).await;
     let seen = rig.end().await;
-    assert_eq!(seen[0].header("authorization"), "DPoP b");
-    assert_eq!(seen[1].header("authorization"), "DPoP token-3");
+    let seen = <[Seen; 2]>::try_from(seen).unwrap();
+    // The stream of its standing takes one, too.
+    let tokens = seen.each_ref().map(|it| it.header("authorization"));
+    assert!(!tokens.contains(&"DPoP a"), "{tokens:?}");
+    assert_ne!(tokens[0], tokens[1]);
 }
 
 #[tokio::test]

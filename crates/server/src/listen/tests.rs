@@ -185,3 +185,21 @@ async fn a_stop_ends_connections_that_never_said_anything() {
     served.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+/// Of HTTP/2 there are several requests on one connection.
+#[test]
+fn who_waits_for_one_of_several_answers_makes_no_room() {
+    let places = Arc::new(Places::new(1));
+    let first = places.try_enter().unwrap();
+    let (one, other) = (first.asks().unwrap(), first.asks().unwrap());
+    drop(one);
+    assert!(places.try_enter().is_none(), "one is under way");
+    let again = first.asks().unwrap();
+    drop(other);
+    assert!(places.try_enter().is_none(), "one came meanwhile");
+    drop(again);
+    let second = places.try_enter().unwrap();
+    assert!(first.asks().is_none(), "it has made room");
+    drop(first);
+    assert!(second.asks().is_some());
+}

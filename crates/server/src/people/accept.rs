@@ -7,7 +7,7 @@ use http::StatusCode;
 use ledger::{Actor, ActorKind};
 use register::lifecycle::{Acceptance, AgentLife};
 use register::{
-    Agent, Allow, CallLimits, Command, DelegationLimits, Owners, People as Who, Relation,
+    Agent, Allow, CallLimits, Command, DelegationLimits, Owners, People as Who, Relation, SignedIn,
 };
 use serde::Serialize;
 use vocab::{AgentId, Digest, Handle, PurposePath};
@@ -28,6 +28,9 @@ struct Terms<'a> {
     /// Whose agent it is until they take it over.
     #[serde(skip_serializing_if = "Option::is_none")]
     taken_over_from: Option<&'a Handle>,
+    /// So that what was shown before a transfer there and back, or before the acceptance lapsed, is
+    /// not accepted after it.
+    asked_in: u64,
     purposes: &'a [PurposePath],
     allow: &'a Option<Vec<Allow>>,
     policy: Option<Digest>,
@@ -48,10 +51,11 @@ struct Terms<'a> {
 impl<'a> Terms<'a> {
     fn of(agent: &'a Agent, person: &'a Handle, policy: Option<Digest>) -> Self {
         Self {
-            v: 1,
+            v: 2,
             agent: &agent.id,
             sponsor: person,
             taken_over_from: (agent.sponsor != *person).then_some(&agent.sponsor),
+            asked_in: agent.asked_in,
             purposes: &agent.purposes,
             allow: &agent.allow,
             policy,
@@ -326,7 +330,7 @@ pub(super) async fn accept(
         verified: true,
     };
     let (agent, person, sign_in) = (id.clone(), session.person.clone(), session.sign_in);
-    let signed_in = Some(session.began);
+    let signed_in = Some(SignedIn::Here(session.began));
     let command = if shown.offered.is_some() {
         Command::TakeOver {
             agent,

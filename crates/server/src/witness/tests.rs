@@ -344,6 +344,24 @@ fn a_memory_that_is_damaged_is_not_served() {
     refused("another key");
     fs::write(&key, kept).unwrap();
     drop(place.named(None).unwrap());
+    // All of it gone but the key: the key alone begins nothing, however often it is tried.
+    fs::remove_dir_all(place.folder().join("seen")).unwrap();
+    fs::remove_file(place.folder().join("origins")).unwrap();
+    for _ in 0..2 {
+        let forgot = place.named(None).map(drop).unwrap_err().to_string();
+        assert!(forgot.contains("origins` is missing"), "{forgot}");
+        assert!(
+            forgot.contains("make another one in a folder of its own"),
+            "{forgot}"
+        );
+    }
+}
+
+#[test]
+fn a_witness_that_cosigned_nothing_yet_starts_again() {
+    let place = Place::new();
+    drop(place.open());
+    drop(place.open());
 }
 
 #[test]

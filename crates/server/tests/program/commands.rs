@@ -347,3 +347,80 @@ async fn what_is_run_again_is_signed_with_the_keys_given() {
         (&json!(0), &json!(1))
     );
 }
+
+/// A volume that is not mounted looks like a folder in which nothing ever was.
+#[tokio::test]
+async fn keys_without_their_data_begin_no_second_history() {
+    let folder = Node::start("").await.stop().await;
+    let (data, beside) = (folder.node("data"), folder.beside("data"));
+    fs::rename(&data, &beside).unwrap();
+    let up = ["up", "--listen", "127.0.0.1:0"];
+    for _ in 0..2 {
+        let why = "none of the logs that they sign";
+        fails(&folder, &up, 1, why).await;
+        fs::create_dir_all(&data).unwrap();
+    }
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&beside, &data).unwrap();
+    let node = Node::up(folder, &[]).await;
+    let agents = node.folder.json(&["agent", "list"]).await;
+    assert_eq!(agents[0]["id"], "triage", "{agents}");
+}
+
+#[tokio::test]
+async fn owners_are_named_and_taken_away() {
+    let node = Node::start("").await;
+    let folder = &node.folder;
+    let owners = ["agent", "owners", "triage"];
+    let said = |more: &'static [&'static str]| {
+        let arguments = [&owners[..], more].concat();
+        async move { folder.run(&arguments).await }
+    };
+    let named = said(&["--business-owner", "maya", "--policy-owner", "maya"]).await;
+    let expected = "agent triage is owned by maya (business), nobody (technical), maya (policy)";
+    assert!(named.contains(expected), "{named}");
+    let again = said(&["--business-owner", "maya", "--policy-owner", "maya"]).await;
+    assert!(again.contains("as before"), "{again}");
+    // Whoever is not named is none any more.
+    let fewer = said(&["--technical-owner", "maya"]).await;
+    assert!(
+        fewer.contains("nobody (business), maya (technical), nobody (policy)"),
+        "{fewer}"
+    );
+    let none = said(&["--none"]).await;
+    assert!(
+        none.contains("nobody (business), nobody (technical), nobody (policy)"),
+        "{none}"
+    );
+    let shown = folder.json(&["agent", "show", "triage"]).await;
+    assert_eq!(
+        shown["owners"],
+        json!({"business": null, "technical": null, "policy": null})
+    );
+    fails(folder, &owners, 1, "`--none` takes all away").await;
+    let both = [&owners[..], &["--none", "--policy-owner", "maya"]].concat();
+    fails(folder, &both, 2, "cannot be used with").await;
+}
+
+#[tokio::test]
+async fn a_review_shows_all_or_those_that_are_due() {
+    let node = Node::start("").await;
+    let folder = &node.folder;
+    let due = ["agent", "review", "--due"];
+    let ids = |found: &Value| {
+        let agents = found["agents"].as_array().unwrap().clone();
+        let ids = agents
+            .iter()
+            .map(|it| it["id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&folder.json(&["agent", "review"]).await), ["triage"]);
+    assert_eq!(ids(&folder.json(&due).await), [""; 0]);
+    assert!(folder.run(&due).await.contains("No agent to look at."));
+    folder.run(&["sponsor", "suspend", "maya"]).await;
+    assert_eq!(ids(&folder.json(&due).await), ["triage"]);
+    let shown = folder.run(&due).await;
+    assert!(shown.contains("orphaned"), "{shown}");
+    let said = folder.run(&["agent", "reviewed", "triage"]).await;
+    assert!(said.contains("is on record as reviewed at"), "{said}");
+}

@@ -6,8 +6,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 /// The longest that a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -187,6 +187,7 @@ impl Node {
         Client {
             input: process.stdin.take(),
             lines: BufReader::new(process.stdout.take().unwrap()).lines(),
+            errors: BufReader::new(process.stderr.take().unwrap()).lines(),
             process,
             asked: 0,
         }
@@ -205,12 +206,19 @@ pub(crate) struct Client {
     process: Child,
     input: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
+    errors: Lines<BufReader<ChildStderr>>,
     asked: u64,
 }
 
 impl Client {
     /// Sends a request of the modern era and waits for its answer; none if the bridge ends.
-    pub(crate) async fn ask(&mut self, method: &str, mut params: Value) -> Option<Value> {
+    pub(crate) async fn ask(&mut self, method: &str, params: Value) -> Option<Value> {
+        self.send(method, params).await;
+        self.answer().await
+    }
+
+    /// Sends a request of the modern era.
+    async fn send(&mut self, method: &str, mut params: Value) {
         self.asked += 1;
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -223,6 +231,10 @@ impl Client {
         let line = format!("{request}\n");
         let input = self.input.as_mut().unwrap();
         let _gone = input.write_all(line.as_bytes()).await;
+    }
+
+    /// The answer to the last request; none if the bridge ends.
+    pub(crate) async fn answer(&mut self) -> Option<Value> {
         within("an answer", async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 let message: Value = serde_json::from_str(&line).unwrap();
@@ -233,6 +245,25 @@ impl Client {
             None
         })
         .await
+    }
+
+    /// Asks for a tool, whose answer is awaited later.
+    pub(crate) async fn begin(&mut self, tool: &str) {
+        let params = json!({"name": tool, "arguments": {}});
+        self.send("tools/call", params).await;
+    }
+
+    /// Waits until it says to people, unasked, what has this in it.
+    pub(crate) async fn says(&mut self, what: &str) {
+        within(what, async {
+            loop {
+                let line = self.errors.next_line().await.unwrap();
+                if line.expect("more").contains(what) {
+                    return;
+                }
+            }
+        })
+        .await;
     }
 
     /// What a tool gives.
@@ -251,9 +282,11 @@ impl Client {
     /// Waits for the bridge's end.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
-        let mut errors = self.process.stderr.take().unwrap();
         let status = within("its end", async {
-            errors.read_to_string(&mut said).await.unwrap();
+            while let Some(line) = self.errors.next_line().await.unwrap() {
+                said.push_str(&line);
+                said.push('\n');
+            }
             self.process.wait().await.unwrap()
         })
         .await;

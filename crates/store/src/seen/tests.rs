@@ -6,7 +6,7 @@ use crate::Fault;
 const LOG: &str = "example.com/log";
 
 fn open(path: &Path) -> Result<SeenFolder, SeenError> {
-    SeenFolder::open(path, Faults::default())
+    SeenFolder::open(path, false, Faults::default())
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_write_that_fails_takes_nothing_back() {
         for step in 0..8 {
             let folder = tempfile::tempdir().unwrap();
             let faults = Faults::default();
-            let seen = SeenFolder::open(folder.path(), faults.clone()).unwrap();
+            let seen = SeenFolder::open(folder.path(), false, faults.clone()).unwrap();
             seen.put("example.com/other", "other").unwrap();
             faults.set_at(step, fault);
             let first = seen.put(LOG, "one");
@@ -86,7 +86,7 @@ fn a_write_that_fails_takes_nothing_back() {
 fn a_first_write_that_was_cut_short_is_no_loss() {
     let folder = tempfile::tempdir().unwrap();
     let faults = Faults::default();
-    let seen = SeenFolder::open(folder.path(), faults.clone()).unwrap();
+    let seen = SeenFolder::open(folder.path(), false, faults.clone()).unwrap();
     // The file is there, and its log is not listed.
     faults.set_from(5, Fault::Io);
     assert!(seen.put(LOG, "one").is_err());

@@ -47,6 +47,8 @@ struct Described {
     /// Field 11 is text, 12 bytes.
     body_field: usize,
     service: Option<&'static str>,
+    /// Fields of the request beside those, as they stand in it.
+    beside: Vec<u8>,
 }
 
 impl Described {
@@ -67,6 +69,7 @@ impl Described {
             body: body.into(),
             body_field: 11,
             service: None,
+            beside: Vec::new(),
         }
         .with("content-length", &body.len().to_string())
     }
@@ -89,6 +92,7 @@ impl Described {
         }
         http.extend(field(4, self.path.as_bytes()));
         http.extend(field(self.body_field, &self.body));
+        http.extend(&self.beside);
         let mut attributes = field(4, &field(2, &http));
         if let Some(service) = self.service {
             attributes.extend(field(10, &pair("service", service)));
@@ -356,6 +360,43 @@ async fn what_was_not_wholly_seen_is_denied() {
     let encoded = good.clone().with("content-encoding", "gzip");
     proxy.denied(&encoded, 415).await;
     assert_eq!(plane.calls().of(Kind::Decision).len(), 2);
+    plane.end().await;
+}
+
+/// What the proxy says of the request beside its parts is held against them.
+#[tokio::test]
+async fn facts_that_contradict_the_request_are_denied() {
+    let plane = plane().await;
+    let token = plane.agent("triage").await.bearer("files").await;
+    let proxy = Proxy::add(&plane, "edge", &["files"]).await;
+    let good = modern(&token, PUBLIC);
+    let size = |size: usize| [varint(9 << 3), varint(size)].concat();
+    let beside = |described: &Described, beside: Vec<u8>| Described {
+        beside,
+        ..described.clone()
+    };
+    let mut stream = Described::of(&token.ask("GET"), "").without("content-length");
+    (stream.method, stream.body) = ("GET", Vec::new());
+    for (facts, text) in [
+        (field(7, b"x=1"), "query"),
+        (field(8, b"part"), "fragment"),
+    ] {
+        for described in [&good, &stream] {
+            let refused = proxy.denied(&beside(described, facts.clone()), 400).await;
+            assert!(refused.contains(text), "{refused}");
+        }
+    }
+    let long = good.body.len();
+    for wrong in [1, long - 1, long + 1, 1 << 40] {
+        let refused = proxy.denied(&beside(&good, size(wrong)), 400).await;
+        assert!(refused.contains("as long as the proxy says"), "{refused}");
+    }
+    proxy.denied(&beside(&stream, size(2)), 405).await;
+    let unknown = [vec![9 << 3], vec![0xff; 9], vec![1]].concat();
+    for right in [size(long), size(0), unknown, field(7, b"")] {
+        let answer = proxy.check(&beside(&good, right)).await;
+        assert_eq!(answer, through());
+    }
     plane.end().await;
 }
 

@@ -400,7 +400,7 @@ async fn pkce_downgrade_is_refused() {
 }
 
 /// What a security event does to whoever runs something, or is signed in, as `maya`.
-async fn revoke_sessions(plane: &Plane) {
+pub(crate) async fn revoke_sessions(plane: &Plane) {
     let control = plane.gateway().control();
     let sponsor = control.view(|state| {
         let maya = state.sponsor_by_id(&"maya".parse().unwrap());
@@ -418,10 +418,28 @@ async fn revoke_sessions(plane: &Plane) {
     control.execute(actor, command).await.unwrap();
 }
 
+/// What a suspension does that is lifted again while the browser's session would still be good.
+async fn suspend_and_resume(plane: &Plane) {
+    plane.command("/v1/sponsors/maya/suspend").await;
+    plane.command("/v1/sponsors/maya/resume").await;
+}
+
 #[tokio::test]
 async fn a_stolen_browser_session_ends_with_the_sessions_of_its_person() {
     let plane = with_local_login().await;
-    let (mut browser, client) = signed_in(&plane).await;
+    ends_all_that_was_begun(&plane, revoke_sessions(&plane)).await;
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_stolen_browser_session_does_not_come_back_when_a_suspension_is_lifted() {
+    let plane = with_local_login().await;
+    ends_all_that_was_begun(&plane, suspend_and_resume(&plane)).await;
+    plane.end().await;
+}
+
+async fn ends_all_that_was_begun(plane: &Plane, cut: impl Future<Output = ()>) {
+    let (mut browser, client) = signed_in(plane).await;
     // All that somebody can have begun: a code, an open question, an open page, a ticket.
     let code = code_for(&mut browser, &client).await;
     let number = field(&browser.get(&authorize_path(&client, &[])).await, "number");
@@ -430,9 +448,9 @@ async fn a_stolen_browser_session_ends_with_the_sessions_of_its_person() {
     let ticket = plane.admin("POST", "/v1/login", Some(json!({"id": "maya"})));
     let ticket = ticket.await.json()["url"].as_str().unwrap().to_owned();
     let ticket = ticket.strip_prefix(Plane::public_url()).unwrap();
-    revoke_sessions(&plane).await;
+    cut.await;
     assert_eq!(
-        error(&redeem(&plane, &client, &code, &[]).await),
+        error(&redeem(plane, &client, &code, &[]).await),
         "invalid_grant"
     );
     let agreed = [
@@ -446,26 +464,81 @@ async fn a_stolen_browser_session_ends_with_the_sessions_of_its_person() {
     assert_eq!(browser.get("/login").await.status, 401);
     let path = authorize_path(&client, &[]);
     assert_eq!(browser.get(&path).await.status, 401);
-    let mut other = Browser::new(&plane);
+    let mut other = Browser::new(plane);
     let used = other.post(ticket, &[("answer", "sign-in")]).await;
     assert_eq!(used.status, 404);
-    assert_eq!(instances(&plane).await, 0);
+    assert_eq!(instances(plane).await, 0);
     let agent = plane.admin("GET", "/v1/agents/helper", None).await.json();
     assert_eq!(agent["acceptance"], "asserted");
     // Whoever signs in again is signed in.
     browser.local_login("maya").await;
     let code = code_for(&mut browser, &client).await;
-    assert_eq!(redeem(&plane, &client, &code, &[]).await.status, 200);
+    assert_eq!(redeem(plane, &client, &code, &[]).await.status, 200);
+}
+
+/// Whoever kept the page of an agent that was theirs once accepts nothing with it.
+#[tokio::test]
+async fn a_stale_acceptance_form_is_refused_after_a_transfer_there_and_back() {
+    let plane = with_local_login().await;
+    let mut browser = Browser::new(&plane);
+    browser.local_login("maya").await;
+    let body = json!({"id": "otto", "name": "Otto", "email": "otto@example.com"});
+    plane.admin("POST", "/v1/sponsors", Some(body)).await;
+    let acceptance = async || {
+        let agent = plane.admin("GET", "/v1/agents/helper", None).await.json();
+        agent["acceptance"].clone()
+    };
+    for change in ["transfer", "lapse"] {
+        let page = browser.get("/accept/helper").await;
+        let (form, terms) = (field(&page, "form"), field(&page, "terms"));
+        let stale = [("form", &*form), ("terms", &*terms)];
+        if change == "transfer" {
+            for to in ["otto", "maya"] {
+                let body = Some(json!({"to": to}));
+                let moved = plane
+                    .admin("POST", "/v1/agents/helper/transfer", body)
+                    .await;
+                assert_eq!(moved.status, 200, "{}", moved.text());
+            }
+        } else {
+            let signal = register::Signal {
+                source: "scim".parse().unwrap(),
+                event: "role-changed".parse().unwrap(),
+                received_at: plane.now(),
+                happened_at: None,
+                id: None,
+            };
+            let agent = "helper".parse().unwrap();
+            let lapse = register::Command::LapseAgent { agent, signal };
+            let control = plane.gateway().control();
+            let done = control.execute(ledger::Actor::node("tester"), lapse).await;
+            done.unwrap();
+        }
+        let before = acceptance().await;
+        let shown = browser.post("/accept/helper", &stale).await;
+        assert!(shown.text().contains("changed while"), "{}", shown.text());
+        assert_eq!(acceptance().await, before, "{change}");
+        let terms = field(&shown, "terms");
+        let fresh = [("form", &*form), ("terms", &*terms)];
+        assert_eq!(browser.post("/accept/helper", &fresh).await.status, 200);
+        assert_eq!(acceptance().await, "accepted", "{change}");
+    }
     plane.end().await;
 }
 
 #[tokio::test]
 async fn a_sign_in_begun_before_sessions_were_revoked_signs_nobody_in() {
     let (plane, idp) = with_idp("").await;
-    let mut browser = Browser::new(&plane);
+    signs_nobody_in(&plane, &idp, revoke_sessions(&plane)).await;
+    signs_nobody_in(&plane, &idp, suspend_and_resume(&plane)).await;
+    plane.end().await;
+}
+
+async fn signs_nobody_in(plane: &Plane, idp: &Idp, cut: impl Future<Output = ()>) {
+    let mut browser = Browser::new(plane);
     let sent = location(&browser.get("/accept/helper").await);
     let back = idp.signs_in(&sent, &json!({"sub": "sub-maya"}));
-    revoke_sessions(&plane).await;
+    cut.await;
     let answer = browser.get(&back).await;
     assert_eq!(location(&answer), "/accept/helper");
     // There they are sent to the provider once more.
@@ -473,7 +546,6 @@ async fn a_sign_in_begun_before_sessions_were_revoked_signs_nobody_in() {
     let back = idp.signs_in(&sent, &json!({"sub": "sub-maya"}));
     browser.get(&back).await;
     assert_eq!(browser.get("/accept/helper").await.status, 200);
-    plane.end().await;
 }
 
 #[tokio::test]

@@ -72,8 +72,8 @@ async fn a_key_is_changed_on_command_with_overlap() {
     }
     plane.clock.advance(Duration::from_secs(301));
     assert!(!published(&plane).await.contains(&first));
-    until("the first key is gone", async || {
-        statuses(&plane).await == ["announced", "current", "gone"]
+    until("the first key is retired", async || {
+        statuses(&plane).await == ["announced", "current", "retired"]
     })
     .await;
     assert_eq!(
@@ -82,7 +82,7 @@ async fn a_key_is_changed_on_command_with_overlap() {
     );
     // It goes on so after a restart.
     plane.restart().await;
-    assert_eq!(statuses(&plane).await, ["announced", "current", "gone"]);
+    assert_eq!(statuses(&plane).await, ["announced", "current", "retired"]);
     let client = agent.token("files").await.modern();
     assert_eq!(client.call("anything", ANY).await.effect(), "allow");
     plane.end().await;
@@ -235,7 +235,7 @@ async fn the_keys_folder_after_a_crash() {
     fs::remove_file(&next).unwrap();
     plane.boot().await.unwrap();
     let keys = keys(&plane).await;
-    assert!(keys.contains(&("gone".to_owned(), lost)), "{keys:?}");
+    assert!(keys.contains(&("retired".to_owned(), lost)), "{keys:?}");
     let client = agent.token("files").await.modern();
     assert_eq!(client.call("anything", ANY).await.effect(), "allow");
     plane.end().await;

@@ -351,6 +351,7 @@ async fn an_identity_assertion_starts_an_instance_for_its_person_once() {
         ("sub", json!("sub-nobody")),
         ("resource", json!("https://another.example/mcp")),
         ("jti", Value::Null),
+        ("iat", Value::Null),
         ("exp", json!(1)),
     ] {
         let mut claims = good.clone();
@@ -369,5 +370,58 @@ async fn an_identity_assertion_starts_an_instance_for_its_person_once() {
         error(&ask(&idp.issue("JWT", &claims)).await),
         "invalid_grant"
     );
+    plane.end().await;
+}
+
+/// Whoever got an assertion of somebody who was then cut off keeps it for when that is lifted.
+#[tokio::test]
+async fn an_identity_assertion_from_before_its_person_was_cut_off_is_refused_after_it() {
+    let (plane, idp) = with_idp("identity_assertions = true").await;
+    let agent = plane.register("desk", json!({"people": "everyone"})).await;
+    let issued = AtomicU32::new(0);
+    let assertion = |iat: u64| {
+        let nth = issued.fetch_add(1, Ordering::Relaxed);
+        let claims = json!({
+            "aud": Plane::public_url(), "sub": "sub-maya", "client_id": "desk",
+            "jti": format!("nth {nth}"), "iat": iat,
+        });
+        idp.issue("oauth-id-jag+jwt", &claims)
+    };
+    let redeem = async |assertion: &str| {
+        let client = agent.assertion();
+        let form = [
+            ("assertion", assertion),
+            ("client_assertion", &*client),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
+            ("purpose", "triage"),
+        ];
+        ask(&plane, &form, None).await
+    };
+    let now = || plane.now().as_secs();
+    for cut in ["revoked", "suspended and resumed"] {
+        plane.clock.advance(Duration::from_mins(1));
+        let before = assertion(now());
+        assert_eq!(redeem(&assertion(now())).await.status, 200, "{cut}");
+        if cut == "revoked" {
+            crate::people_attacks::revoke_sessions(&plane).await;
+        } else {
+            plane.command("/v1/sponsors/maya/suspend").await;
+            assert_eq!(redeem(&assertion(now())).await.status, 400);
+            plane.command("/v1/sponsors/maya/resume").await;
+        }
+        let cut_at = now();
+        let refused = redeem(&before).await;
+        assert_eq!(error(&refused), "invalid_grant", "{cut}");
+        assert!(refused.text().contains("since you signed in"), "{cut}");
+        // A provider's clock may be ahead by five seconds, so what it dates so may be from before.
+        plane.clock.advance(Duration::from_secs(10));
+        for (iat, status) in [(cut_at, 400), (cut_at + 5, 400), (cut_at + 6, 200)] {
+            let given = redeem(&assertion(iat)).await;
+            assert_eq!(given.status, status, "{cut} {iat} {}", given.text());
+        }
+    }
     plane.end().await;
 }

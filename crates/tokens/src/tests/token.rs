@@ -227,6 +227,16 @@ fn requests_that_are_not_for_a_token_are_refused() {
          `urn:ietf:params:oauth:grant-type:token-exchange` alone: get a token, and hand on a part of \
          what it permits",
     );
+    for bound in ["max_calls", "requested_expiry"] {
+        check(
+            &[(bound, "5")],
+            &format!(
+                "400 invalid_request: `{bound}` is taken with the grant \
+                 `urn:ietf:params:oauth:grant-type:token-exchange` alone, where it bounds what is \
+                 handed on; leave it out, or hand on a part"
+            ),
+        );
+    }
     let twice = format!("{}&resource=x", form_with(&bench, &[]));
     let error = bench.ask(&twice, None).unwrap_err();
     assert_eq!(

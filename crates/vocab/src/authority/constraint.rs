@@ -122,7 +122,8 @@ impl<'a> CallArguments<'a> {
         let (mut value, mut above) = (self.text, 0);
         for name in path.0.split('.') {
             let here = path.0.get(..above).unwrap_or_default();
-            match self.member(value, here.trim_end_matches('.'), name) {
+            let rest = path.0.get(above..).unwrap_or_default();
+            match self.member(value, here.trim_end_matches('.'), name, rest) {
                 Member::Here(next) => value = next,
                 Member::Missing => return Seen::Missing,
                 Member::Unclear => return Seen::Unclear,
@@ -132,8 +133,9 @@ impl<'a> CallArguments<'a> {
         Seen::of(value)
     }
 
-    /// A member of the object `value`, which stands at `path`.
-    fn member(&self, value: &'a RawValue, path: &str, name: &str) -> Member<'a> {
+    /// A member of the object `value`, which stands at `path`. `rest` is what of a path begins with
+    /// its name.
+    fn member(&self, value: &'a RawValue, path: &str, name: &str, rest: &str) -> Member<'a> {
         let known = self.objects.borrow().get(path).cloned();
         let members = known.unwrap_or_else(|| {
             let read = serde_json::from_str(value.get()).ok();
@@ -146,6 +148,12 @@ impl<'a> CallArguments<'a> {
         let Some(members) = members else {
             return Member::Unclear;
         };
+        // A member whose own name has the dots could be meant as well.
+        let ends = rest.match_indices('.').skip(1).map(|(at, _)| at);
+        let mut dotted = ends.chain(rest.contains('.').then_some(rest.len()));
+        if dotted.any(|end| members.contains_key(&folded(rest.get(..end).unwrap_or_default()))) {
+            return Member::Unclear;
+        }
         match members.get(&folded(name)).map(Vec::as_slice) {
             None => Member::Missing,
             Some([(key, value)]) if key == name => Member::Here(value),
@@ -316,7 +324,8 @@ fn too_long<E: serde::de::Error>() -> E {
 ///
 /// Unless it asks for its absence, the argument must be there. `prefix` and `glob` hold for texts
 /// only, of at most [`MATCHED_TEXT_BYTES_MAX`] bytes, and not for one that a server may resolve to
-/// something else (see [`is_plain`]).
+/// something else (see [`is_plain`]), or with characters that nobody sees beyond those that the
+/// prefix or pattern itself has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "Unchecked")]
 pub struct Constraint {
@@ -474,12 +483,12 @@ impl Constraint {
         !absent
             && equals.as_ref().is_none_or(|it| it == value)
             && one_of.as_ref().is_none_or(|them| them.contains(value))
-            && prefix
-                .as_ref()
-                .is_none_or(|it| plain.is_some_and(|text| text.starts_with(&**it)))
-            && glob
-                .as_ref()
-                .is_none_or(|it| plain.is_some_and(|text| glob::matches(it, text)))
+            && prefix.as_ref().is_none_or(|it| {
+                plain.is_some_and(|text| text.starts_with(&**it) && hides_as(text, it))
+            })
+            && glob.as_ref().is_none_or(|it| {
+                plain.is_some_and(|text| glob::matches(it, text) && hides_as(text, it))
+            })
             && min
                 .as_ref()
                 .is_none_or(|it| number.is_some_and(|number| number >= it))
@@ -522,12 +531,14 @@ impl Constraint {
         equals.is_none()
             && one_of.is_none()
             && prefix.as_deref().is_none_or(|outer| {
-                own_prefix.is_some_and(|own| own.starts_with(outer))
-                    || own_glob.is_some_and(|own| glob::head(own).starts_with(outer))
+                let begins =
+                    |own: &str, head: &str| head.starts_with(outer) && hides_as(own, outer);
+                own_prefix.is_some_and(|own| begins(own, own))
+                    || own_glob.is_some_and(|own| begins(own, glob::head(own)))
             })
             && glob.as_deref().is_none_or(|outer| {
-                own_prefix.is_some_and(|own| glob::matches(outer, &format!("{own}*")))
-                    || own_glob.is_some_and(|own| glob::matches(outer, own))
+                let lies = |own: &str| glob::matches(outer, own) && hides_as(own, outer);
+                own_prefix.is_some_and(|own| lies(&format!("{own}*"))) || own_glob.is_some_and(lies)
             })
             && min
                 .as_ref()
@@ -537,6 +548,24 @@ impl Constraint {
                 .is_none_or(|outer| self.max.as_ref().is_some_and(|own| own <= outer))
             && max_length.is_none_or(|outer| self.max_length.is_some_and(|own| own <= outer))
     }
+}
+
+/// Whether a text has those characters that nobody sees which `form` has, and no others: then none
+/// stands where the form leaves open what does.
+fn hides_as(text: &str, form: &str) -> bool {
+    let hidden = |c: &char| is_hidden(*c);
+    text.chars().filter(hidden).eq(form.chars().filter(hidden))
+}
+
+/// Whether a character shows as nothing, or changes how others show, and is not a control: Unicode's
+/// format characters (Cf), tags, bidirectional marks, selectors of variants and fillers.
+fn is_hidden(c: char) -> bool {
+    (invisible(c) && !c.is_control())
+        || matches!(c, '\u{0600}'..='\u{0605}' | '\u{06dd}' | '\u{070f}' | '\u{0890}'..='\u{0891}'
+            | '\u{08e2}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1345f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{034f}'
+            | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{3164}' | '\u{ffa0}' | '\u{fe00}'..='\u{fe0f}')
 }
 
 /// Whether a text is what it looks like: no server resolves it to something that begins otherwise.

@@ -128,6 +128,16 @@ fn a_constraint_on_what_is_not_there_denies() {
 fn paths_lead_into_objects_only() {
     check(r#"{"a.b":{"equals":1}}"#, r#"{"a":{"b":1}}"#, true);
     check(r#"{"a.b":{"equals":1}}"#, r#"{"a.b":1}"#, false);
+    // A member whose name has the dot could be meant: which one, the server decides.
+    check(r#"{"a.b":{"absent":true}}"#, r#"{"a.b":1}"#, false);
+    check(r#"{"a.b":{"absent":true}}"#, r#"{"A.B":1}"#, false);
+    check(r#"{"a.b":{"equals":1}}"#, r#"{"a":{"b":1},"a.b":2}"#, false);
+    check(r#"{"a.b.c":{"equals":1}}"#, r#"{"a":{"b":{"c":1}}}"#, true);
+    check(r#"{"a.b.c":{"absent":true}}"#, r#"{"a.b":{"c":1}}"#, false);
+    check(r#"{"a.b.c":{"absent":true}}"#, r#"{"a":{"b.c":1}}"#, false);
+    check(r#"{"a.b.c":{"absent":true}}"#, r#"{"a.b.c":1}"#, false);
+    check(r#"{"a.b.c":{"absent":true}}"#, r#"{"b.c":1,"a.c":1}"#, true);
+    check(r#"{"b":{"equals":1}}"#, r#"{"a.b":2,"b":1}"#, true);
     check(r#"{"a.b":{"equals":1}}"#, r#"{"a":[{"b":1}]}"#, false);
     check(r#"{"a.b":{"absent":true}}"#, r#"{"a":{}}"#, true);
     check(r#"{"a.b":{"absent":true}}"#, "{}", true);
@@ -188,6 +198,71 @@ fn prefixes_and_globs_hold_for_plain_texts_only() {
             true,
         );
     }
+}
+
+/// What nobody sees is in no text that a form leaves open: tags that a model reads, marks that turn
+/// the order of what is shown, fillers that make two names look the same.
+#[test]
+fn invisible_characters_are_within_no_prefix_or_glob_that_does_not_have_them() {
+    for hidden in [
+        '\u{200b}',
+        '\u{200d}',
+        '\u{2060}',
+        '\u{feff}',
+        '\u{00ad}',
+        '\u{202e}',
+        '\u{2066}',
+        '\u{e0041}',
+        '\u{e0100}',
+        '\u{fe0f}',
+        '\u{3164}',
+        '\u{1d173}',
+        '\u{0600}',
+    ] {
+        for text in [
+            format!("/data/x{hidden}"),
+            format!("{hidden}/data/x"),
+            format!("/da{hidden}ta/x"),
+        ] {
+            let args = format!(r#"{{"a":"{text}"}}"#);
+            for form in [
+                r#"{"a":{"prefix":"/data/"}}"#,
+                r#"{"a":{"prefix":""}}"#,
+                r#"{"a":{"glob":"/data/*"}}"#,
+                r#"{"a":{"glob":"*"}}"#,
+            ] {
+                check(form, &args, false);
+            }
+            // Who names the very text, or asks for none of its characters, has it.
+            check(&format!(r#"{{"a":{{"equals":"{text}"}}}}"#), &args, true);
+            check(&format!(r#"{{"a":{{"prefix":"{text}"}}}}"#), &args, true);
+            check(&format!(r#"{{"a":{{"glob":"{text}*"}}}}"#), &args, true);
+            check(r#"{"a":{"max_length":99}}"#, &args, true);
+        }
+        // As often as the form has it, and no more often.
+        let twice = format!(r#"{{"a":"x{hidden}{hidden}"}}"#);
+        check(
+            &format!(r#"{{"a":{{"prefix":"x{hidden}"}}}}"#),
+            &twice,
+            false,
+        );
+        check(
+            &format!(r#"{{"a":{{"glob":"x{hidden}*"}}}}"#),
+            &twice,
+            false,
+        );
+        let a = Err("arguments.a");
+        let own = format!(r#"{{"a":{{"prefix":"x{hidden}"}}}}"#);
+        within(&own, r#"{"a":{"prefix":"x"}}"#, a);
+        within(&own, r#"{"a":{"glob":"x*"}}"#, a);
+        within(&own, &own, Ok(()));
+    }
+    // Lines and tabs are seen.
+    check(
+        r#"{"a":{"prefix":"Dear "}}"#,
+        r#"{"a":"Dear all,\n\tgood morning"}"#,
+        true,
+    );
 }
 
 /// However much is asked about however long arguments, each part of them is read once.
@@ -551,7 +626,7 @@ fn scalar() -> impl Strategy<Value = String> {
             Just("18446744073709551617")
         ]
         .prop_map(str::to_owned),
-        "[ab*/.]{0,4}".prop_map(|it| format!("{it:?}")),
+        "[ab*/.\u{200b}]{0,4}".prop_map(|it| format!(r#""{it}""#)),
     ]
 }
 
@@ -560,8 +635,8 @@ fn constraint() -> impl Strategy<Value = String> {
         scalar().prop_map(|it| format!(r#""equals":{it}"#)),
         prop::collection::vec(scalar(), 1..3)
             .prop_map(|it| format!(r#""one_of":[{}]"#, it.join(","))),
-        "[ab*/.]{0,3}".prop_map(|it| format!(r#""prefix":"{it}""#)),
-        "[ab*/.]{0,4}".prop_map(|it| format!(r#""glob":"{it}""#)),
+        "[ab*/.\u{200b}]{0,3}".prop_map(|it| format!(r#""prefix":"{it}""#)),
+        "[ab*/.\u{200b}]{0,4}".prop_map(|it| format!(r#""glob":"{it}""#)),
         "[0-3]".prop_map(|it| format!(r#""min":{it}"#)),
         "[0-3]".prop_map(|it| format!(r#""max":{it}"#)),
         "[0-3]".prop_map(|it| format!(r#""max_length":{it}"#)),
