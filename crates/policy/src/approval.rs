@@ -210,6 +210,11 @@ impl Needs {
         Self(needs)
     }
 
+    /// All of both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self::new(self.0.into_iter().chain(other.0))
+    }
+
     /// Whether `by`, each of them another person, are enough. What nobody can meet is not met.
     pub fn are_met(&self, by: &[ApprovedBy]) -> bool {
         !self.0.is_empty()

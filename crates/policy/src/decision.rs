@@ -231,6 +231,18 @@ impl Permit {
 }
 
 impl Hold {
+    /// Both of them.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.policies.extend(other.policies);
+        self.policies.sort_unstable();
+        self.policies.dedup();
+        self.needs = self.needs.and(other.needs);
+        if self.reason != other.reason {
+            self.reason = format!("{} {}", self.reason, other.reason);
+        }
+        self
+    }
+
     /// The policies that ask for an approval, sorted.
     pub fn policies(&self) -> &[String] {
         &self.policies

@@ -292,7 +292,7 @@ impl Engine {
                         the policies came into force. They have to be put in force again.";
             return Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text));
         };
-        let (mut permitted, mut held) = (None, None);
+        let (mut permitted, mut held) = (None, None::<Hold>);
         for instance in readings {
             let facts = Facts {
                 instance,
@@ -302,12 +302,16 @@ impl Engine {
                 Decision::Permit(permit) if permit.observed.is_none() => {
                     permitted.get_or_insert(Decision::Permit(permit));
                 }
-                hold @ Decision::Hold(_) => {
-                    held.get_or_insert(hold);
+                Decision::Hold(hold) => {
+                    held = Some(match held {
+                        Some(before) => before.and(hold),
+                        None => hold,
+                    });
                 }
                 denied => return denied,
             }
         }
+        let held = held.map(Decision::Hold);
         held.or(permitted).unwrap_or_else(|| {
             let text = "The names of this agent's sponsor cannot be read.";
             Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text))

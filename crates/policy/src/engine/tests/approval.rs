@@ -225,6 +225,34 @@ fn an_approval_that_nobody_asks_for_or_nobody_could_give_is_an_error() {
     }
 }
 
+#[test]
+fn what_any_reading_of_a_name_asks_for_is_asked_for() {
+    let world = World::new(
+        r#"
+        @id("all") permit (principal, action, resource);
+        @id("ops") @approval("ann") forbid (principal, action, resource)
+        when { principal.sponsor.groups.contains("ops") } unless { context has approval };
+        @id("not-ops") @approval("bob") forbid (principal, action, resource)
+        unless { principal.sponsor.groups.contains("ops") || context has approval };
+        "#,
+    );
+    let mut facts = facts("files/read", &json!({"path": "/a"}));
+    facts.instance.perhaps_groups = vec!["ops".to_owned()];
+    let Decision::Hold(hold) = world.engine.decide(&facts) else {
+        panic!("not held");
+    };
+    assert_eq!(hold.policies(), ["not-ops", "ops"]);
+    assert_eq!(hold.needs().to_string(), "ann; and bob");
+    for (people, effect) in [
+        (&[("ann", "")][..], Effect::Hold),
+        (&[("bob", "")], Effect::Hold),
+        (&[("ann", ""), ("bob", "")], Effect::Allow),
+    ] {
+        facts.approval = Some(by(people));
+        assert_eq!(world.engine.decide(&facts).effect(), effect, "{people:?}");
+    }
+}
+
 /// A policy of the property below: its effect, whether its condition holds, and whether it asks.
 fn some_policy() -> impl Strategy<Value = (bool, bool, bool)> {
     (any::<bool>(), any::<bool>(), any::<bool>())
