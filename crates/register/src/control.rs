@@ -32,6 +32,7 @@ use vocab::id::{InstanceId, RecordRef, UpstreamName};
 use vocab::rng::Rng;
 use vocab::time::{Clock, Time};
 
+use crate::closing::Closing;
 use crate::command::{Command, CommandError, Done, Settings, Subject};
 use crate::decide::{NoPlan, Plan, Sealing, decide};
 use crate::entry::{
@@ -67,6 +68,8 @@ pub struct Control {
     state: RwLock<State>,
     /// [`State::generation`], to be read without the lock.
     generation: AtomicU64,
+    /// What is about to be narrowed.
+    closing: Closing,
     failure: OnceLock<Arc<Failure>>,
     writer: Mutex<Writer>,
     sever: OnceLock<Arc<dyn Sever>>,
@@ -138,6 +141,7 @@ impl Control {
         Ok(Arc::new(Self {
             generation: AtomicU64::new(state.generation()),
             state: RwLock::new(state),
+            closing: Closing::default(),
             failure: OnceLock::new(),
             writer: Mutex::default(),
             sever: OnceLock::new(),
@@ -162,7 +166,7 @@ impl Control {
         if self.failure.get().is_some() {
             return Standing::Narrowed(Why::RegisterFailed);
         }
-        self.view(|state| state.standing(id, now))
+        self.but_for_closing(self.view(|state| state.standing(id, now)), None)
     }
 
     /// Whether an instance may act at `now`, and an upstream be called at all.
@@ -170,7 +174,18 @@ impl Control {
         if self.failure.get().is_some() {
             return Standing::Narrowed(Why::RegisterFailed);
         }
-        self.view(|state| state.standing_at(id, upstream, now))
+        let standing = self.view(|state| state.standing_at(id, upstream, now));
+        self.but_for_closing(standing, Some(upstream))
+    }
+
+    fn but_for_closing(&self, standing: Standing, upstream: Option<&UpstreamName>) -> Standing {
+        match standing {
+            Standing::Active(active) => match self.closing.why(&active, upstream) {
+                Some(why) => Standing::Narrowed(why),
+                None => Standing::Active(active),
+            },
+            narrowed @ Standing::Narrowed(_) => narrowed,
+        }
     }
 
     /// Whether what was active, with this upstream, still is, and policy would see the same sponsor
@@ -179,6 +194,9 @@ impl Control {
     pub fn still(&self, active: &Active, upstream: &UpstreamName, now: Time) -> Result<(), Stale> {
         if self.failure.get().is_some() {
             return Err(Stale::Narrowed(Why::RegisterFailed));
+        }
+        if let Some(why) = self.closing.why(active, Some(upstream)) {
+            return Err(Stale::Narrowed(why));
         }
         if self.generation.load(Ordering::Acquire) == active.generation() {
             return match active.expired(now) {
@@ -320,6 +338,10 @@ impl Control {
             let now = now.max(state.last_time());
             decide(state, &self.settings, &*self.rng, now, &actor, command)
         });
+        let closed = match &plan {
+            Ok(Plan::Write(_, events) | Plan::Seal(_, _, events)) => self.closing.close(events),
+            Ok(Plan::Unchanged(_) | Plan::Continue(_)) | Err(_) => self.closing.close(&[]),
+        };
         let (subject, drafts) = match plan {
             Err(NoPlan::Refused(refusal)) => return Err(refusal.into()),
             Err(NoPlan::Random(error)) => {
@@ -349,7 +371,10 @@ impl Control {
         let started = drafts
             .iter()
             .any(|draft| draft.kind == ledger::Kind::InstanceStarted);
-        let records = self.append(drafts).await?;
+        let appended = self.append(drafts).await;
+        // By now the state says so, or nothing does.
+        drop(closed);
+        let records = appended?;
         writer.unpublished = true;
         self.publish(&mut writer, &records).await?;
         self.finish_erasure(&subject).await?;

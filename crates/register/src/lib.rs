@@ -7,6 +7,7 @@
 //!
 //! This crate does no IO: it takes the log, the keyring, time and randomness as arguments.
 
+mod closing;
 mod control;
 mod decide;
 mod fold;

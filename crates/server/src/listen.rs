@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -35,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CONNECTIONS_MAX: u64 = 16_384;
 /// Fewest.
 const CONNECTIONS_MIN: u64 = 16;
+/// Connections beyond the most, for those alone that begin with what a directory says.
+const RESERVED: usize = 32;
 
 /// What follows the method in requests that say who has left.
 const SIGNALS: [&[u8]; 2] = [b" /scim/", b" /ssf/"];
@@ -45,7 +47,13 @@ const HEAD_BYTES: usize = 16;
 pub(crate) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     let ended = stop.clone();
     let connection = move |stream, place| connection(stream, place, app.clone(), ended.clone());
-    take(listener, stop, connections_max(), connection).await;
+    take(
+        listener,
+        stop,
+        Places::new(connections_max(), 0),
+        connection,
+    )
+    .await;
 }
 
 /// Like [`serve`], on a thread of its own: connections that begin with what a directory says stay
@@ -65,7 +73,8 @@ pub(crate) async fn serve_apart(
         };
         answers.connection(stream, place)
     };
-    take(listener, stop, connections_max(), connection).await;
+    let places = Places::new(connections_max(), RESERVED);
+    take(listener, stop, places, connection).await;
 }
 
 /// What answers the connections of a listener that has a thread of its own.
@@ -92,6 +101,9 @@ impl Apart {
             });
             return Box::pin(connection(stream, place, app, stop)).await;
         }
+        if place.is_reserved {
+            return;
+        }
         // It goes on with the threads that calls run on; this waits, as a stop waits for all.
         let Ok(stream) = stream.into_std() else {
             return;
@@ -115,19 +127,30 @@ fn is_signal(head: &[u8]) -> bool {
     SIGNALS.iter().any(|signal| rest.starts_with(signal))
 }
 
-/// The answer on the thread of signals: what is none of them is not worked on there.
+/// The answer on the thread of signals. What a directory only reads is worked on elsewhere, and what
+/// is not its at all is the last that is answered on that connection.
 async fn answered(request: hyper::Request<Body>, app: Router, calls: Handle) -> Response {
     let path = request.uri().path().as_bytes();
     let mine = |signal: &&[u8]| path.starts_with(signal.get(1..).unwrap_or(signal));
-    if SIGNALS.iter().any(mine) {
+    let is_directory = SIGNALS.iter().any(mine);
+    if is_directory && !is_read(request.method(), request.uri()) {
         let Ok(answer) = app.oneshot(request).await;
         return answer;
     }
-    let answer = calls.spawn(app.oneshot(request));
-    match answer.await {
+    let mut answer = match calls.spawn(app.oneshot(request)).await {
         Ok(Ok(answer)) => answer,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    if !is_directory {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
     }
+    answer
+}
+
+/// Whether a request of a directory changes nothing, however much it asks for.
+pub(crate) fn is_read(method: &Method, uri: &Uri) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) || uri.path().ends_with("/.search")
 }
 
 /// Like [`serve`], for what speaks otherwise. A connection says of its place when it asks something.
@@ -138,19 +161,25 @@ pub(crate) async fn serve_as<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    take(listener, stop, connections_max(), connection).await;
+    take(
+        listener,
+        stop,
+        Places::new(connections_max(), 0),
+        connection,
+    )
+    .await;
 }
 
 /// Takes connections until stopped, and then waits until each has ended.
 async fn take<F>(
     listener: TcpListener,
     stop: CancellationToken,
-    most: usize,
+    places: Places,
     connection: impl Fn(TcpStream, Place) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Places::new(most));
+    let places = Arc::new(places);
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -218,6 +247,8 @@ struct MadeRoom;
 #[derive(Debug)]
 struct Places {
     most: usize,
+    /// So many more, for those who are known by what they say first.
+    reserved: usize,
     held: Mutex<Held>,
     /// Told when a connection ends or falls silent.
     free: Notify,
@@ -235,9 +266,10 @@ struct Held {
 type Silent = (bool, u64);
 
 impl Places {
-    fn new(most: usize) -> Self {
+    fn new(most: usize, reserved: usize) -> Self {
         Self {
             most,
+            reserved,
             held: Mutex::default(),
             free: Notify::new(),
         }
@@ -260,11 +292,16 @@ impl Places {
 
     fn try_enter(self: &Arc<Self>) -> Option<Place> {
         let mut held = self.held();
-        if held.taken >= self.most {
-            let (_, silent) = held.silent.pop_first()?;
+        if held.taken >= self.most
+            && let Some((_, silent)) = held.silent.pop_first()
+        {
             silent.cancel();
             held.taken -= 1;
         }
+        if held.taken >= self.most + self.reserved {
+            return None;
+        }
+        let is_reserved = held.taken >= self.most;
         held.taken += 1;
         let end = CancellationToken::new();
         let silent = held.falls_silent(false, end.clone());
@@ -276,6 +313,7 @@ impl Places {
                 asked: 0,
             })),
             end,
+            is_reserved,
         })
     }
 }
@@ -295,6 +333,8 @@ pub(crate) struct Place {
     places: Arc<Places>,
     state: Arc<Mutex<State>>,
     end: CancellationToken,
+    /// Whether it is one of those beyond the most.
+    is_reserved: bool,
 }
 
 #[derive(Debug)]

@@ -73,6 +73,8 @@ type Written = (Vec<u8>, Option<Vec<u8>>);
 pub(crate) struct MemoryLog {
     pub(crate) entries: Mutex<Vec<Written>>,
     pub(crate) published: AtomicU64,
+    /// Nothing is written as long as this is on.
+    pub(crate) hold: AtomicBool,
     pub(crate) refuse_append: AtomicBool,
     pub(crate) refuse_publish: AtomicBool,
     /// Gives back other bytes than were acknowledged.
@@ -86,6 +88,7 @@ impl MemoryLog {
         Arc::new(Self {
             entries: Mutex::default(),
             published: AtomicU64::new(0),
+            hold: AtomicBool::new(false),
             refuse_append: AtomicBool::new(false),
             refuse_publish: AtomicBool::new(false),
             lie: AtomicBool::new(false),
@@ -151,6 +154,9 @@ impl Log for MemoryLog {
 
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Receipt>, AppendError>> {
         async move {
+            while self.hold.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
             let receipts = self.write(&drafts);
             // So that a caller who goes away does so between the append and the fold.
             tokio::task::yield_now().await;

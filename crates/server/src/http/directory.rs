@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use directory::scim::Turned;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use register::Word;
 use vocab::limits::{SCIM_BODY_BYTES_MAX, SET_BYTES_MAX};
@@ -50,7 +50,7 @@ pub(super) async fn scim(State(routes): Routed, request: Request) -> Response {
     // Carried out to its end even if the directory goes away.
     let scim = Arc::clone(&shared.scim);
     let request = Request::from_parts(parts, body);
-    let is_read = request.method() == Method::GET;
+    let is_read = crate::listen::is_read(request.method(), request.uri());
     let answer = async move { scim.answer(admitted, request).await };
     let answered = if is_read {
         tokio::spawn(answer)

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use axum::routing::get;
+use axum::routing::{any, get};
 use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -27,7 +27,7 @@ async fn with(most: usize) -> (std::net::SocketAddr, CancellationToken) {
         let stop = stop.clone();
         move |stream, place| connection(stream, place, app.clone(), stop.clone())
     };
-    tokio::spawn(async move { take(listener, ended, most, connection).await });
+    tokio::spawn(async move { take(listener, ended, Places::new(most, 0), connection).await });
     (address, stop)
 }
 
@@ -97,7 +97,7 @@ async fn who_is_being_answered_makes_no_room() {
 /// A listener as a node has it, whose answers say which thread they come from.
 fn apart() -> (std::net::SocketAddr, CancellationToken, crate::lane::Lane) {
     let lane = crate::lane::Lane::start("signals").unwrap();
-    let thread = || get(async || thread::current().name().unwrap_or("none").to_owned());
+    let thread = || any(async || thread::current().name().unwrap_or("none").to_owned());
     let app = Router::new()
         .route("/scim/v2/Users", thread())
         .route("/ssf/okta", thread())
@@ -118,7 +118,11 @@ fn apart() -> (std::net::SocketAddr, CancellationToken, crate::lane::Lane) {
 }
 
 async fn thread_of(stream: &mut TcpStream, path: &str) -> String {
-    let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    asked_by(stream, "PATCH", path).await
+}
+
+async fn asked_by(stream: &mut TcpStream, method: &str, path: &str) -> String {
+    let ask = format!("{method} {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(ask.as_bytes()).await.unwrap();
     let (mut said, mut piece) = (Vec::new(), [0; 1024]);
     loop {
@@ -143,9 +147,13 @@ async fn who_says_that_somebody_left_is_heard_beside_the_calls() {
     for path in ["/scim/v2/Users", "/ssf/okta"] {
         let mut directory = TcpStream::connect(address).await.unwrap();
         assert_eq!(thread_of(&mut directory, path).await, "signals");
+        let read = asked_by(&mut directory, "GET", path).await;
+        assert_ne!(read, "signals", "what may be long is read elsewhere");
+        assert_eq!(thread_of(&mut directory, path).await, "signals");
         let call = thread_of(&mut directory, "/mcp/files").await;
         assert_ne!(call, "signals", "no call is made there");
-        assert_eq!(thread_of(&mut directory, path).await, "signals");
+        let mut end = [0; 16];
+        assert!(!matches!(directory.read(&mut end).await, Ok(1..)));
     }
     for path in ["/mcp/files", "/mcp/scim/"] {
         let mut agent = TcpStream::connect(address).await.unwrap();
@@ -189,7 +197,7 @@ async fn a_stop_ends_connections_that_never_said_anything() {
 /// Of HTTP/2 there are several requests on one connection.
 #[test]
 fn who_waits_for_one_of_several_answers_makes_no_room() {
-    let places = Arc::new(Places::new(1));
+    let places = Arc::new(Places::new(1, 0));
     let first = places.try_enter().unwrap();
     let (one, other) = (first.asks().unwrap(), first.asks().unwrap());
     drop(one);
@@ -202,4 +210,20 @@ fn who_waits_for_one_of_several_answers_makes_no_room() {
     assert!(first.asks().is_none(), "it has made room");
     drop(first);
     assert!(second.asks().is_some());
+}
+
+#[test]
+fn a_directory_finds_a_place_where_all_others_are_taken() {
+    let places = Arc::new(Places::new(2, 1));
+    let all: Vec<Place> = (0..2).map(|_| places.try_enter().unwrap()).collect();
+    let asking: Vec<_> = all.iter().map(Place::asks).collect();
+    assert!(all.iter().all(|place| !place.is_reserved));
+    let directory = places.try_enter().unwrap();
+    assert!(directory.is_reserved);
+    let said = directory.asks();
+    assert!(places.try_enter().is_none(), "and nobody else");
+    drop(said);
+    let next = places.try_enter().unwrap();
+    assert!(next.is_reserved, "who is silent makes room there too");
+    drop(asking);
 }

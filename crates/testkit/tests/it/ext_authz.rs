@@ -377,10 +377,7 @@ async fn facts_that_contradict_the_request_are_denied() {
     };
     let mut stream = Described::of(&token.ask("GET"), "").without("content-length");
     (stream.method, stream.body) = ("GET", Vec::new());
-    for (facts, text) in [
-        (field(7, b"x=1"), "query"),
-        (field(8, b"part"), "fragment"),
-    ] {
+    for (facts, text) in [(field(7, b"x=1"), "query"), (field(8, b"part"), "fragment")] {
         for described in [&good, &stream] {
             let refused = proxy.denied(&beside(described, facts.clone()), 400).await;
             assert!(refused.contains(text), "{refused}");
