@@ -800,12 +800,7 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     std::fs::write(plane.folder().join("policies/it.cedar"), edited).unwrap();
     let size = || plane.gateway().control().view(register::State::size);
     for (path, body) in &commands {
-        // The node says by itself how a cut ended.
-        until("the cuts before it are certified", async || {
-            let control = plane.gateway().control();
-            control.view(|state| state.cuts().all(|cut| cut.certificate.is_some()))
-        })
-        .await;
+        certified(&plane).await;
         let before = size();
         let answer = plane
             .admin_with("POST", path, body.clone(), Some("forged"))
@@ -851,6 +846,15 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
     plane.end().await;
 }
 
+/// Waits until the node has said of every cut how it ended, which it does by itself.
+async fn certified(plane: &Plane) {
+    until("the cuts before it are certified", async || {
+        let control = plane.gateway().control();
+        control.view(|state| state.uncertified().next().is_none())
+    })
+    .await;
+}
+
 /// What two administrators do together, and nobody does alone, or without a key of their own.
 async fn of_two_people(plane: &Plane) {
     let (one, other) = (
@@ -858,6 +862,7 @@ async fn of_two_people(plane: &Plane) {
         plane.named_admin("other").await,
     );
     plane.command("/v1/sponsors/maya/suspend").await;
+    certified(plane).await;
     let size = || plane.gateway().control().view(register::State::size);
     let body = json!({"agent": "triage", "reason": "a test", "lasts_s": 60});
     let (path, body) = ("/v1/break-glass", Some(body));
