@@ -453,13 +453,7 @@ pub(crate) fn decide(
         } => {
             let agent = not_retired(state, &id)?;
             still_signed_in(state, &person, signed_in)?;
-            if !state
-                .offered(agent)
-                .iter()
-                .any(|(to, _)| to.handle == person)
-            {
-                return Err(Refusal::NotOffered { agent: id }.into());
-            }
+            state.takes_over(agent, &person)?;
             let sponsorship = Sponsorship::Verified;
             let transferred = AgentTransferred {
                 agent: id.clone(),

@@ -307,6 +307,11 @@ impl Sponsor {
         self.holds.iter().flatten().filter(others)
     }
 
+    /// Whether an administrator stopped them, whoever else did.
+    pub fn held_by_admin(&self) -> bool {
+        self.holds_of_others().count() < self.holds.len()
+    }
+
     /// Their id, unless it is erased or sealed.
     pub fn id(&self) -> Option<&SponsorId> {
         self.person().map(|person| &person.id)

@@ -294,6 +294,15 @@ pub enum Refusal {
         /// The agent.
         agent: AgentId,
     },
+    /// Somebody wants to take over an agent whose sponsor an administrator stopped.
+    #[error(
+        "agent `{agent}` is not yours to take over: an administrator stopped its sponsor; one can \
+         give it to you with `tipstaff agent transfer`"
+    )]
+    StoppedByAdmin {
+        /// The agent.
+        agent: AgentId,
+    },
     /// A person who may not start instances of the agent.
     #[error(
         "agent `{agent}` is not one that you may start; an administrator says who may when \

@@ -71,16 +71,20 @@ pub struct Offer {
     pub to: String,
     /// What they are to the one who did: `deputy` or `manager`.
     pub relation: &'static str,
+    /// Whether they may take it over themselves: not if an administrator stopped its sponsor.
+    pub takes_over: bool,
     /// What transfers it to them.
     pub command: String,
 }
 
 fn offers(state: &State, agent: &Agent) -> Vec<Offer> {
     let offer = |(to, relation): (&Sponsor, Relation)| {
+        let takes_over = state.takes_over(agent, &to.handle).is_ok();
         let to = to.id()?;
         Some(Offer {
             to: to.to_string(),
             relation: relation.as_str(),
+            takes_over,
             command: format!("tipstaff agent transfer {} --to {to}", agent.id),
         })
     };

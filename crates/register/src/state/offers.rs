@@ -5,6 +5,7 @@ use vocab::id::Handle;
 
 use super::State;
 use crate::nouns::{Agent, Sponsor};
+use crate::refusal::Refusal;
 
 /// What somebody is to the sponsor who did answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,25 @@ impl State {
             }
         }
         offered
+    }
+
+    /// What somebody is to the sponsor of an agent that they may take over themselves. Whom an
+    /// administrator stopped, they stopped with their agents: neither a deputy nor the manager, whom
+    /// the directory names, lifts that.
+    pub fn takes_over(&self, agent: &Agent, person: &Handle) -> Result<Relation, Refusal> {
+        let mut offered = self.offered(agent).into_iter();
+        let Some((_, relation)) = offered.find(|(to, _)| to.handle == *person) else {
+            let agent = agent.id.clone();
+            return Err(Refusal::NotOffered { agent });
+        };
+        if self
+            .sponsor(&agent.sponsor)
+            .is_some_and(|it| it.held_by_admin())
+        {
+            let agent = agent.id.clone();
+            return Err(Refusal::StoppedByAdmin { agent });
+        }
+        Ok(relation)
     }
 
     /// Whom the directory calls the manager of somebody, by its own id or ours.

@@ -24,6 +24,18 @@ fn name(of: &str, deputies: &[&str]) -> Command {
     }
 }
 
+/// The directory stops somebody.
+fn deactivate(id: &str) -> Command {
+    stop(id, Some(signal("deactivated")))
+}
+
+fn stop(id: &str, signal: Option<Signal>) -> Command {
+    Command::SuspendSponsor {
+        id: id.parse().unwrap(),
+        signal,
+    }
+}
+
 fn take_over(node: &Node, person: &str) -> Command {
     Command::TakeOver {
         agent: "triage".parse().unwrap(),
@@ -148,7 +160,7 @@ async fn only_who_is_offered_an_agent_takes_it_over() {
     let before = node.log.len();
     assert_eq!(refused(&node, take_over(&node, "noor")).await, not_offered);
     assert_eq!(node.log.len(), before);
-    node.ok(suspend_sponsor("maja")).await;
+    node.ok(deactivate("maja")).await;
     for other in ["otto", "maja"] {
         assert_eq!(refused(&node, take_over(&node, other)).await, not_offered);
     }
@@ -169,7 +181,7 @@ async fn only_who_is_offered_an_agent_takes_it_over() {
     node.ok(Command::ResumeSponsor {
         id: "maja".parse().unwrap(),
         signal: None,
-        despite: false,
+        despite: true,
     })
     .await;
     assert!(node.narrowed(&ran).is_some());
@@ -181,11 +193,84 @@ async fn only_who_is_offered_an_agent_takes_it_over() {
     assert_eq!(refused(&node, take_over(&node, "noor")).await, not_offered);
 }
 
+/// Whoever has the directory's token says who the manager is: that does not undo what an
+/// administrator stopped, in whichever order they stop and name.
+#[tokio::test]
+async fn a_manager_whom_the_directory_names_does_not_take_over_what_an_administrator_stopped() {
+    let by = |source: &str| {
+        Some(Signal {
+            source: source.parse().unwrap(),
+            ..signal("suspended")
+        })
+    };
+    for held in [None, by("cli"), by("api")] {
+        let node = ready().await;
+        let maja = handle_of(&node, "maja").unwrap();
+        node.ok(deactivate("maja")).await;
+        node.ok(stop("maja", held)).await;
+        let mut managed = person("maja", 1);
+        managed.manager = Some(handle_of(&node, "mia").unwrap().as_str().parse().unwrap());
+        node.ok(Command::ChangeSponsor {
+            sponsor: maja.clone(),
+            person: Box::new(managed),
+            changes: vec!["manager".parse().unwrap()],
+            signal: signal("changed"),
+        })
+        .await;
+        node.ok(name("maja", &["noor"])).await;
+        assert_eq!(offered(&node), ["deputy noor", "manager mia"]);
+        let before = node.log.len();
+        for (person, refusal) in [
+            (
+                "mia",
+                Refusal::StoppedByAdmin {
+                    agent: "triage".parse().unwrap(),
+                },
+            ),
+            (
+                "noor",
+                Refusal::StoppedByAdmin {
+                    agent: "triage".parse().unwrap(),
+                },
+            ),
+            // Who is offered nothing is told nothing.
+            (
+                "otto",
+                Refusal::NotOffered {
+                    agent: "triage".parse().unwrap(),
+                },
+            ),
+        ] {
+            assert_eq!(refused(&node, take_over(&node, person)).await, refusal);
+        }
+        assert_eq!(node.log.len(), before);
+        // An administrator gives it away, or lifts what they did: then the directory's is left.
+        node.ok(Command::LiftSuspension {
+            sponsor: maja,
+            event: "deactivated".parse().unwrap(),
+            signal: signal("reactivated"),
+        })
+        .await;
+        assert!(matches!(
+            refused(&node, take_over(&node, "mia")).await,
+            Refusal::StoppedByAdmin { .. }
+        ));
+        node.ok(Command::ResumeSponsor {
+            id: "maja".parse().unwrap(),
+            signal: None,
+            despite: true,
+        })
+        .await;
+        node.ok(deactivate("maja")).await;
+        node.ok(take_over(&node, "mia")).await;
+    }
+}
+
 #[tokio::test]
 async fn who_was_signed_out_meanwhile_takes_nothing_over() {
     let node = ready().await;
     node.ok(name("maja", &["noor"])).await;
-    node.ok(suspend_sponsor("maja")).await;
+    node.ok(deactivate("maja")).await;
     let began = node.log.len();
     node.ok(Command::RevokeSessions {
         sponsor: handle_of(&node, "noor").unwrap(),

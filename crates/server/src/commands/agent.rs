@@ -333,10 +333,15 @@ fn reviews(found: &Value) -> String {
         for offer in it["offered"].as_array().into_iter().flatten() {
             let _infallible = write!(
                 out,
-                "\n{} is offered to {}, the {} of its sponsor: {}",
+                "\n{} is offered to {}, the {} of its sponsor{}: {}",
                 cell(&it["id"]),
                 cell(&offer["to"]),
                 cell(&offer["relation"]),
+                match offer["takes_over"].as_bool() {
+                    Some(false) =>
+                        ", whom an administrator stopped, so they cannot take it over themselves",
+                    Some(true) | None => "",
+                },
                 cell(&offer["command"])
             );
         }

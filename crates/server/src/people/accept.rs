@@ -93,8 +93,7 @@ impl App {
             let offered = if agent.sponsor == *person {
                 None
             } else {
-                let mut offered = state.offered(agent).into_iter();
-                let (_, relation) = offered.find(|(to, _)| to.handle == *person)?;
+                let relation = state.takes_over(agent, person).ok()?;
                 Some((state.sponsor_name(&agent.sponsor), relation))
             };
             let policy = state.policy().map(|policy| policy.set);
@@ -167,7 +166,7 @@ impl App {
         self.refuse(
             StatusCode::NOT_FOUND,
             "There is nothing for you to accept here",
-            "No agent of that name has you as its sponsor, or is offered to you.",
+            "No agent of that name has you as its sponsor, or is yours to take over.",
         )
     }
 
@@ -234,17 +233,17 @@ pub(super) async fn list(State(app): Shared, request: Request) -> Response {
             !accepted && !is_retired(agent)
         });
         let own: Vec<AgentId> = own.map(|agent| agent.id.clone()).collect();
-        let offered = state.agents().filter(|agent| {
-            let mut to = state.offered(agent).into_iter();
-            !is_retired(agent) && to.any(|(to, _)| to.handle == session.person)
-        });
+        let offered = state
+            .agents()
+            .filter(|agent| !is_retired(agent) && state.takes_over(agent, &session.person).is_ok());
         let offered = offered.map(|agent| (agent.id.clone(), state.sponsor_name(&agent.sponsor)));
         (own, offered.collect::<Vec<_>>())
     });
     let mut page = Page::new("Agents for you to answer for");
     if own.is_empty() && offered.is_empty() {
-        page =
-            page.text("There is none: you accepted all that are yours, and are offered no other.");
+        page = page.text(
+            "There is none: you accepted all that are yours, and no other is yours to take over.",
+        );
     }
     for id in own {
         page = page.link(&format!("/accept/{id}"), &format!("Accept {id}"));

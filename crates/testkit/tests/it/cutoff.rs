@@ -507,7 +507,9 @@ async fn an_orphaned_agent_is_offered_to_the_manager_and_its_sponsor_resumed_by_
     let triage = agents.iter().find(|it| it["id"] == "triage").unwrap();
     assert_eq!(triage["orphaned"], true);
     let command = "tipstaff agent transfer triage --to otto";
-    let offered = json!([{"to": "otto", "relation": "manager", "command": command}]);
+    let offered = json!([
+        {"to": "otto", "relation": "manager", "takes_over": true, "command": command},
+    ]);
     assert_eq!(triage["offered"], offered);
     let other = agents.iter().find(|it| it["id"] == "other").unwrap();
     assert_eq!(other["offered"], json!([]), "its sponsor is there");

@@ -454,12 +454,35 @@ async fn a_deputy_takes_an_offered_agent_over_in_one_act() {
     // It is hers while she answers for it, and nobody else is told of it.
     assert_eq!(browser.get("/accept/porter").await.status, 404);
     assert!(!browser.get("/accept").await.text().contains("porter"));
+    let offer = async || {
+        let review = plane.admin("GET", "/v1/review", None).await.json();
+        let agents = review["agents"].as_array().unwrap();
+        let porter = agents.iter().find(|it| it["id"] == "porter").unwrap();
+        porter["offered"][0].clone()
+    };
+    // What an administrator stopped, an administrator gives to somebody.
     plane.command("/v1/sponsors/maya/suspend").await;
-    let review = plane.admin("GET", "/v1/review", None).await.json();
-    let agents = review["agents"].as_array().unwrap();
-    let porter = agents.iter().find(|it| it["id"] == "porter").unwrap();
-    assert_eq!(porter["offered"][0]["relation"], "deputy");
-    assert_eq!(porter["offered"][0]["to"], "tom");
+    assert_eq!(offer().await["takes_over"], false);
+    assert_eq!(browser.get("/accept/porter").await.status, 404);
+    assert!(!browser.get("/accept").await.text().contains("porter"));
+    plane.command("/v1/sponsors/maya/resume").await;
+    let control = plane.gateway().control();
+    let left = register::Command::SuspendSponsor {
+        id: "maya".parse().unwrap(),
+        signal: Some(register::Signal {
+            source: "scim".parse().unwrap(),
+            event: "deactivated".parse().unwrap(),
+            received_at: plane.clock.now(),
+            happened_at: None,
+            id: None,
+        }),
+    };
+    let directory = ledger::Actor::node("it");
+    control.execute(directory, left).await.unwrap();
+    let offered = offer().await;
+    assert_eq!(offered["relation"], "deputy");
+    assert_eq!(offered["to"], "tom");
+    assert_eq!(offered["takes_over"], true);
 
     let list = browser.get("/accept").await;
     assert!(list.text().contains("Take over porter"), "{}", list.text());
@@ -514,7 +537,12 @@ async fn a_deputy_takes_an_offered_agent_over_in_one_act() {
     assert_eq!(kept["sponsor"], tom["handle"]);
     assert_ne!(kept["taken_over_from"], Value::Null);
     // What ran under her is over, also when she is back; it starts anew under him.
-    plane.command("/v1/sponsors/maya/resume").await;
+    let (resume, despite) = (
+        "/v1/sponsors/maya/resume",
+        json!({"despite_directory": true}),
+    );
+    let resumed = plane.admin("POST", resume, Some(despite)).await;
+    assert!(resumed.status.is_success(), "{}", resumed.text());
     let reply = token.modern().call("anything", ANY).await;
     assert!(!reply.status.is_success(), "{}", reply.json);
     let anew = agent.token("files").await.modern();
