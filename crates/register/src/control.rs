@@ -130,6 +130,7 @@ impl Control {
         if let Some(locked) = fold::locked(&state) {
             return Err(locked);
         }
+        state.lose_unread_names();
         for key in state.erased() {
             keyring.erase(key).map_err(|error| FoldError {
                 index: state.size(),

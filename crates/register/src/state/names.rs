@@ -230,6 +230,23 @@ impl State {
         }
     }
 
+    /// Takes note of names that cannot be read though nothing on record says that they are gone, as
+    /// with a keyring put back from an older backup. Since when they are is not known, so whoever was
+    /// added at any time may have the name of one of them.
+    pub(crate) fn lose_unread_names(&mut self) {
+        let sponsors = self.sponsors.values();
+        let sponsors = sponsors.map(|it| (&it.key, it.identity.unknown()));
+        let groups = self.groups.values();
+        let groups = groups.map(|it| (&it.key, it.profile.unknown()));
+        let pasts = self.sponsor_pasts.values().chain(self.group_pasts.values());
+        let pasts = pasts.flat_map(|past| past.was.iter().map(|was| (&past.key, &was.name)));
+        let pasts = pasts.map(|(key, name)| (key, name.unknown()));
+        let mut all = sponsors.chain(groups).chain(pasts);
+        if all.any(|(key, unknown)| unknown.is_some() && !self.erased.contains(key)) {
+            self.name_lost = Some(self.size);
+        }
+    }
+
     /// Takes note that names under a key are gone.
     pub(super) fn lose_names(&mut self, key: &Handle) {
         let mut lost = self.sponsor_of_key(key).is_some()

@@ -224,6 +224,67 @@ async fn nobody_is_meant_by_the_name_of_somebody_erased() {
     check(&node, &taker, Some("noor"), &[]).await;
 }
 
+/// A keyring put back from an older backup lacks the keys of whoever was added since: then nobody
+/// can tell who the set means by their names.
+#[tokio::test]
+async fn a_name_that_is_lost_off_record_is_nobodys_until_the_next_activation() {
+    for renamed in [false, true] {
+        let node = Node::ready().await;
+        let noor = provision(&node, "noor").await;
+        let group = add_group(&node, "oncall").await;
+        activate(&node, b"one").await;
+        let key = node.control.view(|state| {
+            let keys = (
+                state.sponsor(&noor).unwrap().key.clone(),
+                state.group(&group).unwrap().key.clone(),
+            );
+            [keys.0, keys.1]
+        });
+        if renamed {
+            rename_sponsor(&node, &noor, "noor.b").await;
+            rename_group(&node, &group, "pager").await;
+            remove_group(&node, &group).await;
+        }
+        for key in &key {
+            ledger::Keyring::erase(&*node.keyring, key).unwrap();
+        }
+        let node = node.restarted().unwrap();
+        let taker = provision(&node, "noor").await;
+        let another = add_group(&node, "oncall").await;
+        let read = |node: &Node, handle: &Handle| {
+            node.control.view(|state| {
+                let since = state.policy().unwrap().record;
+                read_at(state, handle, since)
+            })
+        };
+        let perhaps = |name: &str| (None, vec![name.to_owned()]);
+        assert_eq!(read(&node, &taker), perhaps("noor"));
+        assert_eq!(read(&node, &another), perhaps("oncall"));
+        assert_eq!(read(&node, &noor), (None, Vec::new()));
+        // The same set means whoever has the names now.
+        activate(&node, b"one").await;
+        let means = |name: &str| (Some(name.to_owned()), Vec::new());
+        assert_eq!(read(&node, &taker), means("noor"));
+        assert_eq!(read(&node, &another), means("oncall"));
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_all_there_or_erased_on_record_are_read_after_a_restart_as_before() {
+    let node = Node::ready().await;
+    let noor = provision(&node, "noor").await;
+    node.ok(suspend_sponsor("noor")).await;
+    node.ok(Command::Erase {
+        handle: noor.clone(),
+    })
+    .await;
+    activate(&node, b"one").await;
+    let taker = provision(&node, "noor").await;
+    check(&node, &taker, Some("noor"), &[]).await;
+    let node = node.restarted().unwrap();
+    check(&node, &taker, Some("noor"), &[]).await;
+}
+
 #[tokio::test]
 async fn the_old_name_of_somebody_erased_is_kept_nowhere() {
     let node = Node::ready().await;
