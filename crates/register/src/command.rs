@@ -300,6 +300,9 @@ pub enum Command {
         sponsor: Handle,
         /// How they signed in.
         sign_in: SignIn,
+        /// [`Agent::asked_in`](crate::Agent::asked_in) as they were shown it: asked anew since, they
+        /// did not answer that.
+        asked_in: u64,
         /// Exactly what they were shown, a blob that is durable already.
         terms: Digest,
         /// When they signed in: if they were signed out since, nothing is accepted.
@@ -328,6 +331,9 @@ pub enum Command {
         person: Handle,
         /// How they signed in.
         sign_in: SignIn,
+        /// [`Agent::asked_in`](crate::Agent::asked_in) as they were shown it: asked anew since, they
+        /// did not answer that.
+        asked_in: u64,
         /// Exactly what they were shown, a blob that is durable already.
         terms: Digest,
         /// When they signed in: if they were signed out since, nothing is taken over.

@@ -381,6 +381,7 @@ pub(crate) fn decide(
             agent: id,
             sponsor,
             sign_in,
+            asked_in,
             terms,
             signed_in,
         } => {
@@ -389,6 +390,7 @@ pub(crate) fn decide(
             if agent.sponsor != sponsor {
                 return Err(Refusal::NotTheSponsor { agent: id }.into());
             }
+            as_asked(agent, asked_in)?;
             starting::sponsored(state, agent)?;
             let same = matches!(agent.acceptance, Acceptance::Accepted { .. })
                 && agent.accepted.as_ref().is_some_and(|it| it.terms == terms);
@@ -448,12 +450,14 @@ pub(crate) fn decide(
             agent: id,
             person,
             sign_in,
+            asked_in,
             terms,
             signed_in,
         } => {
             let agent = not_retired(state, &id)?;
             still_signed_in(state, &person, signed_in)?;
             state.takes_over(agent, &person)?;
+            as_asked(agent, asked_in)?;
             let sponsorship = Sponsorship::Verified;
             let transferred = AgentTransferred {
                 agent: id.clone(),
@@ -829,6 +833,15 @@ fn members_change(
         removed,
         signal: signal.clone(),
     })))
+}
+
+/// Refuses an answer to what was asked before: whether somebody answers for an agent was asked anew.
+fn as_asked(agent: &Agent, asked_in: u64) -> Result<(), Refusal> {
+    if agent.asked_in == asked_in {
+        return Ok(());
+    }
+    let agent = agent.id.clone();
+    Err(Refusal::AskedAnew { agent })
 }
 
 /// Refuses what is asked in the name of a person who was signed out since they signed in.

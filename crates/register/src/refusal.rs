@@ -294,6 +294,15 @@ pub enum Refusal {
         /// The agent.
         agent: AgentId,
     },
+    /// An acceptance of what was shown before the agent was transferred, or its acceptance lapsed.
+    #[error(
+        "agent `{agent}` is not accepted as it was shown to you: it was transferred, or has to be \
+         accepted again, since; look at it again"
+    )]
+    AskedAnew {
+        /// The agent.
+        agent: AgentId,
+    },
     /// Somebody wants to take over an agent whose sponsor an administrator stopped.
     #[error(
         "agent `{agent}` is not yours to take over: an administrator stopped its sponsor; one can \

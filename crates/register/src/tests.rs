@@ -296,6 +296,12 @@ fn add_sponsor(id: &str) -> Command {
     }
 }
 
+/// By which entry an agent's sponsor was last asked to answer for it.
+fn asked_in(node: &Node, agent: &str) -> u64 {
+    let asked = |state: &crate::State| state.agent(&agent.parse().unwrap()).unwrap().asked_in;
+    node.control.view(asked)
+}
+
 fn suspend_sponsor(id: &str) -> Command {
     Command::SuspendSponsor {
         id: id.parse().unwrap(),

@@ -141,14 +141,15 @@ impl Model {
                 signal: signal("department-changed"),
             },
             26 | 27 => {
-                let sponsor = node.control.view(|state| {
+                let (sponsor, asked_in) = node.control.view(|state| {
                     let agent = state.agent(&agent.parse().unwrap())?;
-                    Some(agent.sponsor.clone())
+                    Some((agent.sponsor.clone(), agent.asked_in))
                 })?;
                 Command::AcceptAgent {
                     agent: agent.parse().unwrap(),
                     sponsor,
                     sign_in: SignIn::Oidc,
+                    asked_in,
                     terms: node.keep(b"terms"),
                     signed_in: None,
                 }

@@ -41,6 +41,7 @@ fn take_over(node: &Node, person: &str) -> Command {
         agent: "triage".parse().unwrap(),
         person: handle_of(node, person).unwrap(),
         sign_in: SignIn::Oidc,
+        asked_in: asked_in(node, "triage"),
         terms: node.keep(b"terms"),
         signed_in: None,
     }
@@ -266,6 +267,57 @@ async fn a_manager_whom_the_directory_names_does_not_take_over_what_an_administr
     }
 }
 
+fn accept(node: &Node, sponsor: &str) -> Command {
+    Command::AcceptAgent {
+        agent: "triage".parse().unwrap(),
+        sponsor: handle_of(node, sponsor).unwrap(),
+        sign_in: SignIn::Oidc,
+        asked_in: asked_in(node, "triage"),
+        terms: node.keep(b"terms"),
+        signed_in: None,
+    }
+}
+
+/// Between the look at a page and the writer's turn, what was asked there can be over.
+#[tokio::test]
+async fn an_acceptance_of_before_does_not_answer_what_was_asked_since() {
+    let node = ready().await;
+    let asked_anew = Refusal::AskedAnew {
+        agent: "triage".parse().unwrap(),
+    };
+    let lapse = || Command::LapseAgent {
+        agent: "triage".parse().unwrap(),
+        signal: signal("department-changed"),
+    };
+    let accepted = |node: &Node| {
+        node.control.view(|state| {
+            let agent = state.agent(&"triage".parse().unwrap()).unwrap();
+            matches!(agent.acceptance, Acceptance::Accepted { .. })
+        })
+    };
+    // It lapsed meanwhile.
+    let shown = accept(&node, "maja");
+    node.ok(lapse()).await;
+    assert_eq!(refused(&node, shown).await, asked_anew);
+    assert!(!accepted(&node));
+    // It went to somebody else, and came back.
+    let shown = accept(&node, "maja");
+    node.ok(transfer("triage", "otto")).await;
+    node.ok(transfer("triage", "maja")).await;
+    assert_eq!(refused(&node, shown).await, asked_anew);
+    assert!(!accepted(&node));
+    node.ok(accept(&node, "maja")).await;
+    assert!(accepted(&node));
+    // The same, of what is taken over.
+    node.ok(name("maja", &["noor"])).await;
+    node.ok(deactivate("maja")).await;
+    let shown = take_over(&node, "noor");
+    node.ok(lapse()).await;
+    assert_eq!(refused(&node, shown).await, asked_anew);
+    node.ok(take_over(&node, "noor")).await;
+    assert!(accepted(&node));
+}
+
 #[tokio::test]
 async fn who_was_signed_out_meanwhile_takes_nothing_over() {
     let node = ready().await;
@@ -281,6 +333,7 @@ async fn who_was_signed_out_meanwhile_takes_nothing_over() {
         agent,
         person,
         sign_in,
+        asked_in,
         terms,
         ..
     } = take_over(&node, "noor")
@@ -291,6 +344,7 @@ async fn who_was_signed_out_meanwhile_takes_nothing_over() {
         agent,
         person,
         sign_in,
+        asked_in,
         terms,
         signed_in: Some(crate::SignedIn::Here(began)),
     };

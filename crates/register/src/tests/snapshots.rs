@@ -57,6 +57,7 @@ async fn full() -> Node {
         agent: "billing".parse().unwrap(),
         sponsor: noor.clone(),
         sign_in: SignIn::Oidc,
+        asked_in: asked_in(&node, "billing"),
         terms,
         signed_in: None,
     })

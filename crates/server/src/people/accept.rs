@@ -79,6 +79,7 @@ impl<'a> Terms<'a> {
 struct Shown {
     rows: Vec<(&'static str, String)>,
     terms: Vec<u8>,
+    asked_in: u64,
     accepted: bool,
     /// If it is somebody else's yet: theirs, and what the person is to them.
     offered: Option<(String, Relation)>,
@@ -155,6 +156,7 @@ impl App {
             Some(Shown {
                 rows,
                 terms,
+                asked_in: agent.asked_in,
                 offered,
                 accepted: matches!(agent.acceptance, Acceptance::Accepted { .. }),
             })
@@ -335,6 +337,7 @@ pub(super) async fn accept(
             agent,
             person,
             sign_in,
+            asked_in: shown.asked_in,
             terms,
             signed_in,
         }
@@ -343,6 +346,7 @@ pub(super) async fn accept(
             agent,
             sponsor: person,
             sign_in,
+            asked_in: shown.asked_in,
             terms,
             signed_in,
         }

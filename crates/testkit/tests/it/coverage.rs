@@ -971,6 +971,9 @@ async fn of_the_directory(plane: &Plane) {
                 agent: "third".parse().unwrap(),
                 sponsor: sponsor.clone(),
                 sign_in: register::SignIn::Oidc,
+                asked_in: control.view(|state| {
+                    state.agent(&"third".parse().unwrap()).unwrap().asked_in
+                }),
                 terms,
                 signed_in: None,
             },

@@ -343,16 +343,15 @@ async fn agents_that_nobody_accepted_do_not_run_where_that_is_refused() {
     assert_eq!(shown["status"], "pending");
     assert_eq!(shown["narrowed_by"], "agent-not-accepted");
     let control = plane.gateway().control();
+    let (sponsor, asked_in) = control.view(|state| {
+        let agent = state.agent(&"triage".parse().unwrap()).unwrap();
+        (agent.sponsor.clone(), agent.asked_in)
+    });
     let accept = register::Command::AcceptAgent {
         agent: "triage".parse().unwrap(),
-        sponsor: control.view(|state| {
-            state
-                .agent(&"triage".parse().unwrap())
-                .unwrap()
-                .sponsor
-                .clone()
-        }),
+        sponsor,
         sign_in: register::SignIn::Oidc,
+        asked_in,
         terms: plane.gateway().blobs().put(b"terms").unwrap(),
         signed_in: None,
     };
