@@ -959,21 +959,13 @@ async fn of_the_directory(plane: &Plane) {
             },
         ),
         (
-            ActorKind::Service,
-            Command::LapseAgent {
-                agent: "third".parse().unwrap(),
-                signal: signal(),
-            },
-        ),
-        (
             ActorKind::Person,
             Command::AcceptAgent {
                 agent: "third".parse().unwrap(),
                 sponsor: sponsor.clone(),
                 sign_in: register::SignIn::Oidc,
-                asked_in: control.view(|state| {
-                    state.agent(&"third".parse().unwrap()).unwrap().asked_in
-                }),
+                asked_in: control
+                    .view(|state| state.agent(&"third".parse().unwrap()).unwrap().asked_in),
                 terms,
                 signed_in: None,
             },
@@ -989,6 +981,13 @@ async fn of_the_directory(plane: &Plane) {
             ActorKind::Service,
             Command::RevokeSessions {
                 sponsor,
+                signal: signal(),
+            },
+        ),
+        (
+            ActorKind::Service,
+            Command::LapseAgent {
+                agent: "third".parse().unwrap(),
                 signal: signal(),
             },
         ),

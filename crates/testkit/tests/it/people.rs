@@ -472,7 +472,7 @@ async fn a_deputy_takes_an_offered_agent_over_in_one_act() {
         signal: Some(register::Signal {
             source: "scim".parse().unwrap(),
             event: "deactivated".parse().unwrap(),
-            received_at: plane.clock.now(),
+            received_at: vocab::Clock::now(&*plane.clock),
             happened_at: None,
             id: None,
         }),
