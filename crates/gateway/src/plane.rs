@@ -14,7 +14,7 @@ use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, Receipt, Recor
 use mcp::Json;
 use mcp::headers::ParamHeaders;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
-use register::{Command, CommandError, Control, Sever, TestResults};
+use register::{Command, CommandError, Control, Sever, State, TestResults};
 use tokens::{Caller, Issuer, PublicUrl, Resource};
 use tokio::runtime;
 use tokio::sync::{Notify, watch};
@@ -122,6 +122,9 @@ pub struct Plane {
     tools_changed: watch::Sender<u64>,
     group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
     activation: Mutex<()>,
+    /// One set at a time is put on record and then in force: calls are decided by the set that the
+    /// register has in force or by the one before, and it knows no others' names.
+    activating: tokio::sync::Mutex<()>,
 }
 
 /// One upstream.
@@ -547,6 +550,7 @@ impl Plane {
             tools_changed: watch::channel(0).0,
             group_keys: RwLock::default(),
             activation: Mutex::default(),
+            activating: tokio::sync::Mutex::default(),
         });
         plane
             .control
@@ -782,8 +786,20 @@ impl Plane {
             author,
             tests,
         };
-        self.control.execute(actor, command).await?;
-        self.put_in_force(Some(trial)).await?;
+        let plane = Arc::clone(self);
+        // To its end, also if whoever asked goes away.
+        let both = self.control.spawn(async move {
+            let _one = plane.activating.lock().await;
+            // One before this may be on record and not in force: its checkpoint could not be signed.
+            let recorded = |state: &State| state.policy().map(|policy| policy.record);
+            if plane.control.view(recorded) != plane.active.load().since {
+                plane.put_in_force(None).await?;
+            }
+            plane.control.execute(actor, command).await?;
+            plane.put_in_force(Some(trial)).await
+        });
+        both.await
+            .map_err(|cause| PlaneError::Unfinished(cause.to_string()))??;
         Ok(digest)
     }
 
@@ -899,7 +915,7 @@ impl Plane {
             tracing::warn!(error = %error, "A barrier does not name the control log's checkpoint");
             None
         });
-        let control_size = self.control.view(register::State::size);
+        let control_size = self.control.view(State::size);
         let barrier = Barrier {
             body: BarrierBody {
                 control_size,

@@ -365,11 +365,22 @@ impl Plane {
 
     /// Puts policies in force.
     pub async fn activate(&self, policies: &str) -> Result<(), String> {
+        let trial = self.trial(policies)?;
+        self.activate_tried(trial).await
+    }
+
+    /// Policies on trial.
+    pub fn trial(&self, policies: &str) -> Result<gateway::Trial, String> {
         let file = PolicyFile {
             name: "it.cedar".to_owned(),
             text: policies.to_owned(),
         };
         let set = PolicySet::parse(vec![file]).map_err(|all| format!("{all:?}"))?;
+        Ok(self.gateway().trial(set))
+    }
+
+    /// Puts what was on trial in force.
+    pub async fn activate_tried(&self, trial: gateway::Trial) -> Result<(), String> {
         let actor = Actor {
             kind: ActorKind::Person,
             id: "tester".to_owned(),
@@ -380,15 +391,8 @@ impl Plane {
             passed: 0,
             failed: 0,
         };
-        let activated = self
-            .gateway()
-            .activate(
-                actor,
-                self.gateway().trial(set),
-                "tester".parse().unwrap(),
-                tests,
-            )
-            .await;
+        let author = "tester".parse().unwrap();
+        let activated = self.gateway().activate(actor, trial, author, tests).await;
         activated.map(drop).map_err(|error| error.to_string())
     }
 

@@ -738,3 +738,47 @@ async fn an_upstream_that_never_listed_its_tools_is_closed() {
     .await;
     plane.end().await;
 }
+
+/// Calls are decided by the set in force or by the one before, so none is put on record while another is
+/// on its way: also if whoever asked for that went away.
+#[tokio::test]
+async fn a_set_that_was_put_on_record_is_in_force_before_the_next_is() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let client = Client::new(&agent.token("files").await, ERAS[0]).await;
+    let none = "forbid (principal, action, resource);";
+    let recorded = || {
+        let control = plane.gateway().control();
+        control.view(|state| state.policy().map(|policy| policy.record))
+    };
+    let before = recorded();
+    let gone = plane.activate_tried(plane.trial(none).unwrap());
+    // Begun, and dropped where it first waits.
+    tokio::time::timeout(Duration::ZERO, gone)
+        .await
+        .unwrap_err();
+    until("it is on record", async || recorded() != before).await;
+    until("it is in force", async || {
+        client
+            .call("anything", ANY)
+            .await
+            .said()
+            .contains("Denied by policy")
+    })
+    .await;
+    // Several at once: each is on record, and the last of them is in force.
+    let sets = [
+        testkit::plane::POLICIES,
+        none,
+        testkit::plane::POLICIES,
+        none,
+    ];
+    let all = sets.map(|set| plane.activate(set));
+    for done in futures_util::future::join_all(all).await {
+        done.unwrap();
+    }
+    plane.activate(testkit::plane::POLICIES).await.unwrap();
+    let reply = client.call("anything", ANY).await;
+    assert!(!reply.is_error(), "{}", reply.json);
+    plane.end().await;
+}
