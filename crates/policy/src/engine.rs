@@ -292,7 +292,7 @@ impl Engine {
                         the policies came into force. They have to be put in force again.";
             return Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text));
         };
-        let (mut permitted, mut held) = (None, None::<Hold>);
+        let (mut permitted, mut held, mut observed) = (None, None::<Hold>, None);
         for instance in readings {
             let facts = Facts {
                 instance,
@@ -308,11 +308,15 @@ impl Engine {
                         None => hold,
                     });
                 }
-                denied => return denied,
+                // What is not let pass may come yet.
+                let_pass @ Decision::Permit(_) => {
+                    observed.get_or_insert(let_pass);
+                }
+                denied @ Decision::Denial(_) => return denied,
             }
         }
         let held = held.map(Decision::Hold);
-        held.or(permitted).unwrap_or_else(|| {
+        observed.or(held).or(permitted).unwrap_or_else(|| {
             let text = "The names of this agent's sponsor cannot be read.";
             Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text))
         })

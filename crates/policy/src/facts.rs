@@ -14,8 +14,8 @@ use crate::approval::ApprovedBy;
 /// The version of [`Facts`] that this crate writes and reads.
 pub const FACTS_VERSION: u32 = 1;
 
-/// Most names, of a person or of groups, of which every reading is tried.
-const PERHAPS_MAX: usize = 4;
+/// Most ways to read the names of one caller. Each costs a whole decision.
+const READINGS_MAX: usize = 8;
 
 /// The facts of one call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,10 +117,13 @@ impl InstanceFacts {
         above.chain([&self.handed_on]).flatten().map(AsRef::as_ref)
     }
 
-    /// Every other way to read the names of its sponsor and their groups; none if there are too many.
+    /// Every way to read the names of its sponsor and their groups; none if there are too many.
     pub(crate) fn readings(&self) -> Option<Vec<Self>> {
         let groups = &self.perhaps_groups;
-        if groups.len() > PERHAPS_MAX || self.perhaps_sponsor.len() > PERHAPS_MAX {
+        let ways = u32::try_from(groups.len()).ok();
+        let ways = ways.and_then(|groups| 2_usize.checked_pow(groups));
+        let ways = ways?.checked_mul(1 + self.perhaps_sponsor.len())?;
+        if ways > READINGS_MAX {
             return None;
         }
         let ids = self.perhaps_sponsor.iter().map(|id| Some(id.clone()));

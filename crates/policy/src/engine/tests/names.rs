@@ -72,9 +72,49 @@ fn every_reading_of_several_names_is_tried() {
     check(one_alone, MAYA, (&["a", "b"], &[]), "allow");
     check(one_alone, MAYA, (&[], &["a", "b"]), "policy");
     let all = "permit (principal, action, resource);";
-    check(all, MAYA, (&[], &["a", "b", "c", "d"]), "allow");
-    let too_many = ["a", "b", "c", "d", "e"];
-    check(all, MAYA, (&[], &too_many), "policy-unavailable");
+    check(all, MAYA, (&[], &["a", "b", "c"]), "allow");
+    check(all, (None, &["x"]), (&[], &["a", "b"]), "allow");
+    check(all, (None, &["x", "y", "z"]), (&[], &["a"]), "allow");
+    let seven = ["1", "2", "3", "4", "5", "6", "7"];
+    check(all, (None, &seven), (&[], &[]), "allow");
+    // Each reading costs a whole decision.
+    let too_many = |sponsors: &[&str], groups: &[&str]| {
+        check(all, (None, sponsors), (&[], groups), "policy-unavailable");
+    };
+    too_many(&[], &["a", "b", "c", "d"]);
+    too_many(&["x"], &["a", "b", "c"]);
+    too_many(&["x", "y"], &["a", "b"]);
+    too_many(&["1", "2", "3", "4", "5", "6", "7", "8"], &[]);
+    let hundred: Vec<String> = (0..100).map(|nth| nth.to_string()).collect();
+    let hundred: Vec<&str> = hundred.iter().map(String::as_str).collect();
+    too_many(&[], &hundred);
+}
+
+#[test]
+fn what_observe_mode_does_not_let_pass_is_denied_by_any_reading() {
+    // Denied as it is, and what is wrong by the other reading is no denial by policy.
+    let policies = "permit (principal, action, resource) \
+                    when { principal.sponsor.groups.contains(\"a\") };\n\
+                    forbid (principal, action, resource) \
+                    when { principal.sponsor.groups.contains(\"a\") && \
+                           principal.depth + 9223372036854775807 > 1 };";
+    let engine = World::new(policies).engine;
+    let ask = |groups: &[&str], perhaps: &[&str]| {
+        let mut call = facts("files/list_dir", &json!({}));
+        call.observe = true;
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        call.instance.sponsor_groups = owned(groups);
+        call.instance.perhaps_groups = owned(perhaps);
+        let verdict = engine.decide(&call).verdict();
+        (verdict.effect, verdict.stage, verdict.observed)
+    };
+    let passed = (Effect::Allow, Some(Stage::Policy), true);
+    assert_eq!(ask(&[], &[]), passed);
+    assert_eq!(ask(&[], &["b"]), passed);
+    let denied = (Effect::Deny, Some(Stage::Error), false);
+    assert_eq!(ask(&["a"], &[]), denied);
+    assert_eq!(ask(&[], &["a"]), denied);
+    assert_eq!(ask(&[], &["a", "b"]), denied);
 }
 
 #[test]
