@@ -1,6 +1,7 @@
 //! The sponsors and groups that policies name, and who that is by now.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 
 use policy::Said;
 use register::{PolicyName, Renamed, State};
@@ -51,6 +52,14 @@ pub struct FaultyName {
     pub policies: Vec<String>,
 }
 
+/// What was found when the register had this size, and this was in force.
+#[derive(Debug)]
+pub(crate) struct Found {
+    size: u64,
+    snapshot: Arc<Snapshot>,
+    names: Arc<[FaultyName]>,
+}
+
 /// Somebody who may be meant by a name.
 struct Candidate<'a> {
     handle: &'a Handle,
@@ -59,64 +68,92 @@ struct Candidate<'a> {
 }
 
 impl Plane {
-    /// What is wrong with the sponsors and groups that the policies in force name.
-    pub fn faulty_names(&self) -> Vec<FaultyName> {
-        self.control.view(|state| {
-            let snapshot = self.active.load();
-            let Some(since) = snapshot.since else {
-                return Vec::new();
-            };
-            let mut faulty = sponsors(state, &snapshot, since);
-            faulty.extend(groups(state, &snapshot, since));
-            faulty.sort_unstable();
-            faulty
-        })
+    /// What is wrong with the sponsors and groups that the policies in force name. Found anew only
+    /// when the register or the policies changed: it holds the register up.
+    pub fn faulty_names(&self) -> Arc<[FaultyName]> {
+        // Others who ask wait for it, and do not go through the register too.
+        let mut found = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.active.load_full();
+        let size = self.control.view(State::size);
+        if let Some(found) = found.as_ref()
+            && found.size == size
+            && Arc::ptr_eq(&found.snapshot, &snapshot)
+        {
+            return Arc::clone(&found.names);
+        }
+        let (size, names) = self
+            .control
+            .view(|state| (state.size(), faulty(state, &snapshot)));
+        *found = Some(Found {
+            size,
+            snapshot,
+            names: Arc::clone(&names),
+        });
+        names
     }
+}
+
+fn faulty(state: &State, snapshot: &Snapshot) -> Arc<[FaultyName]> {
+    let Some(since) = snapshot.since else {
+        return Arc::default();
+    };
+    let mut faulty = sponsors(state, snapshot, since);
+    faulty.extend(groups(state, snapshot, since));
+    faulty.sort_unstable();
+    faulty.into()
 }
 
 fn sponsors(state: &State, snapshot: &Snapshot, since: u64) -> Vec<FaultyName> {
     let engine = &snapshot.engine;
+    let said = engine.sponsors_said();
+    if said.is_empty() {
+        return Vec::new();
+    }
     let renamed = state.renamed_sponsors();
-    let said = engine.sponsors_said().into_iter();
-    said.flat_map(|(name, said)| {
-        let id = name.parse::<SponsorId>().ok();
-        let bearer = id.and_then(|id| state.sponsor_by_id(&id));
-        let were = called(&renamed, name).filter_map(|it| state.sponsor(&it.handle));
-        let all: BTreeMap<_, _> = bearer
-            .into_iter()
-            .chain(were)
-            .map(|it| (&it.handle, it))
-            .collect();
-        let candidates = all.into_values().map(|it| Candidate {
-            handle: &it.handle,
-            now: it.id().map(SponsorId::as_str),
-            read: state.sponsor_in_policy(it, since, |name| engine.says_sponsor(name)),
-        });
-        faults(("sponsor", name), &said, candidates, &renamed)
-    })
-    .collect()
+    said.into_iter()
+        .flat_map(|(name, said)| {
+            let id = name.parse::<SponsorId>().ok();
+            let bearer = id.and_then(|id| state.sponsor_by_id(&id));
+            let were = called(&renamed, name).filter_map(|it| state.sponsor(&it.handle));
+            let all: BTreeMap<_, _> = bearer
+                .into_iter()
+                .chain(were)
+                .map(|it| (&it.handle, it))
+                .collect();
+            let candidates = all.into_values().map(|it| Candidate {
+                handle: &it.handle,
+                now: it.id().map(SponsorId::as_str),
+                read: state.sponsor_in_policy(it, since, |name| engine.says_sponsor(name)),
+            });
+            faults(("sponsor", name), &said, candidates, &renamed)
+        })
+        .collect()
 }
 
 fn groups(state: &State, snapshot: &Snapshot, since: u64) -> Vec<FaultyName> {
     let engine = &snapshot.engine;
+    let said = engine.groups_said();
+    if said.is_empty() {
+        return Vec::new();
+    }
     let renamed = state.renamed_groups();
-    let said = engine.groups_said().into_iter();
-    said.flat_map(|(name, said)| {
-        let bearer = state.groups().find(|it| it.name() == Some(name));
-        let were = called(&renamed, name).filter_map(|it| state.group(&it.handle));
-        let all: BTreeMap<_, _> = bearer
-            .into_iter()
-            .chain(were)
-            .map(|it| (&it.handle, it))
-            .collect();
-        let candidates = all.into_values().map(|it| Candidate {
-            handle: &it.handle,
-            now: it.name(),
-            read: state.group_in_policy(it, since, |name| engine.says_group(name)),
-        });
-        faults(("group", name), &said, candidates, &renamed)
-    })
-    .collect()
+    said.into_iter()
+        .flat_map(|(name, said)| {
+            let bearer = state.groups().find(|it| it.name() == Some(name));
+            let were = called(&renamed, name).filter_map(|it| state.group(&it.handle));
+            let all: BTreeMap<_, _> = bearer
+                .into_iter()
+                .chain(were)
+                .map(|it| (&it.handle, it))
+                .collect();
+            let candidates = all.into_values().map(|it| Candidate {
+                handle: &it.handle,
+                now: it.name(),
+                read: state.group_in_policy(it, since, |name| engine.says_group(name)),
+            });
+            faults(("group", name), &said, candidates, &renamed)
+        })
+        .collect()
 }
 
 /// Those who were called so.

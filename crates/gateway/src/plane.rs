@@ -24,6 +24,7 @@ use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, Ups
 use crate::hosts::Hosts;
 use crate::limits::{Bounds, Counter, Limiter};
 use crate::metrics::Metrics;
+use crate::names::Found;
 use crate::open::OpenIntents;
 use crate::pass::Strange;
 use crate::record::{Barrier, BarrierBody, Basis};
@@ -120,6 +121,8 @@ pub struct Plane {
     runtime: runtime::Handle,
     pub(crate) metrics: Metrics,
     tools_changed: watch::Sender<u64>,
+    /// What was found wrong with the names that policies say.
+    pub(crate) names: Mutex<Option<Found>>,
     group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
     activation: Mutex<()>,
     /// One set at a time is put on record and then in force: calls are decided by the set that the
@@ -548,6 +551,7 @@ impl Plane {
             streams: TaskTracker::new(),
             metrics: Metrics::default(),
             tools_changed: watch::channel(0).0,
+            names: Mutex::default(),
             group_keys: RwLock::default(),
             activation: Mutex::default(),
             activating: tokio::sync::Mutex::default(),

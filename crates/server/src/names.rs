@@ -20,7 +20,7 @@ pub(crate) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
         let size = shared.plane.control().view(State::size);
         if seen != Some(size) {
             seen = Some(size);
-            told = tell(shared.plane.faulty_names(), &told);
+            told = tell(&shared.plane.faulty_names(), &told);
         }
         let wait = tokio::time::sleep(LOOK_EVERY);
         if stop.run_until_cancelled(wait).await.is_none() {
@@ -30,8 +30,8 @@ pub(crate) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 /// Tells what was not told before. Names of people do not belong in the log of the program.
-fn tell(faulty: Vec<FaultyName>, told: &BTreeSet<FaultyName>) -> BTreeSet<FaultyName> {
-    let faulty: BTreeSet<FaultyName> = faulty.into_iter().collect();
+fn tell(faulty: &[FaultyName], told: &BTreeSet<FaultyName>) -> BTreeSet<FaultyName> {
+    let faulty: BTreeSet<FaultyName> = faulty.iter().cloned().collect();
     for it in faulty.difference(told) {
         let (what, policies) = (it.what, it.policies.join(", "));
         let handle = it.handle.as_ref().map_or("?", |handle| handle.as_str());

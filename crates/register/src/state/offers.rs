@@ -1,6 +1,8 @@
 //! Who is offered the agents of a sponsor who does not answer for them any more. Nothing is theirs by
 //! that: somebody gives an agent to them, or they take it over themselves.
 
+use std::sync::Arc;
+
 use vocab::id::Handle;
 
 use super::State;
@@ -30,9 +32,26 @@ impl State {
     /// Whom an agent is offered to, the first first: if its sponsor does not act, their deputies who
     /// do, and then whom the directory calls their manager.
     pub fn offered(&self, agent: &Agent) -> Vec<(&Sponsor, Relation)> {
-        let Some(sponsor) = self.sponsor(&agent.sponsor) else {
-            return Vec::new();
-        };
+        let sponsor = self.sponsor(&agent.sponsor);
+        sponsor.map_or_else(Vec::new, |sponsor| self.offered_of(sponsor))
+    }
+
+    /// The agents that are offered to somebody, by id. Only sponsors who do not act are asked for
+    /// theirs: there are few of them, and many agents.
+    pub fn offered_to(&self, person: &Handle) -> Vec<&Arc<Agent>> {
+        let sponsors = self.sponsors.values().filter(|sponsor| {
+            let offered = self.offered_of(sponsor);
+            offered.iter().any(|(to, _)| to.handle == *person)
+        });
+        let mut agents: Vec<_> = sponsors
+            .flat_map(|sponsor| self.agents_of(&sponsor.handle))
+            .collect();
+        agents.sort_unstable_by_key(|agent| &agent.id);
+        agents
+    }
+
+    /// Whom the agents of a sponsor are offered to.
+    fn offered_of(&self, sponsor: &Sponsor) -> Vec<(&Sponsor, Relation)> {
         if self.sponsor_acts(&sponsor.handle) {
             return Vec::new();
         }

@@ -104,6 +104,48 @@ async fn agents_of_who_does_not_act_are_offered_to_deputies_and_then_to_the_mana
 }
 
 #[tokio::test]
+async fn somebody_is_offered_all_agents_of_who_does_not_act_and_no_other() {
+    let node = ready().await;
+    let to = |person: &str| {
+        let person = handle_of(&node, person).unwrap();
+        node.control.view(|state| {
+            let agents = state.offered_to(&person).into_iter();
+            // As each agent says of itself.
+            let mut each: Vec<_> = state.agents().collect();
+            each.retain(|agent| {
+                let mut offered = state.offered(agent).into_iter();
+                offered.any(|(to, _)| to.handle == person)
+            });
+            let agents: Vec<_> = agents.map(|agent| agent.id.to_string()).collect();
+            assert!(each.iter().map(|agent| agent.id.as_str()).eq(&agents));
+            agents
+        })
+    };
+    for (id, sponsor) in [("zeta", "maja"), ("alpha", "maja"), ("other", "otto")] {
+        node.ok(add_agent(id, sponsor)).await;
+    }
+    node.ok(name("maja", &["noor", "mia"])).await;
+    node.ok(name("otto", &["noor"])).await;
+    assert_eq!(to("noor"), [""; 0], "both answer for theirs");
+    node.ok(suspend_sponsor("maja")).await;
+    let hers = ["alpha", "triage", "zeta"];
+    assert_eq!(
+        (to("noor"), to("mia")),
+        (
+            hers.map(str::to_owned).to_vec(),
+            hers.map(str::to_owned).to_vec()
+        )
+    );
+    assert_eq!(to("otto"), [""; 0]);
+    assert_eq!(to("maja"), [""; 0]);
+    node.ok(suspend_sponsor("otto")).await;
+    assert_eq!(to("noor"), ["alpha", "other", "triage", "zeta"]);
+    assert_eq!(to("mia"), hers);
+    node.ok(suspend_sponsor("mia")).await;
+    assert_eq!(to("mia"), [""; 0], "she does not act herself");
+}
+
+#[tokio::test]
 async fn deputies_are_others_who_act_and_few() {
     let node = ready().await;
     let maja: SponsorId = "maja".parse().unwrap();

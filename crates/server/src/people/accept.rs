@@ -235,8 +235,8 @@ pub(super) async fn list(State(app): Shared, request: Request) -> Response {
             !accepted && !is_retired(agent)
         });
         let own: Vec<AgentId> = own.map(|agent| agent.id.clone()).collect();
-        let offered = state
-            .agents()
+        let offered = state.offered_to(&session.person).into_iter();
+        let offered = offered
             .filter(|agent| !is_retired(agent) && state.takes_over(agent, &session.person).is_ok());
         let offered = offered.map(|agent| (agent.id.clone(), state.sponsor_name(&agent.sponsor)));
         (own, offered.collect::<Vec<_>>())

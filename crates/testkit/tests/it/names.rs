@@ -2,6 +2,7 @@
 //! dropped by that, and nobody gets a permit by it.
 
 use std::fs;
+use std::sync::Arc;
 
 use ledger::Kind;
 use serde_json::{Value, json};
@@ -150,6 +151,32 @@ impl Office {
 }
 
 const NO: &str = "No policy permits this call";
+
+/// Nothing is looked for when nothing changed.
+#[tokio::test]
+async fn what_is_wrong_with_names_is_found_once_for_each_change() {
+    let office = Office::open().await;
+    let group = office.group("Contractors").await;
+    office.apply(FORBID).await;
+    let gateway = office.plane.gateway();
+    let found = || gateway.faulty_names();
+    let none = found();
+    assert!(none.is_empty(), "{none:?}");
+    office.rename(&group, "Externals").await;
+    let renamed = found();
+    assert_eq!(renamed.len(), 1, "{renamed:?}");
+    assert_eq!(renamed[0].fault, gateway::NameFault::Renamed);
+    assert!(Arc::ptr_eq(&renamed, &found()), "it was looked for again");
+    // What is in force, and who has the name: each is looked at anew.
+    office.rename(&group, "Contractors").await;
+    assert!(found().is_empty());
+    office.rename(&group, "Externals").await;
+    assert_eq!(found(), renamed);
+    office.apply(PERMIT).await;
+    let unknown = found();
+    assert_eq!(unknown.len(), 1, "{unknown:?}");
+    assert_eq!(unknown[0].fault, gateway::NameFault::Unknown);
+}
 
 #[tokio::test]
 async fn a_forbidden_group_that_is_renamed_stays_forbidden() {
