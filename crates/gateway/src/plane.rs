@@ -880,15 +880,22 @@ impl Plane {
 
     /// The key that seals what a group did. Made rarely, kept in memory.
     pub(crate) fn group_key(&self, group: &str) -> Result<(Handle, Arc<GroupKey>), KeyringError> {
+        let erased = |key: &Handle| self.control.view(|state| state.erased().contains(key));
         let keys = self
             .group_keys
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some((handle, key)) = keys.get(group) {
-            return Ok((handle.clone(), Arc::clone(key)));
-        }
+        let known = keys.get(group).cloned();
         drop(keys);
-        let made = self.keyring.group_key(group)?;
+        if let Some(known) = known.filter(|(handle, _)| !erased(handle)) {
+            return Ok(known);
+        }
+        let mut made = self.keyring.group_key(group)?;
+        if erased(&made.0) {
+            // Its erasure is on record and was not finished: what it seals would be nothing.
+            self.keyring.erase(&made.0)?;
+            made = self.keyring.group_key(group)?;
+        }
         let mut keys = self
             .group_keys
             .write()

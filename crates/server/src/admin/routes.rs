@@ -931,8 +931,10 @@ async fn erase(State(admin): App, Extension(caller): Extension<Caller>, body: By
     let command = Command::Erase {
         handle: handle.clone(),
     };
-    let (is_new, records) = admin.execute(caller, command).await?;
+    let done = admin.execute(caller, command).await;
+    // An error does not say that it is not on record.
     admin.shared.plane.forget_group_keys();
+    let (is_new, records) = done?;
     let erased = serde_json::json!({
         "erased": handle, "changed": is_new, "records": records,
     });

@@ -402,6 +402,46 @@ async fn a_node_that_stops_does_not_wait_for_idle_streams() {
     plane.end().await;
 }
 
+/// What such a key seals would be gone when the erasure is finished.
+#[tokio::test]
+async fn no_facts_are_sealed_by_a_key_whose_erasure_is_on_record_and_unfinished() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let token = agent.token("files").await;
+    let call = async || token.modern().call("anything", ANY).await;
+    let key = || {
+        let last = plane.calls().last(Kind::Decision).body["facts"]["key"].clone();
+        last.as_str().unwrap().to_owned()
+    };
+    assert_eq!(call().await.effect(), "allow");
+    let first = key();
+    // A folder in its place is not removed.
+    let file = plane.data().join("keyring").join(&first);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let erase = || plane.admin("POST", "/v1/erase", Some(json!({"what": first})));
+    let unfinished = erase().await;
+    assert_eq!(unfinished.status, 503, "{}", unfinished.text());
+    assert_eq!(unfinished.json()["error"], "erase-unfinished");
+    let decisions = || plane.calls().of(Kind::Decision).len();
+    let before = decisions();
+    let refused = call().await;
+    assert!(
+        refused.said().contains("could not be put on record"),
+        "{}",
+        refused.json
+    );
+    assert_eq!(decisions(), before);
+    std::fs::remove_dir(&file).unwrap();
+    assert_eq!(call().await.effect(), "allow");
+    let second = key();
+    assert_ne!(second, first);
+    assert_eq!(erase().await.status, 200);
+    assert_eq!(call().await.effect(), "allow");
+    assert_eq!(key(), second);
+    plane.end().await;
+}
+
 #[tokio::test]
 async fn standing_survives_a_restart() {
     let mut plane = Plane::start().await;
