@@ -1,6 +1,7 @@
 //! What goes back to a client: one message, or a stream of them that ends with one.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,6 +13,9 @@ use tokio::sync::mpsc;
 
 /// Messages that may wait for a slow client before its exchange waits too.
 const WAITING_MAX: usize = 16;
+/// A stream that may stay quiet for good says at least this often that it is there: a client that is
+/// gone without a word is noticed by that.
+const QUIET_MAX: Duration = Duration::from_secs(30);
 
 /// One message on its way to a client.
 #[derive(Debug)]
@@ -150,9 +154,17 @@ pub(crate) fn channel() -> (Out, In) {
 impl In {
     /// A stream of events, begun before there is any.
     pub(crate) fn into_stream(self) -> Response {
-        let parts = stream::unfold(Some(self.receiver), |receiver| async {
+        self.into_stream_within(QUIET_MAX)
+    }
+
+    fn into_stream_within(self, quiet: Duration) -> Response {
+        let parts = stream::unfold(Some(self.receiver), move |receiver| async move {
             let mut receiver = receiver?;
-            match receiver.recv().await? {
+            let Ok(part) = tokio::time::timeout(quiet, receiver.recv()).await else {
+                let there = Bytes::from_static(mcp::sse::KEEP_ALIVE);
+                return Some((Ok(there), Some(receiver)));
+            };
+            match part? {
                 Part::Event(event) => Some((written(&event), Some(receiver))),
                 Part::Last(_) => None,
             }
@@ -232,4 +244,36 @@ fn written(event: &Event) -> Result<Bytes, Infallible> {
         retry_ms: event.retry,
     }
     .to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_quiet_stream_says_that_it_is_there() {
+        let (out, back) = channel();
+        let mut body = back
+            .into_stream_within(Duration::from_millis(1))
+            .into_body();
+        for _ in 0..2 {
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), mcp::sse::KEEP_ALIVE);
+        }
+        let said = Event::of(Bytes::from_static(b"{}"));
+        out.event(said).await.unwrap();
+        drop(out);
+        let rest = body.collect().await.unwrap().to_bytes();
+        let rest = std::str::from_utf8(&rest).unwrap();
+        assert_eq!(rest.trim_start_matches(":\n\n"), "data: {}\n\n");
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_client_is_gone_is_noticed() {
+        let (out, back) = channel();
+        drop(back.into_stream());
+        out.gone().await;
+    }
 }

@@ -486,8 +486,13 @@ impl From<'_> {
         let call = self.call(placeholder()?, Era::Legacy, None);
         let plane = Arc::clone(self.plane);
         let (out, back) = answer::channel();
+        let hearer = self.plane.hearers.add(call.caller.instance());
         self.plane.streams.spawn(async move {
-            if let Some(why) = narrowed(&plane, &call, &out).await {
+            let narrowed = tokio::select! {
+                () = hearer.displaced() => None,
+                why = narrowed(&plane, &call, &out) => why,
+            };
+            if let Some(why) = narrowed {
                 let said = serde_json::json!({"standing": why.as_str(), "why": why.to_string()});
                 let said = Event::of(Bytes::from(said.to_string()));
                 let _client_gone = out.event(said).await;

@@ -28,6 +28,7 @@ pub mod record;
 mod refusals;
 mod route;
 mod session;
+mod standing;
 pub mod upstream;
 
 pub use cors::Crossing;

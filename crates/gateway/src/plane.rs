@@ -31,6 +31,7 @@ use crate::record::{Barrier, BarrierBody, Basis};
 use crate::refusals::Refusals;
 use crate::route::Hubs;
 use crate::session::Sessions;
+use crate::standing::Hearers;
 use crate::upstream::{Transport, Upstream, UpstreamConfig, chain};
 
 /// Settings of the node that matter here.
@@ -115,6 +116,7 @@ pub struct Plane {
     pub(crate) tasks: TaskTracker,
     /// Streams that clients keep open for what belongs to no request.
     pub(crate) streams: TaskTracker,
+    pub(crate) hearers: Arc<Hearers>,
     /// Cuts that are being certified.
     certifying: TaskTracker,
     /// Where calls run.
@@ -549,6 +551,7 @@ impl Plane {
             runtime: runtime::Handle::current(),
             tasks: TaskTracker::new(),
             streams: TaskTracker::new(),
+            hearers: Arc::default(),
             metrics: Metrics::default(),
             tools_changed: watch::channel(0).0,
             names: Mutex::default(),

@@ -30,6 +30,9 @@ pub const PAGES_MAX: usize = 200;
 pub const PURPOSE_DEPTH_MAX: usize = 8;
 /// Calls in flight at once for one instance.
 pub const INFLIGHT_PER_INSTANCE_MAX: usize = 64;
+/// Streams open at once on which one instance hears that it may act no more. A newer one ends the
+/// oldest.
+pub const STANDING_PER_INSTANCE_MAX: usize = 4;
 /// Legacy sessions open at once for one instance.
 pub const SESSIONS_PER_INSTANCE_MAX: usize = 32;
 /// Entries one group commit takes.

@@ -402,6 +402,37 @@ async fn a_node_that_stops_does_not_wait_for_idle_streams() {
     plane.end().await;
 }
 
+/// Whoever has a token takes up few places of the listener.
+#[tokio::test]
+async fn an_instance_has_four_streams_of_its_standing_and_a_newer_one_ends_the_oldest() {
+    let plane = Plane::start().await;
+    let agent = plane.agent("triage").await;
+    let [token, other] = [agent.token("files").await, agent.token("files").await];
+    assert_ne!(token.instance, other.instance);
+    let open = async |token: &testkit::Token| {
+        let ask = token.ask("GET").header("accept", "text/event-stream");
+        let stream = ask.header("tipstaff-standing", "?1").open().await;
+        assert_eq!(stream.status, 200);
+        stream
+    };
+    let others = open(&other).await;
+    let mut oldest = open(&token).await;
+    let mut streams = Vec::new();
+    for _ in 0..vocab::limits::STANDING_PER_INSTANCE_MAX {
+        streams.push(open(&token).await);
+    }
+    // It is told nothing: nothing is wrong.
+    assert_eq!(oldest.next().await, None);
+    plane.command("/v1/agents/triage/suspend").await;
+    streams.push(others);
+    for mut stream in streams {
+        let said = stream.next().await.unwrap();
+        assert_eq!(said["standing"], "agent-suspended", "{said}");
+        assert_eq!(stream.next().await, None);
+    }
+    plane.end().await;
+}
+
 /// What such a key seals would be gone when the erasure is finished.
 #[tokio::test]
 async fn no_facts_are_sealed_by_a_key_whose_erasure_is_on_record_and_unfinished() {
