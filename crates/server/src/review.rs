@@ -115,13 +115,16 @@ pub struct Used {
 }
 
 impl Used {
-    /// Reads what is new, and more of what is old, back to the first entry in the end.
+    /// Reads what is new, and more of what is old, back to the first entry in the end. Who is running
+    /// is asked after it is settled up to where is read: who starts later decided nothing before
+    /// that, and what they did is read the next time.
     fn read(
         &mut self,
         calls: &dyn LogReader,
-        running: &HashSet<InstanceId>,
+        running: impl FnOnce() -> HashSet<InstanceId>,
     ) -> Result<(), ReadError> {
         let size = calls.size();
+        let running = &running();
         if self.read.1 == 0 {
             self.read = (size, size);
         }
@@ -246,13 +249,15 @@ fn review(state: &State, agent: &Agent, used: &Used, settings: Agents, now: Time
 /// Looks at every agent. Reads much of the log of calls, so not where calls are answered.
 pub fn reviews(shared: &Shared) -> Result<Reviews, ReadError> {
     let (settings, now) = (shared.config.agents, shared.clock.now());
-    let running = shared.plane.control().view(|state| {
-        let running = state.unexpired_instances(now);
-        let narrowed = running.filter(|it| it.authority.is_some());
-        narrowed.map(|it| it.id.clone()).collect()
-    });
+    let running = || {
+        shared.plane.control().view(|state| {
+            let running = state.unexpired_instances(now);
+            let narrowed = running.filter(|it| it.authority.is_some());
+            narrowed.map(|it| it.id.clone()).collect()
+        })
+    };
     let mut used = shared.used.lock().unwrap_or_else(PoisonError::into_inner);
-    used.read(shared.calls_log.reader(), &running)?;
+    used.read(shared.calls_log.reader(), running)?;
     let mut agents: Vec<Review> = shared.plane.control().view(|state| {
         let agents = state.agents().filter(|it| match it.life {
             register::lifecycle::AgentLife::Retired { .. } => false,
@@ -316,3 +321,6 @@ pub async fn suspend_overdue(shared: &Arc<Shared>) {
 
 /// How often overdue reviews are looked for.
 pub const LOOK_EVERY: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests;
