@@ -150,6 +150,9 @@ pub struct State {
     group_pasts: names::Pasts,
     /// The index of the last entry that erased what a sponsor or group is called.
     name_lost: Option<u64>,
+    /// The size when names were found that cannot be read, though no entry says that they are gone.
+    /// Not of the log, so no snapshot has it: each start finds it anew.
+    names_unread: Option<u64>,
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
     break_glasses: break_glass::BreakGlasses,

@@ -129,6 +129,7 @@ impl State {
             sponsor_pasts,
             group_pasts,
             name_lost,
+            names_unread: _,
             token_keys,
             directory_tokens,
             break_glasses,

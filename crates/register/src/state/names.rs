@@ -149,7 +149,7 @@ impl State {
             return true;
         }
         // Somebody whose name is erased may have been who the set means.
-        let lost = self.name_lost.is_some_and(|lost| lost > since);
+        let lost = self.names_lost_after(since);
         let before = |past: &Past| {
             past.record < bearer.record && past.then(since).and_then(named) == Some(name)
         };
@@ -190,7 +190,7 @@ impl State {
     /// Whether activating the set in force again would mean other people by its names.
     pub(crate) fn names_changed(&self) -> bool {
         let since = self.policy().map(|policy| policy.record);
-        let lost = since.is_some_and(|since| self.name_lost.is_some_and(|lost| lost > since));
+        let lost = since.is_some_and(|since| self.names_lost_after(since));
         lost || !self.renamed_sponsors().is_empty() || !self.renamed_groups().is_empty()
     }
 
@@ -243,8 +243,14 @@ impl State {
         let pasts = pasts.map(|(key, name)| (key, name.unknown()));
         let mut all = sponsors.chain(groups).chain(pasts);
         if all.any(|(key, unknown)| unknown.is_some() && !self.erased.contains(key)) {
-            self.name_lost = Some(self.size);
+            self.names_unread = Some(self.size);
         }
+    }
+
+    /// Whether a name was lost after an entry, by an entry or without one.
+    fn names_lost_after(&self, since: u64) -> bool {
+        let lost = [self.name_lost, self.names_unread];
+        lost.into_iter().flatten().any(|lost| lost > since)
     }
 
     /// Takes note that names under a key are gone.

@@ -258,6 +258,11 @@ async fn a_name_that_is_lost_off_record_is_nobodys_until_the_next_activation() {
             })
         };
         let perhaps = |name: &str| (None, vec![name.to_owned()]);
+        let size = node.control.view(State::size);
+        let folded = fold_prefix(&*node.log, Some(&*node.keyring), size).unwrap();
+        let kept = node.control.view(State::snapshot);
+        let folded = folded.snapshot();
+        assert!(kept.body() == folded.body(), "only what the log says");
         assert_eq!(read(&node, &taker), perhaps("noor"));
         assert_eq!(read(&node, &another), perhaps("oncall"));
         assert_eq!(read(&node, &noor), (None, Vec::new()));
