@@ -220,19 +220,6 @@ impl State {
             .is_some_and(|group| group.members.contains(sponsor))
     }
 
-    pub(crate) fn sponsor_key(&self, handle: &Handle) -> Option<Handle> {
-        self.sponsor(handle).map(|sponsor| sponsor.key.clone())
-    }
-
-    pub(crate) fn group_key(&self, handle: &Handle) -> Option<Handle> {
-        self.group(handle).map(|group| group.key.clone())
-    }
-
-    /// The sponsor whose name a key seals.
-    pub(crate) fn sponsor_of_key(&self, key: &Handle) -> Option<&Arc<Sponsor>> {
-        self.sponsors.values().find(|sponsor| sponsor.key == *key)
-    }
-
     /// Every sponsor, erased ones too, in the order they were added.
     pub fn sponsors(&self) -> Vec<&Arc<Sponsor>> {
         let mut all: Vec<_> = self.sponsors.values().collect();

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use vocab::id::{Handle, SponsorId};
 
@@ -82,6 +83,19 @@ struct Bearer<'a> {
 }
 
 impl State {
+    pub(crate) fn sponsor_key(&self, handle: &Handle) -> Option<Handle> {
+        self.sponsor(handle).map(|sponsor| sponsor.key.clone())
+    }
+
+    pub(crate) fn group_key(&self, handle: &Handle) -> Option<Handle> {
+        self.group(handle).map(|group| group.key.clone())
+    }
+
+    /// The sponsor whose name a key seals.
+    pub(crate) fn sponsor_of_key(&self, key: &Handle) -> Option<&Arc<Sponsor>> {
+        self.sponsors.values().find(|sponsor| sponsor.key == *key)
+    }
+
     /// What a set that the entry `since` activated means a sponsor by. `says` tells whether it says
     /// a name.
     pub fn sponsor_in_policy<'a>(
