@@ -8,7 +8,9 @@ use mcp::{Era, Frame, Method, Raw, Request, Response};
 use tokens::Caller;
 use vocab::limits::INPUT_REQUESTS_MAX;
 
-use super::{Call, Failure, Seen, decide, settle, subject};
+use super::send::Failure;
+use super::settle::{Seen, settle};
+use super::{Call, decide, subject};
 use crate::answer::Event;
 use crate::outgoing::Passing;
 use crate::plane::Plane;

@@ -1,0 +1,458 @@
+//! Deciding on a call and putting the decision on record: what comes back may be sent.
+
+use std::sync::Arc;
+
+use ledger::seal::group_of;
+use ledger::{Actor, AppendError, Guard, Record, RecordError, Recorded, Ruling};
+use mcp::Method;
+use policy::{Facts, Target};
+use register::Pep;
+use serde_json::value::RawValue;
+use vocab::{AgentId, Digest, InstanceId, RecordRef, ToolName, UpstreamName};
+
+use super::{Call, Denied, Subject, Who, actor, who};
+use crate::limits::{InFlight, Stop};
+use crate::plane::{Life, Plane, Served, Snapshot};
+use crate::record::{
+    Asked, Decided, DecisionBody, DecisionSeal, Intent, LeftOut, OTHER_METHOD, Over, Permit, seal,
+};
+
+/// Decides and records. What comes back may be sent; every other way out is a denial.
+pub(crate) async fn decide(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &Subject,
+) -> Result<(Recorded<Permit>, InFlight), Denied> {
+    let target = target(plane, call, subject).await?;
+    rule(plane, call, subject, target).await
+}
+
+/// What there is to decide on, once the upstream's tools are known.
+pub(super) async fn target<'a>(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &'a Subject,
+) -> Result<&'a Target, Denied> {
+    if let Err(why) = plane.life.check() {
+        return Err(Denied::unrecorded(why));
+    }
+    let Some(target) = &subject.target else {
+        plane
+            .refusals
+            .note("bad-tool-name", "call", Some(call.caller.instance()));
+        return Err(Denied::unrecorded(
+            "The tool's name is not one that a tool can have. Use a name from tools/list.",
+        ));
+    };
+    plane.ensure_tools(&call.served).await;
+    Ok(target)
+}
+
+pub(super) async fn rule(
+    plane: &Arc<Plane>,
+    call: &Call,
+    subject: &Subject,
+    target: &Target,
+) -> Result<(Recorded<Permit>, InFlight), Denied> {
+    let question = Question {
+        instance: call.caller.instance(),
+        proven: call.caller.proven(),
+        token: call.caller.token_id(),
+        token_key: Some(call.caller.token_key()),
+        actor: actor(&call.caller),
+        served: &call.served,
+        method: subject.request.method().as_str(),
+        target,
+        args: &subject.args,
+        id: subject.request.id_text(),
+        trace: call.trace.as_deref(),
+        asker: None,
+    };
+    ruled(plane, &question, |decided| Intent {
+        request: Arc::clone(&subject.request),
+        decided,
+    })
+    .await
+}
+
+/// What is to be decided: who asks for what.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) instance: &'a InstanceId,
+    /// Whether it proved possession of its key.
+    pub(crate) proven: bool,
+    /// The id of its token; empty if somebody asks who showed none.
+    pub(crate) token: &'a str,
+    /// The node's key that signed it; none if there is no token.
+    pub(crate) token_key: Option<&'a Arc<str>>,
+    pub(crate) actor: Actor,
+    pub(crate) served: &'a Arc<Served>,
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a Target,
+    pub(crate) args: &'a RawValue,
+    /// The request's id, as its protocol writes it.
+    pub(crate) id: &'a str,
+    pub(crate) trace: Option<&'a str>,
+    /// Who is to be told, if it is somebody who acts on it elsewhere.
+    pub(crate) asker: Option<(&'a Arc<Pep>, Over)>,
+}
+
+/// Decides and records, as what `made` makes of the decision.
+pub(crate) async fn ruled<R>(
+    plane: &Arc<Plane>,
+    question: &Question<'_>,
+    made: impl Fn(Decided) -> R,
+) -> Result<(Recorded<R::Permit>, InFlight), Denied>
+where
+    R: Record + Ruling,
+{
+    // Twice at most: the second time because the caller was narrowed between decision and record.
+    for last in [false, true] {
+        let Some(who) = Who::now(plane, question.instance, &question.served.name) else {
+            return Err(Denied::unrecorded(NARROWED));
+        };
+        match decide_once(plane, question, &who, &made).await {
+            Ok(cleared) => return Ok(cleared),
+            Err(Undecided::Denied(denied)) => return Err(denied),
+            Err(Undecided::Narrowed) if last => break,
+            Err(Undecided::Narrowed) => {}
+        }
+    }
+    Err(Denied::unrecorded(NARROWED))
+}
+
+pub(super) const NARROWED: &str = "This agent instance may not act any more. Stop, and tell the person you \
+                        work for.";
+pub(crate) const UNRECORDED: &str = "The call was not made: it could not be put on record, and \
+                                     nothing is done here that is not on record. Try again later.";
+
+enum Undecided {
+    /// The guard said no: the caller was narrowed after the decision.
+    Narrowed,
+    Denied(Denied),
+}
+
+async fn decide_once<R>(
+    plane: &Arc<Plane>,
+    question: &Question<'_>,
+    who: &Who,
+    made: impl Fn(Decided) -> R,
+) -> Result<(Recorded<R::Permit>, InFlight), Undecided>
+where
+    R: Record + Ruling,
+{
+    let (instance, agent) = (&who.instance, &who.agent);
+    let (served, target) = (question.served, question.target);
+    let elapsed = plane.clock.elapsed();
+    let flight = plane.limiter.depart(&instance.id);
+    let spending = plane.limiter.spend(&instance.id, who.counted());
+    let limit = match (&flight, &spending) {
+        (Err(limit), _) | (_, Err(limit)) => Some(limit.clone()),
+        (Ok(_), Ok(_)) => plane
+            .limiter
+            .admit(&agent.id, agent.limits.calls_per_minute, elapsed),
+    };
+    let snapshot = &who.snapshot;
+    let mut facts = Facts {
+        v: policy::FACTS_VERSION,
+        instance: who.facts(question.proven),
+        upstream: served.name.clone(),
+        target: target.clone(),
+        args: question.args.to_owned(),
+        now: plane.clock.now(),
+        standing: who.standing.as_ref().err().map(ToString::to_string),
+        limit,
+        observe: served.observing(plane.clock.now()),
+        approval: None,
+    };
+    let mut decision = snapshot.engine.decide(&facts);
+    let denied = match &decision {
+        policy::Decision::Permit(_) => None,
+        policy::Decision::Hold(hold) => {
+            let why = (policy::Stage::Approval, hold.policies());
+            Some(kind_of(why, target, &served.name))
+        }
+        policy::Decision::Denial(denial) => {
+            let why = (denial.stage(), denial.policies());
+            Some(kind_of(why, target, &served.name))
+        }
+    };
+    let stop = denied.and_then(|what| plane.limiter.denied(&instance.id, what, elapsed));
+    if let Some(stop) = &stop
+        && facts.limit.is_none()
+    {
+        facts.limit = Some(stop.text.clone());
+        decision = snapshot.engine.decide(&facts);
+    }
+    let is_one_too_many = stop.is_some();
+    if let Some(Stop {
+        text,
+        record: Some(record),
+    }) = stop
+    {
+        let denied = repeated(plane, question, &decision, (text, record));
+        return Err(Undecided::Denied(denied));
+    }
+    let said = decision.verdict();
+    if said.observed {
+        tracing::warn!(
+            agent.id = %agent.id, upstream.name = %served.name,
+            "Observe mode let pass what policy denies: {} by {}", target.action(&served.name),
+            agent.id
+        );
+    }
+    plane
+        .metrics
+        .decided(said.effect == policy::Effect::Allow, said.stage);
+    if said.effect == policy::Effect::Allow && !who.under().is_empty() {
+        plane.metrics.under_glass();
+        tracing::warn!(
+            agent.id = %agent.id, upstream.name = %served.name,
+            "Break-glass let {} {} although nobody answers for it", agent.id,
+            target.action(&served.name)
+        );
+    }
+    let decided =
+        decided(plane, question, who, snapshot, facts, decision, &said).map_err(|cause| {
+            tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
+            Undecided::Denied(Denied::unrecorded(UNRECORDED))
+        })?;
+    let recorded = match ledger::record(&*plane.calls, made(decided)).await {
+        Ok(recorded) => recorded,
+        Err(RecordError::Append(AppendError::Narrowed)) => return Err(Undecided::Narrowed),
+        Err(cause) => {
+            Life::noted(&cause);
+            return Err(Undecided::Denied(Denied::unrecorded(UNRECORDED)));
+        }
+    };
+    match (
+        recorded.permitted(),
+        flight.and_then(|flight| Ok((flight, spending?))),
+    ) {
+        (Ok(cleared), Ok((flight, spending))) => {
+            spending.spent();
+            plane.control.touch(&instance.id, plane.clock.now());
+            Ok((cleared, flight))
+        }
+        (Ok(cleared), Err(full)) => {
+            // A full house is a limit in the facts, so this is a denial; if it ever were not, the
+            // call would still not be made.
+            drop(cleared);
+            Err(Undecided::Denied(Denied::unrecorded(&full)))
+        }
+        (Err(refused), _) => {
+            let record = RecordRef::from(refused.receipt());
+            if let (Some(what), true) = (denied, is_one_too_many) {
+                plane.limiter.stopped(&instance.id, what, &record);
+            }
+            Err(Undecided::Denied(Denied {
+                effect: told(said.effect),
+                reason: match unavailable(snapshot, served) {
+                    Some(why) => format!("{} {why}", said.reason),
+                    None => said.reason,
+                },
+                policies: said.policies,
+                record: Some(record),
+            }))
+        }
+    }
+}
+
+const fn told(effect: policy::Effect) -> mcp::error::Effect {
+    match effect {
+        policy::Effect::Allow => mcp::error::Effect::Allow,
+        policy::Effect::Hold => mcp::error::Effect::Hold,
+        policy::Effect::Deny => mcp::error::Effect::Deny,
+    }
+}
+
+/// What makes two denials of an instance the same: the action, and why it was denied. Tools that
+/// the upstream does not have are all one, or an instance could go on with another name each time.
+fn kind_of(
+    (stage, policies): (policy::Stage, &[String]),
+    target: &Target,
+    upstream: &UpstreamName,
+) -> Digest {
+    let action = match stage {
+        policy::Stage::UnknownTool => upstream.to_string(),
+        _ => target.action(upstream),
+    };
+    let policies = policies.join(",");
+    let what = [&action, stage.as_str(), &policies];
+    Digest::of(what.join("\n").as_bytes())
+}
+
+/// A denial like the one that tripped the breaker. That one is on record in full; those after it
+/// are counted, so that an agent that goes on and on does not fill the disk.
+fn repeated(
+    plane: &Plane,
+    question: &Question<'_>,
+    decision: &policy::Decision,
+    (stop, record): (String, RecordRef),
+) -> Denied {
+    let said = decision.verdict();
+    plane.metrics.decided(false, said.stage);
+    let instance = Some(question.instance);
+    plane.refusals.note("repeated-denial", "call", instance);
+    Denied {
+        effect: mcp::error::Effect::Deny,
+        reason: match said.stage {
+            // Which may be another limit than the breaker's.
+            Some(policy::Stage::Limit) => said.reason,
+            _ => stop,
+        },
+        policies: said.policies,
+        record: Some(record),
+    }
+}
+
+/// What callers are told of an upstream whose tools were never listed, so that nothing is permitted
+/// there. Why is for those who run the node: it may name their files and variables.
+fn unavailable(snapshot: &Snapshot, served: &Served) -> Option<String> {
+    if snapshot.tools.contains_key(&served.name) {
+        return None;
+    }
+    served.upstream.trouble()?;
+    Some(
+        "It is not available. Whoever runs this node can mend that: `tipstaff doctor` says why."
+            .to_owned(),
+    )
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IntentError {
+    #[error("no group key: {0}")]
+    Key(#[from] ledger::KeyringError),
+    #[error("not sealed: {0}")]
+    Seal(#[from] ledger::seal::SealError),
+    #[error("facts cannot be written: {0}")]
+    Facts(#[from] serde_json::Error),
+}
+
+fn decided(
+    plane: &Arc<Plane>,
+    question: &Question<'_>,
+    who: &Who,
+    snapshot: &Snapshot,
+    mut facts: Facts,
+    decision: policy::Decision,
+    said: &policy::Verdict,
+) -> Result<Decided, IntentError> {
+    let (instance, agent) = (&who.instance, &who.agent);
+    let group = group_of(&instance.sponsor, &agent.id, facts.now);
+    let (handle, key) = plane.group_key(&group)?;
+    let (method, tool, unlisted) = named(snapshot, question);
+    let (details, left_out) = match &decision {
+        policy::Decision::Permit(_) => (who.details(&facts), None),
+        policy::Decision::Hold(_) | policy::Decision::Denial(_) => {
+            (Vec::new(), leave_out(plane, &agent.id, &mut facts))
+        }
+    };
+    let plain = serde_json::to_vec(&DecisionSeal {
+        facts,
+        reason: said.reason.clone(),
+        left_out,
+    })?;
+    let (reference, sealed) = seal((&handle, &key), &*plane.rng, &plain)?;
+    let ticket = plane.open.begin(|| plane.calls.reader().size());
+    let body = DecisionBody {
+        instance: instance.id.clone(),
+        agent: agent.id.clone(),
+        sponsor: instance.sponsor.clone(),
+        purpose: instance.purpose.clone(),
+        chain: who.chain(),
+        details,
+        proven: question.proven,
+        token: question.token.to_owned(),
+        upstream: question.served.name.clone(),
+        method: method.to_owned(),
+        tool,
+        unlisted,
+        request: Digest::of(question.id.as_bytes()),
+        authority: who::lines(agent),
+        effect: said.effect.into(),
+        stage: said.stage.map(|stage| stage.as_str().to_owned()),
+        observed: said.observed,
+        policies: said.policies.clone(),
+        basis: snapshot.basis(question.served, who.control_size),
+        facts: reference,
+        software: agent.software.as_str().to_owned(),
+        model: agent.model.as_str().to_owned(),
+        environment: agent.environment.as_str().to_owned(),
+        open_from: ticket.open_from(),
+        break_glass: who.under(),
+        asked: question.asker.map(|(pep, over)| Asked {
+            by: pep.name.clone(),
+            over,
+        }),
+    };
+    let asker = question.asker.map(|(pep, _)| Arc::clone(pep));
+    let control = Arc::clone(&plane.control);
+    let active = who.standing.as_ref().ok().cloned();
+    let token_key = question.token_key.cloned();
+    let upstream = question.served.name.clone();
+    Ok(Decided {
+        decision,
+        body,
+        actor: question.actor.clone(),
+        trace: question.trace.map(str::to_owned),
+        sealed,
+        standing: Box::new(move || -> Guard {
+            let (control, active, token_key, asker) = (
+                Arc::clone(&control),
+                active.clone(),
+                token_key.clone(),
+                asker.clone(),
+            );
+            let upstream = upstream.clone();
+            Box::new(move |now| {
+                active.is_some_and(|active| control.still(&active, &upstream, now).is_ok())
+                    // A key that leaked could have signed the token of somebody else.
+                    && token_key.is_none_or(|key| {
+                        control.view(|state| state.token_key_verifies(&key, now))
+                    })
+                    && asker.is_none_or(|pep| {
+                        control.view(|state| state.pep(&pep.name).is_some_and(|it| *it == pep))
+                    })
+            })
+        }),
+        ticket,
+    })
+}
+
+/// The method and the tool as an entry may name them, and whether it may not: what nothing lists
+/// somebody may have made up, and anything can be in such a name.
+fn named<'a>(snapshot: &Snapshot, question: &Question<'a>) -> (&'a str, Option<ToolName>, bool) {
+    match question.target {
+        Target::Tool { name } => {
+            let known = snapshot.tools.get(&question.served.name);
+            let has = known.is_some_and(|(_, tools)| tools.list().has(name));
+            (question.method, has.then(|| name.clone()), !has)
+        }
+        Target::Method { .. } => match Method::from(question.method) {
+            Method::Other(_) => (OTHER_METHOD, None, true),
+            _ => (question.method, None, false),
+        },
+    }
+}
+
+/// Takes the arguments of a denied call out of its facts, if they are not to be kept.
+fn leave_out(plane: &Plane, agent: &AgentId, facts: &mut Facts) -> Option<LeftOut> {
+    let text = facts.args.get();
+    if plane
+        .limiter
+        .keeps(agent, text.len(), plane.clock.elapsed())
+    {
+        return None;
+    }
+    let left_out = LeftOut {
+        digest: Digest::of(text.as_bytes()),
+        bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+    };
+    facts.args = RawValue::NULL.to_owned();
+    if let Target::Method { name_or_uri, .. } = &mut facts.target {
+        // It is one of the arguments.
+        *name_or_uri = None;
+    }
+    Some(left_out)
+}
