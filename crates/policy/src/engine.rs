@@ -1,31 +1,30 @@
 //! The engine: policies and tools together, ready to decide.
 
+mod beyond;
+mod shown;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use cedar_policy::{
-    Authorizer, Context, Effect as CedarEffect, Entities, Entity, EntityUid, Request, Response,
+    Authorizer, Effect as CedarEffect, Entities, Entity, EntityUid, Request, Response,
     RestrictedExpression, Schema,
 };
-use serde_json::{Map, Value};
-use vocab::authority::{CallArguments, Unmet};
-use vocab::{
-    AgentId, Authority, Digest, InstanceId, PurposePath, Time, ToolName, UpstreamName, suggest,
-};
+use vocab::{AgentId, Digest, InstanceId, PurposePath, ToolName, UpstreamName, suggest};
 
 use crate::approval::{Approvers, Needs};
-use crate::authority;
 use crate::canonical::CANONICAL_VERSION;
 use crate::check::{self, Broken, Tools};
 use crate::decision::{Decision, Denial, DenialSummary, Hold, Nearest, Permit, Stage};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::facts::{Approved, Facts, InstanceFacts, Target as Called};
-use crate::json;
 use crate::set::{Policy, PolicySet, PrincipalScope, id_of, listed, type_of};
-use crate::target::{
-    Callable, METHODS, MethodArgument, Names, Target, Targets, UpstreamOptions, uid,
-};
+use crate::target::{METHODS, Names, Target, Targets, UpstreamOptions, uid};
 use crate::tools::{Refusal, ToolList, quoted};
+
+pub(crate) use beyond::beyond;
+use beyond::beyond_arguments;
+use shown::{Seen, arguments, check_arguments, context};
 
 /// The version of the rules that turn tools into a Cedar schema and arguments into its values.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -906,80 +905,6 @@ impl Slice {
     }
 }
 
-/// Why a call is beyond what its caller may do whatever the arguments, if so: each agent of the
-/// chain may do no more than its allow list, each instance no more than was handed on to it.
-pub(crate) fn beyond(
-    instance: &InstanceFacts,
-    upstream: &UpstreamName,
-    target: &Called,
-) -> Option<Refusal> {
-    let action = target.action(upstream);
-    let tool = match target {
-        Called::Tool { name } => Some(name),
-        Called::Method { .. } => None,
-    };
-    let name = tool.map(ToolName::as_str);
-    let listed = instance
-        .allow_lists()
-        .all(|lines| authority::covers(lines, upstream.as_str(), name, &action));
-    if !listed {
-        return Some(Refusal {
-            cause: "beyond the agent's authority".to_owned(),
-            reason: format!(
-                "{} is beyond what this agent may ever do, whatever the policies say.",
-                quoted(&action)
-            ),
-        });
-    }
-    // What is handed on is tools, and nothing else.
-    let handed_on = instance
-        .handed_on()
-        .all(|authority| tool.is_some_and(|tool| authority.covers(upstream, tool)));
-    (!handed_on).then(|| Refusal {
-        cause: "beyond what was handed on".to_owned(),
-        reason: format!(
-            "{} is not part of what was handed on to this instance. Ask whoever started it.",
-            quoted(&action)
-        ),
-    })
-}
-
-/// Why a call's arguments are beyond what was handed on to its caller, if so. They are in canonical
-/// form by now, or the upstream takes others.
-fn beyond_arguments(facts: &Facts) -> Option<Refusal> {
-    let Called::Tool { name } = &facts.target else {
-        return None;
-    };
-    let args = CallArguments::new(&facts.args);
-    let permits = |authority: &Authority| {
-        let detail = authority.permits(&facts.upstream, name, &args);
-        detail.is_some()
-    };
-    (!facts.instance.handed_on().all(permits)).then(|| {
-        // Only of what its own token shows it: what stands above is others' business.
-        let own = facts.instance.handed_on.as_deref();
-        let unmet = own.and_then(|own| own.unmet(&facts.upstream, name, &args));
-        let why = match unmet {
-            None => String::new(),
-            Some(Unmet::Bytes) => " Their bytes are not those whose SHA-256 the credential has: \
-                                   blanks, order and escapes count."
-                .to_owned(),
-            Some(Unmet::Argument(path)) => format!(
-                " The argument {} is not as `authorization_details` asks, or not there.",
-                quoted(path.as_str())
-            ),
-        };
-        Refusal {
-            cause: "arguments beyond what was handed on".to_owned(),
-            reason: format!(
-                "These arguments of {} are not part of what was handed on to this instance.{why} Ask \
-                 whoever started it.",
-                quoted(&facts.target.action(&facts.upstream))
-            ),
-        }
-    })
-}
-
 fn covers(scope: &PrincipalScope, instance: &InstanceFacts) -> bool {
     match scope {
         PrincipalScope::Any => true,
@@ -1014,96 +939,6 @@ fn denied(stage: Stage, refusal: Refusal) -> Denial {
 fn denied_plainly(stage: Stage, text: &str) -> Denial {
     let (cause, reason) = (text.to_owned(), text.to_owned());
     denied(stage, Refusal { cause, reason })
-}
-
-/// The arguments of the call, as an object.
-fn arguments(facts: &Facts, target: &Target) -> Result<Map<String, Value>, Refusal> {
-    let plain = |text: String| Refusal {
-        cause: text.clone(),
-        reason: text,
-    };
-    match (&target.call, &facts.target) {
-        (Callable::Tool(_), _) => json::object(facts.args.get()).ok_or_else(|| {
-            plain("The arguments are not a JSON object in which each key is there once.".to_owned())
-        }),
-        (Callable::Method(method), Called::Method { name_or_uri, .. }) => {
-            let (name, required) = match method.argument {
-                MethodArgument::Uri => ("uri", true),
-                MethodArgument::Name => ("name", true),
-                MethodArgument::MaybeName => ("name", false),
-            };
-            match name_or_uri {
-                None if required => Err(plain(format!("`{}` needs a `{name}`.", method.name))),
-                None => Ok(Map::new()),
-                Some(text) => Ok([(name.to_owned(), Value::String(text.clone()))]
-                    .into_iter()
-                    .collect()),
-            }
-        }
-        (Callable::Method(_), Called::Tool { .. }) => {
-            Err(plain("A tool is called as a tool.".to_owned()))
-        }
-    }
-}
-
-fn check_arguments(
-    target: &Target,
-    args: Map<String, Value>,
-    options: &UpstreamOptions,
-) -> Result<Map<String, Value>, Refusal> {
-    let Callable::Tool(tool) = &target.call else {
-        return Ok(args);
-    };
-    let args = Value::Object(args);
-    tool.check(&args, options.allow_undeclared)?;
-    match args {
-        Value::Object(args) => Ok(args),
-        _ => Ok(Map::new()),
-    }
-}
-
-/// What policy sees of a call beside its arguments.
-struct Seen {
-    proven: bool,
-    now: Option<Time>,
-    approved: bool,
-}
-
-fn context(
-    args: Vec<(String, RestrictedExpression)>,
-    canonical: Vec<(String, RestrictedExpression)>,
-    untyped: &[Vec<String>],
-    seen: &Seen,
-) -> Option<Context> {
-    let untyped = untyped
-        .iter()
-        .map(|path| RestrictedExpression::new_string(path.join(".")));
-    let pairs = [
-        (
-            "args".to_owned(),
-            RestrictedExpression::new_record(args).ok()?,
-        ),
-        (
-            "canonical".to_owned(),
-            RestrictedExpression::new_record(canonical).ok()?,
-        ),
-        (
-            "proven".to_owned(),
-            RestrictedExpression::new_bool(seen.proven),
-        ),
-        ("untyped".to_owned(), RestrictedExpression::new_set(untyped)),
-    ];
-    let now = seen.now.map(|now| {
-        let now = RestrictedExpression::new_datetime(datetime(now));
-        ("now".to_owned(), now)
-    });
-    let approval = if seen.approved {
-        let nothing_in_it = RestrictedExpression::new_record([]).ok()?;
-        Some(("approval".to_owned(), nothing_in_it))
-    } else {
-        None
-    };
-    Context::from_pairs(pairs.into_iter().chain(now).chain(approval)).ok()
 }
 
 /// What has to be approved, and the policies that ask for it, where `denial` is what comes without
@@ -1142,14 +977,6 @@ fn observed(decision: Decision) -> Decision {
         }),
         _ => decision,
     }
-}
-
-/// Cedar's form of a moment, which has milliseconds.
-fn datetime(now: Time) -> String {
-    let mut text = now.to_string();
-    text.truncate(text.len().saturating_sub(4));
-    text.push('Z');
-    text
 }
 
 fn reasons<'a>(policies: impl Iterator<Item = &'a Arc<Policy>>) -> Option<String> {

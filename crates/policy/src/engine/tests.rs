@@ -3,7 +3,7 @@ mod chain;
 mod names;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::decision::Effect;
