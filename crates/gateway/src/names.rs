@@ -68,6 +68,12 @@ struct Candidate<'a> {
 }
 
 impl Plane {
+    /// The policies in force that hold calls until people approve them, by id.
+    pub fn holding_policies(&self) -> Vec<String> {
+        let snapshot = self.active.load_full();
+        snapshot.engine.holding().map(str::to_owned).collect()
+    }
+
     /// What is wrong with the sponsors and groups that the policies in force name. Found anew only
     /// when the register or the policies changed: it holds the register up.
     pub fn faulty_names(&self) -> Arc<[FaultyName]> {
@@ -123,7 +129,9 @@ fn sponsors(state: &State, snapshot: &Snapshot, since: u64) -> Vec<FaultyName> {
             let candidates = all.into_values().map(|it| Candidate {
                 handle: &it.handle,
                 now: it.id().map(SponsorId::as_str),
-                read: state.sponsor_in_policy(it, since, |name| engine.says_sponsor(name)),
+                read: state.sponsor_in_policy(it, since, |other| {
+                    other == name || engine.says_sponsor(other)
+                }),
             });
             faults(("sponsor", name), &said, candidates, &renamed)
         })
@@ -149,7 +157,8 @@ fn groups(state: &State, snapshot: &Snapshot, since: u64) -> Vec<FaultyName> {
             let candidates = all.into_values().map(|it| Candidate {
                 handle: &it.handle,
                 now: it.name(),
-                read: state.group_in_policy(it, since, |name| engine.says_group(name)),
+                read: state
+                    .group_in_policy(it, since, |other| other == name || engine.says_group(other)),
             });
             faults(("group", name), &said, candidates, &renamed)
         })

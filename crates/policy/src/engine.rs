@@ -1,7 +1,10 @@
 //! The engine: policies and tools together, ready to decide.
 
 mod beyond;
+mod said;
 mod shown;
+
+pub use said::Said;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
@@ -329,35 +332,6 @@ impl Engine {
     /// Whether some policy says what could be a group's name.
     pub fn says_group(&self, name: &str) -> bool {
         self.says_groups.contains(name)
-    }
-
-    /// The sponsors that policies name, by name.
-    pub fn sponsors_said(&self) -> BTreeMap<&str, Said<'_>> {
-        let mut all = BTreeMap::<_, Said<'_>>::new();
-        for policy in &self.policies {
-            let sponsors = policy.literals.iter();
-            let sponsors = sponsors.filter(|uid| type_of(uid.type_name()) == "Sponsor");
-            let ids = sponsors.map(|uid| uid.id().unescaped());
-            // The empty one is whoever is erased.
-            for id in ids.filter(|id| !id.is_empty()) {
-                all.entry(id).or_default().add(policy, true);
-            }
-        }
-        all
-    }
-
-    /// What policies say that could be groups, by name.
-    pub fn groups_said(&self) -> BTreeMap<&str, Said<'_>> {
-        let mut all = BTreeMap::<_, Said<'_>>::new();
-        for policy in &self.policies {
-            for name in &policy.groups.perhaps {
-                let for_certain = policy.groups.named.contains(name);
-                all.entry(name.as_str())
-                    .or_default()
-                    .add(policy, for_certain);
-            }
-        }
-        all
     }
 
     fn decide_as_read(&self, facts: &Facts) -> Decision {
@@ -877,22 +851,6 @@ impl Engine {
 
     pub(crate) fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
-    }
-}
-
-/// Which policies say a name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said<'a> {
-    /// Their ids.
-    pub policies: BTreeSet<&'a str>,
-    /// Whether it certainly is a name, and not some other text.
-    pub for_certain: bool,
-}
-
-impl<'a> Said<'a> {
-    fn add(&mut self, policy: &'a Policy, for_certain: bool) {
-        self.policies.insert(&policy.id);
-        self.for_certain |= for_certain;
     }
 }
 

@@ -1,11 +1,13 @@
 //! Names that can be read in more than one way: what any reading denies is denied.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::facts::InstanceFacts;
 use crate::replay::{Replay, replay};
 use crate::testing::{World, facts};
-use crate::{Effect, Facts, Stage};
+use crate::{Effect, Facts, Said, Stage};
 
 /// A call by a sponsor who may be one of `perhaps`, and whose groups may be some of `groups`, and
 /// what is answered.
@@ -157,4 +159,26 @@ when { context.args.path == "f" && principal.sponsor in [Sponsor::"maya", Sponso
         .map(|(name, _)| name.to_owned())
         .collect();
     assert_eq!(certain, ["a", "b", "c"]);
+}
+
+#[test]
+fn those_who_may_approve_are_named_too() {
+    let engine = World::new(
+        r#"
+@id("held") @approval("maya, group:finance, sponsor")
+permit (principal, action, resource) when { context has approval };
+@id("else") permit (principal, action, resource) when { principal.depth > 9 };
+"#,
+    )
+    .engine;
+    let named = |said: BTreeMap<&str, Said<'_>>| {
+        let said = said.into_iter();
+        let said = said.map(|(name, it)| (name.to_owned(), it.policies.contains("held")));
+        said.collect::<Vec<_>>()
+    };
+    assert_eq!(named(engine.sponsors_said()), [("maya".to_owned(), true)]);
+    assert_eq!(named(engine.groups_said()), [("finance".to_owned(), true)]);
+    assert_eq!(engine.holding().collect::<Vec<_>>(), ["held"]);
+    // No fact has to say them: what approves is settled when people are asked.
+    assert!(!engine.says_sponsor("maya") && !engine.says_group("finance"));
 }
