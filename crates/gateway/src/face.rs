@@ -559,7 +559,7 @@ async fn open_session(
                 .await
                 .map_err(|error| unreachable(&error))?
         } else {
-            Arc::new(upstream.open().map_err(|error| unreachable(&error))?)
+            Arc::new(upstream.open().await.map_err(|error| unreachable(&error))?)
         };
         if let Some(negotiated) = link.negotiated() {
             // A second session of the instance on its one child: the handshake was made.

@@ -12,7 +12,7 @@ use register::{Control, PersonText};
 use tokio_util::sync::CancellationToken;
 use vocab::{Clock, Secret, Time};
 
-use crate::config::{AskDirectory, Reference};
+use crate::config::{AskDirectory, Config};
 use crate::outbound;
 
 /// How long the directory may take to answer, at most.
@@ -43,8 +43,8 @@ pub struct Heard {
 
 impl Directory {
     /// Makes ready what the configuration says; or says what is wrong with it.
-    pub(crate) fn new(config: &AskDirectory) -> Result<Self, String> {
-        let token = config.token.as_ref().map(Reference::resolve).transpose();
+    pub(crate) fn new(config: &AskDirectory, whole: &Config) -> Result<Self, String> {
+        let token = config.token.as_ref().map(|it| whole.secret(it)).transpose();
         let token = token.map_err(|why| format!("`directory.token`: {why}"))?;
         let source = Scim {
             users: format!("{}/Users", config.url.as_str().trim_end_matches('/')),

@@ -1,7 +1,7 @@
 //! `tipstaff.toml`: read once, strictly, into a [`Config`] that is already valid.
 //!
 //! An unknown key is an error that names the nearest known one. Secrets are never written inline:
-//! a value is a reference (`env:NAME`, `file:PATH`) that is resolved when an upstream starts.
+//! a value is a reference (`env:NAME`, `file:PATH`, `vault:NAME`) that is read when it is used.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use broker::{Grant, HeaderTemplate, Vault};
 use directory::{Reaction, Reactions};
 use ledger::note::{self, Verifier};
 use policy::UpstreamOptions;
@@ -23,6 +24,7 @@ use crate::quorum::Quorum;
 mod sign_in;
 mod signals;
 
+pub use broker::Source as Reference;
 pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
 pub use signals::{AskDirectory, Poll, Signals};
 
@@ -240,6 +242,8 @@ impl Default for Limits {
 pub struct Upstream {
     /// How it is reached.
     pub transport: Transport,
+    /// What it is reached with.
+    pub grant: Grant,
     /// Whether one stdio child serves all instances.
     pub shared: bool,
     /// Until when policy denials pass (and are recorded as such).
@@ -279,8 +283,6 @@ pub enum Transport {
     Stdio {
         /// The program and its arguments.
         command: Vec<String>,
-        /// Its environment: name and reference.
-        env: BTreeMap<String, Reference>,
         /// Its working folder.
         cwd: Option<PathBuf>,
     },
@@ -309,52 +311,6 @@ pub enum Confine {
     Required,
     /// Not confined.
     Off,
-}
-
-/// Where a value is to be found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
-    /// An environment variable of the node.
-    Env(String),
-    /// A file's contents, without its last line break.
-    File(PathBuf),
-    /// A plain value that is no secret: `plain:VALUE`.
-    Plain(String),
-}
-
-impl Reference {
-    fn parse(text: &str, base: &Path) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(base.join(path))),
-            Some(("plain", value)) => Ok(Self::Plain(value.to_owned())),
-            Some(("vault", _)) => Err("`vault:` is not part of this release; use `env:NAME` or \
-                                       `file:PATH`"
-                .to_owned()),
-            _ => Err(
-                "a value is a reference: `env:NAME`, `file:PATH`, or `plain:VALUE` for what \
-                      is no secret; secrets are never written here"
-                    .to_owned(),
-            ),
-        }
-    }
-
-    /// The value itself.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "configuration is read here and nowhere else"
-    )]
-    pub fn resolve(&self) -> Result<Secret<String>, String> {
-        match self {
-            Self::Env(name) => std::env::var(name)
-                .map(Secret::new)
-                .map_err(|_| format!("the environment variable `{name}` is not set")),
-            Self::File(path) => std::fs::read_to_string(path)
-                .map(|text| Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-                .map_err(|error| format!("cannot read `{}`: {error}", path.display())),
-            Self::Plain(value) => Ok(Secret::new(value.clone())),
-        }
-    }
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -509,6 +465,8 @@ struct RawUpstream {
     #[serde(default)]
     url: Option<String>,
     #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
     shared: bool,
     #[serde(default)]
     mode: Option<Mode>,
@@ -576,6 +534,17 @@ impl Config {
     /// reach of confined children.
     pub fn agents(&self) -> PathBuf {
         self.path.with_file_name("agents")
+    }
+
+    /// The local vault: in the data folder, its key among the keys.
+    pub fn vault(&self) -> Vault {
+        Vault::of(&self.data, &self.keys)
+    }
+
+    /// A value that the configuration refers to, as it is at this moment.
+    pub fn secret(&self, reference: &Reference) -> Result<Secret<String>, String> {
+        let value = reference.read(&self.vault());
+        value.map_err(|error| error.to_string())
     }
 
     /// Reads a configuration file.
@@ -882,7 +851,24 @@ fn anchor(text: &str, base: &Path) -> Result<Anchor, String> {
     Ok(Anchor::Path(base.join(text)))
 }
 
+fn headers(
+    raw: &BTreeMap<String, String>,
+    base: &Path,
+) -> Result<Vec<HeaderTemplate>, (&'static str, String)> {
+    let mut headers: Vec<HeaderTemplate> = Vec::new();
+    for (name, value) in raw {
+        let header = HeaderTemplate::parse(name, value, base);
+        let header = header.map_err(|why| ("headers", format!("`{name}`: {why}")))?;
+        if headers.iter().any(|it| it.name() == header.name()) {
+            return Err(("headers", format!("`{name}` is there twice")));
+        }
+        headers.push(header);
+    }
+    Ok(headers)
+}
+
 fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, String)> {
+    let mut grant = Grant::default();
     let transport = match (raw.command, raw.url) {
         (Some(command), None) => {
             if command.first().is_none_or(String::is_empty) {
@@ -891,14 +877,20 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
                     "is empty; write [\"PROGRAM\", \"ARGUMENT\", …]".into(),
                 ));
             }
-            let mut env = BTreeMap::new();
+            if !raw.headers.is_empty() {
+                let why = "`headers` belong to `url`; a child gets `env`";
+                return Err(("command", why.into()));
+            }
             for (key, value) in raw.env {
-                let reference = Reference::parse(&value, base).map_err(|why| ("env", why))?;
-                env.insert(key, reference);
+                if key.is_empty() || key.contains(['=', '\0']) {
+                    return Err(("env", format!("`{key}` is no variable's name")));
+                }
+                let source = Reference::parse(&value, base);
+                let source = source.map_err(|why| ("env", why.to_string()))?;
+                grant.env.push((key, source));
             }
             Transport::Stdio {
                 command,
-                env,
                 cwd: raw.cwd.map(|cwd| base.join(cwd)),
             }
         }
@@ -915,6 +907,7 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
                     format!("`{url}` does not start with http:// or https://"),
                 ));
             }
+            grant.headers = headers(&raw.headers, base)?;
             Transport::Http { url }
         }
         (Some(_), Some(_)) => return Err(("", "has both `command` and `url`; keep one".into())),
@@ -922,6 +915,7 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
     };
     Ok(Upstream {
         transport,
+        grant,
         shared: raw.shared,
         observe_until: observed(raw.mode, raw.observe_until)?,
         timeout: seconds("timeout_s", raw.timeout_s, 60)?,
@@ -950,6 +944,7 @@ fn service(raw: RawService, base: &Path) -> Result<Upstream, (&'static str, Stri
             actions: base.join(raw.actions),
             url: url.transpose()?,
         },
+        grant: Grant::default(),
         shared: false,
         observe_until: observed(raw.mode, raw.observe_until)?,
         timeout: seconds("timeout_s", None, 60)?,

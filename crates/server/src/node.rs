@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use broker::Account;
 use directory::Scim;
 use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig};
 use gateway::{Bounds, Hosts, Parts, Plane, Served, ServedConfig, Settings};
@@ -329,7 +330,10 @@ impl Node {
             trust::trust(&config, &public_url, &clock, &rng).map_err(StartError::Unusable)?;
         let signals = signals::receivers(&config, &url, &control, &clock, &trust.fetch)
             .map_err(StartError::Unusable)?;
-        let directory = config.directory.as_ref().map(asking::Directory::new);
+        let directory = config
+            .directory
+            .as_ref()
+            .map(|it| asking::Directory::new(it, &config));
         let directory = directory.transpose().map_err(StartError::Unusable)?;
         let node_actor = Actor::node(&config.node);
         let resumed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
@@ -788,22 +792,14 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
         .values()
         .any(|it| matches!(it.transport, Transport::Stdio { .. }));
     let keeper = confiner.filter(|_| has_children).and_then(Keeper::probe);
+    let vault = Arc::new(config.vault());
     let mut all = Vec::new();
     for (name, upstream) in &config.upstreams {
         let transport = match &upstream.transport {
-            Transport::Stdio { command, env, cwd } => {
-                let resolved = env.iter().map(|(key, reference)| {
-                    let value = reference.resolve();
-                    value
-                        .map(|value| (key.clone(), value))
-                        .map_err(|why| format!("env.{key}: {why}"))
-                });
-                resolved.collect::<Result<_, _>>().map(|env| Reach::Stdio {
-                    command: command.clone(),
-                    env,
-                    cwd: cwd.clone(),
-                })
-            }
+            Transport::Stdio { command, cwd } => Ok(Reach::Stdio {
+                command: command.clone(),
+                cwd: cwd.clone(),
+            }),
             Transport::Http { url } => url
                 .parse()
                 .map(|url| Reach::Http { url })
@@ -824,6 +820,7 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
             );
             Reach::Unusable { why }
         });
+        let account = Account::new(Arc::clone(&vault), upstream.grant.clone(), []);
         let sandbox = match upstream.confine {
             Confine::Off => SandboxMode::Off,
             Confine::IfAvailable => SandboxMode::IfAvailable,
@@ -833,6 +830,7 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
             upstream: UpstreamConfig {
                 name: name.clone(),
                 transport,
+                account: Arc::new(account),
                 shared: upstream.shared,
                 call_timeout: upstream.timeout,
                 start_timeout: upstream.start_timeout,

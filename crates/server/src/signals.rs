@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use vocab::limits::RESPONSE_BYTES_MAX;
 use vocab::{Clock, Digest, Secret};
 
-use crate::config::{Config, Jwks, Reference, Signals};
+use crate::config::{Config, Jwks, Signals};
 use crate::outbound;
 
 /// How long a transmitter that is polled may take to answer.
@@ -44,10 +44,10 @@ pub(crate) fn receivers(
             Arc::clone(fetch),
             Arc::clone(clock),
         );
-        let authorization = it.authorization.as_ref().map(Reference::resolve);
+        let authorization = it.authorization.as_ref().map(|it| config.secret(it));
         let authorization = authorization.transpose().map_err(wrong)?;
         let poll_token = it.poll.as_ref().and_then(|poll| poll.token.as_ref());
-        if let Some(Err(why)) = poll_token.map(Reference::resolve) {
+        if let Some(Err(why)) = poll_token.map(|it| config.secret(it)) {
             return Err(wrong(format!("`poll_token`: {why}")));
         }
         let own = format!("{}/ssf/{name}", url.trim_end_matches('/'));
@@ -131,7 +131,7 @@ pub(crate) async fn poll(receiver: Arc<Receiver>, config: Arc<Config>, stop: Can
     let Some(poll) = config.signals.get(&key).and_then(|it| it.poll.as_ref()) else {
         return;
     };
-    let token = match poll.token.as_ref().map(Reference::resolve).transpose() {
+    let token = match poll.token.as_ref().map(|it| config.secret(it)).transpose() {
         Ok(token) => token,
         Err(why) => {
             tracing::error!(

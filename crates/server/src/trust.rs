@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokens::{KeySet, Login, Provider, PublicUrl, Source, Trust, Workloads, discovery_url};
 use vocab::{Clock, Rng};
 
-use crate::config::{Config, Jwks, ProviderConfig, Reference, WorkloadConfig};
+use crate::config::{Config, Jwks, ProviderConfig, WorkloadConfig};
 use crate::fetch::Fetcher;
 use crate::keys;
 
@@ -18,7 +18,7 @@ pub(crate) fn trust(
 ) -> Result<Trust, String> {
     let fetch: Arc<dyn tokens::Fetch> = Arc::new(Fetcher::new(config.login.loopback_clients));
     let provider = config.login.provider.as_ref();
-    let login = provider.map(|it| login(it, public_url, &fetch, clock, rng));
+    let login = provider.map(|it| login(config, it, public_url, &fetch, clock, rng));
     let mut workloads = Vec::new();
     for (name, it) in &config.workloads {
         let source = source(it).map_err(|why| format!("`workload.{}`: {why}", name.as_str()))?;
@@ -48,6 +48,7 @@ pub(crate) fn trust(
 }
 
 fn login(
+    config: &Config,
     it: &ProviderConfig,
     public_url: &PublicUrl,
     fetch: &Arc<dyn tokens::Fetch>,
@@ -56,8 +57,8 @@ fn login(
 ) -> Result<Login, String> {
     let wrong = |why: String| format!("`login`: {why}");
     let source = discovery_url(&it.issuer).map_err(|error| wrong(error.to_string()))?;
-    let secret = it.client_secret.as_ref().map(Reference::resolve);
-    let config = tokens::LoginConfig {
+    let secret = it.client_secret.as_ref().map(|it| config.secret(it));
+    let settings = tokens::LoginConfig {
         provider: Provider::new(
             Some(it.issuer.as_str().to_owned()),
             Source::Discovery(source),
@@ -70,7 +71,7 @@ fn login(
         scopes: it.scopes.clone(),
     };
     Ok(Login::new(
-        config,
+        settings,
         format!("{public_url}/login/callback"),
         Arc::clone(fetch),
         Arc::clone(rng),

@@ -202,6 +202,18 @@ name!(
     |c| !invisible(c), |c| !invisible(c)
 );
 name!(
+    /// A secret in the local vault, such as `github-token`.
+    SecretName, "a secret's name", 64,
+    "lower-case letters, digits, `-`, `_` and `.` are allowed, the first a letter or digit",
+    lower, slug
+);
+name!(
+    /// One of the credentials that an upstream has in the configuration.
+    CredentialName, "a credential's name", 64,
+    "lower-case letters, digits, `-`, `_` and `.` are allowed, the first a letter or digit",
+    lower, slug
+);
+name!(
     /// The realm that all names of a node belong to, such as `acme.example`.
     TrustDomain, "a trust domain", 253,
     "lower-case letters, digits, `-` and `.` are allowed, the first a letter or digit",

@@ -18,8 +18,8 @@ pub mod time;
 pub use authority::Authority;
 pub use digest::Digest;
 pub use id::{
-    AdminId, AgentId, Handle, IdError, InstanceId, LogName, PepName, PurposePath, RecordRef,
-    SponsorId, ToolName, TrustDomain, UpstreamName,
+    AdminId, AgentId, CredentialName, Handle, IdError, InstanceId, LogName, PepName, PurposePath,
+    RecordRef, SecretName, SponsorId, ToolName, TrustDomain, UpstreamName,
 };
 pub use rng::Rng;
 pub use secret::Secret;

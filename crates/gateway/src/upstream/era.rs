@@ -337,7 +337,7 @@ impl Upstream {
         known: Arc<Probed>,
         capabilities: Value,
     ) -> Result<(Link, Arc<Probed>), OpenError> {
-        let link = self.open()?;
+        let link = self.open().await?;
         if known.era() == Era::Modern {
             return Ok((link, known));
         }
@@ -347,7 +347,7 @@ impl Upstream {
     }
 
     async fn discover(&self, capabilities: Value) -> Result<(Link, Arc<Probed>), OpenError> {
-        let link = self.open()?;
+        let link = self.open().await?;
         let name = self.name();
         let own = Own::new(Free::Discover, Some(ProtocolVersion::LATEST));
         let start_timeout = self.config().start_timeout;
@@ -366,7 +366,11 @@ impl Upstream {
             Some(Verdict::Legacy) => {
                 debug!(upstream.name = %name, "Upstream {name} does not know `server/discover`");
                 // Some servers end when they are spoken to before `initialize`.
-                let link = if link.is_alive() { link } else { self.open()? };
+                let link = if link.is_alive() {
+                    link
+                } else {
+                    self.open().await?
+                };
                 let probed = self.initialize(&link, capabilities).await;
                 let probed = probed.map_err(OpenError::handshake)?;
                 return Ok((link, Arc::new(probed)));

@@ -13,6 +13,7 @@ use ::http::header::{ACCEPT, CONTENT_TYPE};
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri,
 };
+use broker::{Account, Echo};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
@@ -120,19 +121,26 @@ pub(super) struct Conversation {
 struct Shared {
     client: HttpClient,
     url: Uri,
+    account: Arc<Account>,
     state: Arc<State>,
     session: Mutex<Option<HeaderValue>>,
     is_lost: AtomicBool,
 }
 
 impl Conversation {
-    pub(super) fn new(client: HttpClient, url: Uri, state: Arc<State>) -> Self {
+    pub(super) fn new(
+        client: HttpClient,
+        url: Uri,
+        account: Arc<Account>,
+        state: Arc<State>,
+    ) -> Self {
         let session = Mutex::default();
         let is_lost = AtomicBool::new(false);
         Self {
             shared: Arc::new(Shared {
                 client,
                 url,
+                account,
                 state,
                 session,
                 is_lost,
@@ -334,6 +342,16 @@ impl Shared {
             let version = HeaderValue::from_static(negotiated.version.as_str());
             headers.entry(VERSION).or_insert(version);
         }
+        // Last, so that nothing takes its place.
+        let credential = self.account.lease(None).await;
+        let credential = credential.map_err(|error| {
+            SendError::NotSent(Cause::NoCredential {
+                what: chain(&error),
+            })
+        })?;
+        for (name, value) in credential.headers() {
+            headers.insert(name, value.clone());
+        }
         match timeout(after, self.client.request(request)).await {
             Err(_) => Err(SendError::Unknown(Cause::Timeout { after })),
             Ok(Ok(response)) => Ok(response),
@@ -415,7 +433,20 @@ impl Exchange {
 
     /// The next message; none at the end of a stream that answers no request.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, ExchangeError> {
-        let result = self.step().await;
+        let echo = self.shared.account.echo();
+        let masked = |bytes: Bytes| echo.mask_json(&bytes).map_or(bytes, Bytes::from);
+        let result = match self.step().await {
+            Ok(Some(message)) => Ok(Some(Message {
+                json: masked(message.json),
+                event_id: message.event_id.map(|id| masked_text(&echo, id)),
+                ..message
+            })),
+            Err(ExchangeError::Http { status, body }) => Err(ExchangeError::Http {
+                status,
+                body: masked(body),
+            }),
+            other => other,
+        };
         if !matches!(result, Ok(Some(_))) {
             self.reading = Reading::Done;
         }
@@ -551,6 +582,11 @@ fn names_session(body: &[u8]) -> bool {
         matches!(it.error.code, -32_000 | -32_001)
             && it.error.message.to_ascii_lowercase().contains("session")
     })
+}
+
+fn masked_text(echo: &Echo, text: String) -> String {
+    let masked = echo.mask_text(text.as_bytes());
+    masked.map_or(text, |it| String::from_utf8_lossy(&it).into_owned())
 }
 
 impl Drop for Exchange {

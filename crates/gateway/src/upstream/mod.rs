@@ -13,6 +13,9 @@
 //!   of them does makes another wait or fail.
 //! * A caller always learns whether the upstream *may* have acted: [`SendError::NotSent`] is only
 //!   said where it cannot have.
+//! * What an upstream is reached with is leased from its account for each request, and for each child,
+//!   right before it is sent or started; without it nothing is. What comes back of it is masked here,
+//!   before anybody else sees the message.
 //! * Nothing of the agent's own HTTP request goes on but the `Mcp-*` headers and trace context, so
 //!   its token stays here.
 //! * When a link is closed or dropped, everything on it ends.
@@ -32,6 +35,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::http::{HeaderValue, StatusCode, Uri};
+use broker::{Account, Fingerprint};
 use bytes::Bytes;
 use mcp::ProtocolVersion;
 use serde::Deserialize;
@@ -39,7 +43,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vocab::{Secret, UpstreamName};
+use vocab::UpstreamName;
 
 pub use crate::outgoing::{Outgoing, Passing};
 pub use era::{AskError, ListError, Probed};
@@ -65,6 +69,8 @@ pub struct UpstreamConfig {
     pub name: UpstreamName,
     /// How it is reached.
     pub transport: Transport,
+    /// What it is reached with.
+    pub account: Arc<Account>,
     /// Whether all owners share one link (and so one child).
     pub shared: bool,
     /// Longest wait for the next message of an exchange, and for sending one.
@@ -100,8 +106,6 @@ pub enum Transport {
     Stdio {
         /// Program and arguments.
         command: Vec<String>,
-        /// Its environment, beside the few variables that every child gets (`stdio::INHERITED`).
-        env: Vec<(String, Secret<String>)>,
         /// Its working folder; ours if none.
         cwd: Option<PathBuf>,
     },
@@ -202,6 +206,12 @@ pub enum Cause {
     /// The transport has no such thing.
     #[error("not over this transport")]
     Unsupported,
+    /// What the upstream is reached with cannot be had.
+    #[error("no credential: {what}")]
+    NoCredential {
+        /// Which, and why.
+        what: String,
+    },
 }
 
 /// Why a message may not have arrived.
@@ -274,6 +284,12 @@ pub enum OpenError {
     #[error("children must be confined, and {what}")]
     Unconfined {
         /// Why not.
+        what: String,
+    },
+    /// What the child is to be started with cannot be had.
+    #[error("no credential: {what}")]
+    NoCredential {
+        /// Which, and why.
         what: String,
     },
     /// It failed before and is not tried again yet.
@@ -356,6 +372,8 @@ struct State {
 pub struct Link {
     state: Arc<State>,
     wire: Wire,
+    /// The environment that its child was started with.
+    environment: Option<Fingerprint>,
 }
 
 enum Wire {
@@ -479,6 +497,11 @@ impl Link {
                 Wire::Stdio(pipe) => pipe.is_alive(),
                 Wire::Http(http) => http.is_alive(),
             }
+    }
+
+    /// Whether its child was started with this environment; true if it has no child.
+    fn has_environment(&self, wanted: Option<&Fingerprint>) -> bool {
+        self.environment.as_ref() == wanted
     }
 
     /// Whether it ended because the upstream's child did.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use broker::{Credential, Fingerprint};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -184,22 +185,33 @@ impl Upstream {
             }
             Arc::clone(slots.entry(owner.to_owned()).or_default())
         };
-        if let Some(link) = alive(&slot) {
+        // A child whose environment was changed serves those who have it to their end, and no more.
+        let wanted = self
+            .leased()
+            .await
+            .inspect_err(|error| self.troubled(Some(error)))?;
+        let wanted = wanted.as_ref().map(Credential::fingerprint);
+        if let Some(link) = alive(&slot, wanted.as_ref()) {
             return Ok(link);
         }
         // Boxed, as all that calls rarely wait for: what a call's task is large by is moved and
         // allocated with each call.
-        Box::pin(self.connect(&slot, opening)).await
+        Box::pin(self.connect(&slot, opening, wanted)).await
     }
 
     /// Opens the slot's link, unless somebody else has meanwhile.
-    async fn connect(&self, slot: &Slot, opening: Opening) -> Result<Arc<Link>, OpenError> {
+    async fn connect(
+        &self,
+        slot: &Slot,
+        opening: Opening,
+        wanted: Option<Fingerprint>,
+    ) -> Result<Arc<Link>, OpenError> {
         // Two probes, and a wait that is waited out.
         let after = self.config.start_timeout * 3;
         let Ok(mut backoff) = timeout(after, slot.backoff.lock()).await else {
             return Err(OpenError::Busy { after });
         };
-        if let Some(link) = alive(slot) {
+        if let Some(link) = alive(slot, wanted.as_ref()) {
             return Ok(link);
         }
         let dead = slot.held().link.take();
@@ -222,7 +234,10 @@ impl Upstream {
             None => {}
         }
         let opened = match opening {
-            Opening::PassThrough => self.open().inspect_err(|error| self.troubled(Some(error))),
+            Opening::PassThrough => {
+                let opened = self.open().await;
+                opened.inspect_err(|error| self.troubled(Some(error)))
+            }
             Opening::Handshake => self.ready().await.map(|(link, _)| link),
         };
         match opened {
@@ -244,8 +259,19 @@ impl Upstream {
         }
     }
 
+    /// What a child is started with; none if there is none to start.
+    async fn leased(&self) -> Result<Option<Credential>, OpenError> {
+        if !matches!(self.config.transport, Transport::Stdio { .. }) {
+            return Ok(None);
+        }
+        let leased = self.config.account.lease(None).await;
+        leased.map(Some).map_err(|error| OpenError::NoCredential {
+            what: chain(&error),
+        })
+    }
+
     /// A link that no owner holds, as it is: nothing has been said on it.
-    pub fn open(&self) -> Result<Link, OpenError> {
+    pub async fn open(&self) -> Result<Link, OpenError> {
         let closed = self.closed.child_token();
         if closed.is_cancelled() {
             return Err(OpenError::Closed);
@@ -257,10 +283,14 @@ impl Upstream {
             call_timeout: self.config.call_timeout,
             opened: Instant::now(),
         });
+        let leased = self.leased().await?;
+        let environment = leased.as_ref().map(Credential::fingerprint);
         let wire = match (&self.config.transport, &self.http) {
             (Transport::Http { url }, Some(client)) => {
                 let client = client.clone()?;
-                Wire::Http(Conversation::new(client, url.clone(), Arc::clone(&state)))
+                let account = Arc::clone(&self.config.account);
+                let state = Arc::clone(&state);
+                Wire::Http(Conversation::new(client, url.clone(), account, state))
             }
             (Transport::Unusable { why }, _) => {
                 return Err(OpenError::Unusable { what: why.clone() });
@@ -273,10 +303,15 @@ impl Upstream {
                 let limit = CHILDREN_MAX;
                 let place = Arc::clone(&self.places).try_acquire_owned();
                 let place = place.map_err(|_| OpenError::TooManyChildren { limit })?;
-                Wire::Stdio(Pipe::open(&self.config, &state, &self.stderr, place)?)
+                let child = (&self.config, leased.as_ref());
+                Wire::Stdio(Pipe::open(child, &state, &self.stderr, place)?)
             }
         };
-        Ok(Link { state, wire })
+        Ok(Link {
+            state,
+            wire,
+            environment,
+        })
     }
 
     /// Who has a link, or had one.
@@ -310,10 +345,10 @@ impl Upstream {
     }
 }
 
-fn alive(slot: &Slot) -> Option<Arc<Link>> {
+fn alive(slot: &Slot, environment: Option<&Fingerprint>) -> Option<Arc<Link>> {
     slot.held()
         .link
         .as_ref()
-        .filter(|link| link.is_alive())
+        .filter(|link| link.is_alive() && link.has_environment(environment))
         .map(Arc::clone)
 }

@@ -142,7 +142,11 @@ pub fn confinement(config: &UpstreamConfig) -> Result<Confinement, OpenError> {
 }
 
 /// The command to start.
-pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Command, OpenError> {
+pub(super) fn command(
+    config: &UpstreamConfig,
+    command: &[String],
+    own_path: Option<&str>,
+) -> Result<Command, OpenError> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(OpenError::Unusable {
             what: "the command is empty".into(),
@@ -154,7 +158,7 @@ pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Com
     let Some(keeper) = &config.keeper else {
         return Ok(bare);
     };
-    if let Err(what) = is_there(program, config) {
+    if let Err(what) = is_there(program, config, own_path) {
         let program = program.clone();
         return Err(OpenError::Spawn { program, what });
     }
@@ -186,9 +190,9 @@ pub(super) fn command(config: &UpstreamConfig, command: &[String]) -> Result<Com
 }
 
 /// Whether there is a program of that name; said here, since a keeper starts in any case.
-fn is_there(program: &str, config: &UpstreamConfig) -> Result<(), String> {
+fn is_there(program: &str, config: &UpstreamConfig, own_path: Option<&str>) -> Result<(), String> {
     let absent = || "there is no such program".to_owned();
-    let Transport::Stdio { env, cwd, .. } = &config.transport else {
+    let Transport::Stdio { cwd, .. } = &config.transport else {
         return Err(absent());
     };
     if program.contains('/') {
@@ -199,9 +203,8 @@ fn is_there(program: &str, config: &UpstreamConfig) -> Result<(), String> {
             Ok(_) | Err(_) => Err(absent()),
         };
     }
-    let own = env.iter().find(|(name, _)| name == "PATH");
-    let path = match own {
-        Some((_, path)) => path.expose().into(),
+    let path = match own_path {
+        Some(path) => path.into(),
         None => std::env::var_os("PATH").unwrap_or_default(),
     };
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());

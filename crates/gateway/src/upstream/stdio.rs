@@ -13,6 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use broker::{Account, Credential};
 use bytes::{Buf, Bytes};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,7 +23,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use vocab::Secret;
 use vocab::limits::RESPONSE_BYTES_MAX;
 
 use crate::outgoing::OutgoingParts;
@@ -66,6 +66,7 @@ struct Shared {
     /// It has ended, and why is known.
     over: CancellationToken,
     state: Arc<State>,
+    account: Arc<Account>,
 }
 
 struct Line {
@@ -120,6 +121,10 @@ impl Shared {
 
     /// Brings a line to whoever waits for it.
     fn route(&self, line: Bytes) {
+        let line = match self.account.echo().mask_json(&line) {
+            Some(masked) => Bytes::from(masked),
+            None => line,
+        };
         let Some(frame) = Frame::read(&line) else {
             debug!(
                 bytes = line.len(),
@@ -161,12 +166,12 @@ impl Shared {
 impl Pipe {
     /// Starts the child.
     pub(super) fn open(
-        config: &Arc<UpstreamConfig>,
+        (config, credential): (&Arc<UpstreamConfig>, Option<&Credential>),
         state: &Arc<State>,
         stderr: &Arc<StderrTail>,
         place: OwnedSemaphorePermit,
     ) -> Result<Self, OpenError> {
-        let mut command = command(config)?;
+        let mut command = command(config, credential)?;
         let mut child = command.spawn().map_err(|error| OpenError::Spawn {
             program: command
                 .as_std()
@@ -190,6 +195,7 @@ impl Pipe {
             stop: state.closed.child_token(),
             over: CancellationToken::new(),
             state: Arc::clone(state),
+            account: Arc::clone(&config.account),
         });
         let tasks = &state.tasks;
         tasks.spawn(write(stdin, queue, shared.stop.clone()));
@@ -340,20 +346,22 @@ impl Drop for Exchange {
     }
 }
 
-fn command(config: &UpstreamConfig) -> Result<Command, OpenError> {
-    let Transport::Stdio { command, env, cwd } = &config.transport else {
+fn command(config: &UpstreamConfig, credential: Option<&Credential>) -> Result<Command, OpenError> {
+    let Transport::Stdio { command, cwd } = &config.transport else {
         return Err(OpenError::Unusable {
             what: "no command".into(),
         });
     };
-    let mut command = Command::from(sandbox::command(config, command)?);
+    let mut own = credential.into_iter().flat_map(Credential::env);
+    let own_path = own.find(|(name, _)| *name == "PATH").map(|(_, path)| path);
+    let mut command = Command::from(sandbox::command(config, command, own_path)?);
     command.env_clear();
     for name in INHERITED {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
-    command.envs(env.iter().map(|(name, value)| (name, value.expose())));
+    command.envs(credential.into_iter().flat_map(Credential::env));
     if let Some(cwd) = cwd {
         command.current_dir(cwd);
     }
@@ -445,14 +453,13 @@ async fn listen(
     config: Arc<UpstreamConfig>,
     tails: [Arc<StderrTail>; 2],
 ) {
-    let secrets = match &config.transport {
-        Transport::Stdio { env, .. } => env.as_slice(),
-        Transport::Http { .. } | Transport::Elsewhere { .. } | Transport::Unusable { .. } => &[],
-    };
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while let Ok(1..) = read_line(&mut stderr, &mut line, STDERR_LINE_BYTES_MAX).await {
-        let text = redact(plain(&String::from_utf8_lossy(&line)), secrets);
+        let mut text = plain(&String::from_utf8_lossy(&line));
+        if let Some(masked) = config.account.echo().mask_text(text.as_bytes()) {
+            text = String::from_utf8_lossy(&masked).into_owned();
+        }
         line.clear();
         if !text.is_empty() {
             debug!(upstream.name = %config.name, "Child says: {text}");
@@ -481,16 +488,6 @@ fn plain(line: &str) -> String {
         }
     }
     text.trim().to_owned()
-}
-
-fn redact(mut text: String, secrets: &[(String, Secret<String>)]) -> String {
-    for (_, secret) in secrets {
-        // One so short is no secret, and would make holes everywhere.
-        if secret.expose().len() >= 4 && text.contains(secret.expose().as_str()) {
-            text = text.replace(secret.expose().as_str(), "[redacted]");
-        }
-    }
-    text
 }
 
 /// Waits for the child's end, or brings it about, and tells all that wait.

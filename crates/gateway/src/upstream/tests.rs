@@ -5,6 +5,7 @@ mod stdio;
 
 use std::path::Path;
 
+use broker::{Grant, Source, Vault};
 use serde_json::{Value, json};
 
 use super::*;
@@ -15,6 +16,7 @@ fn config(transport: Transport) -> UpstreamConfig {
     UpstreamConfig {
         name: "files".parse().unwrap(),
         transport,
+        account: account(Vec::new()),
         shared: false,
         call_timeout: 20 * SECOND,
         start_timeout: 20 * SECOND,
@@ -28,11 +30,30 @@ fn config(transport: Transport) -> UpstreamConfig {
 }
 
 pub(super) fn child(command: &[&str]) -> UpstreamConfig {
-    config(Transport::Stdio {
+    let token = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream/tests/token.txt");
+    let mut config = config(Transport::Stdio {
         command: command.iter().map(|&it| it.to_owned()).collect(),
-        env: vec![("TOKEN".into(), Secret::new("t0p-secret".into()))],
         cwd: None,
-    })
+    });
+    config.account = account(vec![("TOKEN", Source::File(token))]);
+    config
+}
+
+/// What a child is started with.
+pub(super) fn account(env: Vec<(&str, Source)>) -> Arc<Account> {
+    let nowhere = Path::new("nowhere");
+    let grant = Grant {
+        env: env
+            .into_iter()
+            .map(|(name, it)| (name.to_owned(), it))
+            .collect(),
+        headers: Vec::new(),
+    };
+    Arc::new(Account::new(
+        Arc::new(Vault::of(nowhere, nowhere)),
+        grant,
+        [],
+    ))
 }
 
 /// The server that does what it is asked, in one era or with one oddity.

@@ -690,7 +690,7 @@ const TABLES: &[Table] = &[
                 "table of references",
                 Is("{}"),
                 "env = { API_KEY = \"env:FILES_API_KEY\", MODE = \"plain:fast\" }",
-                "The child's environment. Of the node's own it gets `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ` and `TMPDIR`, nothing else. A value is a reference: `env:NAME`, `file:PATH`, or `plain:VALUE` for what is no secret.",
+                "The child's environment. Of the node's own it gets `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ` and `TMPDIR`, nothing else. A value is a reference: `env:NAME`, `file:PATH`, `vault:NAME`, or `plain:VALUE` for what is no secret; see [secrets](../secrets.md).",
             ),
             key(
                 "cwd",
@@ -705,6 +705,13 @@ const TABLES: &[Table] = &[
                 Says("–"),
                 "url = \"http://127.0.0.1:9000/mcp\"",
                 "An MCP server over streamable HTTP.",
+            ),
+            key(
+                "headers",
+                "table of references",
+                Is("{}"),
+                "url = \"https://api.acme.example/mcp\"\nheaders = { Authorization = \"Bearer {file:/run/secrets/acme}\" }",
+                "Headers of every request to a `url`. A value is a reference, or text with references in braces; see [secrets](../secrets.md).",
             ),
             key(
                 "shared",

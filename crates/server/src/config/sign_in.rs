@@ -145,7 +145,7 @@ pub(super) fn login(
                 .client_secret
                 .map(|text| Reference::parse(&text, base))
                 .transpose()
-                .map_err(|why| wrong("login.client_secret", why))?,
+                .map_err(|why| wrong("login.client_secret", why.to_string()))?,
             person: person(raw.external_id, raw.id)?,
             scopes: raw.scopes,
             identity_assertions: raw.identity_assertions,

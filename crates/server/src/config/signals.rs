@@ -99,7 +99,7 @@ fn stream(raw: RawSignals, base: &Path) -> Result<Signals, (&'static str, String
     };
     let reference = |key: &'static str, text: Option<String>| {
         let read = text.map(|text| Reference::parse(&text, base));
-        read.transpose().map_err(|why| (key, why))
+        read.transpose().map_err(|why| (key, why.to_string()))
     };
     let poll_url = raw.poll_url.as_deref().map(|it| url("poll_url", it));
     let poll_url = poll_url.transpose()?;
@@ -199,7 +199,9 @@ pub(super) fn ask(raw: RawAsk, base: &Path) -> Result<AskDirectory, (&'static st
     }
     Ok(AskDirectory {
         url,
-        token: token.transpose().map_err(|why| ("directory.token", why))?,
+        token: token
+            .transpose()
+            .map_err(|why| ("directory.token", why.to_string()))?,
         every,
         fresh: (raw.stale == Stale::Suspend).then_some(fresh),
     })

@@ -60,8 +60,10 @@ fn upstreams_are_stdio_or_http() {
     )
     .unwrap();
     let files = &config.upstreams[&"files".parse().unwrap()];
-    assert!(matches!(&files.transport, Transport::Stdio { env, .. }
-        if env["K"] == Reference::Env("NAME".into())));
+    assert_eq!(
+        files.grant.env,
+        [("K".to_owned(), Reference::Env("NAME".into()))]
+    );
     let web = &config.upstreams[&"web".parse().unwrap()];
     assert_eq!(web.observe_until, Some("2026-12-31".parse().unwrap()));
 }

@@ -54,7 +54,7 @@ pub(super) fn references(config: &Config) -> Vec<Finding> {
         named.extend(polled.map(|it| (format!("ssf.{name}.poll_token"), it)));
     }
     let unresolved = named.into_iter().filter_map(|(key, reference)| {
-        let why = reference.resolve().err()?;
+        let why = config.secret(reference).err()?;
         Some(Finding::warn(
             "config",
             format!("`{key}`: {why}, as far as this command sees"),

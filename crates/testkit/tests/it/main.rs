@@ -17,6 +17,8 @@ mod common;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]
+mod credentials;
+#[cfg(test)]
 mod cutoff;
 #[cfg(test)]
 mod damage;

@@ -1,10 +1,10 @@
 use std::env;
 
+use broker::Source;
 use serde_json::json;
-use vocab::Secret;
 
 use super::super::keep::{self, Keeper, Level};
-use super::super::tests::{fixture, given};
+use super::super::tests::{account, fixture, given};
 use super::super::{Opening, Transport, Upstream};
 use super::*;
 
@@ -60,13 +60,13 @@ fn node() -> (tempfile::TempDir, Upstream) {
         exe: "/bin/sh".into(),
         level: Level::Subreaper,
     });
-    if let Transport::Stdio { env, cwd, .. } = &mut config.transport {
+    if let Transport::Stdio { cwd, .. } = &mut config.transport {
         let exe = env::current_exe()
             .unwrap()
             .into_os_string()
             .into_string()
             .unwrap();
-        env.push(("TIPSTAFF_TEST_EXE".into(), Secret::new(exe)));
+        config.account = account(vec![("TIPSTAFF_TEST_EXE", Source::Plain(exe))]);
         *cwd = Some(dir.path().to_owned());
     }
     (dir, Upstream::new(config))

@@ -1,0 +1,177 @@
+//! Where a secret is to be found.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use vocab::{IdError, Secret, SecretName};
+use zeroize::Zeroizing;
+
+use crate::vault::{Vault, VaultError};
+
+/// Longest secret, in bytes: a certificate chain with its key fits.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// Where a value is to be found: what configuration has in place of secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// An environment variable of the node.
+    Env(String),
+    /// A file's contents, without the line breaks at its end.
+    File(PathBuf),
+    /// A secret of the local vault.
+    Vault(SecretName),
+    /// A plain value that is no secret: `plain:VALUE`.
+    Plain(String),
+}
+
+/// Why a text is no reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// It is something else, perhaps the secret itself; so it is not repeated.
+    #[error(
+        "a value is a reference: `env:NAME`, `file:PATH`, `vault:NAME`, or `plain:VALUE` for what \
+         is no secret; secrets are never written here"
+    )]
+    Form,
+    /// No secret can have that name.
+    #[error("`vault:` names {0}")]
+    Name(IdError),
+}
+
+/// Why a value cannot be had. It never says anything of the value.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The variable is not set, or is not text.
+    #[error("the environment variable `{name}` is not set, or is no text")]
+    Unset {
+        /// The variable.
+        name: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read `{path}`: {cause}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It is longer than a secret can be.
+    #[error("{from} holds more than {SECRET_BYTES_MAX} bytes")]
+    TooLong {
+        /// The source.
+        from: String,
+    },
+    /// It is no text, or has a zero byte in it.
+    #[error("{from} holds what is no text")]
+    NoText {
+        /// The source.
+        from: String,
+    },
+    /// There is nothing in it.
+    #[error("{from} is empty")]
+    Empty {
+        /// The source.
+        from: String,
+    },
+    /// The vault does not give it.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl Source {
+    /// Reads a reference; paths are relative to `base`.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, ReferenceError> {
+        match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(base.join(path))),
+            Some(("vault", name)) => name.parse().map(Self::Vault).map_err(ReferenceError::Name),
+            Some(("plain", value)) => Ok(Self::Plain(value.to_owned())),
+            _ => Err(ReferenceError::Form),
+        }
+    }
+
+    /// Whether the value is a secret: all but `plain:` is.
+    pub const fn is_secret(&self) -> bool {
+        match self {
+            Self::Env(_) | Self::File(_) | Self::Vault(_) => true,
+            Self::Plain(_) => false,
+        }
+    }
+
+    /// Whether reading it may wait for a disk.
+    pub(crate) const fn waits(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Vault(_) => true,
+            Self::Env(_) | Self::Plain(_) => false,
+        }
+    }
+
+    /// The value, as it is at this moment. May block on the disk.
+    pub fn read(&self, vault: &Vault) -> Result<Secret<String>, SourceError> {
+        let value = match self {
+            Self::Env(name) => variable(name)?,
+            Self::File(path) => file(path)?,
+            Self::Vault(name) => vault.get(name)?,
+            Self::Plain(value) => return Ok(Secret::new(value.clone())),
+        };
+        let from = || self.to_string();
+        if value.expose().len() > SECRET_BYTES_MAX {
+            return Err(SourceError::TooLong { from: from() });
+        }
+        if value.expose().contains('\0') {
+            return Err(SourceError::NoText { from: from() });
+        }
+        if value.expose().is_empty() {
+            return Err(SourceError::Empty { from: from() });
+        }
+        Ok(value)
+    }
+}
+
+/// As configuration writes it; a plain value is not repeated either, since people err.
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "`env:{name}`"),
+            Self::File(path) => write!(f, "`file:{}`", path.display()),
+            Self::Vault(name) => write!(f, "`vault:{name}`"),
+            Self::Plain(_) => f.write_str("`plain:…`"),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is one of the places that configuration may name"
+)]
+fn variable(name: &str) -> Result<Secret<String>, SourceError> {
+    let value = std::env::var(name);
+    value.map(Secret::new).map_err(|_| SourceError::Unset {
+        name: name.to_owned(),
+    })
+}
+
+fn file(path: &Path) -> Result<Secret<String>, SourceError> {
+    // Room for all of it, so that it is not moved and left behind while it grows.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 2));
+    let limit = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|cause| SourceError::Unreadable {
+            path: path.to_owned(),
+            cause,
+        })?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| SourceError::NoText {
+        from: Source::File(path.to_owned()).to_string(),
+    })?;
+    Ok(Secret::new(without_end(text).to_owned()))
+}
+
+/// A value without the line breaks at its end, which editors and `echo` add.
+pub(crate) fn without_end(text: &str) -> &str {
+    text.trim_end_matches(['\r', '\n'])
+}
+
+#[cfg(test)]
+mod tests;

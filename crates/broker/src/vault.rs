@@ -1,0 +1,340 @@
+//! The local vault: one file, sealed whole.
+//!
+//! The file is `01 ‖ nonce (24) ‖ XChaCha20-Poly1305(JSON, padded with spaces to a multiple of
+//! 4 KiB)`, with a domain and the format byte authenticated beside it. Names and values are sealed
+//! together, so that neither shows, no value can be put under another's name, and none can be taken
+//! out or put back alone. The key lies outside the data folder and its backups.
+//!
+//! It is read anew each time: nothing is kept that could be stale. Whoever writes holds the data
+//! folder's lock, or is the node that does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use serde::{Deserialize, Serialize};
+use store::{DerivedFile, Faults};
+use vocab::rng;
+use vocab::{Rng, Secret, SecretName, Time};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::source::{SECRET_BYTES_MAX, without_end};
+
+/// Most secrets that a vault holds.
+pub const SECRETS_MAX: usize = 256;
+/// Most bytes of secrets that a vault holds.
+const VALUES_BYTES_MAX: usize = 1024 * 1024;
+/// Largest vault file that is read, in bytes: JSON makes six of a byte at worst.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const FORMAT: u8 = 1;
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 24;
+const PADDED_TO: usize = 4096;
+const DOMAIN: &[u8] = b"tipstaff/v1/vault\x01";
+
+/// Why the vault does not do what it is asked. Nothing was lost: what was there is there.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// There is no secret of that name.
+    #[error("the vault has no secret `{name}`; `tipstaff secret set {name}` puts one in")]
+    Absent {
+        /// Its name.
+        name: SecretName,
+    },
+    /// The vault cannot be read.
+    #[error("cannot read the vault `{path}`: {cause}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The vault, or its key, cannot be written.
+    #[error("cannot write `{path}`: {cause}; what was there before is kept", path = .path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// There is a vault and no key to it.
+    #[error(
+        "the vault's key `{path}` is not there or cannot be read ({cause}); bring it back from where \
+         keys are kept: without it the vault cannot be opened by anybody", path = .path.display()
+    )]
+    NoKey {
+        /// The key file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The key file holds something else.
+    #[error("`{path}` does not hold 32 bytes in base 64", path = .path.display())]
+    BadKey {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// It does not open.
+    #[error(
+        "the vault `{path}` does not open with its key: the key is another vault's, or the file was \
+         changed; bring both back from one time", path = .path.display()
+    )]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It opens, and holds something that this release does not know.
+    #[error("the vault `{path}` was written by another release", path = .path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] rng::RngError),
+    /// A value that cannot be a secret.
+    #[error("a secret is text of 1 to {SECRET_BYTES_MAX} bytes without a zero byte")]
+    Value,
+    /// As much as may be is there.
+    #[error("the vault holds {SECRETS_MAX} secrets and {VALUES_BYTES_MAX} bytes of them at most")]
+    Full,
+}
+
+/// A vault in a file, and the file of its key. Neither need be there.
+#[derive(Debug)]
+pub struct Vault {
+    file: DerivedFile,
+    key: PathBuf,
+    faults: Faults,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+/// What may be known of a secret by those who may not know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: SecretName,
+    /// When it was set.
+    pub set_at: Time,
+    /// How many bytes it has.
+    pub bytes: usize,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    /// One more with each change.
+    generation: u64,
+    secrets: BTreeMap<SecretName, Kept>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    value: String,
+    set_at: Time,
+}
+
+impl Contents {
+    fn bytes(&self) -> usize {
+        self.secrets.values().map(|it| it.value.len()).sum()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
+}
+
+impl Vault {
+    /// The vault of a data folder, with its key in the keys folder.
+    pub fn of(data: &Path, keys: &Path) -> Self {
+        Self::at(&data.join("vault"), &keys.join("vault.key"))
+    }
+
+    fn at(file: &Path, key: &Path) -> Self {
+        Self {
+            file: DerivedFile::at(file),
+            key: key.to_owned(),
+            faults: Faults::default(),
+            changing: Mutex::default(),
+        }
+    }
+
+    /// Makes its storage fail at will.
+    #[must_use]
+    pub fn with_faults(self, faults: Faults) -> Self {
+        Self {
+            file: self.file.with_faults(faults.clone()),
+            faults,
+            ..self
+        }
+    }
+
+    /// A secret, as it is at this moment.
+    pub fn get(&self, name: &SecretName) -> Result<Secret<String>, VaultError> {
+        let mut contents = self.read()?.unwrap_or_default();
+        let kept = contents.secrets.get_mut(name);
+        let kept = kept.ok_or_else(|| VaultError::Absent { name: name.clone() })?;
+        Ok(Secret::new(std::mem::take(&mut kept.value)))
+    }
+
+    /// What there is.
+    pub fn list(&self) -> Result<Vec<Listed>, VaultError> {
+        let contents = self.read()?.unwrap_or_default();
+        let listed = contents.secrets.iter().map(|(name, kept)| Listed {
+            name: name.clone(),
+            set_at: kept.set_at,
+            bytes: kept.value.len(),
+        });
+        Ok(listed.collect())
+    }
+
+    /// Puts a secret in, or another value in its place: the text without the line breaks at its
+    /// end. Whether it was there before.
+    pub fn set(
+        &self,
+        name: &SecretName,
+        value: &Secret<String>,
+        (now, rng): (Time, &dyn Rng),
+    ) -> Result<bool, VaultError> {
+        let text = without_end(value.expose());
+        if text.is_empty() || text.len() > SECRET_BYTES_MAX || text.contains('\0') {
+            return Err(VaultError::Value);
+        }
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.read()?.unwrap_or_default();
+        let kept = Kept {
+            value: text.to_owned(),
+            set_at: now,
+        };
+        let was_there = contents.secrets.insert(name.clone(), kept).is_some();
+        if contents.secrets.len() > SECRETS_MAX || contents.bytes() > VALUES_BYTES_MAX {
+            return Err(VaultError::Full);
+        }
+        self.write(contents, rng)?;
+        Ok(was_there)
+    }
+
+    /// Takes a secret out.
+    pub fn remove(&self, name: &SecretName, rng: &dyn Rng) -> Result<(), VaultError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.read()?.unwrap_or_default();
+        if contents.secrets.remove(name).is_none() {
+            return Err(VaultError::Absent { name: name.clone() });
+        }
+        self.write(contents, rng)
+    }
+
+    /// What it holds; none if there is no vault.
+    fn read(&self) -> Result<Option<Contents>, VaultError> {
+        let path = || self.file.path().to_owned();
+        let unreadable = |cause| VaultError::Unreadable {
+            path: path(),
+            cause,
+        };
+        match std::fs::metadata(self.file.path()) {
+            Ok(meta) if meta.len() > FILE_BYTES_MAX => {
+                return Err(VaultError::Sealed { path: path() });
+            }
+            Ok(_) | Err(_) => {}
+        }
+        let Some(sealed) = self.file.read().map_err(unreadable)? else {
+            return Ok(None);
+        };
+        let key = self.key()?;
+        let damaged = || VaultError::Sealed { path: path() };
+        let (nonce, sealed) = match sealed.split_first() {
+            Some((&FORMAT, rest)) => rest.split_at_checked(NONCE_BYTES).ok_or_else(damaged)?,
+            Some(_) => return Err(VaultError::Form { path: path() }),
+            None => return Err(damaged()),
+        };
+        let message = Payload {
+            msg: sealed,
+            aad: DOMAIN,
+        };
+        let plain = XChaCha20Poly1305::new(key.expose().into())
+            .decrypt(XNonce::from_slice(nonce), message)
+            .map_err(|_| damaged())?;
+        let plain = Zeroizing::new(plain);
+        let contents = serde_json::from_slice(&plain);
+        contents
+            .map(Some)
+            .map_err(|_| VaultError::Form { path: path() })
+    }
+
+    fn write(&self, mut contents: Contents, rng: &dyn Rng) -> Result<(), VaultError> {
+        contents.generation = contents.generation.saturating_add(1);
+        // As much as JSON makes of it at worst, so that it never grows and leaves copies.
+        let room = contents.bytes() * 6 + contents.secrets.len() * 192 + 2 * PADDED_TO;
+        let mut plain = Zeroizing::new(Vec::with_capacity(room));
+        serde_json::to_writer(&mut *plain, &contents).map_err(|_| VaultError::Form {
+            path: self.file.path().to_owned(),
+        })?;
+        let padded = plain.len().next_multiple_of(PADDED_TO);
+        plain.resize(padded, b' ');
+        let key = self.key_or_new(rng)?;
+        let nonce: [u8; NONCE_BYTES] = rng::bytes(rng)?;
+        let message = Payload {
+            msg: &plain,
+            aad: DOMAIN,
+        };
+        let sealed = XChaCha20Poly1305::new(key.expose().into())
+            .encrypt(XNonce::from_slice(&nonce), message)
+            .map_err(|_| VaultError::Value)?;
+        let file = [[FORMAT].as_slice(), &nonce, &sealed].concat();
+        let unwritable = |cause| VaultError::Unwritable {
+            path: self.file.path().to_owned(),
+            cause,
+        };
+        self.file.write(&file).map_err(unwritable)
+    }
+
+    fn key(&self) -> Result<Secret<[u8; KEY_BYTES]>, VaultError> {
+        let text = std::fs::read_to_string(&self.key).map_err(|cause| VaultError::NoKey {
+            path: self.key.clone(),
+            cause,
+        })?;
+        let text = Zeroizing::new(text);
+        let bytes = BASE64.decode(text.trim_end()).map(Zeroizing::new);
+        let bytes = bytes
+            .ok()
+            .and_then(|it| <[u8; KEY_BYTES]>::try_from(it.as_slice()).ok());
+        bytes.map(Secret::new).ok_or_else(|| VaultError::BadKey {
+            path: self.key.clone(),
+        })
+    }
+
+    /// The key, made if there is neither one nor a vault that another once sealed.
+    fn key_or_new(&self, rng: &dyn Rng) -> Result<Secret<[u8; KEY_BYTES]>, VaultError> {
+        let is_new = !self.key.exists() && !self.file.path().exists();
+        if is_new {
+            let seed = Secret::new(rng::bytes::<KEY_BYTES>(rng)?);
+            let text = Zeroizing::new(format!("{}\n", BASE64.encode(seed.expose())));
+            let file = DerivedFile::at(&self.key).with_faults(self.faults.clone());
+            let unwritable = |cause| VaultError::Unwritable {
+                path: self.key.clone(),
+                cause,
+            };
+            file.write(text.as_bytes()).map_err(unwritable)?;
+        }
+        self.key()
+    }
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests;
