@@ -1,4 +1,5 @@
-//! Which instances run: by their agent, below another, continued, and how many count.
+//! Which instances run: how they start, by their agent, below another, continued, and how many
+//! count.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,7 +7,9 @@ use std::sync::Arc;
 use vocab::id::{AgentId, InstanceId};
 use vocab::time::Time;
 
-use super::{Continues, Instance, State};
+use super::{Continues, Impossible, Instance, Origin, State, Unsealed, handed_on, twice, unknown};
+use crate::entry::{InstanceStarted, Via};
+use crate::lifecycle::{AgentEvent, InstanceEvent, KeyEvent, SponsorEvent, SponsorLife};
 
 impl State {
     /// The running instances directly below one whose lifetime is not over; some may be idle.
@@ -69,5 +72,96 @@ impl State {
     /// The running instance that would be continued, if its time is not over.
     pub(crate) fn occupant(&self, continues: &Continues) -> Option<&Arc<Instance>> {
         self.instances.get(self.continues.get(continues)?)
+    }
+
+    /// Takes note of an instance that started.
+    pub(super) fn start_instance(
+        &mut self,
+        mut body: InstanceStarted,
+        time: Time,
+        unsealed: Unsealed,
+    ) -> Result<(), Impossible> {
+        if self.instances.contains_key(&body.instance) {
+            return Err(twice("instance", &body.instance));
+        }
+        let agent = self.known_agent(&body.agent)?;
+        agent.life.after(AgentEvent::StartInstance, time)?;
+        for sponsor in [&agent.sponsor, &body.sponsor] {
+            let life = self.known_sponsor(sponsor)?.life;
+            let aside = matches!(life, SponsorLife::Suspended { .. })
+                && self.glass_of(agent, body.parent.as_ref(), sponsor);
+            if !aside {
+                life.after(SponsorEvent::StartInstance, time)?;
+            }
+        }
+        let foreign = |what| {
+            Err(Impossible::Foreign {
+                id: body.instance.clone(),
+                what,
+            })
+        };
+        let parent = match &body.parent {
+            Some(parent) => Some(
+                self.instances
+                    .get(parent)
+                    .ok_or_else(|| unknown("instance", parent))?,
+            ),
+            None => None,
+        };
+        let origin = match (&body.key, &body.via, parent) {
+            (Some(kid), None, None) => {
+                let Some(key) = agent.key.as_ref().filter(|key| key.kid == *kid) else {
+                    return foreign("a key");
+                };
+                key.life.after(KeyEvent::StartInstance, time)?;
+                Origin::AgentKey(kid.clone())
+            }
+            (None, Some(via), parent) if via.delegates() == parent.is_some() => {
+                Origin::Via(via.clone())
+            }
+            _ => return foreign("an origin"),
+        };
+        // For whom it acts: for a person who came themselves, for whom the one above acts, or else
+        // for the agent's sponsor.
+        match (&body.via, parent) {
+            (Some(Via::Person { .. } | Via::IdentityAssertion { .. }), _) => {}
+            (_, Some(parent)) if body.sponsor != parent.sponsor => return foreign("a sponsor"),
+            (_, None) if body.sponsor != agent.sponsor => return foreign("a sponsor"),
+            _ => {}
+        }
+        if let Some(parent) = parent {
+            parent.life.after(InstanceEvent::Delegate, time)?;
+            if !body.purpose.is_at_or_below(&parent.purpose) {
+                return foreign("a purpose");
+            }
+            if parent.authority.is_some() && body.authority.is_none() && body.handed_on.is_none() {
+                return foreign("an authority");
+            }
+        }
+        if body.authority.is_some() && body.handed_on.is_some() {
+            return foreign("two authorities");
+        }
+        if !agent.acts_for(&body.purpose) {
+            return foreign("a purpose");
+        }
+        if !body.binding.proven() && !agent.allow_bearer {
+            return foreign("a binding");
+        }
+        if !self.upstreams.contains_key(&body.upstream) {
+            return Err(unknown("upstream", &body.upstream));
+        }
+        let authority = handed_on::of(&mut body, unsealed);
+        let parent = parent.map(AsRef::as_ref);
+        let instance = Instance::start(body, origin, authority, parent, time, self.size);
+        if let Some(continues) = instance.continues_as()
+            && instance.key().is_some()
+            && self.continues.contains_key(&continues)
+        {
+            return Err(twice("the instance of key", &continues.jkt));
+        }
+        self.index_instance(&instance, true);
+        self.instances
+            .insert(instance.id.clone(), Arc::new(instance));
+        Ok(())
     }
 }
