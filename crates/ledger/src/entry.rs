@@ -169,6 +169,16 @@ kinds! {
     BreakGlassOpened "break-glass-opened" Control,
     /// A break-glass is over.
     BreakGlassEnded "break-glass-ended" Control,
+    /// A call is held, and people were asked to approve it.
+    ApprovalRequested "approval-requested" Control,
+    /// Somebody approved a call.
+    ApprovalGranted "approval-granted" Control,
+    /// Somebody who may approve a call refused it.
+    ApprovalRefused "approval-refused" Control,
+    /// An approval was used up by its call.
+    ApprovalUsed "approval-used" Control,
+    /// An approval is over and was not used.
+    ApprovalEnded "approval-over" Control,
     /// A call was permitted or denied.
     Decision "decision" Calls,
     /// What came of a permitted call.

@@ -182,6 +182,11 @@ impl Approvers {
         &self.of
     }
 
+    /// How many different people it takes.
+    pub const fn people(&self) -> usize {
+        self.people
+    }
+
     /// Whether `person` is one of those who may approve.
     pub fn include(&self, person: &ApprovedBy) -> bool {
         let by_own_name = self.of.contains(&Approver::Sponsor);
@@ -227,6 +232,11 @@ impl Needs {
     /// Whether the word of `person` counts for any of it.
     pub fn include(&self, person: &ApprovedBy) -> bool {
         self.ways().any(|way| way.include(person))
+    }
+
+    /// What has to be met: each, in any one of its ways.
+    pub fn all(&self) -> impl Iterator<Item = &BTreeSet<Approvers>> {
+        self.0.iter()
     }
 
     /// Every way that is named.

@@ -12,6 +12,7 @@ use vocab::id::{
 use vocab::time::Time;
 
 use crate::allow::Allow;
+use crate::approval::{ApprovalCommand, ApprovalSettings};
 use crate::break_glass::{GlassCommand, GlassSettings};
 use crate::control::Failure;
 use crate::entry::{
@@ -43,6 +44,8 @@ pub struct Settings {
     pub delegation: DelegationLimits,
     /// How long a break-glass may hold.
     pub break_glass: GlassSettings,
+    /// How long approvals last, and how many may wait.
+    pub approvals: ApprovalSettings,
 }
 
 impl Default for Settings {
@@ -57,6 +60,7 @@ impl Default for Settings {
                 max_children: 32,
             },
             break_glass: GlassSettings::default(),
+            approvals: ApprovalSettings::default(),
         }
     }
 }
@@ -493,6 +497,8 @@ pub enum Command {
     },
     /// Asks for break-glass, opens or ends it.
     BreakGlass(GlassCommand),
+    /// Asks for an approval, grants, refuses, uses or ends it.
+    Approval(ApprovalCommand),
     /// Announces a token key, has it sign, says that it is gone or compromised.
     TokenKey(TokenKeyCommand),
     /// Announces a key of a log, says that it signs, or that it does no more.
@@ -558,6 +564,7 @@ impl Command {
             Self::BreakGlass(GlassCommand::End { .. }) => Kind::BreakGlassEnded,
             Self::TokenKey(TokenKeyCommand::Revoke { .. }) => Kind::TokenKeyRevoked,
             Self::BreakGlass(GlassCommand::Request { .. } | GlassCommand::Open { .. })
+            | Self::Approval(_)
             | Self::AddAdmin { .. }
             | Self::AddPep { .. }
             | Self::AddSponsor { .. }
@@ -628,6 +635,8 @@ pub enum Subject {
     DirectoryToken(Handle),
     /// A break-glass.
     BreakGlass(Handle),
+    /// An approval.
+    Approval(Handle),
     /// A destroyed key.
     Key(Handle),
     /// The node.

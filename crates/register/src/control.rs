@@ -36,8 +36,8 @@ use crate::closing::Closing;
 use crate::command::{Command, CommandError, Done, Settings, Subject};
 use crate::decide::{NoPlan, Plan, Sealing, decide};
 use crate::entry::{
-    BreakGlassRequested, CutOff, Event, GroupAdded, GroupChanged, InstanceStarted, SealedAuthority,
-    SponsorAdded, SponsorChanged, Sponsorship,
+    ApprovalRequested, BreakGlassRequested, CutOff, Event, GroupAdded, GroupChanged,
+    InstanceStarted, SealedAuthority, SponsorAdded, SponsorChanged, Sponsorship,
 };
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
@@ -423,6 +423,7 @@ impl Control {
                 }
             }
             Command::BreakGlass(_)
+            | Command::Approval(_)
             | Command::AddAdmin { .. }
             | Command::RemoveAdmin { .. }
             | Command::AddPep { .. }
@@ -491,6 +492,11 @@ impl Control {
             Sealing::BreakGlass { id, reason, .. } => {
                 (format!("break-glass/{id}"), serde_json::to_vec(reason))
             }
+            Sealing::Approval(sponsor, asked) => {
+                let (requested, request) = &**asked;
+                let group = seal::group_of(sponsor, &requested.agent, now);
+                (group, serde_json::to_vec(request))
+            }
             Sealing::InstanceStarted(body, authority) => (
                 seal::group_of(&body.sponsor, &body.agent, now),
                 serde_json::to_vec(authority),
@@ -545,6 +551,11 @@ impl Control {
                 group,
                 commit,
                 signal,
+            }),
+            Sealing::Approval(_, asked) => Event::ApprovalRequested(ApprovalRequested {
+                key,
+                commit,
+                ..asked.0
             }),
             Sealing::BreakGlass {
                 id,

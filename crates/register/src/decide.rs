@@ -20,16 +20,18 @@ use vocab::rng::{Rng, RngError};
 use vocab::suggest::nearest;
 use vocab::time::Time;
 
+use crate::approval::{self, ApprovalRequest};
 use crate::break_glass::{self, Held};
 use crate::command::{Command, NewAgent, NewKey, NewOwners, Settings, Subject};
 use crate::entry::{
     AdminAdded, AdminRemoved, AgentAccepted, AgentAdded, AgentKeyRotated, AgentLapsed, AgentOwned,
     AgentResumed, AgentRetired, AgentReviewed, AgentSuspended, AgentTransferred, AllResumed,
-    AllStopped, DelegationLimits, DirectoryTokenAdded, DirectoryTokenRemoved, Erased, Event,
-    GroupMembers, GroupRemoved, InstanceEnded, InstanceStarted, Key, NodeDegraded, NodeStarted,
-    NodeStopped, Owners, People, PepAdded, PepRemoved, PolicyActivated, SessionsRevoked, Signal,
-    SponsorDeputies, SponsorResumed, SponsorRisk, SponsorSuspended, Sponsorship, ToolsListed,
-    UpstreamConfigured, UpstreamResumed, UpstreamStopped, WrappingKeyChanged,
+    AllStopped, ApprovalRequested, DelegationLimits, DirectoryTokenAdded, DirectoryTokenRemoved,
+    Erased, Event, GroupMembers, GroupRemoved, InstanceEnded, InstanceStarted, Key, NodeDegraded,
+    NodeStarted, NodeStopped, Owners, People, PepAdded, PepRemoved, PolicyActivated,
+    SessionsRevoked, Signal, SponsorDeputies, SponsorResumed, SponsorRisk, SponsorSuspended,
+    Sponsorship, ToolsListed, UpstreamConfigured, UpstreamResumed, UpstreamStopped,
+    WrappingKeyChanged,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
 use crate::refusal::Refusal;
@@ -62,6 +64,8 @@ pub(crate) enum Sealing {
     SponsorChanged(Handle, Person, Vec<Word>, Signal),
     GroupAdded(Handle, GroupProfile, Signal),
     GroupChanged(Handle, GroupProfile, Signal),
+    /// Of an agent that acts for this sponsor.
+    Approval(Handle, Box<(ApprovalRequested, ApprovalRequest)>),
     BreakGlass {
         id: Handle,
         agent: AgentId,
@@ -94,6 +98,9 @@ pub(crate) fn decide(
     Ok(match command {
         Command::BreakGlass(command) => {
             break_glass::decide(state, settings.break_glass, rng, now, actor, command)?
+        }
+        Command::Approval(command) => {
+            approval::decide(state, settings.approvals, rng, now, actor, command)?
         }
         Command::AddAdmin { key } => {
             let id = key.admin().clone();
@@ -845,7 +852,11 @@ fn as_asked(agent: &Agent, asked_in: u64) -> Result<(), Refusal> {
 }
 
 /// Refuses what is asked in the name of a person who was signed out since they signed in.
-fn still_signed_in(state: &State, person: &Handle, since: Option<SignedIn>) -> Result<(), Refusal> {
+pub(crate) fn still_signed_in(
+    state: &State,
+    person: &Handle,
+    since: Option<SignedIn>,
+) -> Result<(), Refusal> {
     let over = since.is_some_and(|since| {
         let person = state.sponsor(person);
         person.is_some_and(|person| person.is_signed_out(since))

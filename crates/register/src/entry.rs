@@ -16,6 +16,9 @@ use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, Upst
 use vocab::time::Time;
 
 use crate::allow::Allow;
+pub use crate::approval::{
+    ApprovalEnded, ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalUsed,
+};
 pub use crate::break_glass::{BreakGlassEnded, BreakGlassOpened, BreakGlassRequested};
 use crate::jwk::{PublicJwk, Thumbprint};
 use crate::lifecycle::EndReason;
@@ -78,6 +81,7 @@ events! {
     PolicyActivated TokenKeyAdded TokenKeyActivated TokenKeyRetired TokenKeyRevoked
     DirectoryTokenAdded DirectoryTokenRemoved Erased
     BreakGlassRequested BreakGlassOpened BreakGlassEnded
+    ApprovalRequested ApprovalGranted ApprovalRefused ApprovalUsed ApprovalEnded
     LogKeyAnnounced LogKeyActivated LogKeyRetired WrappingKeyChanged
 }
 

@@ -7,6 +7,7 @@ use vocab::digest::Digest;
 use vocab::id::Handle;
 use vocab::time::Time;
 
+use crate::approval::is_themselves;
 use crate::entry::{BodyError, Event};
 use crate::state::{Beside, Impossible, Known, State, Unsealed};
 
@@ -87,6 +88,7 @@ pub(crate) fn read(
         Event::SponsorChanged(body) => Some((state.sponsor_key(&body.sponsor), body.commit)),
         Event::GroupChanged(body) => Some((state.group_key(&body.group), body.commit)),
         Event::BreakGlassRequested(body) => Some((Some(body.key.clone()), body.commit)),
+        Event::ApprovalRequested(body) => Some((Some(body.key.clone()), body.commit)),
         Event::InstanceStarted(body) => {
             let sealed = body.handed_on.as_ref();
             sealed.map(|sealed| (Some(sealed.key.clone()), sealed.commit))
@@ -107,6 +109,18 @@ pub(crate) fn read(
             return Err(at(FoldCause::Impossible(Impossible::NotTheirs { admin })));
         }
     }
+    // An approval is somebody's own.
+    let by = match &event {
+        Event::ApprovalGranted(body) => Some((&body.by, body.sign_in)),
+        Event::ApprovalRefused(body) => Some((&body.by, body.sign_in)),
+        _ => None,
+    };
+    if let Some((by, sign_in)) = by
+        && !is_themselves(&entry.actor, by, sign_in)
+    {
+        let by = by.clone();
+        return Err(at(FoldCause::Impossible(Impossible::NotThemselves { by })));
+    }
     let unsealed = match named {
         None => Unsealed::Nothing,
         Some((key, commit)) => {
@@ -118,6 +132,9 @@ pub(crate) fn read(
                 }
                 Event::BreakGlassRequested(_) => {
                     unseal(state, key, &beside, reader, keyring).map(Unsealed::Reason)
+                }
+                Event::ApprovalRequested(_) => {
+                    unseal(state, key, &beside, reader, keyring).map(Unsealed::Approval)
                 }
                 Event::InstanceStarted(_) => {
                     unseal(state, key, &beside, reader, keyring).map(Unsealed::Authority)

@@ -16,6 +16,7 @@ mod nouns;
 mod starting;
 
 pub mod allow;
+pub mod approval;
 pub mod break_glass;
 pub mod command;
 pub mod entry;
@@ -31,6 +32,10 @@ pub mod text;
 pub mod view;
 
 pub use allow::Allow;
+pub use approval::{
+    Approval, ApprovalCommand, ApprovalLife, ApprovalOver, ApprovalRefusal, ApprovalRequest,
+    ApprovalSettings, Exactly, Grant, MayApprove, NewApproval, NotApprover, Way,
+};
 pub use break_glass::{BreakGlass, GlassCommand, GlassLife, GlassOver, GlassSettings, Held};
 pub use command::{
     Command, CommandError, Delegation, Done, NewAgent, NewKey, NewOwners, Settings, Subject,

@@ -16,6 +16,7 @@ use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::time::Time;
 
 use crate::allow::Allow;
+use crate::approval::ApprovalRequest;
 use crate::entry::{
     AgentAdded, Binding, CallLimits, DelegationLimits, InstanceStarted, Key, NodeStarted, Owners,
     People, RISK_LEVEL_CHANGE, Risk, SealedAuthority, SignIn, Signal, SponsorResumed, TestResults,
@@ -83,6 +84,8 @@ pub(crate) enum Unsealed {
     Group(Known<GroupProfile>),
     /// Why a glass was broken.
     Reason(Known<Reason>),
+    /// What people are asked to approve.
+    Approval(Known<ApprovalRequest>),
 }
 
 /// Where something lies sealed, and the digest that commits to it.

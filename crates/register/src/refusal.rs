@@ -10,6 +10,7 @@ use vocab::id::{
 };
 use vocab::time::Time;
 
+use crate::approval::ApprovalRefusal;
 use crate::break_glass::GlassOver;
 use crate::lifecycle::EndReason;
 use crate::standing::Why;
@@ -41,6 +42,9 @@ pub enum Refusal {
         /// The administrator.
         id: String,
     },
+    /// Something about an approval.
+    #[error(transparent)]
+    Approval(#[from] ApprovalRefusal),
     /// Break-glass is for named administrators.
     #[error(
         "break-glass takes two named administrators, and `{actor}` is none; give the command with \

@@ -3,6 +3,7 @@
 //! [`State::apply`] checks first and changes last, so an entry that cannot have happened leaves
 //! the state as it was. It asks no clock and no policy: what was refused was never written.
 
+mod approvals;
 mod break_glass;
 mod cuts;
 mod forget;
@@ -25,6 +26,7 @@ use vocab::time::Time;
 pub use self::cuts::Validity;
 pub use self::names::{PolicyName, Renamed};
 pub use self::offers::Relation;
+use crate::approval::NotApprover;
 use crate::entry::{AssertedAgents, Event};
 use crate::lifecycle::{
     AcceptanceEvent, AgentEvent, InstanceEvent, InvalidTransition, KeyEvent, SigningEvent,
@@ -92,6 +94,26 @@ pub enum Impossible {
         /// By whom.
         what: &'static str,
     },
+    /// An approval by somebody whose word does not count.
+    #[error("it has approval `{id}` answered by somebody whose word does not count: {why}")]
+    NotApprover {
+        /// The approval.
+        id: Handle,
+        /// Why it does not.
+        why: NotApprover,
+    },
+    /// It says that a person did something in whose name somebody else acted.
+    #[error("it says that sponsor `{by}` did it, and is not theirs")]
+    NotThemselves {
+        /// The person.
+        by: Handle,
+    },
+    /// An approval that is used although those who granted it are not enough.
+    #[error("it uses approval `{id}`, which was not granted by enough people")]
+    NotGranted {
+        /// The approval.
+        id: Handle,
+    },
     /// It says that an administrator did something who did not write it.
     #[error("it says that administrator `{admin}` did it, and is not theirs")]
     NotTheirs {
@@ -156,6 +178,7 @@ pub struct State {
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
     break_glasses: break_glass::BreakGlasses,
+    approvals: approvals::Approvals,
     log_keys: SigningKeys,
     wrapping_key: Option<Digest>,
     erased: BTreeSet<Handle>,
@@ -362,6 +385,7 @@ impl State {
         let narrows = narrows(&event);
         self.apply_event(time, event, unsealed)?;
         self.forget(time);
+        self.forget_approvals(time);
         self.size += 1;
         self.last_time = Some(time);
         if narrows {
@@ -721,6 +745,7 @@ impl State {
                 {
                     self.continues.remove(&continues);
                 }
+                self.end_approvals_of(&body.instance, time);
                 self.instances.insert(body.instance, Arc::new(instance));
             }
             Event::TokenRefreshed(body) => {
@@ -780,12 +805,16 @@ impl State {
                     .upstreams
                     .get_mut(&body.upstream)
                     .ok_or_else(|| unknown("upstream", &body.upstream))?;
-                Arc::make_mut(upstream).tools = Some(Tools {
+                let tools = Some(Tools {
                     blob: body.blob,
                     count: body.count,
                     listed_at: time,
                     record,
                 });
+                let before = std::mem::replace(&mut Arc::make_mut(upstream).tools, tools);
+                if before.is_none_or(|before| before.blob != body.blob) {
+                    self.outdate_approvals_of(&body.upstream, time);
+                }
             }
             Event::PolicyActivated(body) => {
                 if body.tests.failed > 0 {
@@ -794,6 +823,7 @@ impl State {
                     });
                 }
                 self.settle_names();
+                self.outdate_approvals(time);
                 self.policy = Some(Arc::new(ActivePolicy {
                     set: body.set,
                     author: body.author,
@@ -849,6 +879,11 @@ impl State {
             Event::BreakGlassRequested(body) => self.request_glass(body, time, unsealed)?,
             Event::BreakGlassOpened(body) => self.open_break_glass(&body, time)?,
             Event::BreakGlassEnded(body) => self.end_break_glass(&body, time)?,
+            Event::ApprovalRequested(body) => self.request_approval(body, time, unsealed)?,
+            Event::ApprovalGranted(body) => self.grant_approval(body, time)?,
+            Event::ApprovalRefused(body) => self.refuse_approval(body, time)?,
+            Event::ApprovalUsed(body) => self.use_approval(&body, time)?,
+            Event::ApprovalEnded(body) => self.end_approval(&body, time)?,
             Event::LogKeyAnnounced(body) => self.log_keys.announce(body, record, time)?,
             Event::LogKeyActivated(body) => self.log_keys.activate(&body, time)?,
             Event::LogKeyRetired(body) => self.log_keys.retire(&body, time)?,
@@ -875,6 +910,7 @@ impl State {
                     Arc::make_mut(group).profile = Known::Erased;
                 }
                 self.erase_glass(&body.key);
+                self.erase_approvals(&body.key, time);
                 self.erase_authority(&body.key);
                 self.erased.insert(body.key);
             }
@@ -1025,6 +1061,11 @@ const fn narrows(event: &Event) -> bool {
         | Event::AdminAdded(_)
         | Event::BreakGlassRequested(_)
         | Event::BreakGlassOpened(_)
+        | Event::ApprovalRequested(_)
+        | Event::ApprovalGranted(_)
+        | Event::ApprovalRefused(_)
+        | Event::ApprovalUsed(_)
+        | Event::ApprovalEnded(_)
         | Event::PepAdded(_)
         | Event::PepRemoved(_)
         | Event::SponsorAdded(_)
@@ -1061,18 +1102,22 @@ const fn narrows(event: &Event) -> bool {
 fn person(unsealed: Unsealed) -> Identity {
     match unsealed {
         Unsealed::Person(identity) => identity,
-        Unsealed::Authority(_) | Unsealed::Group(_) | Unsealed::Reason(_) | Unsealed::Nothing => {
-            Identity::Sealed
-        }
+        Unsealed::Authority(_)
+        | Unsealed::Group(_)
+        | Unsealed::Reason(_)
+        | Unsealed::Approval(_)
+        | Unsealed::Nothing => Identity::Sealed,
     }
 }
 
 fn group(unsealed: Unsealed) -> Known<GroupProfile> {
     match unsealed {
         Unsealed::Group(profile) => profile,
-        Unsealed::Authority(_) | Unsealed::Person(_) | Unsealed::Reason(_) | Unsealed::Nothing => {
-            Known::Sealed
-        }
+        Unsealed::Authority(_)
+        | Unsealed::Person(_)
+        | Unsealed::Reason(_)
+        | Unsealed::Approval(_)
+        | Unsealed::Nothing => Known::Sealed,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The register as a whole, over a log in memory.
 
+mod approvals;
 mod break_glass;
 mod cuts;
 mod delegation;

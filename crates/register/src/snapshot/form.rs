@@ -11,7 +11,9 @@ use ledger::note::Verifier;
 use ledger::{Kind, LogKey};
 use vocab::LogName;
 use vocab::digest::Digest;
-use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
+use vocab::id::{
+    AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, ToolName, UpstreamName,
+};
 use vocab::time::Time;
 
 use crate::allow::Allow;
@@ -219,6 +221,7 @@ texts! {
     InstanceId: |input, text| parsed(text);
     KeyId: |input, text| parsed(text);
     PepName: |input, text| parsed(text);
+    ToolName: |input, text| parsed(text);
     Handle: |input, text| once(&mut input.handles, text);
     PurposePath: |input, text| once(&mut input.purposes, text);
     UpstreamName: |input, text| once(&mut input.upstreams, text);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ledger::Mention;
 
 use super::form::{Form, Input, Malformed, enums, shape_of, structs};
+use crate::approval::{Approval, ApprovalLife, ApprovalOver, Grant, MayApprove, Way};
 use crate::break_glass::{BreakGlass, GlassLife, GlassOver, Hand, Held};
 use crate::entry::{
     AssertedAgents, Binding, CallLimits, DelegationLimits, NodeStarted, Owners, People, Risk,
@@ -69,6 +70,12 @@ structs! {
     BreakGlass { id agent sets_aside lasts requested opened key beside life }
         but { reason: Known::Sealed };
     Hand { admin key at record };
+    Approval {
+        id instance above agent upstream method tool call policy_set policy held needs lasts asked_at
+        asked granted refused used key beside life
+    } but { request: Known::Sealed };
+    Way { people of };
+    Grant { by sign_in at record };
     NodeStarted { version shared_user development asserted calls };
     Mention { log size root };
 }
@@ -101,5 +108,11 @@ enums! {
     GlassLife {
         0 Requested { since until }, 1 Open { since until }, 2 Over { since cause },
     }
+    MayApprove { 0 Sponsor, 1 Person { sponsor }, 2 Group { group }, }
+    ApprovalLife {
+        0 Pending { since until }, 1 Granted { since until }, 2 Refused { since until },
+        3 Used { since }, 4 Over { since cause },
+    }
+    ApprovalOver { 0 Expired, 1 Cut, 2 Changed, }
     GlassOver { 0 Ended, 1 Expired, 2 Cut, 3 AdminRemoved, 4 Replaced, }
 }

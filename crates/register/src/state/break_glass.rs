@@ -103,6 +103,7 @@ impl State {
                 Unsealed::Authority(_)
                 | Unsealed::Person(_)
                 | Unsealed::Group(_)
+                | Unsealed::Approval(_)
                 | Unsealed::Nothing => Known::Sealed,
             },
             key: body.key,

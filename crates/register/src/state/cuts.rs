@@ -187,6 +187,7 @@ impl State {
     }
 
     pub(super) fn note_cut(&mut self, kind: Kind, of: CutOf, at: Time, signal: Option<Signal>) {
+        self.cut_approvals(&of, at);
         // The end of one leaves alone what was asked for to follow it.
         if kind != Kind::BreakGlassEnded {
             self.cut_glass(&of, at);

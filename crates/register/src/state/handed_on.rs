@@ -23,9 +23,11 @@ pub(super) fn of(body: &mut InstanceStarted, unsealed: Unsealed) -> Option<Hande
     let sealed = body.handed_on.take()?;
     let authority = match unsealed {
         Unsealed::Authority(authority) => authority.map(Arc::new),
-        Unsealed::Person(_) | Unsealed::Group(_) | Unsealed::Reason(_) | Unsealed::Nothing => {
-            Known::Sealed
-        }
+        Unsealed::Person(_)
+        | Unsealed::Group(_)
+        | Unsealed::Reason(_)
+        | Unsealed::Approval(_)
+        | Unsealed::Nothing => Known::Sealed,
     };
     Some(HandedOn {
         authority,

@@ -14,6 +14,7 @@ use super::{
     ActivePolicy, Admin, Agent, Cut, DirectoryToken, Group, Instance, Known, NodeState, Pep,
     Sponsor, State, Upstream,
 };
+use crate::approval::Approval;
 use crate::break_glass::BreakGlass;
 use crate::fold;
 use crate::lifecycle::{InstanceLife, Switch};
@@ -39,6 +40,7 @@ struct Head {
     token_keys: Vec<TokenKey>,
     directory_tokens: Vec<DirectoryToken>,
     break_glasses: BTreeMap<Handle, Arc<BreakGlass>>,
+    approvals: BTreeMap<Handle, Arc<Approval>>,
     log_keys: Vec<SigningKey>,
     wrapping_key: Option<Digest>,
     erased: BTreeSet<Handle>,
@@ -48,8 +50,8 @@ struct Head {
 structs! {
     Head {
         size last_time generation admins peps upstreams everything cuts policy sponsor_pasts
-        group_pasts name_lost token_keys directory_tokens break_glasses log_keys wrapping_key
-        erased node
+        group_pasts name_lost token_keys directory_tokens break_glasses approvals log_keys
+        wrapping_key erased node
     };
 }
 
@@ -133,6 +135,7 @@ impl State {
             token_keys,
             directory_tokens,
             break_glasses,
+            approvals,
             log_keys,
             wrapping_key,
             erased,
@@ -159,6 +162,7 @@ impl State {
                 token_keys: token_keys.clone(),
                 directory_tokens: directory_tokens.clone(),
                 break_glasses: break_glasses.all().clone(),
+                approvals: approvals.all().clone(),
                 log_keys: log_keys.as_slice().to_vec(),
                 wrapping_key: *wrapping_key,
                 erased: erased.clone(),
@@ -219,6 +223,9 @@ impl State {
         };
         for glass in head.break_glasses.into_values() {
             state.restore_break_glass(glass, log, keyring)?;
+        }
+        for approval in head.approvals.into_values() {
+            state.restore_approval(approval, log, keyring)?;
         }
         state.sponsor_pasts =
             state.restore_pasts(head.sponsor_pasts, names::id_of, log, keyring)?;
@@ -281,6 +288,20 @@ impl State {
             .map_err(|cause| NotTaken::Sealed { index, cause })?;
         Arc::make_mut(&mut glass).reason = reason;
         self.break_glasses.restore(glass);
+        Ok(())
+    }
+
+    fn restore_approval(
+        &mut self,
+        approval: Arc<Approval>,
+        log: &dyn LogReader,
+        keyring: Option<&dyn Keyring>,
+    ) -> Result<(), NotTaken> {
+        let mut approval = Arc::unwrap_or_clone(approval);
+        let index = approval.asked;
+        approval.request = fold::unseal(self, Some(&approval.key), &approval.beside, log, keyring)
+            .map_err(|cause| NotTaken::Sealed { index, cause })?;
+        self.approvals.put(approval);
         Ok(())
     }
 

@@ -127,6 +127,29 @@ impl State {
         self.in_policy(&self.group_pasts, &bearer, since, says)
     }
 
+    /// Whom a set that the entry `since` activated means by the id of a sponsor; none if nobody can
+    /// tell.
+    pub(crate) fn sponsor_meant(&self, name: &str, since: u64) -> Option<Handle> {
+        let now = name.parse().ok();
+        let now = now.and_then(|id| self.sponsor_by_id(&id));
+        let then = self.sponsor_pasts.keys();
+        let then = then.filter_map(|handle| self.sponsors.get(handle));
+        let mut meant = now.into_iter().chain(then).filter(|sponsor| {
+            let read = self.sponsor_in_policy(sponsor, since, |said| said == name);
+            read.means == Some(name)
+        });
+        meant.next().map(|sponsor| sponsor.handle.clone())
+    }
+
+    /// The same, by the name of a group.
+    pub(crate) fn group_meant(&self, name: &str, since: u64) -> Option<Handle> {
+        let mut meant = self.groups.values().filter(|group| {
+            let read = self.group_in_policy(group, since, |said| said == name);
+            read.means == Some(name)
+        });
+        meant.next().map(|group| group.handle.clone())
+    }
+
     fn in_policy<'a>(
         &self,
         pasts: &'a Pasts,

@@ -551,14 +551,14 @@ async fn certify(node: &Node) {
     }
 }
 
-async fn keep(node: &Node) -> Vec<u8> {
+pub(super) async fn keep(node: &Node) -> Vec<u8> {
     let snapshot = node.control.snapshot().await.unwrap();
     snapshot.write(&*node.log, &log_key()).unwrap()
 }
 
 /// A snapshot, and what came after it, is what the whole log adds up to: with names and without.
 /// What is found by more than its id is counted again on the way.
-fn check_kept(node: &Node, kept: &[u8]) {
+pub(super) fn check_kept(node: &Node, kept: &[u8]) {
     for keyring in [Some(&*node.keyring as &dyn ledger::Keyring), None] {
         let mut state = snapshot::read(kept, log_key().verifier(), &*node.log, keyring).unwrap();
         let then = fold_prefix(&*node.log, keyring, state.size()).unwrap();

@@ -181,6 +181,7 @@ async fn refusals_say_what_why_and_what_to_do() {
     found += &refusal(&node, resume_agent("held")).await;
 
     found += &break_glass(&node).await;
+    found += &approvals::refusals().await;
 
     let golden = include_str!("../../tests/refusals.txt");
     let found = found.replace(

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::approval::{ApprovalEvent, ApprovalLife, ApprovalOver};
 use crate::break_glass::{GlassEvent, GlassLife, GlassOver};
 use crate::entry::AssertedAgents;
 use crate::lifecycle::{
@@ -104,6 +105,28 @@ fn table() -> String {
         ];
         let events = events.map(|on| (on.as_str().to_owned(), life.after(on, at)));
         rows(&mut out, life.as_str(), events, GlassLife::as_str);
+    }
+    out.push_str("\napproval\n");
+    let (since, until) = (at, at);
+    for life in [
+        ApprovalLife::Pending { since, until },
+        ApprovalLife::Granted { since, until },
+        ApprovalLife::Refused { since, until },
+        ApprovalLife::Used { since },
+        ApprovalLife::Over {
+            since,
+            cause: ApprovalOver::Expired,
+        },
+    ] {
+        let events = [
+            ApprovalEvent::Join,
+            ApprovalEvent::Grant(Duration::ZERO),
+            ApprovalEvent::Refuse,
+            ApprovalEvent::Use,
+            ApprovalEvent::End(ApprovalOver::Expired),
+        ];
+        let events = events.map(|on| (on.as_str().to_owned(), life.after(on, at)));
+        rows(&mut out, life.as_str(), events, ApprovalLife::as_str);
     }
     out.push_str("\ninstance\n");
     for life in [

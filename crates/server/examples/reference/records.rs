@@ -57,6 +57,10 @@ const WORDS: &[(&str, &str)] = &[
     ("ToolName", "tool"),
     ("PurposePath", "purpose"),
     ("TrustDomain", "trust domain"),
+    (
+        "Needs",
+        "list of what has to be met; each is a list of texts of `@approval`, one of which is enough",
+    ),
     ("policy::Facts", "object: see [below](#facts)"),
 ];
 
@@ -79,6 +83,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     let entry = sources.items("ledger/src/entry.rs")?;
     let control = sources.items("register/src/entry.rs")?;
     let glass = sources.items("register/src/break_glass.rs")?;
+    let approval = sources.items("register/src/approval.rs")?;
     let calls = sources.items("gateway/src/record.rs")?;
     let lifecycle = sources.items("register/src/lifecycle.rs")?;
     let people = sources.items("register/src/text.rs")?;
@@ -106,6 +111,9 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&lifecycle, "EndReason", Sort::Word),
         (&glass, "Held", Sort::Word),
         (&glass, "GlassOver", Sort::Word),
+        (&approval, "Way", Sort::Object),
+        (&approval, "MayApprove", Sort::Word),
+        (&approval, "ApprovalOver", Sort::Word),
         (&calls, "Effect", Sort::Word),
         (&calls, "Basis", Sort::Object),
         (&calls, "SealedRef", Sort::Object),
@@ -142,7 +150,11 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         for kind in Kind::ALL.iter().filter(|kind| kind.log() == log) {
             let name = format!("{kind:?}");
             let item = match log {
-                LogName::Control => match glass.find(&name).or_else(|| keys.find(&name)) {
+                LogName::Control => match glass
+                    .find(&name)
+                    .or_else(|| approval.find(&name))
+                    .or_else(|| keys.find(&name))
+                {
                     Some(item) => item,
                     None => control.get(&name)?,
                 },
@@ -165,6 +177,8 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     page.push_str(&shapes.object(calls.get("DecisionSeal")?)?);
     shapes.parts(&mut page)?;
     page.push_str("\nBeside `break-glass-requested`, under a key of its own: why, a text.\n");
+    page.push_str("\nBeside `approval-requested`, under the key of its sponsor, agent and day:\n");
+    page.push_str(&shapes.object(approval.get("ApprovalRequest")?)?);
     page.push_str(
         "\nBeside `instance-started` with `handed_on`, under the key of its sponsor, agent and day: \
          `authorization_details` (RFC 9396) of type `mcp_tool`, locations by name.\n",
@@ -312,6 +326,8 @@ fn spaced(name: &str) -> String {
 fn spelled(of: &str, variant: &Member) -> String {
     match (of, variant.name.as_str()) {
         ("Binding", "Dpop") => "{\"dpop\":{\"jkt\":THUMBPRINT}}".to_owned(),
+        ("MayApprove", "Person") => "{\"person\":{\"sponsor\":HANDLE}}".to_owned(),
+        ("MayApprove", "Group") => "{\"group\":{\"group\":HANDLE}}".to_owned(),
         (_, name) => words(name, '-'),
     }
 }

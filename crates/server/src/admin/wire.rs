@@ -421,6 +421,7 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::UnknownHandle { .. }
         | Refusal::UnknownTokenKey { .. }
         | Refusal::UnknownGlass { .. }
+        | Refusal::Approval(register::ApprovalRefusal::Unknown { .. })
         | Refusal::UnknownLogKey { .. }
         | Refusal::NothingSealed { .. } => (StatusCode::NOT_FOUND, "unknown"),
         Refusal::AdminGone { .. } => (StatusCode::UNAUTHORIZED, "untrusted"),

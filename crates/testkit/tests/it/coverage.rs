@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ledger::{Actor, ActorKind, Kind};
 use mcp::{Era, Method, ProtocolVersion};
-use register::{Command, GroupProfile, Signal};
+use register::{ApprovalCommand, Command, GroupProfile, Signal};
 use serde_json::{Value, json};
 use testkit::{Answer, Ledger, Plane, Reply, Script, Speaks, Upstream, until, within};
 
@@ -693,6 +693,8 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::BreakGlassRequested
         | Kind::BreakGlassOpened
         | Kind::BreakGlassEnded
+        | Kind::ApprovalGranted
+        | Kind::ApprovalRefused
         | Kind::LogKeyAnnounced
         | Kind::LogKeyActivated
         | Kind::LogKeyRetired
@@ -700,6 +702,8 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::Erased => ActorKind::Person,
         Kind::InstanceStarted
         | Kind::TokenRefreshed
+        | Kind::ApprovalRequested
+        | Kind::ApprovalUsed
         | Kind::Decision
         | Kind::Outcome
         | Kind::Listing => ActorKind::Instance,
@@ -718,6 +722,7 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::ToolsListed
         | Kind::TokenKeyAdded
         | Kind::TokenKeyRetired
+        | Kind::ApprovalEnded
         | Kind::CutOff
         | Kind::Barrier => ActorKind::Node,
         Kind::Refused => ActorKind::Stranger,
@@ -820,6 +825,7 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         .await;
     of_two_people(&plane).await;
     of_the_directory(&plane).await;
+    of_approvals(&plane, &agent.token("files").await.instance).await;
     // A part that is not well, and a token key that is lost before it signed.
     std::fs::remove_file(plane.folder().join("keys/token.next.key")).unwrap();
     plane.reconfigure(|setup| setup.top = "[ledger]\nrefuse_free_mib = 999999999\n".to_owned());
@@ -881,6 +887,86 @@ async fn of_two_people(plane: &Plane) {
     assert_eq!(opened.status, 200, "{}", opened.text());
     plane.command(&format!("{path}/end")).await;
     plane.command("/v1/sponsors/maya/resume").await;
+}
+
+/// What an instance asks, people grant and refuse, and the node ends.
+async fn of_approvals(plane: &Plane, instance: &str) {
+    let control = plane.gateway().control();
+    let sponsor = |id: &str| {
+        let found = |state: &register::State| {
+            let found = state.sponsor_by_id(&id.parse().unwrap());
+            found.unwrap().handle.clone()
+        };
+        control.view(found)
+    };
+    let caller = Actor {
+        kind: ActorKind::Instance,
+        id: instance.to_owned(),
+        credential: "dpop".to_owned(),
+        verified: true,
+    };
+    let node = Actor::node("test");
+    let execute = async |actor: &Actor, command: Command| {
+        let done = control.execute(actor.clone(), command).await;
+        done.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let new = json!({"id": "approver", "name": "Somebody", "email": "somebody@example.com"});
+    let answer = plane.admin("POST", "/v1/sponsors", Some(new)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let by = sponsor("approver");
+    let sign_in = register::SignIn::Oidc;
+    let person = Actor {
+        kind: ActorKind::Person,
+        id: by.to_string(),
+        credential: sign_in.as_str().to_owned(),
+        verified: true,
+    };
+    for (nth, answer) in ["used", "refused", "over"].into_iter().enumerate() {
+        let what = vocab::Digest::of(answer.as_bytes());
+        let asked = register::NewApproval {
+            instance: instance.parse().unwrap(),
+            upstream: "files".parse().unwrap(),
+            method: "tools/call".to_owned(),
+            tool: None,
+            what,
+            policy: control.view(|state| state.policy().unwrap().record),
+            held: nth as u64,
+            needs: serde_json::from_value(json!([["approver"]])).unwrap(),
+            shown: "a call".to_owned(),
+        };
+        let request = ApprovalCommand::Request(Box::new(asked));
+        execute(&caller, Command::Approval(request)).await;
+        let id = control.view(|state| state.approvals().last().unwrap().id.clone());
+        let (by, signed_in) = (by.clone(), None);
+        let grant = ApprovalCommand::Grant {
+            id: id.clone(),
+            by,
+            sign_in,
+            signed_in,
+        };
+        match answer {
+            "used" => {
+                execute(&person, Command::Approval(grant)).await;
+                let used = ApprovalCommand::Use { id, what };
+                execute(&caller, Command::Approval(used)).await;
+            }
+            "refused" => {
+                let by = sponsor("approver");
+                let refuse = ApprovalCommand::Refuse {
+                    id,
+                    by,
+                    sign_in,
+                    signed_in,
+                };
+                execute(&person, Command::Approval(refuse)).await;
+            }
+            _ => {
+                let cause = register::ApprovalOver::Changed;
+                let over = ApprovalCommand::Over { id, cause };
+                execute(&node, Command::Approval(over)).await;
+            }
+        }
+    }
 }
 
 /// What a directory, a sponsor and a client say, each in their own name.
