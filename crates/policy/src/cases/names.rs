@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use vocab::{AgentId, PurposePath, suggest};
 
 use super::Case;
+use crate::approval::{Approver, Approvers};
 use crate::decision::{Effect, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Engine;
@@ -66,10 +67,18 @@ fn strangers(policy: &Policy, people: &People, out: &mut Vec<Diagnostic>) {
     let sponsors = policy.literals.iter();
     let sponsors = sponsors.filter(|uid| type_of(uid.type_name()) == "Sponsor");
     // The empty one is whoever is erased.
-    let sponsors: BTreeSet<String> = sponsors.map(id_of).filter(|id| !id.is_empty()).collect();
+    let mut sponsors: BTreeSet<String> = sponsors.map(id_of).filter(|id| !id.is_empty()).collect();
+    let mut groups: BTreeSet<String> = policy.groups.named.iter().cloned().collect();
+    for approver in policy.approval.iter().flat_map(Approvers::named) {
+        match approver {
+            Approver::Sponsor => {}
+            Approver::Person(id) => _ = sponsors.insert(id.to_string()),
+            Approver::Group(name) => _ = groups.insert(name.clone()),
+        }
+    }
     let said = [
         ("sponsor", &sponsors, &people.sponsors),
-        ("group", &policy.groups.named, &people.groups),
+        ("group", &groups, &people.groups),
     ];
     for (what, names, known) in said {
         let Some(known) = known else {

@@ -120,6 +120,8 @@ when { principal.sponsor.groups.containsAny(["Contractors", "Contractor"]) }
 unless { ["/public/*"].contains("/public/*") || principal.sponsor == Sponsor::"" };
 @id("open") forbid (principal, action == Action::"files/read", resource)
 when { principal.sponsor.groups.contains(context.args.path) };
+@id("held") @approval("2 of noor, olga, group:Contractors, group:Finance, sponsor")
+permit (principal, action, resource) when { context has approval };
 "#,
     )
     .engine;
@@ -147,6 +149,8 @@ when { principal.sponsor.groups.contains(context.args.path) };
             format!("maya:no sponsor `mayo` is known; {later} (did you mean `maya`?)"),
             format!("groups:no group `Contractor` is known; {later} (did you mean `Contractors`?)"),
             unwritten.to_owned(),
+            format!("held:no sponsor `olga` is known; {later} (-)"),
+            format!("held:no group `Finance` is known; {later} (-)"),
         ]
     );
     assert_eq!(told(&People::default()), [unwritten]);

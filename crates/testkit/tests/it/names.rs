@@ -179,6 +179,37 @@ async fn what_is_wrong_with_names_is_found_once_for_each_change() {
 }
 
 #[tokio::test]
+async fn approvers_whom_nobody_knows_are_told_of() {
+    let office = Office::open().await;
+    let applied = office
+        .apply(
+            r#"@id("held") @approval("2 of group:Finance, maya, nobody")
+permit (principal, action, resource) when { context has approval };"#,
+        )
+        .await;
+    let warnings = applied["warnings"].as_array().unwrap();
+    let warned: Vec<_> = warnings
+        .iter()
+        .filter_map(|it| it["message"].as_str())
+        .collect();
+    for unknown in [
+        "no group `Finance` is known",
+        "no sponsor `nobody` is known",
+    ] {
+        assert!(
+            warned.iter().any(|it| it.starts_with(unknown)),
+            "{warned:?}"
+        );
+    }
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    let told = office.doctor().await;
+    assert!(
+        told.contains("the sponsor `nobody`, whom `held` names, is not known"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn a_forbidden_group_that_is_renamed_stays_forbidden() {
     let mut office = Office::open().await;
     let group = office.group("Contractors").await;
