@@ -12,6 +12,7 @@
 //! Every command is carried out to its end even if whoever gave it goes away, and a cut is only
 //! acknowledged when its barrier is on record.
 
+mod approvals;
 mod break_glass;
 pub mod client;
 pub mod credential;

@@ -92,6 +92,9 @@ pub enum Command {
     /// Administrators by credential, beside local users.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Approvals: calls that policy holds until people approve them.
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
     /// Break-glass: two named administrators let an agent run for a while although nobody answers
     /// for it.
     #[command(subcommand)]
@@ -768,6 +771,35 @@ pub enum BreakGlassCommand {
     /// Show one: who asked, who approved, why, and until when.
     Show {
         /// The break-glass.
+        id: vocab::Handle,
+    },
+}
+
+/// `tipstaff approval …`.
+#[derive(Debug, Subcommand)]
+pub enum ApprovalCommand {
+    /// List the calls that wait for people.
+    List {
+        /// Also those that were answered or are over, as long as the node knows them.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one: who asks, the exact text that approvers are shown, who answered, and where.
+    Show {
+        /// The approval, as `approval list` shows it.
+        id: vocab::Handle,
+    },
+    /// Say where to approve it: on a page of the node, signed in as yourself.
+    ///
+    /// Nothing is approved from here, and the exit code is 1: an administrator's credential is
+    /// nobody's approval, and what a page shows no terminal can change.
+    Grant {
+        /// The approval.
+        id: vocab::Handle,
+    },
+    /// Say where to refuse it: on the same page, signed in as yourself. The exit code is 1.
+    Refuse {
+        /// The approval.
         id: vocab::Handle,
     },
 }

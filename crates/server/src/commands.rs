@@ -2,6 +2,7 @@
 
 mod admin;
 mod agent;
+mod approval;
 mod break_glass;
 mod certificate;
 mod demo;
@@ -96,6 +97,15 @@ pub enum Failure {
         /// Those there are.
         known: Vec<UpstreamName>,
     },
+    /// People answer approvals themselves, and nobody is signed in on a command line.
+    #[error(
+        "nothing was answered: whoever approves or refuses a call does it signed in as themselves, \
+         and an administrator's credential is nobody's approval"
+    )]
+    InPerson {
+        /// Where they do.
+        url: String,
+    },
     /// Something else, said where it happened.
     #[error("{0}")]
     Other(String),
@@ -116,6 +126,7 @@ impl Failure {
                 let names: Vec<&str> = known.iter().map(UpstreamName::as_str).collect();
                 Some(format!("there are: {}", names.join(", ")))
             }
+            Self::InPerson { url } => Some(format!("open {url} in a browser and sign in there")),
             Self::Admin(AdminError::Refused(problem)) => problem.help.clone(),
             Self::Key(KeyError::Write { cause, .. }) => match cause.kind() {
                 io::ErrorKind::AlreadyExists => {
@@ -137,6 +148,7 @@ impl Failure {
     fn code(&self) -> Option<&str> {
         match self {
             Self::Admin(AdminError::Refused(problem)) => Some(&problem.error),
+            Self::InPerson { .. } => Some("in-person"),
             _ => None,
         }
     }
@@ -302,6 +314,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Connect(connect) => Box::pin(token::connect(context, connect)).await,
             Command::Token(token) => token::run(context, token).await,
             Command::Admin(command) => admin::run(context, command).await,
+            Command::Approval(command) => approval::run(context, command).await,
             Command::BreakGlass(command) => break_glass::run(context, command).await,
             Command::Pep(command) => pep::run(context, command).await,
             Command::Login { id } => sponsor::login(context, id).await,

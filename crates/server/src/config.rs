@@ -21,9 +21,11 @@ use vocab::{Digest, Secret, Time, TrustDomain, UpstreamName, suggest};
 
 use crate::quorum::Quorum;
 
+mod approvals;
 mod sign_in;
 mod signals;
 
+pub use approvals::{Approvals, WebhookConfig};
 pub use broker::Source as Reference;
 pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
 pub use signals::{AskDirectory, Poll, Signals};
@@ -109,6 +111,8 @@ pub struct Config {
     pub agents: Agents,
     /// How long a break-glass may hold.
     pub break_glass: GlassSettings,
+    /// How those who may approve are told.
+    pub approvals: Approvals,
     /// What follows of what the directory says.
     pub reactions: Reactions,
     /// How people sign in.
@@ -350,6 +354,8 @@ struct Raw {
     agents: RawAgents,
     #[serde(default)]
     break_glass: RawBreakGlass,
+    #[serde(default)]
+    approvals: approvals::RawApprovals,
     #[serde(default)]
     reactions: Reactions,
     #[serde(default)]
@@ -604,6 +610,7 @@ impl Config {
         }
         let environment = raw.environment.unwrap_or(Environment::Development);
         let wrong = |(key, message): sign_in::Wrong| bad(&key, message);
+        let approvals = approvals::approvals(raw.approvals, &base).map_err(wrong)?;
         let login = sign_in::login(raw.login, environment, &base).map_err(wrong)?;
         let workloads = sign_in::workloads(raw.workload, &base).map_err(wrong)?;
         let mut upstreams = BTreeMap::new();
@@ -690,6 +697,7 @@ impl Config {
                 .break_glass
                 .read()
                 .map_err(|(key, message)| bad(key, message))?,
+            approvals,
             login,
             workloads,
             directory: raw

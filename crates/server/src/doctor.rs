@@ -3,6 +3,7 @@
 //! Half of it is read from files by whoever runs the command ([`of_files`]); the other half only
 //! the running node knows ([`of_node`]).
 
+mod approvals;
 mod directory;
 mod named;
 mod names;
@@ -418,6 +419,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(break_glass(shared));
     found.extend(directory::findings(shared));
     found.push(sign_in(&shared.config));
+    found.extend(approvals::findings(shared));
     found.extend(acceptance(&shared.config));
     found.extend(named::agents(shared));
     found.extend(isolation(shared.shared_user, &shared.config));

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod anchor;
+pub mod approvals;
 mod asking;
 pub mod break_glass;
 pub mod certificate;
@@ -39,6 +40,7 @@ pub mod token;
 pub mod trace;
 mod trust;
 pub mod upstream;
+pub mod webhook;
 pub mod witness;
 pub mod wrapping;
 

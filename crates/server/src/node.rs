@@ -31,9 +31,11 @@ use crate::log_keys::{self, LogKeyError, LogRotation, Logs};
 use crate::output::count;
 use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
+use crate::webhook::Webhook;
 use crate::wrapping::{self, WrappingError};
 use crate::{
-    admin, anchor, asking, break_glass, http, keys, listen, names, policies, signals, trust,
+    admin, anchor, approvals, asking, break_glass, http, keys, listen, names, policies, signals,
+    trust,
 };
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -204,6 +206,8 @@ pub struct Shared {
     pub signals: signals::Receivers,
     /// The directory that is asked about active sponsors, if one is.
     pub directory: Option<Arc<asking::Directory>>,
+    /// Who is told of approvals, if anybody is.
+    pub webhook: Option<Arc<Webhook>>,
     /// Whether agents may run as the node's own user.
     #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
@@ -335,6 +339,7 @@ impl Node {
             .as_ref()
             .map(|it| asking::Directory::new(it, &config));
         let directory = directory.transpose().map_err(StartError::Unusable)?;
+        let webhook = Webhook::configured(&config, &clock, &rng).map_err(StartError::Unusable)?;
         let node_actor = Actor::node(&config.node);
         let resumed = resume::resume(&control, &*control_log, &*calls_log, &node_actor).await?;
         if resumed.closed > 0 {
@@ -450,6 +455,7 @@ impl Node {
             used: std::sync::Mutex::default(),
             signals,
             directory: directory.map(Arc::new),
+            webhook: webhook.map(Arc::new),
             anchors,
             rotation,
             log_rotation,
@@ -519,6 +525,10 @@ impl Node {
         for receiver in shared.signals.values() {
             let (receiver, config) = (Arc::clone(receiver), Arc::clone(&config));
             tasks.spawn(signals::poll(receiver, config, stop.clone()));
+        }
+        if let Some(webhook) = shared.webhook.clone() {
+            let news = approvals::News(Arc::clone(&shared));
+            tasks.spawn(webhook.tell(news, stop.clone()));
         }
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
         tasks.spawn(watch_reviews(Arc::clone(&shared), stop.clone()));

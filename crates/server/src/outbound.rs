@@ -1,8 +1,10 @@
-//! The few requests that the program sends by itself: anchors, and the command line to the node.
+//! The few requests that the program sends by itself: anchors, webhooks, and the command line to the
+//! node. None follows a redirect.
 
 use std::error::Error;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::uri::Scheme;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
@@ -29,17 +31,25 @@ pub async fn send(
     request: Request<Full<Bytes>>,
     answer_bytes_max: usize,
 ) -> Result<Response<Bytes>, String> {
+    let (parts, body) = begin(request).await?.into_parts();
+    let body = Limited::new(body, answer_bytes_max).collect().await;
+    let body = body.map_err(|error| format!("the answer could not be read: {error}"))?;
+    Ok(Response::from_parts(parts, body.to_bytes()))
+}
+
+/// Sends one request and reads no more of its answer than status and headers.
+pub async fn send_for_status(request: Request<Full<Bytes>>) -> Result<Parts, String> {
+    Ok(begin(request).await?.into_parts().0)
+}
+
+async fn begin(request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
     let builder = Client::builder(TokioExecutor::new());
     let sent = if request.uri().scheme() == Some(&Scheme::HTTP) {
         builder.build(HttpConnector::new()).request(request).await
     } else {
         builder.build(connector()?).request(request).await
     };
-    let response: Response<Incoming> = sent.map_err(|error| told(&error))?;
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, answer_bytes_max).collect().await;
-    let body = body.map_err(|error| format!("the answer could not be read: {error}"))?;
-    Ok(Response::from_parts(parts, body.to_bytes()))
+    sent.map_err(|error| told(&error))
 }
 
 /// The innermost cause, which is the one that says something (`connection refused`).

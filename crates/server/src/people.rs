@@ -1,4 +1,5 @@
-//! People in a browser: they sign in, consent to what their clients may be, and accept agents.
+//! People in a browser: they sign in, consent to what their clients may be, accept agents, and
+//! approve calls.
 //!
 //! | route | is |
 //! |---|---|
@@ -10,12 +11,15 @@
 //! | `POST /logout` | ends the browser's session |
 //! | `GET /accept` | what there is for somebody to accept or to take over |
 //! | `GET`, `POST /accept/{agent}` | a sponsor accepts an agent, or somebody takes one over |
+//! | `GET /approve` | which calls wait for somebody's approval |
+//! | `GET`, `POST /approve/{id}` | somebody approves a call, or refuses it |
 //!
 //! No page needs a script, none may be framed, and nothing that a stranger wrote is shown but as
 //! text. What changes anything is a `POST` that carries a number which only a page of ours, shown
 //! to that same session, knows.
 
 mod accept;
+mod approve;
 mod consent;
 mod login;
 mod page;
@@ -161,6 +165,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/logout", post(login::leave_session))
         .route("/accept", get(accept::list))
         .route("/accept/{agent}", get(accept::show).post(accept::accept))
+        .route("/approve", get(approve::list))
+        .route("/approve/", get(approve::list))
+        .route("/approve/{id}", get(approve::show).post(approve::answer))
         .with_state(app)
 }
 

@@ -283,6 +283,28 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        heading: "[approvals]",
+        about: "How those are told who may approve a call that policy holds: see [approvals](../approvals.md).",
+        before: "trust_domain = \"acme.example\"\n",
+        needs: "",
+        keys: &[
+            key(
+                "webhook",
+                "`https` URL",
+                Says("–"),
+                "webhook = \"https://hooks.acme.example/tipstaff\"\nwebhook_secret = \"env:TIPSTAFF_WEBHOOK_SECRET\"",
+                "Where a signed message is sent for each approval that waits and for how it ends. In plain `http` only an address on this machine.",
+            ),
+            key(
+                "webhook_secret",
+                "reference",
+                Says("–"),
+                "webhook = \"https://hooks.acme.example/tipstaff\"\nwebhook_secret = \"env:TIPSTAFF_WEBHOOK_SECRET\"",
+                "What the messages are signed with, as Standard Webhooks says: `whsec_` and the base64 of 24 to 64 random bytes. Two with a space between them, and both sign.",
+            ),
+        ],
+    },
+    Table {
         heading: "[agents]",
         about: "What goes for all agents.",
         before: "trust_domain = \"acme.example\"\n",

@@ -511,6 +511,14 @@ const CAUSES: &[(&str, &str)] = &[
         "A sponsor accepted an agent that cannot be accepted.",
     ),
     (
+        "not-an-approver",
+        "Somebody opened the page of an approval that is not theirs to give, is over, or is none.",
+    ),
+    (
+        "refused-approval",
+        "Somebody's answer to an approval did not count.",
+    ),
+    (
         "bad-directory-token",
         "A request of the directory's came without the directory's token. `tipstaff scim list` shows those that are good.",
     ),

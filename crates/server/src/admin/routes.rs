@@ -28,6 +28,7 @@ use vocab::{
     AdminId, AgentId, Handle, InstanceId, PepName, RecordRef, SponsorId, ToolName, suggest,
 };
 
+use super::approvals;
 use super::break_glass;
 use super::directory;
 use super::wire::{self, Changed, Problem, Registered, json};
@@ -56,6 +57,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         )
         .route("/v1/break-glass/{id}", get(break_glass::show))
         .route("/v1/break-glass/{id}/{verb}", post(break_glass::change))
+        .route("/v1/approvals", get(approvals::list))
+        .route("/v1/approvals/{id}", get(approvals::show))
         .route("/v1/keys", get(keys))
         .route("/v1/keys/rotate", post(rotate_token_key))
         .route("/v1/keys/{id}/revoke", post(revoke_key))

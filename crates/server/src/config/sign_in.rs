@@ -200,7 +200,7 @@ fn person(external_id: Option<String>, id: Option<String>) -> Result<Vec<PersonC
 }
 
 /// An address that the administrator names: `https`, or on this machine.
-fn secure(key: &str, text: &str) -> Result<WebUrl, Wrong> {
+pub(super) fn secure(key: &str, text: &str) -> Result<WebUrl, Wrong> {
     let url: WebUrl = text
         .parse()
         .map_err(|error| wrong(key, format!("`{text}`: {error}")))?;

@@ -189,3 +189,42 @@ fn a_quorum_is_of_the_witnesses_among_the_anchors() {
     assert!(parse("quorum = 1").is_err());
     assert!(parse("quorum = -1").is_err());
 }
+
+#[test]
+fn a_webhook_is_signed_and_goes_over_tls_or_stays_here() {
+    for good in [
+        "https://hooks.acme.example/a?b=c",
+        "http://127.0.0.1:8080/",
+        "http://localhost/",
+        "http://[::1]:1/",
+    ] {
+        let text = format!(
+            "trust_domain = \"a\"\n[approvals]\nwebhook = \"{good}\"\nwebhook_secret = \"env:S\""
+        );
+        let webhook = read(&text).unwrap().approvals.webhook.unwrap();
+        assert_eq!(webhook.url.as_str(), good);
+    }
+    for (keys, part) in [
+        ("webhook = \"https://a.example\"", "needs `webhook_secret`"),
+        ("webhook_secret = \"env:S\"", "belongs to `webhook`"),
+        (
+            "webhook = \"http://hooks.acme.example\"\nwebhook_secret = \"env:S\"",
+            "is not https",
+        ),
+        (
+            "webhook = \"https://me:pw@a.example\"\nwebhook_secret = \"env:S\"",
+            "without user",
+        ),
+        (
+            "webhook = \"https://a.example\"\nwebhook_secret = \"plain:whsec_x\"",
+            "never `plain:`",
+        ),
+        (
+            "webhook = \"https://a.example\"\nwebhook_secret = \"whsec_x\"",
+            "a value is a reference",
+        ),
+        ("webhok = \"https://a.example\"", "did you mean `webhook`"),
+    ] {
+        refused(&format!("[approvals]\n{keys}"), part);
+    }
+}

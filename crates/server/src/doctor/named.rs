@@ -47,6 +47,8 @@ pub(super) fn references(config: &Config) -> Vec<Finding> {
     named.extend(secret.map(|it| ("login.client_secret".to_owned(), it)));
     let directory = config.directory.as_ref().and_then(|it| it.token.as_ref());
     named.extend(directory.map(|it| ("directory.token".to_owned(), it)));
+    let webhook = config.approvals.webhook.as_ref();
+    named.extend(webhook.map(|it| ("approvals.webhook_secret".to_owned(), &it.secret)));
     for (name, it) in &config.signals {
         let polled = it.poll.as_ref().and_then(|poll| poll.token.as_ref());
         let pushed = it.authorization.as_ref();

@@ -55,6 +55,8 @@ families! {
     WRITABLE "tipstaff_ledger_writable" false "1 if the last commit was written, 0 if not, by `log`.";
     PUBLISHING "tipstaff_ledger_publishing" false "1 if the last checkpoint was published, 0 if not, by `log`.";
     ANCHORED "tipstaff_anchor_ok" false "1 if the last push to an anchor went through, 0 if not, by the anchor's number in the configuration.";
+    HOOKED "tipstaff_webhook_messages_total" true "Attempts to tell the approvals' webhook something, by `result`: taken, failed.";
+    HOOK_WAITING "tipstaff_webhook_waiting" false "Messages that the approvals' webhook did not take yet.";
     DISK "tipstaff_disk_free_bytes" false "Bytes that may still be written to the data folder's file system.";
 }
 
@@ -175,6 +177,16 @@ fn page(shared: &Shared) -> String {
             &[("anchor", &nth)],
             u8::from(anchor.failure.is_none()),
         );
+    }
+    let webhook = shared.webhook.as_ref().map(|it| it.health());
+    page.family(&HOOKED);
+    if let Some(health) = &webhook {
+        page.sample(&HOOKED, &[("result", "taken")], health.taken);
+        page.sample(&HOOKED, &[("result", "failed")], health.failed);
+    }
+    page.family(&HOOK_WAITING);
+    if let Some(health) = &webhook {
+        page.sample(&HOOK_WAITING, &[], health.waiting);
     }
     page.family(&DISK);
     if let Ok(free) = store::free_bytes(&shared.config.data) {

@@ -21,7 +21,10 @@ label{display:block;padding:.2rem 0}small{opacity:.75}\
 button{font:inherit;padding:.5rem 1.3rem;border-radius:.4rem;border:1px solid var(--line);\
 cursor:pointer;margin:.5rem .6rem 0 0}button.go{background:var(--go);color:#fff;border-color:var(--go)}\
 a.go{color:var(--go)}footer{margin-top:2.5rem;opacity:.75;font-size:.875rem}footer form{display:inline}\
-footer button{padding:.1rem .6rem;margin:0 0 0 .5rem}code{overflow-wrap:anywhere}";
+footer button{padding:.1rem .6rem;margin:0 0 0 .5rem}code{overflow-wrap:anywhere}\
+pre{font:.875rem/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;\
+direction:ltr;unicode-bidi:bidi-override;border:1px solid var(--line);border-radius:.5rem;\
+padding:.8rem 1rem}";
 
 /// What a browser may do with our pages: show them. There is no `form-action`: some browsers hold it
 /// against where an answer redirects to, and an answer redirects to the client.
@@ -89,6 +92,21 @@ impl Page {
 
     pub(super) fn command(self, text: &str) -> Self {
         self.add("<p><code>", text, "</code></p>\n")
+    }
+
+    /// A text line for line and character for character, in the order of its characters whatever
+    /// way they are written: none can change places with what decides about it.
+    pub(super) fn pre(mut self, text: &str) -> Self {
+        // A line break right after the tag is not shown.
+        self.body.push_str("<pre dir=\"ltr\">\n");
+        for (nth, line) in text.split('\n').enumerate() {
+            if nth > 0 {
+                self.body.push('\n');
+            }
+            escape(line, &mut self.body);
+        }
+        self.body.push_str("</pre>\n");
+        self
     }
 
     pub(super) fn link(mut self, to: &str, text: &str) -> Self {
@@ -228,6 +246,7 @@ mod tests {
             .text(evil)
             .warning(evil)
             .command(evil)
+            .pre(evil)
             .link(evil, evil)
             .table([("a", evil.to_owned())])
             .form(evil, &[(evil, evil)])
@@ -240,6 +259,13 @@ mod tests {
         assert!(!page.contains("\"'>"), "{page}");
         assert!(!page.contains('\u{202e}'));
         assert!(page.contains("&lt;script&gt;"));
+    }
+
+    #[test]
+    fn a_text_is_shown_line_for_line() {
+        let page = Page::new("a").pre("\n  one\r\n<b>\u{200b}two").text_of();
+        let shown = "<pre dir=\"ltr\">\n\n  one\u{fffd}\n&lt;b&gt;\u{fffd}two</pre>";
+        assert!(page.contains(shown), "{page}");
     }
 
     #[test]

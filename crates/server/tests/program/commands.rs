@@ -121,6 +121,10 @@ async fn names_that_nobody_has_are_told_with_those_there_are() {
         "there is no agent `nobody`",
     )
     .await;
+    for verb in ["show", "grant", "refuse"] {
+        let why = "there is no approval `ap-none`";
+        fails(folder, &["approval", verb, "ap-none"], 1, why).await;
+    }
     fails(
         folder,
         &["ledger", "verify", "--anchor", "nowhere"],

@@ -72,6 +72,9 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ("/logout", "POST", "/logout", People(303)),
     ("/accept", "GET", "/accept", People(503)),
     ("/accept/{agent}", "GET", "/accept/triage", People(503)),
+    ("/approve", "GET", "/approve", People(503)),
+    ("/approve/", "GET", "/approve/", People(503)),
+    ("/approve/{id}", "GET", "/approve/ap-none", People(503)),
     ("/oauth/token", "POST", "/oauth/token", Agents),
     ("/oauth/revoke", "POST", "/oauth/revoke", Agents),
     ("/oauth/introspect", "POST", "/oauth/introspect", Agents),
@@ -185,6 +188,13 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         Administrators,
     ),
     ("/v1/review", "GET", "/v1/review", Administrators),
+    ("/v1/approvals", "GET", "/v1/approvals", Administrators),
+    (
+        "/v1/approvals/{id}",
+        "GET",
+        "/v1/approvals/ap-none",
+        Administrators,
+    ),
     ("/v1/break-glass", "GET", "/v1/break-glass", Administrators),
     ("/v1/break-glass", "POST", "/v1/break-glass", Administrators),
     (
