@@ -34,7 +34,7 @@ use crate::rotation::{self, Keyed, Rotation};
 use crate::webhook::Webhook;
 use crate::wrapping::{self, WrappingError};
 use crate::{
-    admin, anchor, approvals, asking, break_glass, http, keys, listen, names, policies, signals,
+    admin, anchor, approvers, asking, break_glass, http, keys, listen, names, policies, signals,
     trust,
 };
 
@@ -527,7 +527,7 @@ impl Node {
             tasks.spawn(signals::poll(receiver, config, stop.clone()));
         }
         if let Some(webhook) = shared.webhook.clone() {
-            let news = approvals::News(Arc::clone(&shared));
+            let news = approvers::News(Arc::clone(&shared));
             tasks.spawn(webhook.tell(news, stop.clone()));
         }
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));

@@ -1,4 +1,4 @@
-//! Approvals, as the node shows them to administrators and tells of them by webhook.
+//! What administrators and a webhook are shown of approvals that wait for people.
 
 use std::sync::Arc;
 use std::time::Duration;
