@@ -20,4 +20,4 @@ pub use account::{Account, Credential, Fingerprint, Grant, LeaseError};
 pub use echo::{ECHO_BYTES_MIN, Echo, MASK};
 pub use header::{HeaderError, HeaderTemplate};
 pub use source::{ReferenceError, SECRET_BYTES_MAX, Source, SourceError};
-pub use vault::{Listed, SECRETS_MAX, Vault, VaultError};
+pub use vault::{Changed, Listed, SECRETS_MAX, Vault, VaultError};

@@ -21,7 +21,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use store::{DerivedFile, Faults};
 use vocab::rng;
-use vocab::{Rng, Secret, SecretName, Time};
+use vocab::{Handle, Rng, Secret, SecretName, Time};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::source::{SECRET_BYTES_MAX, without_end};
@@ -116,9 +116,22 @@ pub struct Vault {
     changing: Mutex<()>,
 }
 
+/// A change that was made: what a record may say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// What stands for the secret's name.
+    pub handle: Handle,
+    /// How often the vault was changed, this change included.
+    pub generation: u64,
+    /// Whether the secret was there before.
+    pub was_there: bool,
+}
+
 /// What may be known of a secret by those who may not know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listed {
+    /// What stands for its name in records.
+    pub id: Handle,
     /// Its name.
     pub name: SecretName,
     /// When it was set.
@@ -138,6 +151,7 @@ struct Contents {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
+    id: Handle,
     value: String,
     set_at: Time,
 }
@@ -191,6 +205,7 @@ impl Vault {
     pub fn list(&self) -> Result<Vec<Listed>, VaultError> {
         let contents = self.read()?.unwrap_or_default();
         let listed = contents.secrets.iter().map(|(name, kept)| Listed {
+            id: kept.id.clone(),
             name: name.clone(),
             set_at: kept.set_at,
             bytes: kept.value.len(),
@@ -199,39 +214,56 @@ impl Vault {
     }
 
     /// Puts a secret in, or another value in its place: the text without the line breaks at its
-    /// end. Whether it was there before.
+    /// end.
     pub fn set(
         &self,
         name: &SecretName,
         value: &Secret<String>,
         (now, rng): (Time, &dyn Rng),
-    ) -> Result<bool, VaultError> {
+    ) -> Result<Changed, VaultError> {
         let text = without_end(value.expose());
         if text.is_empty() || text.len() > SECRET_BYTES_MAX || text.contains('\0') {
             return Err(VaultError::Value);
         }
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut contents = self.read()?.unwrap_or_default();
+        let before = contents.secrets.get(name).map(|it| it.id.clone());
+        let was_there = before.is_some();
+        let handle = before.map_or_else(|| Handle::random("v", rng), Ok)?;
         let kept = Kept {
+            id: handle.clone(),
             value: text.to_owned(),
             set_at: now,
         };
-        let was_there = contents.secrets.insert(name.clone(), kept).is_some();
+        contents.secrets.insert(name.clone(), kept);
         if contents.secrets.len() > SECRETS_MAX || contents.bytes() > VALUES_BYTES_MAX {
             return Err(VaultError::Full);
         }
-        self.write(contents, rng)?;
-        Ok(was_there)
+        let generation = self.write(contents, rng)?;
+        Ok(Changed {
+            handle,
+            generation,
+            was_there,
+        })
+    }
+
+    /// How often it was changed; 0 if there is none. Less than before: it is an old one.
+    pub fn generation(&self) -> Result<u64, VaultError> {
+        Ok(self.read()?.unwrap_or_default().generation)
     }
 
     /// Takes a secret out.
-    pub fn remove(&self, name: &SecretName, rng: &dyn Rng) -> Result<(), VaultError> {
+    pub fn remove(&self, name: &SecretName, rng: &dyn Rng) -> Result<Changed, VaultError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut contents = self.read()?.unwrap_or_default();
-        if contents.secrets.remove(name).is_none() {
-            return Err(VaultError::Absent { name: name.clone() });
-        }
-        self.write(contents, rng)
+        let removed = contents.secrets.remove(name);
+        let removed = removed.ok_or_else(|| VaultError::Absent { name: name.clone() })?;
+        let generation = self.write(contents, rng)?;
+        Ok(Changed {
+            handle: removed.id.clone(),
+            generation,
+            was_there: true,
+        })
     }
 
     /// What it holds; none if there is no vault.
@@ -271,7 +303,7 @@ impl Vault {
             .map_err(|_| VaultError::Form { path: path() })
     }
 
-    fn write(&self, mut contents: Contents, rng: &dyn Rng) -> Result<(), VaultError> {
+    fn write(&self, mut contents: Contents, rng: &dyn Rng) -> Result<u64, VaultError> {
         contents.generation = contents.generation.saturating_add(1);
         // As much as JSON makes of it at worst, so that it never grows and leaves copies.
         let room = contents.bytes() * 6 + contents.secrets.len() * 192 + 2 * PADDED_TO;
@@ -295,7 +327,8 @@ impl Vault {
             path: self.file.path().to_owned(),
             cause,
         };
-        self.file.write(&file).map_err(unwritable)
+        self.file.write(&file).map_err(unwritable)?;
+        Ok(contents.generation)
     }
 
     fn key(&self) -> Result<Secret<[u8; KEY_BYTES]>, VaultError> {

@@ -161,6 +161,8 @@ kinds! {
     LogKeyRetired "log-key-retired" Control,
     /// The key that wraps the erasable keys was replaced.
     WrappingKeyChanged "wrapping-key-changed" Control,
+    /// What the local vault holds was changed.
+    VaultChanged "vault-changed" Control,
     /// A key was destroyed, and with it what it sealed.
     Erased "erased" Control,
     /// Somebody asked that an agent may run although nobody who may answers for it.

@@ -17,7 +17,7 @@ use crate::break_glass::{GlassCommand, GlassSettings};
 use crate::control::Failure;
 use crate::entry::{
     AssertedAgents, Binding, CallLimits, CutOff, DelegationLimits, People, Risk, SignIn, Signal,
-    TestResults, Via,
+    TestResults, VaultChanged, Via,
 };
 use crate::jwk::PublicJwk;
 use crate::lifecycle::EndReason;
@@ -508,6 +508,8 @@ pub enum Command {
         /// What it is known by.
         key: Digest,
     },
+    /// Says that what the local vault holds was changed.
+    ChangeVault(VaultChanged),
     /// Destroys a key and what it sealed: a suspended sponsor's name, or what a key of the
     /// keyring sealed.
     Erase {
@@ -602,6 +604,7 @@ impl Command {
             | Self::RemoveDirectoryToken { .. }
             | Self::LogKey(_)
             | Self::ChangeWrappingKey { .. }
+            | Self::ChangeVault(_)
             | Self::TokenKey(_) => return None,
         };
         Some(kind.as_str())

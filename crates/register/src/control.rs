@@ -468,6 +468,7 @@ impl Control {
             | Command::RemoveDirectoryToken { .. }
             | Command::LogKey(_)
             | Command::ChangeWrappingKey { .. }
+            | Command::ChangeVault(_)
             | Command::TokenKey(_) => Ok(()),
         }
     }

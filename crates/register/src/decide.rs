@@ -713,6 +713,11 @@ pub(crate) fn decide(
             Subject::Node,
             Event::WrappingKeyChanged(WrappingKeyChanged { key }),
         ),
+        Command::ChangeVault(body) => unless(
+            state.vault() >= body.generation,
+            Subject::Node,
+            Event::VaultChanged(body),
+        ),
         Command::AddDirectoryToken { digest } => {
             let live = state.directory_tokens().count();
             if live >= DIRECTORY_TOKENS_MAX {

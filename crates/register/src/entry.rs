@@ -83,6 +83,7 @@ events! {
     BreakGlassRequested BreakGlassOpened BreakGlassEnded
     ApprovalRequested ApprovalGranted ApprovalRefused ApprovalUsed ApprovalEnded
     LogKeyAnnounced LogKeyActivated LogKeyRetired WrappingKeyChanged
+    VaultChanged
 }
 
 /// Why an entry is not one of the control log.
@@ -969,6 +970,30 @@ pub struct DirectoryTokenRemoved {
 pub struct WrappingKeyChanged {
     /// What the new key is known by: a digest that nothing of it can be told from.
     pub key: Digest,
+}
+
+/// What the local vault holds was changed. What its secrets are called stands in the vault alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultChanged {
+    /// What became of it.
+    pub change: VaultChange,
+    /// Which secret, as `tipstaff secret list` shows it; null where that is not known.
+    pub secret: Option<Handle>,
+    /// How often the vault was changed by then. A vault that was changed less often is an old one.
+    pub generation: u64,
+}
+
+/// What became of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VaultChange {
+    /// It was put in, or has another value.
+    Set,
+    /// It was taken out.
+    Removed,
+    /// Something was changed while no node ran.
+    Found,
 }
 
 /// A key was destroyed, and with it what it sealed.

@@ -181,6 +181,7 @@ pub struct State {
     approvals: approvals::Approvals,
     log_keys: SigningKeys,
     wrapping_key: Option<Digest>,
+    vault: u64,
     erased: BTreeSet<Handle>,
     node: NodeState,
 }
@@ -888,6 +889,7 @@ impl State {
             Event::LogKeyActivated(body) => self.log_keys.activate(&body, time)?,
             Event::LogKeyRetired(body) => self.log_keys.retire(&body, time)?,
             Event::WrappingKeyChanged(body) => self.wrapping_key = Some(body.key),
+            Event::VaultChanged(body) => self.vault = self.vault.max(body.generation),
             Event::Erased(body) => {
                 if self.erased.contains(&body.key) {
                     return Err(twice("the erasure of key", &body.key));
@@ -1094,7 +1096,8 @@ const fn narrows(event: &Event) -> bool {
         | Event::LogKeyAnnounced(_)
         | Event::LogKeyActivated(_)
         | Event::LogKeyRetired(_)
-        | Event::WrappingKeyChanged(_) => false,
+        | Event::WrappingKeyChanged(_)
+        | Event::VaultChanged(_) => false,
     }
 }
 

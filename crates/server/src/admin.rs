@@ -19,6 +19,7 @@ pub mod credential;
 mod cuts;
 mod directory;
 mod routes;
+mod secrets;
 pub mod wire;
 
 pub use cuts::{Kill, newest};

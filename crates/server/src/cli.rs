@@ -70,6 +70,9 @@ pub enum Command {
     /// The keys that sign tokens: list, change, and refuse one that leaked.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The local vault: secrets that `vault:NAME` in the configuration refers to.
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Instances: running agents.
     #[command(subcommand)]
     Instance(InstanceCommand),
@@ -592,6 +595,51 @@ pub enum KeysCommand {
         /// The key's id, as `keys list` shows it.
         kid: register::KeyId,
     },
+}
+
+/// `tipstaff secret …`.
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Put a secret in, or another value in its place: what uses it has it with the next call.
+    ///
+    /// The value is standard input to its end, or a file; line breaks at its end are not part of it.
+    /// It is never an argument, which other users of the machine could read.
+    Set {
+        /// Its name.
+        name: vocab::SecretName,
+        /// Take the value from this file.
+        #[arg(long, value_name = "FILE")]
+        from_file: Option<PathBuf>,
+        /// Where the vault is.
+        #[command(flatten)]
+        files: VaultFiles,
+    },
+    /// List secrets: their names, when they were set, and what refers to them. No values.
+    List {
+        /// Where the vault is.
+        #[command(flatten)]
+        files: VaultFiles,
+    },
+    /// Take a secret out. What refers to it is refused from the next call on.
+    Rm {
+        /// Its name.
+        name: vocab::SecretName,
+        /// Where the vault is.
+        #[command(flatten)]
+        files: VaultFiles,
+    },
+}
+
+/// Which vault a `secret` command is about.
+#[derive(Debug, Args)]
+pub struct VaultFiles {
+    /// A data folder that no node serves; by default the configuration's, by its node where one
+    /// runs.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The keys folder that goes with it; by default `keys` beside it.
+    #[arg(long, value_name = "DIR", requires = "data")]
+    pub keys: Option<PathBuf>,
 }
 
 /// `tipstaff instance …`.

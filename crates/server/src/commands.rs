@@ -15,6 +15,7 @@ pub mod ledger;
 mod pep;
 mod policy;
 mod scim;
+mod secret;
 mod sponsor;
 mod token;
 mod trace;
@@ -89,6 +90,9 @@ pub enum Failure {
         /// The process that serves it, if it said so.
         pid: Option<u32>,
     },
+    /// The vault did not do it.
+    #[error(transparent)]
+    Vault(#[from] broker::VaultError),
     /// The upstream that was named is not in the node's configuration.
     #[error("there is no upstream `{name}`{nearest}", nearest = suggest::nearest(name.as_str(), known.iter().map(UpstreamName::as_str)).map_or_else(String::new, |near| format!("; did you mean `{near}`?")))]
     NoUpstream {
@@ -319,6 +323,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Pep(command) => pep::run(context, command).await,
             Command::Login { id } => sponsor::login(context, id).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
+            Command::Secret(command) => secret::run(context, command).await,
             Command::Scim(command) => scim::run(context, command).await,
             Command::Group(command) => group::run(context, command).await,
             Command::Agent(command) => agent::run(context, command).await,

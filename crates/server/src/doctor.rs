@@ -422,6 +422,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(approvals::findings(shared));
     found.extend(acceptance(&shared.config));
     found.extend(named::agents(shared));
+    found.extend(named::secrets(shared));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
 }

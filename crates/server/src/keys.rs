@@ -249,7 +249,7 @@ pub fn read_named_secret(path: &Path) -> Result<Secret<String>, KeyError> {
 }
 
 /// Whether others than the owner can read the file.
-fn is_open_to_others(path: &Path) -> io::Result<bool> {
+pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

@@ -35,6 +35,7 @@ pub mod policies;
 pub mod quorum;
 pub mod review;
 pub mod rotation;
+pub mod secrets;
 pub mod signals;
 pub mod token;
 pub mod trace;

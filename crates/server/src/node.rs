@@ -34,8 +34,8 @@ use crate::rotation::{self, Keyed, Rotation};
 use crate::webhook::Webhook;
 use crate::wrapping::{self, WrappingError};
 use crate::{
-    admin, anchor, approvers, asking, break_glass, http, keys, listen, names, policies, signals,
-    trust,
+    admin, anchor, approvers, asking, break_glass, http, keys, listen, names, policies, secrets,
+    signals, trust,
 };
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -200,6 +200,8 @@ pub struct Shared {
     pub used: std::sync::Mutex<crate::review::Used>,
     /// Held while the wrapping key is changed.
     pub rewrapping: tokio::sync::Mutex<()>,
+    /// Held while the vault is changed and that is put on record.
+    pub changing_secrets: tokio::sync::Mutex<()>,
     /// What the keys that sign the logs are changed with.
     pub log_rotation: LogRotation,
     /// What takes security events, by the stream's name.
@@ -374,6 +376,7 @@ impl Node {
                 tracing::error!(error = %error, "The change of the wrapping key could not be finished");
             }
         }
+        secrets::settle(&config.vault(), &control, node_actor.clone()).await?;
         let known: std::collections::BTreeSet<_> = config.upstreams.keys().cloned().collect();
         let issuer = Issuer::new(IssuerConfig {
             public_url: public_url.clone(),
@@ -460,6 +463,7 @@ impl Node {
             rotation,
             log_rotation,
             rewrapping: tokio::sync::Mutex::default(),
+            changing_secrets: tokio::sync::Mutex::default(),
             shared_user,
         });
         plane.certify_pending(resumed.barrier, resumed.from).await;

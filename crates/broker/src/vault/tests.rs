@@ -39,7 +39,7 @@ fn now() -> Time {
 }
 
 impl Fixture {
-    fn set(&self, name: &str, value: &str) -> Result<bool, VaultError> {
+    fn set(&self, name: &str, value: &str) -> Result<Changed, VaultError> {
         let value = Secret::new(value.to_owned());
         self.vault.set(&named(name), &value, (now(), &SystemRng))
     }
@@ -49,7 +49,7 @@ impl Fixture {
         Ok(value.expose().clone())
     }
 
-    fn remove(&self, name: &str) -> Result<(), VaultError> {
+    fn remove(&self, name: &str) -> Result<Changed, VaultError> {
         self.vault.remove(&named(name), &SystemRng)
     }
 
@@ -68,12 +68,16 @@ fn what_is_set_is_there_until_it_is_removed() {
     assert!(matches!(it.get("a"), Err(VaultError::Absent { .. })));
     assert!(it.vault.list().unwrap().is_empty());
     assert!(!it.file().exists() && !it.key().exists());
-    assert!(!it.set("a", "one\n").unwrap());
+    let first = it.set("a", "one\n").unwrap();
+    assert!(!first.was_there);
     assert!(
         !it.set("b", "-----BEGIN-----\nx\n-----END-----\r\n\n")
             .unwrap()
+            .was_there
     );
-    assert!(it.set("a", "two").unwrap());
+    let second = it.set("a", "two").unwrap();
+    assert!(second.was_there && second.handle == first.handle);
+    assert_eq!((second.generation, it.vault.generation().unwrap()), (3, 3));
     assert_eq!(it.get("a").unwrap(), "two");
     assert_eq!(it.get("b").unwrap(), "-----BEGIN-----\nx\n-----END-----");
     let names: Vec<String> = it
@@ -212,7 +216,7 @@ fn it_holds_so_much_and_no_more() {
     it.holding(many, "x");
     it.set("the-last", "x").unwrap();
     assert!(matches!(it.set("one-more", "x"), Err(VaultError::Full)));
-    assert!(it.set("the-last", "y").unwrap());
+    assert!(it.set("the-last", "y").unwrap().was_there);
     it.holding(
         VALUES_BYTES_MAX / SECRET_BYTES_MAX - 1,
         &"x".repeat(SECRET_BYTES_MAX),
@@ -226,7 +230,11 @@ impl Fixture {
         let set_at = "2026-08-01T00:00:00Z".parse().unwrap();
         let kept = |at: usize| {
             let value = value.to_owned();
-            (format!("s{at}").parse().unwrap(), Kept { value, set_at })
+            let id = Handle::random("v", &SystemRng).unwrap();
+            (
+                format!("s{at}").parse().unwrap(),
+                Kept { id, value, set_at },
+            )
         };
         let contents = Contents {
             generation: 0,

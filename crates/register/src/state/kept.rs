@@ -43,6 +43,7 @@ struct Head {
     approvals: BTreeMap<Handle, Arc<Approval>>,
     log_keys: Vec<SigningKey>,
     wrapping_key: Option<Digest>,
+    vault: u64,
     erased: BTreeSet<Handle>,
     node: NodeState,
 }
@@ -51,7 +52,7 @@ structs! {
     Head {
         size last_time generation admins peps upstreams everything cuts policy sponsor_pasts
         group_pasts name_lost token_keys directory_tokens break_glasses approvals log_keys
-        wrapping_key erased node
+        wrapping_key vault erased node
     };
 }
 
@@ -138,6 +139,7 @@ impl State {
             approvals,
             log_keys,
             wrapping_key,
+            vault,
             erased,
             node,
         } = self;
@@ -165,6 +167,7 @@ impl State {
                 approvals: approvals.all().clone(),
                 log_keys: log_keys.as_slice().to_vec(),
                 wrapping_key: *wrapping_key,
+                vault: *vault,
                 erased: erased.clone(),
                 node: node.clone(),
             },
@@ -217,6 +220,7 @@ impl State {
             directory_tokens: head.directory_tokens,
             log_keys: head.log_keys.into(),
             wrapping_key: head.wrapping_key,
+            vault: head.vault,
             erased: head.erased,
             node: head.node,
             ..Self::default()

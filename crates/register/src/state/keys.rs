@@ -33,6 +33,11 @@ impl State {
         self.wrapping_key
     }
 
+    /// How often the local vault was changed, as far as it is on record.
+    pub const fn vault(&self) -> u64 {
+        self.vault
+    }
+
     pub(crate) fn decide_log_key(
         &self,
         command: LogKeyCommand,

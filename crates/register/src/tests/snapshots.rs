@@ -98,6 +98,12 @@ async fn full() -> Node {
         key: Digest::of(b"a wrapping key"),
     })
     .await;
+    node.ok(Command::ChangeVault(crate::entry::VaultChanged {
+        change: crate::entry::VaultChange::Set,
+        secret: Some("v-aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap()),
+        generation: 3,
+    }))
+    .await;
     node.ok(suspend_sponsor("maja")).await;
     node.ok(transfer("triage", "noor")).await;
     node

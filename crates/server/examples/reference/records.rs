@@ -108,6 +108,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&control, "Binding", Sort::Word),
         (&control, "SealedAuthority", Sort::Object),
         (&control, "TestResults", Sort::Object),
+        (&control, "VaultChange", Sort::Word),
         (&lifecycle, "EndReason", Sort::Word),
         (&glass, "Held", Sort::Word),
         (&glass, "GlassOver", Sort::Word),

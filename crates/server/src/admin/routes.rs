@@ -32,7 +32,7 @@ use super::approvals;
 use super::break_glass;
 use super::directory;
 use super::wire::{self, Changed, Problem, Registered, json};
-use super::{Admin, Caller, Peer, cuts};
+use super::{Admin, Caller, Peer, cuts, secrets};
 use crate::log_keys::{self, LogKeyError, LogKeyView, Logs};
 use crate::node::Shared;
 use crate::policies::{self, Ground};
@@ -93,6 +93,9 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
             get(directory::tokens).post(directory::add_token),
         )
         .route("/v1/scim/tokens/{id}/revoke", post(directory::remove_token))
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/{name}", post(secrets::set))
+        .route("/v1/secrets/{name}/remove", post(secrets::remove))
         .route("/v1/erase", post(erase))
         .fallback(no_route)
         .layer(middleware::from_fn_with_state(

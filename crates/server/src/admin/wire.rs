@@ -52,6 +52,20 @@ pub struct NewPep {
     pub trusted: bool,
 }
 
+/// `POST /v1/secrets/NAME`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSecret {
+    /// Its value; line breaks at the end are not part of it.
+    pub value: String,
+}
+
+impl std::fmt::Debug for NewSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewSecret([redacted])")
+    }
+}
+
 /// `POST /v1/sponsors`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use super::Finding;
-use crate::config::{Config, Jwks, Reference, Transport};
+use crate::config::{Config, Jwks, Transport};
 use crate::node::Shared;
+use crate::secrets;
 
 /// Files that the configuration names.
 pub(super) fn files(config: &Config) -> Vec<Finding> {
@@ -41,29 +42,65 @@ fn unreadable(key: &str, path: &Path) -> Option<Finding> {
 
 /// References of the configuration, as whoever runs the command resolves them.
 pub(super) fn references(config: &Config) -> Vec<Finding> {
-    let mut named: Vec<(String, &Reference)> = Vec::new();
-    let provider = config.login.provider.as_ref();
-    let secret = provider.and_then(|it| it.client_secret.as_ref());
-    named.extend(secret.map(|it| ("login.client_secret".to_owned(), it)));
-    let directory = config.directory.as_ref().and_then(|it| it.token.as_ref());
-    named.extend(directory.map(|it| ("directory.token".to_owned(), it)));
-    let webhook = config.approvals.webhook.as_ref();
-    named.extend(webhook.map(|it| ("approvals.webhook_secret".to_owned(), &it.secret)));
-    for (name, it) in &config.signals {
-        let polled = it.poll.as_ref().and_then(|poll| poll.token.as_ref());
-        let pushed = it.authorization.as_ref();
-        named.extend(pushed.map(|it| (format!("ssf.{name}.authorization"), it)));
-        named.extend(polled.map(|it| (format!("ssf.{name}.poll_token"), it)));
-    }
-    let unresolved = named.into_iter().filter_map(|(key, reference)| {
+    let unresolved = secrets::references(config);
+    let unresolved = unresolved.into_iter().filter_map(|(key, reference)| {
         let why = config.secret(reference).err()?;
         Some(Finding::warn(
             "config",
             format!("`{key}`: {why}, as far as this command sees"),
-            "set it where the node starts: without it the node does not",
+            "set it where the node starts: without it the node does not, or sends an upstream nothing",
         ))
     });
-    unresolved.collect()
+    unresolved.chain(exposed(config)).collect()
+}
+
+/// References of upstreams as the node resolves them, and what its vault is.
+pub(super) fn secrets(shared: &Shared) -> Vec<Finding> {
+    let config = &shared.config;
+    let unresolved = secrets::of_upstreams(config).into_iter();
+    let unresolved = unresolved.filter_map(|(key, reference)| {
+        let why = config.secret(reference).err()?;
+        Some(Finding::fail(
+            "secrets",
+            format!("`{key}`: {why}, so nothing is sent there"),
+            "put it there: the next call has it; a variable needs a restart of the node",
+        ))
+    });
+    let known = shared.plane.control().view(register::State::vault);
+    let vault = match config.vault().generation() {
+        Ok(generation) if generation < known => Some(Finding::fail(
+            "secrets",
+            secrets::set_back(generation, known),
+            "bring back the vault of the last backup, or set again what was changed since",
+        )),
+        Ok(_) => None,
+        Err(error) => Some(Finding::fail(
+            "secrets",
+            error.to_string(),
+            "bring back the vault and its key from one backup",
+        )),
+    };
+    unresolved.chain(vault).chain(exposed(config)).collect()
+}
+
+/// Secrets that others could read.
+fn exposed(config: &Config) -> impl Iterator<Item = Finding> {
+    let open = secrets::open_files(config).into_iter().map(|path| {
+        let path = path.display();
+        Finding::warn(
+            "secrets",
+            format!("`{path}` can be read by others than its owner"),
+            format!("chmod go= '{path}', and if somebody may have read it, make another secret"),
+        )
+    });
+    let clear = secrets::in_clear(config).into_iter().map(|name| {
+        Finding::warn(
+            "secrets",
+            format!("`upstream.{name}` is sent its credential in clear, over http"),
+            "use https",
+        )
+    });
+    open.chain(clear.collect::<Vec<_>>())
 }
 
 /// Agents that rules for workloads name and nobody registered.

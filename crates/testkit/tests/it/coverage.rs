@@ -253,6 +253,19 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ),
     ("/ssf/{name}", "POST", "/ssf/idp", Directory),
     ("/v1/scim/tokens", "GET", "/v1/scim/tokens", Administrators),
+    ("/v1/secrets", "GET", "/v1/secrets", Administrators),
+    (
+        "/v1/secrets/{name}",
+        "POST",
+        "/v1/secrets/github",
+        Administrators,
+    ),
+    (
+        "/v1/secrets/{name}/remove",
+        "POST",
+        "/v1/secrets/github/remove",
+        Administrators,
+    ),
     (
         "/v1/scim/tokens/{id}/revoke",
         "POST",
@@ -709,6 +722,7 @@ const fn actor_of(kind: Kind) -> ActorKind {
         | Kind::LogKeyActivated
         | Kind::LogKeyRetired
         | Kind::WrappingKeyChanged
+        | Kind::VaultChanged
         | Kind::Erased => ActorKind::Person,
         Kind::InstanceStarted
         | Kind::TokenRefreshed
@@ -760,6 +774,7 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         .iter()
         .find(|it| it["of"] == "control");
     let log_key = log_key.unwrap()["id"].as_str().unwrap();
+    let secret = json!({"value": "a secret of it"});
     let commands: Vec<(String, Option<Value>)> = vec![
         (
             "/v1/admins".to_owned(),
@@ -810,6 +825,8 @@ async fn every_kind_of_entry_is_written_by_who_may_and_by_nobody_else() {
         ("/v1/keys/logs/calls/rotate".to_owned(), None),
         (format!("/v1/keys/{log_key}/revoke"), None),
         ("/v1/keys/keyring/rotate".to_owned(), None),
+        ("/v1/secrets/github".to_owned(), Some(secret)),
+        ("/v1/secrets/github/remove".to_owned(), None),
     ];
     let edited = format!("{}\n// Edited.\n", testkit::plane::POLICIES);
     std::fs::write(plane.folder().join("policies/it.cedar"), edited).unwrap();

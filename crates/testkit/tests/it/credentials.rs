@@ -285,3 +285,86 @@ async fn what_an_upstream_echoes_is_masked() {
     // The record is of what was delivered.
     plane.end().await;
 }
+
+#[tokio::test]
+async fn administrators_change_the_vault_and_never_read_it() {
+    let plane = Plane::with(|setup| {
+        let upstream = setup.upstreams["files"].0.clone();
+        setup.upstream(
+            "files",
+            &upstream,
+            "headers = { X-Key = \"vault:files\" }\n",
+        );
+        setup.ready = false;
+    })
+    .await;
+    let put = async |value: &str| {
+        let body = serde_json::json!({"value": value});
+        plane.admin("POST", "/v1/secrets/files", Some(body)).await
+    };
+    let set = put(&format!("{VAULT}\n")).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    let id = set.json()["id"].as_str().unwrap().to_owned();
+    plane.refresh("files").await.unwrap();
+    assert_eq!(plane.files().seen().last().unwrap().headers["x-key"], VAULT);
+    let listed = plane.admin("GET", "/v1/secrets", None).await;
+    assert_eq!(
+        listed.json()[0]["used_by"],
+        serde_json::json!(["upstream.files.headers.x-key"])
+    );
+    for answer in [&set, &listed] {
+        assert!(!answer.text().contains("s3cr3t"), "{}", answer.text());
+    }
+    for bad in ["", "\n", "a\0b"] {
+        assert_eq!(put(bad).await.status, 400, "{bad:?}");
+    }
+    let wrong = Some(serde_json::json!({"value": {"s3cr3t": VAULT}}));
+    let refused = plane.admin("POST", "/v1/secrets/files", wrong).await;
+    assert_eq!(refused.status, 400);
+    assert!(!refused.text().contains("s3cr3t"), "{}", refused.text());
+    let removed = plane.admin("POST", "/v1/secrets/files/remove", None).await;
+    assert_eq!(removed.status, 200, "{}", removed.text());
+    let again = plane.admin("POST", "/v1/secrets/files/remove", None).await;
+    assert_eq!(again.status, 404, "{}", again.text());
+    // The records say that a secret was changed, by whom, and not what it is called.
+    let ledger = plane.ledger();
+    let told: Vec<_> = ledger
+        .of(ledger::Kind::VaultChanged)
+        .iter()
+        .map(|it| it.body.clone())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            serde_json::json!({"change": "set", "secret": id, "generation": 1}),
+            serde_json::json!({"change": "removed", "secret": id, "generation": 2}),
+        ]
+    );
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn what_changed_while_no_node_ran_is_found_and_an_old_vault_is_told() {
+    let mut plane = Plane::start().await;
+    plane.stop().await.unwrap();
+    put(&plane, "a", "first-value");
+    let old = std::fs::read(plane.data().join("vault")).unwrap();
+    put(&plane, "a", "other-value");
+    plane.boot().await.unwrap();
+    let told = plane.ledger().last(ledger::Kind::VaultChanged).body.clone();
+    assert_eq!(
+        told,
+        serde_json::json!({"change": "found", "secret": null, "generation": 2})
+    );
+    let found = async || {
+        plane
+            .admin("GET", "/v1/doctor", None)
+            .await
+            .text()
+            .to_owned()
+    };
+    assert!(!found().await.contains("was set back"));
+    std::fs::write(plane.data().join("vault"), old).unwrap();
+    assert!(found().await.contains("was set back"));
+    plane.end().await;
+}
