@@ -1,5 +1,6 @@
 //! What administrators and a webhook are shown of approvals that wait for people.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,28 @@ use crate::webhook::{Event, Source};
 
 /// For how long after it a start tells again how an approval ended.
 const END_TOLD: Duration = Duration::from_hours(1);
+/// Characters of a text that are named one by one.
+const NAMED_MAX: usize = 32;
+
+/// What is said of a text that has characters beyond ASCII: each of them, since some look like
+/// others.
+pub(crate) fn look_alikes(text: &str) -> Option<String> {
+    let beyond: BTreeSet<char> = text.chars().filter(|it| !it.is_ascii()).collect();
+    let named = beyond.iter().take(NAMED_MAX);
+    let mut named: Vec<String> = named
+        .map(|it| format!("{it} is U+{:04X}", u32::from(*it)))
+        .collect();
+    match beyond.len().saturating_sub(NAMED_MAX) {
+        0 => {}
+        more => named.push(format!("and {more} more")),
+    }
+    (!named.is_empty()).then(|| {
+        format!(
+            "Not all of this text is plain ASCII, and what looks alike may not be the same: {}.",
+            named.join(", ")
+        )
+    })
+}
 
 /// An approval.
 #[derive(Debug, Serialize)]
@@ -224,5 +247,23 @@ impl Source for News {
             };
             Some((event, serde_json::to_vec(&message).ok()?))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_look_like_something_else_is_named() {
+        assert_eq!(look_alikes("plain\n\ttext"), None);
+        let told = look_alikes("p\u{430}y\u{430} \u{3b1}\u{e0062}").unwrap();
+        assert!(
+            told.ends_with(": \u{3b1} is U+03B1, \u{430} is U+0430, \u{e0062} is U+E0062."),
+            "{told}"
+        );
+        let many: String = ('\u{4e00}'..='\u{4e30}').collect();
+        let told = look_alikes(&many).unwrap();
+        assert!(told.ends_with(", and 17 more."), "{told}");
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use vocab::Handle;
 
 use super::{Context, Failure, Outcome, Verdict};
+use crate::approvers;
 use crate::cli::ApprovalCommand;
 use crate::output::{Lines, Table, cell, clean, time};
 
@@ -85,15 +86,17 @@ fn text(it: &Value) -> String {
     lines.line("where", cell(&it["url"]));
     lines.line("text", cell(&it["shown_digest"]));
     let shown = it["shown"].as_str().unwrap_or("What was asked is erased.");
+    let warning = approvers::look_alikes(shown).map(|it| format!("\n{}\n", clean(&it)));
     // Line for line: each can neither move the cursor nor pass for another.
     let shown: Vec<String> = shown
         .lines()
         .map(|line| format!("  {}", clean(line)))
         .collect();
     format!(
-        "{}\nWhat approvers are shown:\n\n{}\n",
+        "{}\nWhat approvers are shown:\n\n{}\n{}",
         lines.text(),
-        shown.join("\n")
+        shown.join("\n"),
+        warning.unwrap_or_default()
     )
 }
 

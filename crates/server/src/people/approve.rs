@@ -17,6 +17,7 @@ use vocab::{Digest, Handle, Time};
 use super::page::Page;
 use super::session::Session;
 use super::{App, Fields, html, unavailable};
+use crate::approvers;
 
 type Shared = State<std::sync::Arc<App>>;
 
@@ -158,6 +159,9 @@ impl App {
             page = page.warning(warning);
         }
         page = page.table(seen.rows).pre(&seen.shown);
+        if let Some(warning) = approvers::look_alikes(&seen.shown) {
+            page = page.warning(&warning);
+        }
         page = match seen.stage {
             Stage::Asked => page.text(
                 "If you approve, this one call may be made once, exactly as it stands here. \
