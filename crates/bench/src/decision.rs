@@ -148,5 +148,9 @@ fn facts(body: Bytes, caller: &InstanceFacts) -> Result<Facts> {
         limit: None,
         observe: false,
         approval: None,
+        findings: Vec::new(),
+        direction: policy::Direction::default(),
+        elsewhere: false,
+        labels: std::collections::BTreeSet::new(),
     })
 }

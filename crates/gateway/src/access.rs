@@ -106,7 +106,7 @@ impl Refused {
 #[derive(Debug)]
 enum Answered {
     /// Decided, and on record.
-    Decided(Verdict),
+    Decided(Box<Verdict>),
     /// There is nothing to decide; closed, as decisions default to.
     Failed {
         status: StatusCode,
@@ -571,7 +571,7 @@ impl<'a> Asking<'a> {
             trace: trace.as_deref(),
         };
         let answer = elsewhere::answer(self.plane, self.asker, &who, &matter);
-        Ok(Answered::Decided(Box::pin(answer).await))
+        Ok(Answered::Decided(Box::new(Box::pin(answer).await)))
     }
 
     /// What an action's name means to this asker.

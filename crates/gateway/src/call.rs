@@ -206,6 +206,7 @@ pub(crate) fn verdict(
         reason: Some(reason.to_owned()),
         policies: plane.settings.show_policies.then(|| policies.to_vec()),
         record,
+        warnings: Vec::new(),
     }
 }
 

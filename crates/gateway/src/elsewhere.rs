@@ -150,6 +150,8 @@ pub(crate) async fn answer(
         method: matter.method,
         target: matter.target,
         args: matter.args,
+        passing: matter.args.get(),
+        request: None,
         id: matter.id,
         trace: matter.trace,
         asker: Some((&asker.pep, asker.over)),
@@ -168,13 +170,15 @@ async fn ruled(plane: &Arc<Plane>, question: &Question<'_>) -> Verdict {
         Ok(Ok((granted, _flight))) => {
             let record = RecordRef::from(granted.receipt());
             let said = granted.value().policy().verdict();
-            call::verdict(
+            let mut verdict = call::verdict(
                 plane,
                 Effect::Allow,
                 &said.reason,
                 &said.policies,
                 Some(record),
-            )
+            );
+            verdict.warnings = granted.value().policy().warnings().to_vec();
+            verdict
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::answer::{self, Answer, Event, Out};
 use crate::call::{self, Call};
 use crate::cors::Crossing;
 use crate::ending::{Ended, Ending};
+use crate::looks::{self, Overheard, Passed};
 use crate::pass;
 use crate::plane::{Plane, Served};
 use crate::route::Route;
@@ -353,7 +354,7 @@ impl From<'_> {
         self.plane.tasks.spawn(async move {
             match call.request.method().free() {
                 Some(_) => Box::pin(pass::pass(&plane, &call, out)).await,
-                None => call::walk(&plane, &call, out).await,
+                None => Box::pin(call::walk(&plane, &call, out)).await,
             }
         });
         Ok(back.into_response().await)
@@ -564,7 +565,8 @@ async fn open_session(
         if let Some(negotiated) = link.negotiated() {
             // A second session of the instance on its one child: the handshake was made.
             let session = new_session((None, false))?;
-            let result = std::str::from_utf8(&negotiated.result).unwrap_or_default();
+            let result = looks::handshake(plane, call, &negotiated.result).await?;
+            let result = std::str::from_utf8(&result).unwrap_or_default();
             let result = result
                 .parse::<Raw<'_>>()
                 .map_err(|error| unreachable(&error))?;
@@ -601,7 +603,8 @@ async fn open_session(
         .probe()
         .await
         .map_err(|error| unreachable(&error))?;
-    let discovered = Json::parse(probed.result.clone()).map_err(|error| unreachable(&error))?;
+    let discovered = looks::handshake(plane, call, &probed.result).await?;
+    let discovered = Json::parse(discovered).map_err(|error| unreachable(&error))?;
     let asked = call
         .request
         .param("protocolVersion")
@@ -657,6 +660,7 @@ async fn follow(
     mut exchange: crate::upstream::Exchange,
     out: &Out,
 ) {
+    let mut overheard = Overheard::default();
     loop {
         let message = tokio::select! {
             () = hold(plane, call, out) => return,
@@ -671,7 +675,13 @@ async fn follow(
                 retry: message.retry,
             }),
             MessageKind::Notification => {
-                route.notification(&message.json, &back).map(|json| Event {
+                let findings = overheard.see(plane, &message.json).await;
+                let seen = looks::free(plane, call, "", &message.json, &findings);
+                let json = match seen.0 {
+                    Passed::Message(json) => route.notification(&json, &back),
+                    Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
+                };
+                json.map(|json| Event {
                     json,
                     id: message.event_id.clone(),
                     retry: message.retry,

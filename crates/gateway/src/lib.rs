@@ -16,8 +16,10 @@ mod elsewhere;
 mod ending;
 mod ext_authz;
 mod face;
+mod flow;
 mod hosts;
 mod limits;
+mod looks;
 mod metrics;
 mod names;
 mod open;
@@ -36,6 +38,7 @@ pub use ext_authz::grpc::connection as ext_authz;
 #[doc(hidden)]
 pub use ext_authz::proto::reads as reads_check;
 pub use face::{STANDING, router};
+pub use flow::{LabelError, Labels};
 pub use hosts::{HostError, Hosts};
 pub use limits::Bounds;
 pub use metrics::Metrics;

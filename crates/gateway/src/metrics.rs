@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use policy::Stage;
+use policy::{Direction, Found, Stage};
+use vocab::finding::Class;
 
 use crate::record::{Came, Over};
 
@@ -17,6 +18,12 @@ pub struct Metrics {
     completed: AtomicU64,
     /// To policy enforcement points: no and yes, by how they ask.
     told: [[AtomicU64; 2]; Over::ALL.len()],
+    /// What was found, by class: in requests, and in what came back.
+    found: [[AtomicU64; 2]; Class::ALL.len()],
+    /// Messages that went on with masks in them: requests, and what came back.
+    masked: [AtomicU64; 2],
+    withheld: AtomicU64,
+    warned: AtomicU64,
 }
 
 impl Metrics {
@@ -29,6 +36,61 @@ impl Metrics {
         {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn found(&self, direction: Direction, found: &[Found]) {
+        for found in found {
+            let class = Class::ALL.iter().position(|it| *it == found.class);
+            let counters = class.and_then(|class| self.found.get(class));
+            if let Some([requests, responses]) = counters {
+                let counter = match direction {
+                    Direction::Request => requests,
+                    Direction::Response => responses,
+                };
+                counter.fetch_add(found.count, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What was found, by class: in requests, and in what came back.
+    pub fn findings(&self) -> Vec<(Class, [u64; 2])> {
+        let load = |it: &[AtomicU64; 2]| it.each_ref().map(|it| it.load(Ordering::Relaxed));
+        Class::ALL
+            .into_iter()
+            .zip(self.found.iter().map(load))
+            .collect()
+    }
+
+    pub(crate) fn masked(&self, direction: Direction) {
+        let [requests, responses] = &self.masked;
+        let counter = match direction {
+            Direction::Request => requests,
+            Direction::Response => responses,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages that went on with masks in them: requests, and what came back.
+    pub fn masks(&self) -> [u64; 2] {
+        self.masked.each_ref().map(|it| it.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn withheld(&self) {
+        self.withheld.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers that were withheld for what was found in them.
+    pub fn answers_withheld(&self) -> u64 {
+        self.withheld.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn warned(&self) {
+        self.warned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls permitted with a warning.
+    pub fn allowed_with_warning(&self) -> u64 {
+        self.warned.load(Ordering::Relaxed)
     }
 
     pub(crate) fn under_glass(&self) {

@@ -15,6 +15,7 @@ use mcp::frame::ReplyEdit;
 use mcp::{Edit, Era, Free, Method, Notification, Raw, Request, Response};
 use serde_json::{Map, Value, json};
 
+use crate::looks::Edited;
 use crate::record::Permit;
 
 /// A request to send.
@@ -51,9 +52,14 @@ pub(crate) struct Envelope<'a> {
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Outgoing {
-    /// The request that this permit is about.
-    pub(crate) fn permitted(cleared: &Recorded<Permit>, envelope: Envelope<'_>) -> Self {
-        Self::of(cleared.value().request(), envelope)
+    /// The request that this permit is about, or what the permit's masks make of it.
+    pub(crate) fn permitted(
+        cleared: &Recorded<Permit>,
+        edited: Option<&Edited>,
+        envelope: Envelope<'_>,
+    ) -> Self {
+        let request = edited.map_or_else(|| cleared.value().request(), Edited::request);
+        Self::of(request, envelope)
     }
 
     /// A request of the client's that needs no permit; none for one that does.

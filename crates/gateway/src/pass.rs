@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use mcp::frame::ReplyEdit;
 use mcp::method::List;
-use mcp::{Era, Frame, Json, Method, ProtocolVersion, Raw, Response};
+use mcp::{Era, Frame, Json, Method, ProtocolVersion, Raw};
 use policy::InstanceFacts;
 use tokio::time::timeout;
 use vocab::{Digest, ToolName};
@@ -16,8 +16,9 @@ use vocab::{Digest, ToolName};
 use crate::answer::{Answer, Event, Out};
 use crate::call::{self, Call};
 use crate::ending::{Ended, Ending};
+use crate::looks::{self, Overheard, Passed};
 use crate::plane::{Life, Plane, schema_of};
-use crate::record::{Listing, ListingBody};
+use crate::record::{Inspected, Listing, ListingBody};
 use crate::route::{Back, Route, refresh};
 use crate::upstream::{ExchangeError, MessageKind};
 
@@ -49,17 +50,37 @@ async fn carried(plane: &Arc<Plane>, call: &Arc<Call>, out: &Out) -> Answer {
 
 /// Answers `server/discover` in place of an upstream of the era before.
 async fn discovered(plane: &Arc<Plane>, call: &Call, result: &bytes::Bytes) -> Answer {
-    let Ok(result) = Json::parse(result.clone()) else {
+    let findings = Overheard::default().see(plane, result).await;
+    let method = call.request.method().as_str();
+    let (passed, inspected) = looks::free(plane, call, method, result, &findings);
+    let result = match passed {
+        Passed::Message(json) => json,
+        Passed::Withheld(why) => return unshown(plane, call, inspected, &why).await,
+    };
+    let Ok(result) = Json::parse(result) else {
         return trouble(
             call,
             "The upstream's own answer to `initialize` is not valid.",
         );
     };
-    if !is_recorded(plane, listing(call, (0, 0))).await {
+    if !is_recorded(plane, listing(call, (0, 0), inspected)).await {
         return trouble(call, UNRECORDED);
     }
     let result = mcp::translate::discover_result(result.root());
     Answer::ok(mcp::error::success(&call.request.id(), &result))
+}
+
+/// Records that an answer is withheld for what was found in it, and says so.
+async fn unshown(
+    plane: &Arc<Plane>,
+    call: &Call,
+    inspected: Option<Inspected>,
+    why: &str,
+) -> Answer {
+    if !is_recorded(plane, listing(call, (0, 0), inspected)).await {
+        return trouble(call, UNRECORDED);
+    }
+    trouble(call, &format!("The answer is withheld: {why}"))
 }
 
 const UNRECORDED: &str = "The answer could not be put on record, so it is not given.";
@@ -81,7 +102,7 @@ async fn is_recorded(plane: &Plane, record: Listing) -> bool {
 }
 
 /// The entry for an answer that needed no permit.
-fn listing(call: &Call, (listed, shown): (usize, usize)) -> Listing {
+fn listing(call: &Call, (listed, shown): (usize, usize), response: Option<Inspected>) -> Listing {
     Listing {
         body: ListingBody {
             instance: call.caller.instance().clone(),
@@ -89,6 +110,7 @@ fn listing(call: &Call, (listed, shown): (usize, usize)) -> Listing {
             method: call.request.method().as_str().to_owned(),
             listed: u64::try_from(listed).unwrap_or(u64::MAX),
             shown: u64::try_from(shown).unwrap_or(u64::MAX),
+            response,
         },
         actor: call::actor(&call.caller),
         trace: call.trace.clone(),
@@ -118,6 +140,8 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
         }
     };
     let _hub = route.attach(call, &back, out);
+    let mut overheard = Overheard::default();
+    let method = call.request.method().as_str();
     loop {
         let message = match ending.or(exchange.next()).await {
             Ok(message) => message,
@@ -127,7 +151,15 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
             Some(Ok(message)) => match message.kind {
                 MessageKind::Response => {
                     let status = route.status(&message);
-                    let parsed = Frame::parse(message.json.clone());
+                    let findings = overheard.see(plane, &message.json).await;
+                    let seen = looks::free(plane, call, method, &message.json, &findings);
+                    let (json, inspected) = match seen {
+                        (Passed::Message(json), inspected) => (json, inspected),
+                        (Passed::Withheld(why), inspected) => {
+                            return unshown(plane, call, inspected, &why).await;
+                        }
+                    };
+                    let parsed = Frame::parse(json);
                     let Ok(Frame::Response(response)) = parsed else {
                         return trouble(
                             call,
@@ -135,7 +167,13 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
                         );
                     };
                     let event = (message.event_id, message.retry);
-                    return answered(plane, call, route, &back, &response, status, event).await;
+                    let answer = Readable {
+                        response: &response,
+                        status,
+                        event,
+                        inspected,
+                    };
+                    return answered(plane, call, route, &back, answer).await;
                 }
                 MessageKind::Empty => {
                     let event = Event {
@@ -146,7 +184,13 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
                     let _gone = out.event(event).await;
                 }
                 MessageKind::Notification => {
-                    if let Some(json) = route.notification(&message.json, &back) {
+                    let findings = overheard.see(plane, &message.json).await;
+                    let seen = looks::free(plane, call, method, &message.json, &findings);
+                    let json = match seen.0 {
+                        Passed::Message(json) => route.notification(&json, &back),
+                        Passed::Withheld(_) => message.event_id.is_some().then(bytes::Bytes::new),
+                    };
+                    if let Some(json) = json {
                         let event = Event {
                             json,
                             id: message.event_id,
@@ -160,9 +204,24 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
                 }
             },
             Some(Err(ExchangeError::Http { status, body })) => {
-                if let Ok(Frame::Response(response)) = Frame::parse(body) {
-                    let none = (None, None);
-                    return answered(plane, call, route, &back, &response, status, none).await;
+                if matches!(Frame::parse(body.clone()), Ok(Frame::Response(_))) {
+                    let findings = overheard.see(plane, &body).await;
+                    let seen = looks::free(plane, call, method, &body, &findings);
+                    let (json, inspected) = match seen {
+                        (Passed::Message(json), inspected) => (json, inspected),
+                        (Passed::Withheld(why), inspected) => {
+                            return unshown(plane, call, inspected, &why).await;
+                        }
+                    };
+                    if let Ok(Frame::Response(response)) = Frame::parse(json) {
+                        let answer = Readable {
+                            response: &response,
+                            status,
+                            event: (None, None),
+                            inspected,
+                        };
+                        return answered(plane, call, route, &back, answer).await;
+                    }
                 }
                 let status = status.as_u16();
                 return trouble(
@@ -191,16 +250,28 @@ fn ended_early(call: &Call, ended: Ended) -> Answer {
     }
 }
 
+/// An answer that may go on as far as what was found in it is concerned.
+struct Readable<'a> {
+    response: &'a mcp::Response,
+    status: StatusCode,
+    event: (Option<String>, Option<u64>),
+    inspected: Option<Inspected>,
+}
+
 /// Filters, records and shapes an answer.
 async fn answered(
     plane: &Arc<Plane>,
     call: &Arc<Call>,
     route: &Route,
     back: &Back,
-    response: &Response,
-    status: StatusCode,
-    (id, retry): (Option<String>, Option<u64>),
+    answer: Readable<'_>,
 ) -> Answer {
+    let Readable {
+        response,
+        status,
+        event: (id, retry),
+        inspected,
+    } = answer;
     let method = call.request.method();
     if response
         .input_requests()
@@ -240,7 +311,7 @@ async fn answered(
             edits.push(ReplyEdit::Set("cacheScope", Some(Raw::string("private"))));
         }
     }
-    if !is_recorded(plane, listing(call, (listed, shown))).await {
+    if !is_recorded(plane, listing(call, (listed, shown), inspected)).await {
         return trouble(call, UNRECORDED);
     }
     let json = match route.response(response, back, &edits, method) {
@@ -260,7 +331,7 @@ fn visible(
     call: &Call,
     facts: &InstanceFacts,
     list: List,
-    response: &Response,
+    response: &mcp::Response,
 ) -> Vec<bool> {
     let snapshot = plane.active.load();
     let upstream = &call.served.name;

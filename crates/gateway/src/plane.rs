@@ -1,7 +1,7 @@
 //! What the gateway stands on: the register, the logs, the policy set in force, the upstreams, and
 //! whether the node may serve at all.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use inspect::Inspector;
 use ledger::seal::GroupKey;
 use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, Receipt, RecordError};
 use mcp::Json;
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, UpstreamName};
 
+use crate::flow::{Flow, Labels};
 use crate::hosts::Hosts;
 use crate::limits::{Bounds, Counter, Limiter};
 use crate::metrics::Metrics;
@@ -56,6 +58,8 @@ pub struct ServedConfig {
     pub options: UpstreamOptions,
     /// Until when policy denials pass.
     pub observe_until: Option<Time>,
+    /// What is picked up by calling it.
+    pub labels: Labels,
     /// Where clients reach what guards itself, as they write it: what a proof is for that they make
     /// there. None: its URI here.
     pub endpoint: Option<String>,
@@ -82,6 +86,8 @@ pub struct Parts {
     pub issuer: Arc<Issuer>,
     /// The names that requests may call the node by.
     pub hosts: Hosts,
+    /// What is looked for in what passes.
+    pub inspector: Inspector,
     /// The upstreams.
     pub upstreams: Vec<ServedConfig>,
     /// The URL that clients use.
@@ -102,6 +108,9 @@ pub struct Plane {
     pub(crate) hosts: Hosts,
     pub(crate) upstreams: BTreeMap<UpstreamName, Arc<Served>>,
     pub(crate) active: ArcSwap<Snapshot>,
+    inspector: ArcSwap<Inspector>,
+    /// What was read.
+    pub(crate) flow: Flow,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) open: Arc<OpenIntents>,
     pub(crate) sessions: Sessions,
@@ -140,6 +149,7 @@ pub struct Served {
     pub(crate) options: UpstreamOptions,
     pub(crate) options_blob: Digest,
     observe_until: Option<Time>,
+    pub(crate) labels: Labels,
     /// Its URI, which tokens for it name.
     pub(crate) resource: Resource,
     endpoint: Option<String>,
@@ -455,6 +465,19 @@ pub enum PlaneError {
     Unfinished(String),
 }
 
+/// What those who still run have read, as it is on record.
+fn read(parts: &Parts) -> Result<HashMap<InstanceId, BTreeSet<String>>, ReadError> {
+    let now = parts.clock.now();
+    let since = parts.control.view(|state| {
+        let live = state.instances().into_iter().filter(|it| !it.outlived(now));
+        live.map(|it| it.started_at).min()
+    });
+    match since {
+        None => Ok(HashMap::new()),
+        Some(since) => crate::flow::on_record(parts.calls.reader(), since),
+    }
+}
+
 /// The calls on record that count against what running instances may make in their life.
 fn spent(parts: &Parts) -> Result<HashMap<Counter, u64>, ReadError> {
     let now = parts.clock.now();
@@ -487,6 +510,10 @@ impl Plane {
             what: "the log of calls".into(),
             cause: cause.to_string(),
         })?;
+        let read = read(&parts).map_err(|cause| PlaneError::Damaged {
+            what: "the log of calls".into(),
+            cause: cause.to_string(),
+        })?;
         let mut upstreams = BTreeMap::new();
         let actor = Actor::node(&parts.settings.node);
         for config in parts.upstreams {
@@ -514,6 +541,7 @@ impl Plane {
                 options: config.options,
                 options_blob,
                 observe_until: config.observe_until,
+                labels: config.labels,
                 listing: tokio::sync::Mutex::default(),
                 listing_waits: AtomicBool::new(false),
                 strange: Strange::default(),
@@ -539,6 +567,8 @@ impl Plane {
             hosts: parts.hosts,
             upstreams,
             active: ArcSwap::from_pointee(none),
+            inspector: ArcSwap::from_pointee(parts.inspector),
+            flow: Flow::new(read),
             limiter,
             open: Arc::default(),
             sessions: Sessions::default(),
@@ -564,6 +594,26 @@ impl Plane {
             .cuts_by(Arc::new(Severs(Arc::downgrade(&plane))));
         plane.rebuild(None);
         Ok(plane)
+    }
+
+    /// What is looked for in what passes.
+    pub(crate) fn inspector(&self) -> Inspector {
+        Inspector::clone(&self.inspector.load())
+    }
+
+    /// Looks for what these rules say from now on.
+    pub fn inspect_by(&self, inspector: Inspector) {
+        self.inspector.store(Arc::new(inspector));
+    }
+
+    /// Notes what those of a delegation have read.
+    pub(crate) fn pick_up(&self, root: &InstanceId, labels: &[String]) {
+        let goes_on = |id: &InstanceId| {
+            let now = self.clock.now();
+            let found = |state: &State| state.instance(id).is_some_and(|it| !it.outlived(now));
+            self.control.view(found)
+        };
+        self.flow.pick_up(root, labels, goes_on);
     }
 
     /// The node's name in records.

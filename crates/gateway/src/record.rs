@@ -11,11 +11,13 @@ use std::sync::Arc;
 use ledger::seal::{self, GroupKey, Sealed};
 use ledger::{Actor, ActorKind, Draft, EntryError, Guard, Kind, Mention, Record, Ruling};
 use mcp::Request;
+use policy::{Found, Masks};
 use serde::{Deserialize, Serialize};
 use vocab::{
     AgentId, Digest, Handle, InstanceId, PepName, PurposePath, Rng, ToolName, UpstreamName,
 };
 
+use crate::looks::Looks;
 use crate::open::Ticket;
 
 /// The body of a `decision` entry.
@@ -86,6 +88,18 @@ pub struct DecisionBody {
     /// Who asked for it, if it was told to a policy enforcement point, which acts on it itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub asked: Option<Asked>,
+    /// What inspection saw in what is asked for: by which rule and how often, and never the value.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub found: Vec<Found>,
+    /// What policy asks to have masked in what passes.
+    #[serde(skip_serializing_if = "Masks::is_empty", default)]
+    pub masks: Masks,
+    /// Whether policy warns of it; the words are in the policies.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub warned: bool,
+    /// The labels that this permit picks up.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub labels: Vec<String>,
 }
 
 impl DecisionBody {
@@ -223,6 +237,8 @@ pub(crate) struct Decided {
     /// Makes the check that the writer runs at the moment of sequencing.
     pub(crate) standing: Box<dyn Fn() -> Guard + Send + Sync>,
     pub(crate) ticket: Ticket,
+    /// For a permit: what is looked into, and by what it is decided on.
+    pub(crate) looks: Option<Looks>,
 }
 
 impl Decided {
@@ -251,9 +267,15 @@ pub(crate) struct Permit {
     policy: policy::Permit,
     request: Arc<Request>,
     ticket: Ticket,
+    looks: Looks,
 }
 
 impl Permit {
+    /// What is looked into of it.
+    pub(crate) const fn looks(&self) -> &Looks {
+        &self.looks
+    }
+
     /// What policy said.
     pub(crate) const fn policy(&self) -> &policy::Permit {
         &self.policy
@@ -285,13 +307,15 @@ impl Ruling for Intent {
     type Denial = Refusal;
 
     fn ruling(self) -> Result<Permit, Refusal> {
-        match self.decided.decision {
-            policy::Decision::Permit(policy) => Ok(Permit {
+        match (self.decided.decision, self.decided.looks) {
+            (policy::Decision::Permit(policy), Some(looks)) => Ok(Permit {
                 policy,
                 request: self.request,
                 ticket: self.decided.ticket.permitted(),
+                looks,
             }),
-            policy::Decision::Hold(_) | policy::Decision::Denial(_) => Err(Refusal),
+            (policy::Decision::Permit(_), None)
+            | (policy::Decision::Hold(_) | policy::Decision::Denial(_), _) => Err(Refusal),
         }
     }
 }
@@ -360,9 +384,67 @@ pub struct OutcomeBody {
     /// Salted digest of what was delivered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub delivered: Option<Digest>,
-    /// The salt of both digests, sealed beside the entry.
+    /// What was masked in what was sent; absent where it went as it came.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sent: Option<Sent>,
+    /// What inspection saw in what came back, if anything, and what was done about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response: Option<Inspected>,
+    /// The classes of what was found in what was delivered, which are picked up as labels.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub labels: Vec<String>,
+    /// The salt of these digests, sealed beside the entry.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub salt: Option<SealedRef>,
+}
+
+/// What was sent in place of what was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sent {
+    /// What was masked in it.
+    pub masked: Vec<MaskedBy>,
+    /// Salted digest of the digest of the parameters that were sent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
+}
+
+/// How often something that a rule found was masked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskedBy {
+    /// The rule.
+    pub rule: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// What inspection saw in what came back. With the facts of the decision it is what policy decided
+/// on a second time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inspected {
+    /// By which rule and how often, and never the value.
+    pub found: Vec<Found>,
+    /// What was done.
+    pub done: Done,
+    /// The policies that decided on it.
+    pub policies: Vec<String>,
+    /// What was masked.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub masked: Vec<MaskedBy>,
+}
+
+/// What was done about what came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Done {
+    /// It went on as it came.
+    Passed,
+    /// It went on with masks in it.
+    Masked,
+    /// It did not go on.
+    Withheld,
 }
 
 /// An outcome, ready to be recorded.
@@ -397,6 +479,9 @@ pub struct ListingBody {
     pub listed: u64,
     /// How many of them were shown.
     pub shown: u64,
+    /// What inspection saw in the answer, if anything, and what was done about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response: Option<Inspected>,
 }
 
 /// A listing, ready to be recorded.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::StatusCode;
+use inspect::Findings;
 use ledger::Recorded;
 use mcp::frame::{Edit, Param, ReplyEdit, meta};
 use mcp::{Era, Frame, Method, Notification, ProtocolVersion, Raw, Request, Response};
@@ -17,6 +18,7 @@ use tokens::Caller;
 
 use crate::answer::{ClientGone, Event, Out, Side};
 use crate::call::{self, Call};
+use crate::looks::{self, Edited, Overheard, Passed};
 use crate::outgoing::{Envelope, Outgoing, Passing};
 use crate::plane::{Plane, Served, Tools};
 use crate::record::Permit;
@@ -120,7 +122,8 @@ impl Route {
             .map_or(ProtocolVersion::LATEST, |it| it.version);
         let hub = stdio.then(|| served.hubs.of(plane, served, &link));
         let up = version.era();
-        let tools = (era != up && !stdio).then(|| plane.known_tools(&served.name));
+        let writes_headers = !stdio && (era != up || up == Era::Modern);
+        let tools = writes_headers.then(|| plane.known_tools(&served.name));
         Ok(Self {
             down: era,
             up,
@@ -139,16 +142,18 @@ impl Route {
     pub(crate) fn permitted(
         &self,
         cleared: &Recorded<Permit>,
+        edited: Option<&Edited>,
         call: &Call,
     ) -> Result<(Outgoing, Back), RouteError> {
         debug_assert!(cleared.receipt().log == vocab::LogName::Calls);
-        let (envelope, back) = self.envelope(cleared.value().request(), &call.mirrored)?;
-        Ok((Outgoing::permitted(cleared, envelope), back))
+        let request = edited.map_or_else(|| cleared.value().request(), Edited::request);
+        let (envelope, back) = self.envelope(request, &call.mirrored, edited.is_some())?;
+        Ok((Outgoing::permitted(cleared, edited, envelope), back))
     }
 
     /// The request to send for a method that needs no permit; none for one that does.
     pub(crate) fn free(&self, call: &Call) -> Result<Option<(Outgoing, Back)>, RouteError> {
-        let (envelope, back) = self.envelope(&call.request, &call.mirrored)?;
+        let (envelope, back) = self.envelope(&call.request, &call.mirrored, false)?;
         let outgoing = Outgoing::free(&call.request, envelope);
         Ok(outgoing.map(|outgoing| (outgoing, back)))
     }
@@ -158,6 +163,7 @@ impl Route {
         &self,
         request: &'a Request,
         mirrored: &[(http::HeaderName, http::HeaderValue)],
+        is_edited: bool,
     ) -> Result<(Envelope<'a>, Back), RouteError> {
         let ours = self
             .stdio
@@ -181,7 +187,7 @@ impl Route {
         let headers = if self.stdio {
             Vec::new()
         } else {
-            self.headers(request, mirrored)?
+            self.headers(request, mirrored, is_edited)?
         };
         let sent_progress = match (&ours, &progress) {
             (Some(id), Some(_)) => Some(id.clone()),
@@ -209,11 +215,13 @@ impl Route {
         &self,
         request: &Request,
         mirrored: &[(http::HeaderName, http::HeaderValue)],
+        is_edited: bool,
     ) -> Result<Vec<(http::HeaderName, http::HeaderValue)>, RouteError> {
-        if self.down == self.up {
+        if self.down == self.up && !(is_edited && self.up == Era::Modern) {
             return Ok(mirrored.to_vec());
         }
         match self.up {
+            // What was masked in the body would else stand in the headers that mirror it.
             Era::Modern => {
                 let tool = (*request.method() == Method::ToolsCall)
                     .then(|| request.name()?.parse().ok())
@@ -533,6 +541,7 @@ async fn listen(
     hub: Arc<Hub>,
 ) {
     use tokio::sync::broadcast::error::RecvError;
+    let mut overheard = Overheard::default();
     loop {
         let message = match messages.recv().await {
             Ok(message) => message,
@@ -547,7 +556,10 @@ async fn listen(
                 let hearer = hub.hearer(None);
                 plane.tasks.clone().spawn(ask(plane, link, hearer, message));
             }
-            MessageKind::Notification => notify(&plane, &served, &link, &hub, &message),
+            MessageKind::Notification => {
+                let findings = overheard.see(&plane, &message.json).await;
+                notify(&plane, &served, &link, &hub, (&message, &findings));
+            }
         }
     }
 }
@@ -580,7 +592,7 @@ fn notify(
     served: &Arc<Served>,
     link: &Arc<Link>,
     hub: &Arc<Hub>,
-    message: &Message,
+    (message, findings): (&Message, &Findings),
 ) {
     let Some(notification) = heard(&message.json) else {
         return;
@@ -603,6 +615,13 @@ fn notify(
         if sink.call.era != up {
             continue;
         }
+        let seen = looks::free(plane, &sink.call, "", &message.json, findings);
+        let Passed::Message(json) = seen.0 else {
+            continue;
+        };
+        let Some(notification) = heard(&json) else {
+            continue;
+        };
         let mut edits = vec![Edit::StripOwn];
         if subscription.is_some() {
             let id = sink.back.client_id.borrowed();

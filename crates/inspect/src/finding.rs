@@ -4,71 +4,12 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+pub use vocab::finding::{Class, Confidence};
 
-/// What kind of thing was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Class {
-    /// What gives access: keys, tokens, passwords.
-    Secret,
-    /// What is about a person: numbers of cards, accounts and identities, addresses.
-    Personal,
-    /// Text that a person does not see and a model reads.
-    Hidden,
-    /// Words that try to instruct whoever reads them.
-    Injection,
-    /// Readable text behind an encoding.
-    Encoded,
-    /// What was not looked into, and why.
-    Uninspectable,
-}
-
-impl Class {
-    /// Every class; where one thing is several, the first that it is counts.
-    pub const ALL: [Self; 6] = [
-        Self::Secret,
-        Self::Personal,
-        Self::Injection,
-        Self::Hidden,
-        Self::Uninspectable,
-        Self::Encoded,
-    ];
-
-    /// Its name, as in a rule file.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Secret => "secret",
-            Self::Personal => "personal",
-            Self::Hidden => "hidden",
-            Self::Injection => "injection",
-            Self::Encoded => "encoded",
-            Self::Uninspectable => "uninspectable",
-        }
-    }
-
-    pub(crate) fn rank(self) -> usize {
-        let rank = Self::ALL.iter().position(|class| *class == self);
-        rank.unwrap_or(Self::ALL.len())
-    }
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How surely it is what the rule looks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Confidence {
-    /// Often something else.
-    Low,
-    /// Sometimes something else.
-    Medium,
-    /// Hardly anything else looks like it.
-    High,
+/// Of one thing that is several, the class that counts has the lowest.
+pub(crate) fn rank(class: Class) -> usize {
+    let rank = Class::ALL.iter().position(|it| *it == class);
+    rank.unwrap_or(Class::ALL.len())
 }
 
 /// What stood between the document and what was found.

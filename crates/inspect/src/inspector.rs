@@ -8,7 +8,9 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use vocab::limits;
 
 use crate::decode::{self, Decoded};
-use crate::finding::{Class, Confidence, Encoding, Encodings, Finding, Findings, Uninspectable};
+use crate::finding::{
+    Class, Confidence, Encoding, Encodings, Finding, Findings, Uninspectable, rank,
+};
 use crate::hidden::{self, Folding};
 use crate::lexer::{self, Kind, Token};
 use crate::personal;
@@ -565,7 +567,7 @@ impl<'i> Scan<'i> {
             (
                 finding.span.start,
                 finding.span.end,
-                finding.class.rank(),
+                rank(finding.class),
                 Arc::clone(&finding.rule),
                 finding.via.count(),
             )

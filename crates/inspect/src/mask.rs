@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::finding::{Class, Encoding, Finding, Shape};
+use crate::finding::{Class, Encoding, Finding, Shape, rank};
 use crate::lexer::{self, Kind, Token};
 use crate::view::{self, Builder};
 
@@ -288,7 +288,7 @@ fn merged(mut pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
         (
             piece.span.start,
             std::cmp::Reverse(piece.span.end),
-            piece.finding.class.rank(),
+            rank(piece.finding.class),
         )
     });
     let mut merged: Vec<Piece<'_>> = Vec::with_capacity(pieces.len());
@@ -300,7 +300,7 @@ fn merged(mut pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
                 if !is_whole {
                     last.is_exact = false;
                 }
-                if piece.finding.class.rank() < last.finding.class.rank() {
+                if rank(piece.finding.class) < rank(last.finding.class) {
                     last.is_exact &= piece.span == last.span;
                     last.finding = piece.finding;
                 }

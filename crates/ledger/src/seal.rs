@@ -14,7 +14,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use vocab::digest::Digest;
-use vocab::id::{AgentId, Handle};
+use vocab::id::{AgentId, Handle, InstanceId};
 use vocab::rng::{self, Rng, RngError};
 use vocab::secret::{Secret, same_bytes};
 use vocab::time::Time;
@@ -24,6 +24,7 @@ const FORMAT: u8 = 1;
 const SALT_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
 const SEAL_DOMAIN: &[u8] = b"tipstaff/v1/seal";
+const MASK_DOMAIN: &[u8] = b"tipstaff/v1/mask";
 const COMMIT_DOMAIN: &[u8] = b"tipstaff/v1/commit";
 
 /// The key of a group: a person, an agent, a day. Destroying it erases what it sealed.
@@ -43,6 +44,18 @@ impl GroupKey {
     /// The bytes, for a keyring to wrap.
     pub const fn expose(&self) -> &[u8; 32] {
         self.0.expose()
+    }
+
+    /// What stands for a value in masks that an instance may compare. Others of the group have other
+    /// masks for it, and without the key nobody can try values.
+    pub fn mask(&self, of: &InstanceId, value: &[u8]) -> [u8; 32] {
+        let of = of.as_str().as_bytes();
+        let mut masked = [0; 32];
+        let made = Hkdf::<Sha256>::new(Some(MASK_DOMAIN), self.expose())
+            .expand_multi_info(&[of, b"\0", value], &mut masked);
+        // INVARIANT: the hash gives up to 255 times 32 bytes.
+        debug_assert!(made.is_ok());
+        masked
     }
 
     /// The cipher and nonce of one record. The salt is fresh, so key and nonce are used once.

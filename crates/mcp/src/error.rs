@@ -229,6 +229,9 @@ pub struct Verdict {
     /// Its entry; a refusal because nothing can be recorded has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<RecordRef>,
+    /// What the caller is to mind, in the words of policies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Verdict {

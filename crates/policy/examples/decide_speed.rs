@@ -104,6 +104,10 @@ fn measure(count: usize) -> Result<String, Box<dyn Error>> {
         limit: None,
         observe: false,
         approval: None,
+        findings: Vec::new(),
+        direction: policy::Direction::default(),
+        elsewhere: false,
+        labels: std::collections::BTreeSet::new(),
     };
     let before = clock.elapsed();
     let mut allowed = engine.decide(&facts).effect().as_str();

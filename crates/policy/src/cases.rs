@@ -35,7 +35,9 @@
 //! | `instance` | the instance's id | one that is made up |
 //!
 //! Beside `who`, `call` and `expect`, a case may have `name`, `args`, `policies`, `stage`, `reason`
-//! and `now`, the time of the call (`2026-01-01T00:00:00Z` without it).
+//! and `now`, the time of the call (`2026-01-01T00:00:00Z` without it); `findings`, what inspection
+//! saw (`[secret, personal/card, "injection:high"]`), `direction` (`response` for what came back),
+//! `labels`, what was read before, and `masks`, exactly what is to be masked.
 //!
 //! A case fails that calls what is not there (an upstream, a tool, an argument), for it would be
 //! denied whatever the policies say; one that means it names the `stage`: `unknown-tool`, `schema`.
@@ -56,6 +58,7 @@ use crate::decision::{Effect, Verdict};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::engine::Engine;
 use crate::facts::{Approved, FACTS_VERSION, Facts, InstanceFacts, Target};
+use crate::findings::{Direction, Found, Masks, Which};
 use names::Fault;
 
 /// Longest case file, in bytes.
@@ -89,6 +92,8 @@ pub struct Expected {
     pub stage: Option<String>,
     /// Words of the reason.
     pub reason: Option<String>,
+    /// Exactly what is to be masked.
+    pub masks: Option<Masks>,
 }
 
 /// What came of a case.
@@ -169,6 +174,15 @@ fn run_one(engine: &Engine, people: &People, case: &Case) -> CaseResult {
         Some(format!(
             "expected a reason with {words:?}, got {:?}",
             verdict.reason
+        ))
+    } else if let Some(masks) = &expect.masks
+        && *masks != verdict.masks
+    {
+        let named = |masks: &Masks| Vec::from(masks.clone()).join(", ");
+        Some(format!(
+            "expected masks [{}], got [{}]",
+            named(masks),
+            named(&verdict.masks)
         ))
     } else {
         None
@@ -276,8 +290,20 @@ impl Reader<'_> {
     fn case(&mut self, node: &MarkedYaml<'_>) -> Option<Case> {
         let before = self.problems.len();
         let known = [
-            "name", "who", "call", "args", "now", "approval", "expect", "policies", "stage",
+            "name",
+            "who",
+            "call",
+            "args",
+            "now",
+            "approval",
+            "findings",
+            "direction",
+            "labels",
+            "expect",
+            "policies",
+            "stage",
             "reason",
+            "masks",
         ];
         let [
             name,
@@ -286,10 +312,14 @@ impl Reader<'_> {
             args,
             now,
             approval,
+            findings,
+            direction,
+            labels,
             expect,
             policies,
             stage,
             reason,
+            masks,
         ] = self.members(node, "a case", known)?;
         let who = self.needed(node, who, "who");
         let instance = who.and_then(|who| self.who(who));
@@ -301,6 +331,12 @@ impl Reader<'_> {
         let call = call.and_then(|call| self.call(call, args.as_ref()));
         let now = now.map_or(Some(NOW), |now| self.parsed(now, "`now`"));
         let approval = approval.map(|approval| self.approval(approval));
+        let findings = findings.map_or_else(Vec::new, |node| self.findings(node));
+        let direction = match direction {
+            Some(node) => self.direction(node),
+            None => Some(Direction::Request),
+        };
+        let labels = labels.map_or_else(Vec::new, |node| self.strings(node, "`labels`"));
         let effect = self.needed(node, expect, "expect");
         let effect = effect.and_then(|effect| match string(effect) {
             Some("allow") => Some(Effect::Allow),
@@ -326,6 +362,16 @@ impl Reader<'_> {
             Some(text)
         });
         let reason = reason.and_then(|reason| self.text(reason, "`reason`"));
+        let masks = masks.and_then(|node| {
+            let names = self.strings(node, "`masks`");
+            if names.is_empty() {
+                return Some(Masks::default());
+            }
+            let masks = Masks::try_from(names);
+            masks
+                .map_err(|error| self.wrong(node, format!("`masks`: {error}")).help = None)
+                .ok()
+        });
         let name = name.and_then(|name| self.text(name, "`name`"));
         let (upstream, target) = call?;
         let text = serde_json::to_string(&Value::Object(args?)).ok()?;
@@ -352,12 +398,17 @@ impl Reader<'_> {
                 limit: None,
                 observe: false,
                 approval,
+                findings,
+                direction: direction?,
+                elsewhere: false,
+                labels: labels.into_iter().collect(),
             },
             expect: Expected {
                 effect: effect?,
                 policies,
                 stage,
                 reason,
+                masks,
             },
         };
         (self.problems.len() == before).then_some(case)
@@ -385,6 +436,32 @@ impl Reader<'_> {
             });
         }
         Some(Approved { record: 0, by })
+    }
+
+    /// What is found, in the words of policies: `secret`, `secret/RULE`, `secret:high`. What is not
+    /// said of it is as it least is.
+    fn findings(&mut self, node: &MarkedYaml<'_>) -> Vec<Found> {
+        let mut findings = Vec::new();
+        for text in self.strings(node, "`findings`") {
+            match text.parse::<Which>() {
+                Ok(which) => findings.push(which.example()),
+                Err(error) => {
+                    self.wrong(node, format!("`findings`: {error}"));
+                }
+            }
+        }
+        findings
+    }
+
+    fn direction(&mut self, node: &MarkedYaml<'_>) -> Option<Direction> {
+        match string(node) {
+            Some("request") => Some(Direction::Request),
+            Some("response") => Some(Direction::Response),
+            _ => {
+                self.wrong(node, "`direction` is `request` or `response`");
+                None
+            }
+        }
     }
 
     fn needed<'a, 'y>(

@@ -21,7 +21,7 @@ use vocab::{UpstreamName, suggest};
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::set::{CONTEXT, Policy, ResourceScope, id_of, listed, type_of};
-use crate::target::{METHODS, Target, Targets};
+use crate::target::{FREE, METHODS, Target, Targets};
 
 /// Most pairs of policy and tool that are judged one by one; what is beyond counts as not fitting.
 const PAIRS_MAX: usize = 20_000;
@@ -115,7 +115,7 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
             fit.broken.insert(index, Broken::Everywhere);
         }
         note_unchecked(policy, tools, &mut fit);
-        let meets = |target: &Target| target.is_in(&policy.scope);
+        let meets = |target: &Target| target.is_under(policy);
         if fit.diagnostics.len() == before
             && !unlisted(policy, tools)
             && !tools.targets.iter().any(meets)
@@ -220,7 +220,7 @@ fn one_a_place(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
 fn narrow(policy: &Policy, tools: &Tools<'_>, pairs: &mut usize) -> HashSet<usize> {
     let mut broken = HashSet::new();
     for (index, target) in tools.targets.iter().enumerate() {
-        if !target.is_in(&policy.scope) {
+        if !target.is_under(policy) {
             continue;
         }
         let left = pairs.checked_sub(1);
@@ -380,7 +380,7 @@ fn check_names(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
             }
             ("Action", Some(':')) => {
                 let method = rest.trim_start_matches(':');
-                if !targets.methods.contains_key(method) {
+                if !targets.methods.contains_key(method) && method != FREE.name {
                     let nearest = suggest::nearest(method, METHODS.map(|method| method.name));
                     let message = format!("no method `{method}` is decided by policy");
                     out.push(policy.error(&place, message).suggest(nearest));
@@ -400,7 +400,7 @@ fn check_arguments(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>
     let scope: Vec<&Target> = tools
         .targets
         .iter()
-        .filter(|target| target.is_in(&policy.scope))
+        .filter(|target| target.is_under(policy))
         .collect();
     if scope.is_empty() || unlisted(policy, tools) {
         return false;

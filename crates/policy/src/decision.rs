@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::Needs;
+use crate::findings::Masks;
 
 /// What the engine decided.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub struct Permit {
     pub(crate) policies: Vec<String>,
     pub(crate) reason: String,
     pub(crate) warnings: Vec<String>,
+    pub(crate) masks: Masks,
     pub(crate) observed: Option<DenialSummary>,
 }
 
@@ -175,6 +177,9 @@ pub struct Verdict {
     pub reason: String,
     /// Allowed only because the upstream is observed.
     pub observed: bool,
+    /// What has to be masked in what passes, if it is allowed.
+    #[serde(skip_serializing_if = "Masks::is_empty", default)]
+    pub masks: Masks,
 }
 
 impl Decision {
@@ -198,6 +203,12 @@ impl Decision {
 }
 
 impl Permit {
+    /// The same, with these masks too.
+    pub(crate) fn masking(mut self, masks: &Masks) -> Self {
+        self.masks = self.masks.and(masks);
+        self
+    }
+
     /// The permits that applied, sorted; the denying policies if only observed.
     pub fn policies(&self) -> &[String] {
         &self.policies
@@ -213,6 +224,11 @@ impl Permit {
         &self.warnings
     }
 
+    /// What has to be masked in what passes.
+    pub const fn masks(&self) -> &Masks {
+        &self.masks
+    }
+
     /// The denial that was only observed.
     pub const fn observed(&self) -> Option<&DenialSummary> {
         self.observed.as_ref()
@@ -226,6 +242,7 @@ impl Permit {
             policies: self.policies.clone(),
             reason: self.reason.clone(),
             observed: self.observed.is_some(),
+            masks: self.masks.clone(),
         }
     }
 }
@@ -266,6 +283,7 @@ impl Hold {
             policies: self.policies.clone(),
             reason: self.reason.clone(),
             observed: false,
+            masks: Masks::default(),
         }
     }
 }
@@ -304,6 +322,7 @@ impl Denial {
             policies: self.policies.clone(),
             reason: self.reason.clone(),
             observed: false,
+            masks: Masks::default(),
         }
     }
 }

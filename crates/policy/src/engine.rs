@@ -1,6 +1,7 @@
 //! The engine: policies and tools together, ready to decide.
 
 mod beyond;
+mod free;
 mod said;
 mod shown;
 
@@ -21,12 +22,14 @@ use crate::check::{self, Broken, Tools};
 use crate::decision::{Decision, Denial, DenialSummary, Hold, Nearest, Permit, Stage};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::facts::{Approved, Facts, InstanceFacts, Target as Called};
+use crate::findings::{self, Masks};
 use crate::set::{Policy, PolicySet, PrincipalScope, id_of, listed, type_of};
-use crate::target::{METHODS, Names, Target, Targets, UpstreamOptions, uid};
+use crate::target::{FREE, METHODS, Names, Target, Targets, UpstreamOptions, uid};
 use crate::tools::{Refusal, ToolList, quoted};
 
 pub(crate) use beyond::beyond;
 use beyond::beyond_arguments;
+pub use free::Free;
 use shown::{Seen, arguments, check_arguments, context};
 
 /// The version of the rules that turn tools into a Cedar schema and arguments into its values.
@@ -142,6 +145,15 @@ pub(crate) enum Shown {
     All,
 }
 
+/// What a call is decided as, beside what it is.
+#[derive(Debug, Default)]
+pub(crate) struct As {
+    /// As if people had approved it.
+    pub(crate) approved: bool,
+    /// As if this were not in it.
+    pub(crate) masked: Masks,
+}
+
 /// How far a call gets.
 pub(crate) enum Reached {
     Policy(Box<Asked>),
@@ -160,7 +172,11 @@ impl Engine {
         for input in upstreams {
             let methods =
                 METHODS.map(|method| (method.name, Target::method(&names, &input.name, method)));
-            let mut here = Targets::default();
+            let mut here = Targets {
+                free: targets.len(),
+                ..Targets::default()
+            };
+            targets.push(Target::method(&names, &input.name, FREE));
             for (name, target) in methods {
                 here.methods.insert(name, targets.len());
                 targets.push(target);
@@ -335,18 +351,17 @@ impl Engine {
     }
 
     fn decide_as_read(&self, facts: &Facts) -> Decision {
-        let asked = match self.reach(facts, Shown::Read, false) {
+        let asked = match self.reach(facts, Shown::Read, &As::default()) {
             Reached::Refused(denial) => return Decision::Denial(denial),
             Reached::Policy(asked) => asked,
         };
         let decision = match self.ask(&asked) {
-            Decision::Denial(denial)
-                if denial.stage == Stage::Policy && asked.slice.reads_approval =>
-            {
-                self.if_approved(facts, denial)
+            Decision::Denial(denial) if denial.stage == Stage::Policy => {
+                self.if_masked(facts, &asked.slice, denial)
             }
             decision => decision,
         };
+        let decision = maskable(facts, decision);
         if facts.observe {
             observed(decision)
         } else {
@@ -354,10 +369,45 @@ impl Engine {
         }
     }
 
+    /// What becomes of a call that is denied as it is: permitted, exactly if it would be without what
+    /// the forbids in its way ask to have masked; else what an approval makes of it.
+    fn if_masked(&self, facts: &Facts, slice: &Slice, denial: Denial) -> Decision {
+        let masks = slice.masks(&denial.policies);
+        let can_mask = !facts.elsewhere && facts.findings.iter().any(|it| masks.hides(it));
+        if !can_mask {
+            return if slice.reads_approval {
+                self.if_approved(facts, denial, &Masks::default())
+            } else {
+                Decision::Denial(denial)
+            };
+        }
+        let masked = As {
+            approved: false,
+            masked: masks.clone(),
+        };
+        let Reached::Policy(asked) = self.reach(facts, Shown::Read, &masked) else {
+            return Decision::Denial(denial);
+        };
+        match self.ask(&asked) {
+            Decision::Permit(permit) => Decision::Permit(permit.masking(&masks)),
+            Decision::Denial(rest) if rest.stage == Stage::Policy && slice.reads_approval => {
+                match self.if_approved(facts, rest, &masks) {
+                    Decision::Denial(_) => Decision::Denial(denial),
+                    decision => decision,
+                }
+            }
+            Decision::Hold(_) | Decision::Denial(_) => Decision::Denial(denial),
+        }
+    }
+
     /// What becomes of a call that is denied as it is: held, exactly if an approval would permit it,
     /// and permitted if the people who approved it are enough.
-    fn if_approved(&self, facts: &Facts, denial: Denial) -> Decision {
-        let Reached::Policy(asked) = self.reach(facts, Shown::Read, true) else {
+    fn if_approved(&self, facts: &Facts, denial: Denial, masks: &Masks) -> Decision {
+        let approved = As {
+            approved: true,
+            masked: masks.clone(),
+        };
+        let Reached::Policy(asked) = self.reach(facts, Shown::Read, &approved) else {
             return Decision::Denial(denial);
         };
         let Decision::Permit(permit) = self.ask(&asked) else {
@@ -366,7 +416,7 @@ impl Engine {
         let (needs, asking) = needs(&asked.slice, &denial, &permit);
         let is_met = |approved: &Approved| needs.are_met(&approved.by);
         if facts.approval.as_ref().is_some_and(is_met) {
-            return Decision::Permit(permit);
+            return Decision::Permit(permit.masking(masks));
         }
         let said = asking.iter().filter_map(|id| asked.slice.policies.get(id));
         let reason = reasons(said);
@@ -398,13 +448,17 @@ impl Engine {
     }
 
     /// Takes a call through everything that comes before policy.
-    pub(crate) fn reach(&self, facts: &Facts, shown: Shown, approved: bool) -> Reached {
-        let refused = |stage, refusal| Reached::Refused(denied(stage, refusal));
-        let plain = |stage, text: String| Reached::Refused(denied_plainly(stage, &text));
+    pub(crate) fn reach(&self, facts: &Facts, shown: Shown, as_if: &As) -> Reached {
         let index = match self.before_arguments(facts) {
             Ok(index) => index,
             Err(denial) => return Reached::Refused(denial),
         };
+        self.reach_from(index, facts, shown, as_if)
+    }
+
+    fn reach_from(&self, index: usize, facts: &Facts, shown: Shown, as_if: &As) -> Reached {
+        let refused = |stage, refusal| Reached::Refused(denied(stage, refusal));
+        let plain = |stage, text: String| Reached::Refused(denied_plainly(stage, &text));
         let Some(target) = self.targets.get(index) else {
             return plain(Stage::Error, "The target is not there.".to_owned());
         };
@@ -446,10 +500,15 @@ impl Engine {
         }
         // Making a datetime costs Cedar as much as the rest of a decision.
         let now = (slice.reads_now || shown == Shown::All).then_some(facts.now);
+        let left = facts.findings.iter();
+        let left = left.filter(|found| !as_if.masked.hides(found));
         let seen = Seen {
             proven: facts.instance.proven,
             now,
-            approved,
+            approved: as_if.approved,
+            findings: findings::texts(left),
+            direction: facts.direction,
+            labels: &facts.labels,
         };
         let (Some(context), Some(caller)) = (
             context(expressed.pairs, canonical, &expressed.untyped, &seen),
@@ -598,7 +657,7 @@ impl Engine {
             elsewhere: Vec::new(),
         };
         for (at, policy) in self.policies.iter().enumerate() {
-            if !target.is_in(&policy.scope) {
+            if !target.is_under(policy) {
                 continue;
             }
             let permit = policy.effect == CedarEffect::Permit;
@@ -776,6 +835,7 @@ impl Engine {
                     ),
                 },
                 warnings: warnings.into_iter().cloned().collect(),
+                masks: slice.masks(&policies),
                 policies,
                 observed: None,
             });
@@ -855,6 +915,13 @@ impl Engine {
 }
 
 impl Slice {
+    /// What these policies ask to have masked.
+    fn masks(&self, ids: &[String]) -> Masks {
+        let policies = ids.iter().filter_map(|id| self.policies.get(id));
+        let masks = policies.filter_map(|policy| policy.mask.as_ref());
+        masks.fold(Masks::default(), Masks::and)
+    }
+
     /// Whether the argument at `path` matters to some policy.
     fn reads(&self, path: &[String]) -> bool {
         self.policies
@@ -918,6 +985,22 @@ fn needs(slice: &Slice, denial: &Denial, permit: &Permit) -> (Needs, Vec<String>
     (Needs::new(all), asking)
 }
 
+/// A permit that asks for masks where nothing can be masked is none.
+fn maskable(facts: &Facts, decision: Decision) -> Decision {
+    match decision {
+        Decision::Permit(permit)
+            if facts.elsewhere && facts.findings.iter().any(|it| permit.masks.hides(it)) =>
+        {
+            let text = "Something in this call has to be masked on its way, and whoever asks makes \
+                        it as it is. Leave it out, or make the call through the gateway.";
+            let mut denial = denied_plainly(Stage::Policy, text);
+            denial.policies = permit.policies;
+            Decision::Denial(denial)
+        }
+        decision => decision,
+    }
+}
+
 /// A call of an upstream that is observed: what policy denies or holds passes, and is on record as
 /// that.
 fn observed(decision: Decision) -> Decision {
@@ -927,6 +1010,7 @@ fn observed(decision: Decision) -> Decision {
             policies: said.policies.clone(),
             reason: format!("Only observed, not enforced: {}", said.reason),
             warnings: Vec::new(),
+            masks: Masks::default(),
             observed: Some(DenialSummary {
                 stage,
                 reason: said.reason,

@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::decision::{Effect, Nearest, Verdict};
-use crate::engine::{Asked, Engine, Reached, Shown};
+use crate::engine::{As, Asked, Engine, Reached, Shown};
 use crate::facts::Facts;
+use crate::findings::Masks;
 use crate::set::Policy;
 
 /// Why a call is decided as it is.
@@ -79,8 +80,11 @@ impl Engine {
             crate::Decision::Hold(hold) => Some(hold.needs().to_string()),
             crate::Decision::Permit(_) | crate::Decision::Denial(_) => None,
         };
-        let approved = facts.approval.is_some() && needs.is_none();
-        let (request, policies) = match self.reach(facts, Shown::All, approved) {
+        let as_if = As {
+            approved: facts.approval.is_some() && needs.is_none(),
+            masked: Masks::default(),
+        };
+        let (request, policies) = match self.reach(facts, Shown::All, &as_if) {
             Reached::Policy(asked) => (Some(request(&asked)), self.outcomes(&asked)),
             Reached::Refused(denial) => {
                 let broken = self.broken_among(&denial.policies);

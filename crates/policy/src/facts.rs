@@ -3,6 +3,7 @@
 //! Facts are sealed into the ledger and decided again years later, so their JSON form is versioned
 //! and strict, and arguments are kept as the exact text that was decided.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,6 +11,7 @@ use serde_json::value::RawValue;
 use vocab::{AgentId, Authority, InstanceId, PurposePath, SponsorId, Time, ToolName, UpstreamName};
 
 use crate::approval::ApprovedBy;
+use crate::findings::{Direction, Found};
 
 /// The version of [`Facts`] that this crate writes and reads.
 pub const FACTS_VERSION: u32 = 1;
@@ -44,6 +46,19 @@ pub struct Facts {
     /// The approval that this call uses up, if it has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub approval: Option<Approved>,
+    /// What inspection saw in what passes.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub findings: Vec<Found>,
+    /// Which way that passes.
+    #[serde(skip_serializing_if = "Direction::is_request", default)]
+    pub direction: Direction,
+    /// Whoever asks makes the call itself, so nothing in it can be masked.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub elsewhere: bool,
+    /// What those who delegated to it, and all below them, have read: the labels of upstreams and
+    /// tools, and the classes of what was found.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub labels: BTreeSet<String>,
 }
 
 /// An approval of one call.

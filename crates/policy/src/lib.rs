@@ -16,6 +16,9 @@
 //!   Sponsors and groups are called what they were when the policies came into force, or were first
 //!   called since, whatever the directory calls them now.
 //! * `action` is `Action::"UPSTREAM/TOOL"` or `Action::"UPSTREAM:METHOD"`, in `Action::"UPSTREAM"`.
+//!   `Action::"UPSTREAM:free"` is what needs no permit (the handshake, listings, what the upstream says
+//!   of its own accord), where something was found in it: `context.args.name` is its method, and only
+//!   forbids and masks count.
 //! * `resource` is `Tool::"UPSTREAM/TOOL"` in `Upstream::"UPSTREAM"` for a tool, and
 //!   `Upstream::"UPSTREAM"` for the other methods.
 //! * `context.args` are the arguments, typed as the tool declares them; what is not required is
@@ -23,7 +26,10 @@
 //!   `context.canonical` holds those that are paths or URLs in their one canonical form.
 //!   `context.untyped` names those that Cedar cannot type, `context.proven` says whether the caller
 //!   proved possession of its key, `context.now` is a `datetime`. `context.approval` is there when
-//!   people approved this very call.
+//!   people approved this very call. `context.findings` is what inspection saw in what passes, as
+//!   texts: `secret`, `secret/RULE`, `secret:medium` for what is that sure at least.
+//!   `context.direction` is `request`, or `response` when what came back is decided on.
+//!   `context.labels` is what was read in the same delegation: labels of upstreams and tools.
 
 mod approval;
 mod authority;
@@ -35,6 +41,7 @@ mod diagnostic;
 mod engine;
 mod explain;
 mod facts;
+mod findings;
 mod json;
 mod replay;
 mod set;
@@ -51,9 +58,10 @@ pub use decision::{
     Decision, Denial, DenialSummary, Effect, Hold, Nearest, Permit, Stage, Verdict,
 };
 pub use diagnostic::{Diagnostic, Severity};
-pub use engine::{Engine, SCHEMA_VERSION, Said, UpstreamInput, versions};
+pub use engine::{Engine, Free, SCHEMA_VERSION, Said, UpstreamInput, versions};
 pub use explain::{AskedRequest, Explanation, Outcome, PolicyOutcome};
 pub use facts::{Approved, FACTS_VERSION, Facts, InstanceFacts, LinkFacts, Target};
+pub use findings::{Direction, Found, MaskError, Masks};
 pub use replay::{Replay, replay, replay_without_arguments};
 pub use set::{BlobError, PolicyFile, PolicySet};
 pub use target::{UpstreamOptions, methods};

@@ -7,7 +7,7 @@ use crate::facts::Facts;
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
-    /// The same effect, at the same stage, by the same policies.
+    /// The same effect, at the same stage, by the same policies, with the same masks.
     Same,
     /// Something else: what is decided now.
     Different(Verdict),
@@ -54,7 +54,8 @@ fn compare(now: Verdict, recorded: &Verdict) -> Replay {
     let same = now.effect == recorded.effect
         && now.stage == recorded.stage
         && now.policies == recorded.policies
-        && now.observed == recorded.observed;
+        && now.observed == recorded.observed
+        && now.masks == recorded.masks;
     if same {
         Replay::Same
     } else {

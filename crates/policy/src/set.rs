@@ -13,6 +13,7 @@ use vocab::{Digest, suggest};
 
 use crate::approval::{Approvers, ApproversError};
 use crate::diagnostic::{Diagnostic, Place, Source};
+use crate::findings::{MaskError, Masks, Which};
 use crate::tools::quoted;
 
 /// Most policies in one set.
@@ -70,6 +71,8 @@ pub(crate) struct Policy {
     pub(crate) warn: Option<String>,
     /// Who may give the approval that it asks for.
     pub(crate) approval: Option<Approvers>,
+    /// What it asks to have masked.
+    pub(crate) mask: Option<Masks>,
     pub(crate) scope: Scope,
     /// Every entity it names.
     pub(crate) literals: Vec<EntityUid>,
@@ -291,6 +294,15 @@ fn read_policy(
         Err(error) => wrong(error.to_string(), None),
     }
     let approval = read_approval(cedar, reads.approval, &mut wrong);
+    let mask = read_mask(cedar, reads.findings, &mut wrong);
+    for text in &reads.findings_said {
+        if let Err(error) = text.parse::<Which>() {
+            wrong(
+                format!("`context.findings` never has {text:?}: {error}"),
+                Some("write `secret`, `secret/RULE` or `secret:medium`".to_owned()),
+            );
+        }
+    }
     match scope {
         Some(scope) if problems.is_empty() => Ok(Policy {
             cedar: cedar.new_id(PolicyId::new(&id)),
@@ -298,6 +310,7 @@ fn read_policy(
             reason: cedar.annotation("reason").map(ToOwned::to_owned),
             warn: cedar.annotation("warn").map(ToOwned::to_owned),
             approval,
+            mask,
             scope,
             literals: cedar.entity_literals(),
             groups,
@@ -313,8 +326,8 @@ fn read_policy(
 }
 
 fn check_annotations(cedar: &cedar_policy::Policy, wrong: &mut impl FnMut(String, Option<String>)) {
-    const KNOWN: [&str; 5] = ["id", "reason", "warn", "note", "approval"];
-    const LATER: [&str; 2] = ["mask", "route"];
+    const KNOWN: [&str; 6] = ["id", "reason", "warn", "note", "approval", "mask"];
+    const LATER: [&str; 1] = ["route"];
     for (name, value) in cedar.annotations() {
         if LATER.contains(&name) {
             let message = format!("`@{name}` is not supported yet");
@@ -326,7 +339,8 @@ fn check_annotations(cedar: &cedar_policy::Policy, wrong: &mut impl FnMut(String
             let nearest = suggest::nearest(name, KNOWN);
             let help = match nearest {
                 Some(near) => format!("did you mean `@{near}`?"),
-                None => "known are `@id`, `@reason`, `@warn`, `@approval` and `@note`".to_owned(),
+                None => "known are `@id`, `@reason`, `@warn`, `@mask`, `@approval` and `@note`"
+                    .to_owned(),
             };
             wrong(format!("there is no annotation `@{name}`"), Some(help));
         } else if value.trim().is_empty() {
@@ -373,6 +387,27 @@ fn read_approval(
             .map_err(|error: ApproversError| wrong(format!("`@approval`: {error}"), None))
             .ok(),
     }
+}
+
+/// What `@mask` asks for. On a forbid it says what the forbid is about: so it has to look at findings.
+fn read_mask(
+    cedar: &cedar_policy::Policy,
+    are_read: bool,
+    wrong: &mut impl FnMut(String, Option<String>),
+) -> Option<Masks> {
+    let text = cedar.annotation("mask")?;
+    if cedar.effect() == Effect::Forbid && !are_read {
+        let help = "write `when { context.findings.contains(\"secret\") }`: once those are masked, the \
+                    forbid no longer applies";
+        wrong(
+            "`@mask` on a forbid does nothing: no condition looks at `context.findings`".to_owned(),
+            Some(help.to_owned()),
+        );
+        return None;
+    }
+    text.parse()
+        .map_err(|error: MaskError| wrong(format!("`@mask`: {error}"), None))
+        .ok()
 }
 
 /// What is wrong with a scope, and what to write instead.
@@ -482,7 +517,17 @@ pub(crate) fn id_of(uid: &EntityUid) -> String {
 }
 
 /// The attributes of `context`.
-pub(crate) const CONTEXT: [&str; 6] = ["approval", "args", "canonical", "now", "proven", "untyped"];
+pub(crate) const CONTEXT: [&str; 9] = [
+    "approval",
+    "args",
+    "canonical",
+    "direction",
+    "findings",
+    "labels",
+    "now",
+    "proven",
+    "untyped",
+];
 
 /// The arguments that a policy's conditions look at.
 #[derive(Debug, Default)]
@@ -497,6 +542,12 @@ pub(crate) struct Reads {
     pub(crate) now: bool,
     /// Whether it asks for an approval.
     pub(crate) approval: bool,
+    /// Whether it looks at what was found.
+    pub(crate) findings: bool,
+    /// The texts that findings are compared with.
+    pub(crate) findings_said: BTreeSet<String>,
+    /// The texts that labels are compared with.
+    pub(crate) labels_said: BTreeSet<String>,
 }
 
 impl Reads {
@@ -535,9 +586,11 @@ impl Reads {
                 None => {
                     self.note(&[], used);
                     self.now = true;
+                    self.findings = true;
                 }
                 Some(("now", _)) => self.now = true,
                 Some(("approval", _)) => self.approval = true,
+                Some(("findings", _)) => self.findings = true,
                 Some(("args", rest)) => self.note(rest, used),
                 Some(("canonical", [name, ..])) => {
                     self.canonical.insert(name.clone());
@@ -551,8 +604,30 @@ impl Reads {
         }
         match expression {
             Value::Array(values) => values.iter().for_each(|value| self.walk(value)),
-            Value::Object(members) => members.values().for_each(|value| self.walk(value)),
+            Value::Object(members) => {
+                for (operator, of) in members {
+                    if COMPARES.contains(&operator.as_str()) {
+                        self.compared(of);
+                    }
+                    self.walk(of);
+                }
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    /// Notes what findings and labels are compared with.
+    fn compared(&mut self, of: &Value) {
+        let (Some(left), Some(right)) = (of.get("left"), of.get("right")) else {
+            return;
+        };
+        for (one, other) in [(left, right), (right, left)] {
+            let path = path_in_context(one).unwrap_or_default();
+            match path.first().map(String::as_str) {
+                Some("findings") => texts(other, &mut self.findings_said),
+                Some("labels") => texts(other, &mut self.labels_said),
+                _ => {}
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use vocab::UpstreamName;
 
 use crate::canonical::{self, Kind};
-use crate::set::{ResourceScope, Scope};
+use crate::set::{Policy, ResourceScope, Scope};
 use crate::tools::{Refusal, Tool, quoted};
 use crate::types::{Expressed, Field, Record, Type};
 
@@ -69,6 +69,13 @@ pub(crate) const METHODS: [Method; 15] = {
         method("sampling/createMessage", MaybeName),
         method("roots/list", MaybeName),
     ]
+};
+
+/// What needs no permit and passes unless a forbid is in its way: the handshake, listings, and what an
+/// upstream says of its own accord. `context.args.name` is the method. No caller can ask for it.
+pub(crate) const FREE: Method = Method {
+    name: "free",
+    argument: MethodArgument::MaybeName,
 };
 
 /// One thing that can be called.
@@ -214,8 +221,16 @@ impl Target {
         }
     }
 
+    /// Whether a policy can have something to say about this. What needs no permit is only for those
+    /// that look at what was found in it, or ask for masks.
+    pub(crate) fn is_under(&self, policy: &Policy) -> bool {
+        let is_free = matches!(&self.call, Callable::Method(method) if method.name == FREE.name);
+        let heeds = !is_free || policy.reads.findings || policy.mask.is_some();
+        heeds && self.is_in(&policy.scope)
+    }
+
     /// Whether the action and resource of `scope` cover this.
-    pub(crate) fn is_in(&self, scope: &Scope) -> bool {
+    fn is_in(&self, scope: &Scope) -> bool {
         let upstream = self.upstream.as_str();
         let action = scope.actions.as_ref().is_none_or(|actions| {
             actions
@@ -261,6 +276,9 @@ impl Target {
                     "untyped": {"type": "Set", "element": {"type": "String"}},
                     "now": {"type": "Extension", "name": "datetime"},
                     "approval": {"type": "Record", "attributes": {}, "required": false},
+                    "findings": {"type": "Set", "element": {"type": "String"}},
+                    "direction": {"type": "String"},
+                    "labels": {"type": "Set", "element": {"type": "String"}},
                 }},
             },
         })
@@ -388,4 +406,6 @@ pub(crate) struct Targets {
     /// `None` while its tools are not known.
     pub(crate) tools: Option<HashMap<String, usize>>,
     pub(crate) methods: HashMap<&'static str, usize>,
+    /// [`FREE`].
+    pub(crate) free: usize,
 }

@@ -89,5 +89,9 @@ pub(crate) fn facts(call: &str, args: &Value) -> Facts {
         limit: None,
         observe: false,
         approval: None,
+        findings: Vec::new(),
+        direction: crate::Direction::default(),
+        elsewhere: false,
+        labels: std::collections::BTreeSet::new(),
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use broker::{Grant, HeaderTemplate, Vault};
 use directory::{Reaction, Reactions};
+use gateway::{LabelError, Labels};
 use ledger::note::{self, Verifier};
 use policy::UpstreamOptions;
 use register::{AssertedAgents, GlassSettings, Word};
@@ -19,6 +20,7 @@ use tokens::{Algorithm, PublicUrl};
 use toml::de::{DeTable, DeValue};
 use vocab::{Digest, Secret, Time, TrustDomain, UpstreamName, suggest};
 
+use crate::inspection::InspectConfig;
 use crate::quorum::Quorum;
 
 mod approvals;
@@ -123,6 +125,8 @@ pub struct Config {
     pub directory: Option<AskDirectory>,
     /// Who sends security events about people.
     pub signals: BTreeMap<Word, Signals>,
+    /// What is looked for in what passes.
+    pub inspect: InspectConfig,
     /// The upstreams.
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
 }
@@ -266,6 +270,8 @@ pub struct Upstream {
     pub url_arguments: Vec<String>,
     /// Whether a stdio child is confined from the data folder.
     pub confine: Confine,
+    /// What is picked up by calling it.
+    pub labels: Labels,
 }
 
 impl Upstream {
@@ -346,6 +352,8 @@ struct Raw {
     show_policies: Option<bool>,
     #[serde(default)]
     ledger: RawLedger,
+    #[serde(default)]
+    inspect: RawInspect,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -445,6 +453,15 @@ struct RawLedger {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
+struct RawInspect {
+    #[serde(default)]
+    rules: Vec<PathBuf>,
+    #[serde(default)]
+    leave_out: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 struct RawTokens {
     #[serde(default)]
     rotation_days: Option<u64>,
@@ -492,6 +509,10 @@ struct RawUpstream {
     url_arguments: Vec<String>,
     #[serde(default)]
     confine: Confine,
+    #[serde(default)]
+    labels: Vec<String>,
+    #[serde(default)]
+    tool_labels: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -518,6 +539,10 @@ struct RawService {
     path_arguments: Vec<String>,
     #[serde(default)]
     url_arguments: Vec<String>,
+    #[serde(default)]
+    labels: Vec<String>,
+    #[serde(default)]
+    tool_labels: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize, PartialEq, Eq, Clone, Copy)]
@@ -707,6 +732,10 @@ impl Config {
                 .map_err(|(key, why)| bad(key, why))?,
             signals: signals::signals(raw.ssf, &base).map_err(|(key, why)| bad(&key, why))?,
             reactions: raw.reactions,
+            inspect: InspectConfig {
+                rules: raw.inspect.rules.iter().map(|it| base.join(it)).collect(),
+                leave_out: raw.inspect.leave_out,
+            },
             upstreams,
             path,
             digest: Digest::of(text.as_bytes()),
@@ -933,6 +962,20 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
         path_arguments: raw.path_arguments,
         url_arguments: raw.url_arguments,
         confine: raw.confine,
+        labels: labels(raw.labels, raw.tool_labels)?,
+    })
+}
+
+fn labels(
+    all: Vec<String>,
+    tools: BTreeMap<String, Vec<String>>,
+) -> Result<Labels, (&'static str, String)> {
+    Labels::new(all, tools).map_err(|error| {
+        let key = match error {
+            LabelError::Tool(_) => "tool_labels",
+            LabelError::Word(_) | LabelError::Class(_) => "labels",
+        };
+        (key, error.to_string())
     })
 }
 
@@ -962,6 +1005,7 @@ fn service(raw: RawService, base: &Path) -> Result<Upstream, (&'static str, Stri
         path_arguments: raw.path_arguments,
         url_arguments: raw.url_arguments,
         confine: Confine::Off,
+        labels: labels(raw.labels, raw.tool_labels)?,
     })
 }
 

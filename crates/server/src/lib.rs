@@ -21,6 +21,7 @@ pub mod fetch;
 pub mod handing_on;
 pub mod http;
 pub mod init;
+pub mod inspection;
 pub mod keys;
 mod lane;
 mod listen;

@@ -408,6 +408,9 @@ impl Node {
             Arc::clone(&rng),
         )
         .map_err(|error| StartError::Unusable(error.to_string()))?;
+        let inspector = config.inspect.inspector();
+        let inspector =
+            inspector.map_err(|error| StartError::Unusable(admin::wire::chain(&error)))?;
         let parts = Parts {
             settings: Settings {
                 node: config.node.clone(),
@@ -434,6 +437,7 @@ impl Node {
                 &config.allowed_origins,
                 config.environment == Environment::Development,
             ),
+            inspector,
             upstreams: served(&config, confiner.as_deref()),
             public_url,
         };
@@ -857,6 +861,7 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
             },
             options: upstream.policy_options(),
             observe_until: upstream.observe_until,
+            labels: upstream.labels.clone(),
             endpoint,
         });
     }

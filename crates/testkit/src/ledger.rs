@@ -317,6 +317,7 @@ fn replayed(
             policies: body.policies.clone(),
             reason: seal.reason,
             observed: body.observed,
+            masks: body.masks.clone(),
         };
         let again = match &seal.left_out {
             None => policy::replay(&seal.facts, engine, &recorded),

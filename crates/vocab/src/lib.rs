@@ -7,6 +7,7 @@
 
 pub mod authority;
 pub mod digest;
+pub mod finding;
 pub mod glob;
 pub mod id;
 pub mod limits;

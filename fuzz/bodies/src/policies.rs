@@ -99,6 +99,10 @@ fn call(world: &World, tool: &str, args: &str) -> Option<Facts> {
         limit: None,
         observe: false,
         approval: None,
+        findings: Vec::new(),
+        direction: policy::Direction::default(),
+        elsewhere: false,
+        labels: std::collections::BTreeSet::new(),
     })
 }
 

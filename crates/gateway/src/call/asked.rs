@@ -12,12 +12,39 @@ use super::send::Failure;
 use super::settle::{Seen, settle};
 use super::{Call, decide, subject};
 use crate::answer::Event;
+use crate::looks::{self, Edited, Passed};
 use crate::outgoing::Passing;
 use crate::plane::Plane;
 use crate::record::{Came, Outcome, OutcomeBody, Permit};
 use crate::route::Route;
 use crate::session::Asked as AskedOfClient;
 use crate::upstream::{Cause, Message, SendError};
+
+/// A request of the server to the client while a call of the client's is under way: it is looked into
+/// as part of what comes back for that call, and then decided on as what it is.
+pub(super) async fn ask_within<F, E>(
+    plane: &Arc<Plane>,
+    call: &Call,
+    route: &Route,
+    of: &Recorded<Permit>,
+    mut message: Message,
+    sink: F,
+) where
+    F: AsyncFnOnce(Event) -> Result<(), E>,
+{
+    match looks::back(plane, of, &message.json).await {
+        Passed::Message(json) => message.json = json,
+        Passed::Withheld(why) => {
+            if let Ok(Frame::Request(request)) = Frame::parse(message.json) {
+                let code = mcp::error::code::DENIED;
+                let refusal = Passing::refusal(&request, code, &why, None);
+                let _unheard = route.link.pass(refusal).await;
+            }
+            return;
+        }
+    }
+    ask_client(plane, call, route, message, sink).await;
+}
 
 /// Decides on a request of the server to the client, and passes it on if it is permitted.
 pub(crate) async fn ask_client<F, E>(
@@ -57,6 +84,14 @@ pub(crate) async fn ask_client<F, E>(
         }
     };
     drop(flight);
+    let edited = match looks::edited(plane, &permit).await {
+        Ok(edited) => edited,
+        Err(error) => {
+            let (came, cause) = (Came::NotSent, Some("not-masked"));
+            let _settled = settle(plane, call.origin(), permit, came, cause, None).await;
+            return refuse(&error.to_string(), None).await;
+        }
+    };
     let asked = AskedOfClient {
         permit,
         link: Arc::clone(&route.link),
@@ -66,7 +101,8 @@ pub(crate) async fn ask_client<F, E>(
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .insert(id.clone(), asked);
-    let json = request.splice(&[mcp::frame::Edit::StripOwn]);
+    let request_said = edited.as_ref().map_or(&*request, Edited::request);
+    let json = request_said.splice(&[mcp::frame::Edit::StripOwn]);
     if sink(Event {
         json,
         id: message.event_id,
@@ -160,7 +196,24 @@ pub(crate) async fn client_answered(
     asked: AskedOfClient,
     response: &Response,
 ) -> Result<(), ()> {
-    let passing = Passing::answer(&asked.permit, response);
+    let passed = match looks::back(plane, &asked.permit, response.bytes()).await {
+        Passed::Message(json) => Frame::parse(json).ok(),
+        Passed::Withheld(_) => None,
+    };
+    let passing = match &passed {
+        Some(Frame::Response(response)) => Passing::answer(&asked.permit, response),
+        // The server is told so, rather than left waiting.
+        Some(Frame::Request(_) | Frame::Notification(_)) | None => {
+            let code = mcp::error::code::DENIED;
+            let request = asked.permit.value().request();
+            Some(Passing::refusal(
+                request,
+                code,
+                "the answer is withheld",
+                None,
+            ))
+        }
+    };
     let delivered = passing.as_ref().map(Passing::bytes).cloned();
     let sent = match passing {
         Some(passing) => asked.link.pass(passing).await,
@@ -195,6 +248,9 @@ pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cau
                 is_error: None,
                 said: None,
                 delivered: None,
+                sent: None,
+                response: None,
+                labels: Vec::new(),
                 salt: None,
             },
             actor: Actor::node(&plane.settings.node),

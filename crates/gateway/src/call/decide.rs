@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ledger::seal::group_of;
 use ledger::{Actor, AppendError, Guard, Record, RecordError, Recorded, Ruling};
-use mcp::Method;
+use mcp::{Method, Request};
 use policy::{Facts, Target};
 use register::Pep;
 use serde_json::value::RawValue;
@@ -12,6 +12,7 @@ use vocab::{AgentId, Digest, InstanceId, RecordRef, ToolName, UpstreamName};
 
 use super::{Call, Denied, Subject, Who, actor, who};
 use crate::limits::{InFlight, Stop};
+use crate::looks::{Looks, Seen};
 use crate::plane::{Life, Plane, Served, Snapshot};
 use crate::record::{
     Asked, Decided, DecisionBody, DecisionSeal, Intent, LeftOut, OTHER_METHOD, Over, Permit, seal,
@@ -64,6 +65,8 @@ pub(super) async fn rule(
         method: subject.request.method().as_str(),
         target,
         args: &subject.args,
+        passing: subject.request.params_text().unwrap_or("{}"),
+        request: Some(&subject.request),
         id: subject.request.id_text(),
         trace: call.trace.as_deref(),
         asker: None,
@@ -90,6 +93,10 @@ pub(crate) struct Question<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a Target,
     pub(crate) args: &'a RawValue,
+    /// All that passes with it, to be looked into; for a request of the protocol its parameters.
+    pub(crate) passing: &'a str,
+    /// The request, if it is one that this node sends.
+    pub(crate) request: Option<&'a Request>,
     /// The request's id, as its protocol writes it.
     pub(crate) id: &'a str,
     pub(crate) trace: Option<&'a str>,
@@ -106,12 +113,13 @@ pub(crate) async fn ruled<R>(
 where
     R: Record + Ruling,
 {
+    let seen = Seen::request(plane, question.passing, question.request).await;
     // Twice at most: the second time because the caller was narrowed between decision and record.
     for last in [false, true] {
         let Some(who) = Who::now(plane, question.instance, &question.served.name) else {
             return Err(Denied::unrecorded(NARROWED));
         };
-        match decide_once(plane, question, &who, &made).await {
+        match decide_once(plane, question, (&who, &seen), &made).await {
             Ok(cleared) => return Ok(cleared),
             Err(Undecided::Denied(denied)) => return Err(denied),
             Err(Undecided::Narrowed) if last => break,
@@ -135,7 +143,7 @@ enum Undecided {
 async fn decide_once<R>(
     plane: &Arc<Plane>,
     question: &Question<'_>,
-    who: &Who,
+    (who, seen): (&Who, &Seen),
     made: impl Fn(Decided) -> R,
 ) -> Result<(Recorded<R::Permit>, InFlight), Undecided>
 where
@@ -152,6 +160,10 @@ where
             .limiter
             .admit(&agent.id, agent.limits.calls_per_minute, elapsed),
     };
+    let tool = match target {
+        Target::Tool { name } => Some(name),
+        Target::Method { .. } => None,
+    };
     let snapshot = &who.snapshot;
     let mut facts = Facts {
         v: policy::FACTS_VERSION,
@@ -164,6 +176,10 @@ where
         limit,
         observe: served.observing(plane.clock.now()),
         approval: None,
+        findings: seen.found.clone(),
+        direction: policy::Direction::Request,
+        elsewhere: question.asker.is_some(),
+        labels: plane.flow.of(who.root()),
     };
     let mut decision = snapshot.engine.decide(&facts);
     let denied = match &decision {
@@ -204,6 +220,9 @@ where
     plane
         .metrics
         .decided(said.effect == policy::Effect::Allow, said.stage);
+    if is_warned(&decision) {
+        plane.metrics.warned();
+    }
     if said.effect == policy::Effect::Allow && !who.under().is_empty() {
         plane.metrics.under_glass();
         tracing::warn!(
@@ -213,7 +232,7 @@ where
         );
     }
     let decided =
-        decided(plane, question, who, snapshot, facts, decision, &said).map_err(|cause| {
+        decided(plane, question, (who, seen), facts, decision, &said).map_err(|cause| {
             tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
             Undecided::Denied(Denied::unrecorded(UNRECORDED))
         })?;
@@ -231,6 +250,8 @@ where
     ) {
         (Ok(cleared), Ok((flight, spending))) => {
             spending.spent();
+            // Before anything is sent: who knows what comes back of it, and whether it is recorded.
+            plane.pick_up(who.root(), &served.labels.of(tool));
             plane.control.touch(&instance.id, plane.clock.now());
             Ok((cleared, flight))
         }
@@ -332,13 +353,12 @@ pub(super) enum IntentError {
 fn decided(
     plane: &Arc<Plane>,
     question: &Question<'_>,
-    who: &Who,
-    snapshot: &Snapshot,
+    (who, seen): (&Who, &Seen),
     mut facts: Facts,
     decision: policy::Decision,
     said: &policy::Verdict,
 ) -> Result<Decided, IntentError> {
-    let (instance, agent) = (&who.instance, &who.agent);
+    let (instance, agent, snapshot) = (&who.instance, &who.agent, &who.snapshot);
     let group = group_of(&instance.sponsor, &agent.id, facts.now);
     let (handle, key) = plane.group_key(&group)?;
     let (method, tool, unlisted) = named(snapshot, question);
@@ -348,11 +368,33 @@ fn decided(
             (Vec::new(), leave_out(plane, &agent.id, &mut facts))
         }
     };
-    let plain = serde_json::to_vec(&DecisionSeal {
+    let (found, masks) = (facts.findings.clone(), said.masks.clone());
+    let sealed = DecisionSeal {
         facts,
         reason: said.reason.clone(),
         left_out,
-    })?;
+    };
+    let plain = serde_json::to_vec(&sealed)?;
+    let looks = match &decision {
+        policy::Decision::Permit(permit) => {
+            let asked = (seen.findings.clone(), who.root().clone());
+            Some(Looks::new(
+                sealed.facts,
+                Arc::clone(snapshot),
+                asked,
+                permit,
+            ))
+        }
+        policy::Decision::Hold(_) | policy::Decision::Denial(_) => None,
+    };
+    let warned = is_warned(&decision);
+    let labels = match (&decision, question.target) {
+        (policy::Decision::Permit(_), Target::Tool { name }) => {
+            question.served.labels.of(Some(name))
+        }
+        (policy::Decision::Permit(_), Target::Method { .. }) => question.served.labels.of(None),
+        (policy::Decision::Hold(_) | policy::Decision::Denial(_), _) => Vec::new(),
+    };
     let (reference, sealed) = seal((&handle, &key), &*plane.rng, &plain)?;
     let ticket = plane.open.begin(|| plane.calls.reader().size());
     let body = DecisionBody {
@@ -385,6 +427,10 @@ fn decided(
             by: pep.name.clone(),
             over,
         }),
+        found,
+        masks,
+        warned,
+        labels,
     };
     let asker = question.asker.map(|(pep, _)| Arc::clone(pep));
     let control = Arc::clone(&plane.control);
@@ -417,7 +463,15 @@ fn decided(
             })
         }),
         ticket,
+        looks,
     })
+}
+
+fn is_warned(decision: &policy::Decision) -> bool {
+    match decision {
+        policy::Decision::Permit(permit) => !permit.warnings().is_empty(),
+        policy::Decision::Hold(_) | policy::Decision::Denial(_) => false,
+    }
 }
 
 /// The method and the tool as an entry may name them, and whether it may not: what nothing lists

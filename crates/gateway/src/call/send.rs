@@ -10,12 +10,13 @@ use register::Why;
 use vocab::UpstreamName;
 
 use super::Call;
-use super::asked::ask_client;
+use super::asked::ask_within;
 use super::decide::NARROWED;
 use super::settle::{answer, fail, http_error};
 use crate::answer::{Answer, Event, Out};
 use crate::ending::{Ended, Ending};
 use crate::limits::InFlight;
+use crate::looks::{self, Passed};
 use crate::plane::Plane;
 use crate::record::{Came, Permit};
 use crate::route::Route;
@@ -104,7 +105,14 @@ pub(super) async fn send(
             return Some(fail(plane, call, cleared, failure).await);
         }
     };
-    let (outgoing, back) = match route.permitted(&cleared, call) {
+    let edited = match looks::edited(plane, &cleared).await {
+        Ok(edited) => edited,
+        Err(error) => {
+            let failure = Failure::not_sent("not-masked", error.to_string());
+            return Some(fail(plane, call, cleared, failure).await);
+        }
+    };
+    let (outgoing, back) = match route.permitted(&cleared, edited.as_ref(), call) {
         Ok(outgoing) => outgoing,
         Err(error) => {
             let failure = Failure::not_sent("not-carried", error.to_string());
@@ -152,7 +160,12 @@ pub(super) async fn send(
                 }
                 MessageKind::Notification => {
                     resumable |= message.event_id.is_some();
-                    if let Some(json) = route.notification(&message.json, &back) {
+                    let passed = match looks::back(plane, &cleared, &message.json).await {
+                        Passed::Message(json) => route.notification(&json, &back),
+                        // The client may still come back for what follows it.
+                        Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
+                    };
+                    if let Some(json) = passed {
                         let event = Event {
                             json,
                             id: message.event_id,
@@ -166,7 +179,8 @@ pub(super) async fn send(
                 MessageKind::Request => {
                     resumable |= message.event_id.is_some();
                     let sink = |event| out.event(event);
-                    Box::pin(ask_client(plane, call, &route, message, sink)).await;
+                    let asking = ask_within(plane, call, &route, &cleared, message, sink);
+                    Box::pin(asking).await;
                 }
             },
             Some(Err(ExchangeError::Ended)) | None if resumable && route.keeps() => {

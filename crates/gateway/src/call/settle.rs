@@ -17,8 +17,9 @@ use super::decide::IntentError;
 use super::send::Failure;
 use super::{Call, actor, verdict};
 use crate::answer::{Answer, Event};
+use crate::looks::{self, Passed};
 use crate::plane::Plane;
-use crate::record::{Came, Outcome, OutcomeBody, Permit, SealedRef, seal};
+use crate::record::{Came, Outcome, OutcomeBody, Permit, SealedRef, Sent, seal};
 use crate::route::Route;
 use crate::upstream::{Message, MessageKind};
 
@@ -68,14 +69,21 @@ pub(super) async fn answer(
 ) -> Answer {
     let record = RecordRef::from(cleared.receipt());
     let said = cleared.value().policy().verdict();
-    let decision = verdict(
+    let passed = match looks::back(plane, &cleared, &message.json).await {
+        Passed::Message(json) => json,
+        Passed::Withheld(why) => {
+            return unshown(plane, call, cleared, message, &why).await;
+        }
+    };
+    let mut decision = verdict(
         plane,
         mcp::error::Effect::Allow,
         &said.reason,
         &said.policies,
         Some(record),
     );
-    let response = match Frame::parse(message.json.clone()) {
+    decision.warnings = cleared.value().looks().warnings().await;
+    let response = match Frame::parse(passed) {
         Ok(Frame::Response(response)) => response,
         Ok(Frame::Request(_) | Frame::Notification(_)) | Err(_) => {
             let name = &call.served.name;
@@ -135,6 +143,37 @@ pub(super) async fn answer(
             retry: message.retry,
         }),
     }
+}
+
+/// Settles a call whose answer the client does not get, for what was found in it.
+async fn unshown(
+    plane: &Arc<Plane>,
+    call: &Call,
+    cleared: Recorded<Permit>,
+    message: &Message,
+    why: &str,
+) -> Answer {
+    let record = RecordRef::from(cleared.receipt());
+    let policies = cleared.value().looks().policies().await;
+    let allowed = mcp::error::Effect::Allow;
+    let verdict = verdict(plane, allowed, why, &policies, Some(record));
+    let told = format!("The call was made, and its answer is withheld: {why}");
+    let id = call.request.id();
+    let delivered = match call.request.method() {
+        Method::ToolsCall => mcp::error::denied_tool_call(&id, call.era, &told, &verdict),
+        _ => mcp::error::denied(&id, call.era, &told, &verdict),
+    };
+    let seen = Seen {
+        said: &message.json,
+        delivered: &delivered,
+        is_error: true,
+    };
+    let came = Came::Completed;
+    let settled = settle(plane, call.origin(), cleared, came, None, Some(seen)).await;
+    if settled.is_err() {
+        return withheld(call);
+    }
+    Answer::ok(delivered)
 }
 
 /// An upstream that answers with an HTTP error has answered, if its body is a JSON-RPC error.
@@ -197,12 +236,26 @@ pub(super) async fn settle(
     let instance = plane
         .control
         .view(|state| state.instance(caller.instance()).cloned());
+    let account = cleared.value().looks().account().await;
+    let mut sent = account.sent.map(|(masked, digest)| {
+        (
+            Sent {
+                masked,
+                digest: None,
+            },
+            digest,
+        )
+    });
     let (mut salt, mut sealed, mut said, mut delivered) = (None, None, None, None);
-    if let (Some(seen), Some(instance)) = (&seen, &instance)
+    if (seen.is_some() || sent.is_some())
+        && let Some(instance) = &instance
         && let Ok((reference, bytes, fresh)) = salted(plane, instance)
     {
-        said = Some(Digest::of_parts(&[&fresh, seen.said]));
-        delivered = Some(Digest::of_parts(&[&fresh, seen.delivered]));
+        said = seen.map(|seen| Digest::of_parts(&[&fresh, seen.said]));
+        delivered = seen.map(|seen| Digest::of_parts(&[&fresh, seen.delivered]));
+        if let Some((sent, digest)) = &mut sent {
+            sent.digest = Some(Digest::of_parts(&[&fresh, digest.as_bytes()]));
+        }
         (salt, sealed) = (Some(reference), Some(bytes));
     }
     let outcome = Outcome {
@@ -213,6 +266,9 @@ pub(super) async fn settle(
             is_error: seen.map(|seen| seen.is_error),
             said,
             delivered,
+            sent: sent.map(|(sent, _)| sent),
+            response: account.response,
+            labels: account.labels,
             salt,
         },
         actor: actor(caller),

@@ -1,12 +1,15 @@
 //! The caller with every instance above it: for policy, for the limits, for the record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use policy::{Facts, InstanceFacts, LinkFacts, Target};
+use policy::{Direction, Facts, Found, InstanceFacts, LinkFacts, Target};
 use register::{Active, Agent, Instance, Link, Sponsor, State, Why};
+use serde_json::value::RawValue;
 use vocab::authority::CallArguments;
-use vocab::{Handle, InstanceId, SponsorId, UpstreamName};
+use vocab::{Handle, InstanceId, SponsorId, Time, UpstreamName};
 
+use super::Call;
 use crate::limits::Counter;
 use crate::plane::{Plane, Snapshot};
 
@@ -67,6 +70,12 @@ impl Who {
         self.instances().map(|it| it.id.clone()).collect()
     }
 
+    /// The instance that nobody delegated to.
+    pub(crate) fn root(&self) -> &InstanceId {
+        let first = self.above.first();
+        first.map_or(&self.instance.id, |link| &link.instance.id)
+    }
+
     /// The break-glasses without which it could not act.
     pub(super) fn under(&self) -> Vec<Handle> {
         let active = self.standing.as_ref().ok();
@@ -100,6 +109,35 @@ impl Who {
             return Vec::new();
         }
         self.instances().map(detail).collect()
+    }
+
+    /// What policy sees of something that passes to this caller without a permit.
+    pub(crate) fn passing(
+        &self,
+        call: &Call,
+        method: String,
+        (findings, labels): (Vec<Found>, BTreeSet<String>),
+        now: Time,
+    ) -> Facts {
+        Facts {
+            v: policy::FACTS_VERSION,
+            instance: self.facts(call.caller.proven()),
+            upstream: call.served.name.clone(),
+            target: Target::Method {
+                method,
+                name_or_uri: None,
+            },
+            args: RawValue::NULL.to_owned(),
+            now,
+            standing: self.standing.as_ref().err().map(ToString::to_string),
+            limit: None,
+            observe: call.served.observing(now),
+            approval: None,
+            findings,
+            direction: Direction::Response,
+            elsewhere: false,
+            labels,
+        }
     }
 
     /// The caller, as policy sees it.

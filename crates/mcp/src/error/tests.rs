@@ -81,6 +81,7 @@ fn answers_look_like_this() {
             index: 7,
             leaf_hash: vocab::Digest::of(b""),
         }),
+        warnings: Vec::new(),
     };
     let record = r#"{"log":"calls","index":7,"leaf_hash":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#;
     let shown = format!(
@@ -109,6 +110,7 @@ fn answers_look_like_this() {
         reason: None,
         policies: None,
         record: None,
+        warnings: Vec::new(),
     };
     assert_eq!(bare.raw().as_str(), r#"{"effect":"allow"}"#);
     check(

@@ -1,10 +1,13 @@
 //! What of a call is shown to Cedar.
 
+use std::collections::BTreeSet;
+
 use cedar_policy::{Context, RestrictedExpression};
 use serde_json::{Map, Value};
 use vocab::Time;
 
 use crate::facts::{Facts, Target as Called};
+use crate::findings::Direction;
 use crate::json;
 use crate::target::{Callable, MethodArgument, Target, UpstreamOptions};
 use crate::tools::Refusal;
@@ -56,17 +59,20 @@ pub(super) fn check_arguments(
 }
 
 /// What policy sees of a call beside its arguments.
-pub(super) struct Seen {
+pub(super) struct Seen<'a> {
     pub(super) proven: bool,
     pub(super) now: Option<Time>,
     pub(super) approved: bool,
+    pub(super) findings: BTreeSet<String>,
+    pub(super) direction: Direction,
+    pub(super) labels: &'a BTreeSet<String>,
 }
 
 pub(super) fn context(
     args: Vec<(String, RestrictedExpression)>,
     canonical: Vec<(String, RestrictedExpression)>,
     untyped: &[Vec<String>],
-    seen: &Seen,
+    seen: &Seen<'_>,
 ) -> Option<Context> {
     let untyped = untyped
         .iter()
@@ -85,6 +91,12 @@ pub(super) fn context(
             RestrictedExpression::new_bool(seen.proven),
         ),
         ("untyped".to_owned(), RestrictedExpression::new_set(untyped)),
+        ("findings".to_owned(), set(&seen.findings)),
+        (
+            "direction".to_owned(),
+            RestrictedExpression::new_string(seen.direction.as_str().to_owned()),
+        ),
+        ("labels".to_owned(), set(seen.labels)),
     ];
     let now = seen.now.map(|now| {
         let now = RestrictedExpression::new_datetime(datetime(now));
@@ -97,6 +109,11 @@ pub(super) fn context(
         None
     };
     Context::from_pairs(pairs.into_iter().chain(now).chain(approval)).ok()
+}
+
+fn set(texts: &BTreeSet<String>) -> RestrictedExpression {
+    let texts = texts.iter().cloned();
+    RestrictedExpression::new_set(texts.map(RestrictedExpression::new_string))
 }
 
 /// Cedar's form of a moment, which has milliseconds.

@@ -1,5 +1,6 @@
 mod approval;
 mod chain;
+mod findings;
 mod names;
 
 use proptest::prelude::*;
@@ -702,7 +703,7 @@ proptest! {
                 Called::Tool { name } => engine.target_of(&facts.upstream, name).unwrap(),
                 Called::Method { method, .. } => engine.method_target(&facts.upstream, method).unwrap(),
             };
-            let reached = [Shown::All, Shown::Read].map(|shown| engine.reach(&facts, shown, false));
+            let reached = [Shown::All, Shown::Read].map(|shown| engine.reach(&facts, shown, &As::default()));
             let [asked, lean] = match reached {
                 [Reached::Policy(asked), Reached::Policy(lean)] => [asked, lean],
                 [Reached::Refused(denial), _] | [_, Reached::Refused(denial)] => {
@@ -850,7 +851,7 @@ fn an_explanation_says_what_policy_saw_and_what_came_of_it() {
                     "args": {"path": "/public/a", "head": 7},
                     "canonical": {"path": "/public/a"},
                     "proven": true,
-                    "untyped": [],
+                    "untyped": [], "findings": [], "direction": "request", "labels": [],
                     "now": {"__extn": {"fn": "datetime", "arg": "2026-11-21T09:51:02.123Z"}},
                 },
             },

@@ -144,7 +144,7 @@ const GOLDEN: &[(&str, &[&str])] = &[
     (
         "@id(\"f\") forbid (principal, action, resource)\nwhen { context has user && context.user == \"x\" };",
         &[
-            "p.cedar:2:20: error: there is no `context.user`; until it is mended, its whole scope is denied\n  help: `context` has `approval`, `args`, `canonical`, `now`, `proven`, `untyped`",
+            "p.cedar:2:20: error: there is no `context.user`; until it is mended, its whole scope is denied\n  help: `context` has `approval`, `args`, `canonical`, `direction`, `findings`, `labels`, `now`, `proven`, `untyped`",
         ],
     ),
     (
@@ -207,9 +207,27 @@ fn what_does_not_parse_is_said_with_its_place() {
         ],
     );
     check(
-        "@mask(\"secret\") permit (principal, action, resource);",
+        "@route(\"copy\") permit (principal, action, resource);",
         &[
-            "files.cedar:1:1: error: `@mask` is not supported yet\n  help: what is asked for and not done must not be permitted",
+            "files.cedar:1:1: error: `@route` is not supported yet\n  help: what is asked for and not done must not be permitted",
+        ],
+    );
+    check(
+        "@mask(\"secrets\") permit (principal, action, resource);",
+        &[
+            "files.cedar:1:1: error: `@mask`: `secrets` is no class of findings; did you mean `secret`?",
+        ],
+    );
+    check(
+        "@mask(\"secret\") forbid (principal, action, resource);",
+        &[
+            "files.cedar:1:1: error: `@mask` on a forbid does nothing: no condition looks at `context.findings`\n  help: write `when { context.findings.contains(\"secret\") }`: once those are masked, the forbid no longer applies",
+        ],
+    );
+    check(
+        "forbid (principal, action, resource) when { context.findings.containsAny([\"secret\", \"secrets\"]) };",
+        &[
+            "files.cedar:1:1: error: `context.findings` never has \"secrets\": `secrets` is no class of findings; did you mean `secret`?\n  help: write `secret`, `secret/RULE` or `secret:medium`",
         ],
     );
     check(

@@ -626,6 +626,10 @@ const FAILURES: &[(&str, &str)] = &[
         "The message cannot be carried into the upstream's era, or its answer back.",
     ),
     (
+        "not-masked",
+        "Something in the request has to be masked, and no mask can be put there, or what it is then is not permitted.",
+    ),
+    (
         "input-denied",
         "The upstream's answer asks the client for something that is denied, so it is withheld.",
     ),

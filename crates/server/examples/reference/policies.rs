@@ -68,7 +68,10 @@ nobody knows.
             "reason" => {
                 "What a refused agent is told, on a `forbid`; what comes with the answer, on a `permit`."
             }
-            "warn" => "On a `permit`: a text that comes with the answer.",
+            "warn" => "On a `permit`: a text that comes with the answer, in `_meta`.",
+            "mask" => {
+                "What is masked in what passes, either way: `secret`, `personal/card-number`, `injection:high`, several with commas between them; with `stable`, equal values have equal masks for one instance. On a `permit` always; on a `forbid` that looks at `context.findings`, the forbid gives way where it no longer applies once these are masked."
+            }
             "approval" => {
                 "Who has to approve before a call is permitted, by a policy with `context has approval` among its conditions: `maya`, `group:NAME`, `sponsor`, several with commas between them, `2 of …`. Until then the call is held. An approval cannot be given yet: what is held is not made."
             }

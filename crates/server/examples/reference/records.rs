@@ -62,6 +62,7 @@ const WORDS: &[(&str, &str)] = &[
         "list of what has to be met; each is a list of texts of `@approval`, one of which is enough",
     ),
     ("policy::Facts", "object: see [below](#facts)"),
+    ("Masks", "list of texts of `@mask`"),
 ];
 
 struct Shapes {
@@ -85,6 +86,8 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
     let glass = sources.items("register/src/break_glass.rs")?;
     let approval = sources.items("register/src/approval.rs")?;
     let calls = sources.items("gateway/src/record.rs")?;
+    let found = sources.items("policy/src/findings.rs")?;
+    let finding = sources.items("vocab/src/finding.rs")?;
     let lifecycle = sources.items("register/src/lifecycle.rs")?;
     let people = sources.items("register/src/text.rs")?;
     let mention = sources.items("ledger/src/mention.rs")?;
@@ -122,6 +125,13 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&calls, "Came", Sort::Word),
         (&calls, "Asked", Sort::Object),
         (&calls, "Over", Sort::Word),
+        (&calls, "Sent", Sort::Object),
+        (&calls, "MaskedBy", Sort::Object),
+        (&calls, "Inspected", Sort::Object),
+        (&calls, "Done", Sort::Word),
+        (&found, "Found", Sort::Object),
+        (&finding, "Class", Sort::Word),
+        (&finding, "Confidence", Sort::Word),
     ] {
         shapes.know(items, name, sort)?;
     }

@@ -45,6 +45,10 @@ families! {
     INSTANCES "tipstaff_instances_active" false "Instances that may act now.";
     BREAK_GLASS "tipstaff_break_glass_open" false "Agents that run by break-glass, although nobody who may answers for them.";
     UNDER_GLASS "tipstaff_break_glass_calls_total" true "Calls permitted that only break-glass let.";
+    FINDINGS "tipstaff_findings_total" true "What inspection found, by `class` and `direction` (request, response).";
+    MASKED "tipstaff_masked_total" true "Messages that went on with masks in them, by `direction`.";
+    WITHHELD "tipstaff_withheld_total" true "Calls of which something that came back was withheld for what was found in it.";
+    WARNED "tipstaff_warned_total" true "Calls permitted with a warning.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
     NAMES "tipstaff_policy_names_faulty" false "Sponsors and groups that the policies in force name, by what is wrong with the name (`fault`): unknown, renamed, taken.";
     ENTRIES "tipstaff_ledger_entries" false "Durable entries, by `log`.";
@@ -59,6 +63,9 @@ families! {
     HOOK_WAITING "tipstaff_webhook_waiting" false "Messages that the approvals' webhook did not take yet.";
     DISK "tipstaff_disk_free_bytes" false "Bytes that may still be written to the data folder's file system.";
 }
+
+/// In the order in which they are counted.
+const DIRECTIONS: [&str; 2] = ["request", "response"];
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(routes): Routed) -> Response {
@@ -153,6 +160,19 @@ fn page(shared: &Shared) -> String {
     page.one(&INSTANCES, active(plane, now));
     page.one(&BREAK_GLASS, crate::break_glass::open(shared).len());
     page.one(&UNDER_GLASS, counters.allowed_under_glass());
+    page.family(&FINDINGS);
+    for (class, counts) in counters.findings() {
+        for (direction, count) in DIRECTIONS.iter().zip(counts) {
+            let labels = [("class", class.as_str()), ("direction", direction)];
+            page.sample(&FINDINGS, &labels, count);
+        }
+    }
+    page.family(&MASKED);
+    for (direction, count) in DIRECTIONS.iter().zip(counters.masks()) {
+        page.sample(&MASKED, &[("direction", direction)], count);
+    }
+    page.one(&WITHHELD, counters.answers_withheld());
+    page.one(&WARNED, counters.allowed_with_warning());
     page.family(&OBSERVING);
     for served in plane.upstreams() {
         let observing = served.observe_until().is_some_and(|until| now < until);

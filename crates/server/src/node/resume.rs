@@ -47,6 +47,9 @@ pub(super) async fn resume(
             is_error: None,
             said: None,
             delivered: None,
+            sent: None,
+            response: None,
+            labels: Vec::new(),
             salt: None,
         };
         let draft = Draft::new(Kind::Outcome, actor.clone(), &body);

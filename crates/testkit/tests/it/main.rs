@@ -34,6 +34,7 @@ mod eras;
 mod ext_authz;
 #[cfg(test)]
 mod hostile;
+mod inspection;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

@@ -225,6 +225,7 @@ fn is_of(facts: &Facts, body: &DecisionBody) -> bool {
         && facts.instance.purpose == body.purpose
         && facts.instance.proven == body.proven
         && facts.instance.authority == body.authority
+        && facts.findings == body.found
 }
 
 /// What was decided, as policy words it.
@@ -242,6 +243,7 @@ fn recorded(body: &DecisionBody, reason: String) -> Result<Verdict, String> {
         policies: body.policies.clone(),
         reason,
         observed: body.observed,
+        masks: body.masks.clone(),
     })
 }
 
