@@ -14,6 +14,8 @@ mod keys;
 mod node;
 mod policies;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod trouble;
 #[cfg(test)]
 mod witness;

@@ -171,7 +171,7 @@ async fn the_vault_is_read_without_a_restart() {
 }
 
 /// A server that says its environment, in an answer and on stderr.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
 import json, os, sys
 def say(message):
     sys.stdout.write(json.dumps(message) + "\n"); sys.stdout.flush()

@@ -44,6 +44,8 @@ mod load;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod no_secret_byte;
+#[cfg(test)]
 mod offline;
 #[cfg(test)]
 mod people;
