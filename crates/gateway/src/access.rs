@@ -139,6 +139,9 @@ impl Answered {
                 if let Some(record) = &verdict.record {
                     context.insert("record".to_owned(), json!(record));
                 }
+                if let Some(approval) = &verdict.approval {
+                    context.insert("approval".to_owned(), json!(approval));
+                }
                 //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
                 //# Decision is an object that contains a REQUIRED `decision` key with a `boolean`
                 //# value, and an OPTIONAL `context` key with an object value.

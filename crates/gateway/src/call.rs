@@ -6,10 +6,12 @@
 //! no; [`send`] takes nothing else. Every way out of [`send`] goes through [`settle`], which puts
 //! the outcome on record before the client sees anything of it.
 
+mod approval;
 mod asked;
 mod decide;
 mod send;
 mod settle;
+mod shown;
 mod who;
 
 pub(crate) use self::asked::{abandon, ask_client, client_answered};
@@ -159,6 +161,8 @@ pub(crate) struct Denied {
     reason: String,
     policies: Vec<String>,
     record: Option<RecordRef>,
+    /// What was asked of people, if it waits for them.
+    approval: Option<Box<mcp::error::Approval>>,
 }
 
 impl Denied {
@@ -169,22 +173,30 @@ impl Denied {
             reason: reason.to_owned(),
             policies: Vec::new(),
             record: None,
+            approval: None,
         }
     }
 
     pub(crate) fn verdict(&self, plane: &Plane) -> Verdict {
-        verdict(
-            plane,
-            self.effect,
-            &self.reason,
-            &self.policies,
-            self.record.clone(),
-        )
+        let record = self.record.clone();
+        Verdict {
+            approval: self.approval.clone(),
+            ..verdict(plane, self.effect, &self.reason, &self.policies, record)
+        }
     }
 
     fn answer(&self, plane: &Plane, call: &Call) -> Answer {
         let id = call.request.id();
         let verdict = self.verdict(plane);
+        if let Some(approval) = self
+            .approval
+            .as_ref()
+            .filter(|_| approval::opens_urls(call))
+        {
+            let text = "People have to approve this call first.";
+            let url = (approval::KEY, approval.url.as_str(), text);
+            return Answer::ok(mcp::error::ask_url(&id, url, &verdict));
+        }
         Answer::ok(match call.request.method() {
             Method::ToolsCall => {
                 mcp::error::denied_tool_call(&id, call.era, &self.reason, &verdict)
@@ -207,6 +219,7 @@ pub(crate) fn verdict(
         policies: plane.settings.show_policies.then(|| policies.to_vec()),
         record,
         warnings: Vec::new(),
+        approval: None,
     }
 }
 

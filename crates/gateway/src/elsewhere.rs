@@ -152,6 +152,7 @@ pub(crate) async fn answer(
         args: matter.args,
         passing: matter.args.get(),
         request: None,
+        exact: matter.args.get().to_owned(),
         id: matter.id,
         trace: matter.trace,
         asker: Some((&asker.pep, asker.over)),

@@ -13,6 +13,9 @@ pub struct Metrics {
     allowed: AtomicU64,
     denied: [AtomicU64; Stage::ALL.len()],
     under_glass: AtomicU64,
+    approvals_asked: AtomicU64,
+    approvals_used: AtomicU64,
+    approvals_expired: AtomicU64,
     not_sent: AtomicU64,
     unknown: AtomicU64,
     completed: AtomicU64,
@@ -91,6 +94,29 @@ impl Metrics {
     /// Calls permitted with a warning.
     pub fn allowed_with_warning(&self) -> u64 {
         self.warned.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn approval_asked(&self) {
+        self.approvals_asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn approval_used(&self) {
+        self.approvals_used.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an approval whose time was over before it was used.
+    pub fn approval_expired(&self) {
+        self.approvals_expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Approvals since the start: asked for, used, expired.
+    pub fn approvals(&self) -> [(&'static str, u64); 3] {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("asked", load(&self.approvals_asked)),
+            ("used", load(&self.approvals_used)),
+            ("expired", load(&self.approvals_expired)),
+        ]
     }
 
     pub(crate) fn under_glass(&self) {

@@ -15,7 +15,7 @@ use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, Receipt, Recor
 use mcp::Json;
 use mcp::headers::ParamHeaders;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
-use register::{Command, CommandError, Control, Sever, State, TestResults};
+use register::{ApprovalSettings, Command, CommandError, Control, Sever, State, TestResults};
 use tokens::{Caller, Issuer, PublicUrl, Resource};
 use tokio::runtime;
 use tokio::sync::{Notify, watch};
@@ -47,6 +47,8 @@ pub struct Settings {
     pub record_timeout: Duration,
     /// Limits beside policy.
     pub bounds: Bounds,
+    /// How long approvals last, and how many may wait: as the register has it.
+    pub approvals: ApprovalSettings,
 }
 
 /// An upstream as configured.
@@ -261,6 +263,17 @@ pub struct Tools {
     schemas: HashMap<ToolName, Digest>,
     /// What of a tool's arguments headers mirror.
     headers: HashMap<ToolName, ParamHeaders>,
+    /// What the upstream claims of each.
+    claims: HashMap<ToolName, Claims>,
+}
+
+/// What an upstream claims of a tool (`annotations`). Nobody checked it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// `readOnlyHint`.
+    pub(crate) read_only: Option<bool>,
+    /// `destructiveHint`.
+    pub(crate) destructive: Option<bool>,
 }
 
 impl Tools {
@@ -268,12 +281,19 @@ impl Tools {
         let list = ToolList::parse(upstream, text).map_err(|error| error.to_string())?;
         let json = Json::parse(Bytes::copy_from_slice(text)).map_err(|error| error.to_string())?;
         let (mut schemas, mut headers) = (HashMap::new(), HashMap::new());
+        let mut claims = HashMap::new();
         for tool in json.root().elements() {
             let name = tool.get("name").and_then(mcp::Value::as_str);
             let Some(name) = name.and_then(|name| name.parse::<ToolName>().ok()) else {
                 continue;
             };
             schemas.insert(name.clone(), schema_of(tool));
+            let claim = |hint| tool.path(&["annotations", hint])?.as_bool();
+            let claimed = Claims {
+                read_only: claim("readOnlyHint"),
+                destructive: claim("destructiveHint"),
+            };
+            claims.insert(name.clone(), claimed);
             if let Ok(annotations) = ParamHeaders::of_tool(tool) {
                 headers.insert(name, annotations);
             }
@@ -282,6 +302,7 @@ impl Tools {
             list,
             schemas,
             headers,
+            claims,
         })
     }
 
@@ -293,6 +314,11 @@ impl Tools {
     /// Whether there is a tool of that name with that schema.
     pub(crate) fn declares(&self, name: &ToolName, schema: Digest) -> bool {
         self.schemas.get(name) == Some(&schema)
+    }
+
+    /// What the upstream claims of a tool.
+    pub(crate) fn claims(&self, name: &ToolName) -> Claims {
+        self.claims.get(name).copied().unwrap_or_default()
     }
 
     /// What headers mirror of a tool's arguments.

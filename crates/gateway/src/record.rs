@@ -85,6 +85,9 @@ pub struct DecisionBody {
     /// broke them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub break_glass: Vec<Handle>,
+    /// The index in `control` of the entry that asked for the approval that this call used up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approval: Option<u64>,
     /// Who asked for it, if it was told to a policy enforcement point, which acts on it itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub asked: Option<Asked>,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value as Tree, json};
-use vocab::RecordRef;
+use vocab::{Handle, RecordRef, Time};
 
 use crate::frame::{FrameError, meta};
 use crate::headers::HeaderError;
@@ -232,6 +232,20 @@ pub struct Verdict {
     /// What the caller is to mind, in the words of policies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What was asked of people, if it waits for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Box<Approval>>,
+}
+
+/// An approval that a call waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Approval {
+    /// What it is called.
+    pub id: Handle,
+    /// Where people answer.
+    pub url: String,
+    /// Until when they may, or it may be used.
+    pub until: Time,
 }
 
 impl Verdict {
@@ -282,6 +296,25 @@ pub fn denied_tool_call(id: &Raw<'_>, era: Era, text: &str, verdict: &Verdict) -
     let result = format!(
         r#"{{{kind}"content":[{{"type":"text","text":{}}}],"isError":true,"_meta":{{"{}":{}}}}}"#,
         text.as_str(),
+        meta::DECISION,
+        verdict.raw().as_str()
+    );
+    let id = id.as_str();
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into()
+}
+
+/// The answer to a request of 2026-07-28 that waits for people, for a client that can have a URL
+/// opened: it asks for that, under `key`, and is asked again.
+pub fn ask_url(id: &Raw<'_>, (key, url, text): (&str, &str, &str), verdict: &Verdict) -> Bytes {
+    let [key, url, text] = [key, url, text].map(Raw::string);
+    let asked = format!(
+        r#"{{{}:{{"method":"elicitation/create","params":{{"mode":"url","message":{},"url":{}}}}}}}"#,
+        key.as_str(),
+        text.as_str(),
+        url.as_str()
+    );
+    let result = format!(
+        r#"{{"resultType":"input_required","inputRequests":{asked},"_meta":{{"{}":{}}}}}"#,
         meta::DECISION,
         verdict.raw().as_str()
     );

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod anchor;
+pub mod approvals;
 pub mod approvers;
 mod asking;
 pub mod break_glass;

@@ -34,8 +34,8 @@ use crate::rotation::{self, Keyed, Rotation};
 use crate::webhook::Webhook;
 use crate::wrapping::{self, WrappingError};
 use crate::{
-    admin, anchor, approvers, asking, break_glass, http, keys, listen, names, policies, secrets,
-    signals, trust,
+    admin, anchor, approvals, approvers, asking, break_glass, http, keys, listen, names, policies,
+    secrets, signals, trust,
 };
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -297,6 +297,7 @@ impl Node {
             Arc::clone(&rng),
             register::Settings {
                 break_glass: config.break_glass,
+                approvals: config.approvals.settings,
                 ..register::Settings::default()
             },
         )?;
@@ -422,6 +423,7 @@ impl Node {
                     calls_in_flight: config.limits.calls_in_flight,
                     denied_bytes_per_minute: u64::from(config.limits.denied_kib_per_minute) * 1024,
                 },
+                approvals: config.approvals.settings,
             },
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
@@ -541,6 +543,7 @@ impl Node {
         tasks.spawn(watch_observed(Arc::clone(&shared), stop.clone()));
         tasks.spawn(watch_reviews(Arc::clone(&shared), stop.clone()));
         tasks.spawn(break_glass::watch(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(approvals::watch(Arc::clone(&shared), stop.clone()));
         tasks.spawn(names::watch(Arc::clone(&shared), stop.clone()));
         for upstream in plane.upstreams() {
             tasks.spawn(list_tools(

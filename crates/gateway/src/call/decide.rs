@@ -10,6 +10,7 @@ use register::Pep;
 use serde_json::value::RawValue;
 use vocab::{AgentId, Digest, InstanceId, RecordRef, ToolName, UpstreamName};
 
+use super::approval::{self, Held};
 use super::{Call, Denied, Subject, Who, actor, who};
 use crate::limits::{InFlight, Stop};
 use crate::looks::{Looks, Seen};
@@ -67,6 +68,7 @@ pub(super) async fn rule(
         args: &subject.args,
         passing: subject.request.params_text().unwrap_or("{}"),
         request: Some(&subject.request),
+        exact: approval::exact(subject.request.params_text()),
         id: subject.request.id_text(),
         trace: call.trace.as_deref(),
         asker: None,
@@ -97,6 +99,8 @@ pub(crate) struct Question<'a> {
     pub(crate) passing: &'a str,
     /// The request, if it is one that this node sends.
     pub(crate) request: Option<&'a Request>,
+    /// All that would be done, as text: what an approval is for.
+    pub(crate) exact: String,
     /// The request's id, as its protocol writes it.
     pub(crate) id: &'a str,
     pub(crate) trace: Option<&'a str>,
@@ -165,7 +169,7 @@ where
         Target::Method { .. } => None,
     };
     let snapshot = &who.snapshot;
-    let mut facts = Facts {
+    let facts = Facts {
         v: policy::FACTS_VERSION,
         instance: who.facts(question.proven),
         upstream: served.name.clone(),
@@ -181,9 +185,12 @@ where
         elsewhere: question.asker.is_some(),
         labels: plane.flow.of(who.root()),
     };
-    let mut decision = snapshot.engine.decide(&facts);
+    let decided_on = approval::decided(plane, question, who, facts).await;
+    let (mut facts, mut decision, held) = decided_on.map_err(Undecided::Denied)?;
     let denied = match &decision {
         policy::Decision::Permit(_) => None,
+        // Who waits for people repeats nothing that was refused.
+        policy::Decision::Hold(_) if held.as_ref().is_some_and(Held::asks) => None,
         policy::Decision::Hold(hold) => {
             let why = (policy::Stage::Approval, hold.policies());
             Some(kind_of(why, target, &served.name))
@@ -266,7 +273,7 @@ where
             if let (Some(what), true) = (denied, is_one_too_many) {
                 plane.limiter.stopped(&instance.id, what, &record);
             }
-            Err(Undecided::Denied(Denied {
+            let denied = Denied {
                 effect: told(said.effect),
                 reason: match unavailable(snapshot, served) {
                     Some(why) => format!("{} {why}", said.reason),
@@ -274,6 +281,14 @@ where
                 },
                 policies: said.policies,
                 record: Some(record),
+                approval: None,
+            };
+            Err(Undecided::Denied(match held {
+                // The breaker may have made a denial of it.
+                Some(held) if said.effect == policy::Effect::Hold => {
+                    held.ask(plane, question, denied).await
+                }
+                _ => denied,
             }))
         }
     }
@@ -324,6 +339,7 @@ fn repeated(
         },
         policies: said.policies,
         record: Some(record),
+        approval: None,
     }
 }
 
@@ -369,6 +385,7 @@ fn decided(
         }
     };
     let (found, masks) = (facts.findings.clone(), said.masks.clone());
+    let approval = facts.approval.as_ref().map(|it| it.record);
     let sealed = DecisionSeal {
         facts,
         reason: said.reason.clone(),
@@ -423,6 +440,7 @@ fn decided(
         environment: agent.environment.as_str().to_owned(),
         open_from: ticket.open_from(),
         break_glass: who.under(),
+        approval,
         asked: question.asker.map(|(pep, over)| Asked {
             by: pep.name.clone(),
             over,
@@ -476,7 +494,10 @@ fn is_warned(decision: &policy::Decision) -> bool {
 
 /// The method and the tool as an entry may name them, and whether it may not: what nothing lists
 /// somebody may have made up, and anything can be in such a name.
-fn named<'a>(snapshot: &Snapshot, question: &Question<'a>) -> (&'a str, Option<ToolName>, bool) {
+pub(super) fn named<'a>(
+    snapshot: &Snapshot,
+    question: &Question<'a>,
+) -> (&'a str, Option<ToolName>, bool) {
     match question.target {
         Target::Tool { name } => {
             let known = snapshot.tools.get(&question.served.name);

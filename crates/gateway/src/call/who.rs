@@ -65,6 +65,19 @@ impl Who {
         above.chain([&self.instance])
     }
 
+    /// Those that delegated, the first first.
+    pub(super) fn links(&self) -> &[Link] {
+        &self.above
+    }
+
+    /// Their ids.
+    pub(super) fn above(&self) -> Vec<InstanceId> {
+        self.above
+            .iter()
+            .map(|link| link.instance.id.clone())
+            .collect()
+    }
+
     /// Every instance between the sponsor and the caller, the caller last.
     pub(super) fn chain(&self) -> Vec<InstanceId> {
         self.instances().map(|it| it.id.clone()).collect()

@@ -82,6 +82,7 @@ fn answers_look_like_this() {
             leaf_hash: vocab::Digest::of(b""),
         }),
         warnings: Vec::new(),
+        approval: None,
     };
     let record = r#"{"log":"calls","index":7,"leaf_hash":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#;
     let shown = format!(
@@ -105,12 +106,34 @@ fn answers_look_like_this() {
             r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":7403,"message":"no","data":{shown}}}}}"#
         ),
     );
+    let waits = Verdict {
+        effect: Effect::Hold,
+        policies: None,
+        approval: Some(Box::new(Approval {
+            id: "ap-x".parse().unwrap(),
+            url: "https://n.example/approve/ap-x".to_owned(),
+            until: Time::EPOCH,
+        })),
+        ..verdict
+    };
+    let approval = r#"{"id":"ap-x","url":"https://n.example/approve/ap-x","until":"1970-01-01T00:00:00.000000Z"}"#;
+    let shown = format!(
+        r#"{{"effect":"hold","reason":"not \"that\"","record":{record},"approval":{approval}}}"#
+    );
+    let (key, url) = ("dev.tipstaff/approval", "https://n.example/approve/ap-x");
+    check(
+        &ask_url(&raw("1"), (key, url, "go"), &waits),
+        &format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"resultType":"input_required","inputRequests":{{"dev.tipstaff/approval":{{"method":"elicitation/create","params":{{"mode":"url","message":"go","url":"https://n.example/approve/ap-x"}}}}}},"_meta":{{"dev.tipstaff/decision":{shown}}}}}}}"#
+        ),
+    );
     let bare = Verdict {
         effect: Effect::Allow,
         reason: None,
         policies: None,
         record: None,
         warnings: Vec::new(),
+        approval: None,
     };
     assert_eq!(bare.raw().as_str(), r#"{"effect":"allow"}"#);
     check(

@@ -306,10 +306,24 @@ const TABLES: &[Table] = &[
     },
     Table {
         heading: "[approvals]",
-        about: "How those are told who may approve a call that policy holds: see [approvals](../approvals.md).",
+        about: "How long people may take to approve a call that policy holds, and how they are told: see [approvals](../approvals.md).",
         before: "trust_domain = \"acme.example\"\n",
         needs: "",
         keys: &[
+            key(
+                "lasts_minutes",
+                "minutes",
+                Is("60"),
+                "lasts_minutes = 30",
+                "How long people may take, at most a day; and how long an approval may be used once it is given.",
+            ),
+            key(
+                "pending_per_instance",
+                "number",
+                Is("8"),
+                "pending_per_instance = 4",
+                "Calls of one instance that people are asked about at once, at most 64. Of one agent it is 64, and 512 in all. What is held beyond that is held, and nobody is asked.",
+            ),
             key(
                 "webhook",
                 "`https` URL",
@@ -364,7 +378,7 @@ const TABLES: &[Table] = &[
     },
     Table {
         heading: "[reactions]",
-        about: "What follows of what the directory, or who sends security events, says of a sponsor: `revoke-tokens` ends what runs for them, and more may be started; `suspend` stops them and everything they sponsor until it is lifted; `re-accept` stops their agents until they accept them again, signed in as themselves; `force-approval` lets nothing of theirs pass without an approval, and since this release has no approvals, nothing passes until the cause is over; `ignore` does nothing. `tipstaff doctor` prints the table in force.",
+        about: "What follows of what the directory, or who sends security events, says of a sponsor: `revoke-tokens` ends what runs for them, and more may be started; `suspend` stops them and everything they sponsor until it is lifted; `re-accept` stops their agents until they accept them again, signed in as themselves; `force-approval` lets nothing of theirs pass without an approval, which no approval of a call is yet, so nothing passes until the cause is over; `ignore` does nothing. `tipstaff doctor` prints the table in force.",
         before: "trust_domain = \"acme.example\"\n",
         needs: "",
         keys: &[

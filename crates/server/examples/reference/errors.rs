@@ -101,7 +101,7 @@ JSON-RPC error 7403 over HTTP 200, with the same object in `error.data`. The rec
             ),
             Stage::Approval => (
                 "A policy permits it only if people approve it. The effect is `hold`.",
-                "An approval cannot be given yet: do it without the agent, or change the policy.",
+                "People were asked if `approval` is there, and `approval.url` says where they answer. Once they approved, send exactly the same call again.",
             ),
         };
         page.push_str(&row(&[&code(stage.as_str()), means, act]));
@@ -449,6 +449,10 @@ const CAUSES: &[(&str, &str)] = &[
     (
         "repeated-denial",
         "An instance went on asking for what it had been told to stop asking for. The denial that told it so is on record in full.",
+    ),
+    (
+        "repeated-hold",
+        "A call that people were asked about already, sent again before they approved it. The first is on record, and its answer names that.",
     ),
     (
         "unknown-asker",

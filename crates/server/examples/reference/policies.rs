@@ -73,7 +73,7 @@ nobody knows.
                 "What is masked in what passes, either way: `secret`, `personal/card-number`, `injection:high`, several with commas between them; with `stable`, equal values have equal masks for one instance. On a `permit` always; on a `forbid` that looks at `context.findings`, the forbid gives way where it no longer applies once these are masked."
             }
             "approval" => {
-                "Who has to approve before a call is permitted, by a policy with `context has approval` among its conditions: `maya`, `group:NAME`, `sponsor`, several with commas between them, `2 of …`. Until then the call is held. An approval cannot be given yet: what is held is not made."
+                "Who has to approve before a call is permitted, by a policy with `context has approval` among its conditions: `maya`, `group:NAME`, `sponsor`, several with commas between them, `2 of …`. Until then the call is held, and they are asked: see [approvals](../approvals.md)."
             }
             "note" => "For whoever reads the policy; it does nothing.",
             other => anyhow::bail!("no word about the annotation `@{other}`"),

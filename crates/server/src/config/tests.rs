@@ -206,6 +206,10 @@ fn a_webhook_is_signed_and_goes_over_tls_or_stays_here() {
     }
     for (keys, part) in [
         ("webhook = \"https://a.example\"", "needs `webhook_secret`"),
+        ("lasts_minutes = 0", "must be from 1 to 1440"),
+        ("lasts_minutes = 1441", "must be from 1 to 1440"),
+        ("pending_per_instance = 0", "must be from 1 to 64"),
+        ("pending_per_instance = 65", "must be from 1 to 64"),
         ("webhook_secret = \"env:S\"", "belongs to `webhook`"),
         (
             "webhook = \"http://hooks.acme.example\"\nwebhook_secret = \"env:S\"",

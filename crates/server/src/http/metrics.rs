@@ -44,6 +44,8 @@ families! {
     SESSIONS "tipstaff_sessions_open" false "Sessions of the legacy era that are open.";
     INSTANCES "tipstaff_instances_active" false "Instances that may act now.";
     BREAK_GLASS "tipstaff_break_glass_open" false "Agents that run by break-glass, although nobody who may answers for them.";
+    APPROVALS "tipstaff_approvals" false "Approvals that wait: for people (`pending`), or for their calls (`granted`).";
+    APPROVALS_TOTAL "tipstaff_approvals_total" true "Approvals since the start: `asked` for, `used` by their calls, `expired` before they were.";
     UNDER_GLASS "tipstaff_break_glass_calls_total" true "Calls permitted that only break-glass let.";
     FINDINGS "tipstaff_findings_total" true "What inspection found, by `class` and `direction` (request, response).";
     MASKED "tipstaff_masked_total" true "Messages that went on with masks in them, by `direction`.";
@@ -159,6 +161,14 @@ fn page(shared: &Shared) -> String {
     let now = shared.clock.now();
     page.one(&INSTANCES, active(plane, now));
     page.one(&BREAK_GLASS, crate::break_glass::open(shared).len());
+    page.family(&APPROVALS);
+    for (state, count) in crate::approvals::waiting(shared) {
+        page.sample(&APPROVALS, &[("state", state)], count);
+    }
+    page.family(&APPROVALS_TOTAL);
+    for (came, count) in counters.approvals() {
+        page.sample(&APPROVALS_TOTAL, &[("came", came)], count);
+    }
     page.one(&UNDER_GLASS, counters.allowed_under_glass());
     page.family(&FINDINGS);
     for (class, counts) in counters.findings() {

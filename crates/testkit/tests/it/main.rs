@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod anchors;
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod approvers;
 #[cfg(test)]
 mod authzen;
