@@ -36,6 +36,7 @@ mod eras;
 mod ext_authz;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod inspection;
 #[cfg(test)]
 mod limits;
