@@ -46,7 +46,9 @@ FLAGS = [
     "--host-resolver-rules=MAP rebound.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 MODERN = "2026-07-28"
+APPROVER = "00u1-noor"
 UNKNOWN, ACCEPTED = "You are not known here", "Accepted"
+ASKED, REFUSED = "May this call be made?", "This is not for you to approve"
 # Where programs for Node find their packages.
 PEERS = {**os.environ, "INTEROP_NODE": str(FOLDER / "node"), "NODE_NO_WARNINGS": "1"}
 # How WebDriver marks an element.
@@ -169,6 +171,8 @@ class Company(Gateway):
     def enrol(self):
         self.run("sponsor", "add", "maya", "--name", "Maya Interop", "--email", "maya@example.org")
         self.run("sponsor", "link", "maya", "--external-id", SUBJECT)
+        self.run("sponsor", "add", "noor", "--name", "Noor Interop", "--email", "noor@example.org")
+        self.run("sponsor", "link", "noor", "--external-id", APPROVER)
         words = ["--sponsor", "maya", "--purpose", "help", "--purpose", PURPOSE, "--people", "everyone", "--allow-bearer"]
         self.run("agent", "add", AGENT, *words)
 
@@ -357,6 +361,37 @@ def attempt(tally, name, find_wrong):
     tally.check(name, wrong)
 
 
+def approvals(tally, node, drivers, browser, call):
+    """A call that is held until somebody else approves it in a browser of their own, and then goes through once."""
+    policy = node.dir / "policies" / "held.cedar"
+    policy.write_text('@id("held")\n@approval("noor")\nforbid(principal, action, resource) unless { context has approval };\n')
+    node.run("policy", "apply")
+    _, held = call()
+    waiting = node.show("approval", "list")
+    tally.check("people: a call waits for somebody else", within("hold", held) + same(len(waiting), 1))
+    url = waiting[0]["url"]
+    try:
+        told = node.run("approval", "grant", waiting[0]["id"])
+    except RuntimeError as error:
+        told = str(error)
+    tally.check("people: an administrator is told where, and no more", within("ended with 1", told) + within(url, told))
+    browser.open(url)
+    tally.check("people: whoever it is done for cannot approve it", within(REFUSED, browser.heading(REFUSED)))
+    with drivers.browser("noor") as other:
+        other.open(url)
+        other.sign_in(node.provider, APPROVER)
+        other.heading(ASKED)
+        wanted = node.show("approval", "show", waiting[0]["id"])["shown"]
+        tally.check("people: an approver sees the text to the letter", same(other.text("pre"), wanted.strip()))
+        tally.check("people: in the order of its letters", same(other.style("pre", "unicode-bidi"), "bidi-override"))
+        other.click('button[value="approve"]')
+        tally.check("people: and approves it", same(other.heading("Approved"), "Approved"))
+    tally.check("people: the call goes through", within("simple text", call()[1]))
+    tally.check("people: once", within("hold", call()[1]))
+    policy.unlink()
+    node.run("policy", "apply")
+
+
 def run(tally):
     node = Company()
     node.up(node.port)
@@ -444,6 +479,7 @@ def run(tally):
         tally.check("people: another client is consented to anew, or not", same(
             (other.returned.get("error"), other.returned.get("iss"), other.tokens), ("access_denied", node.url, None)))
 
+        approvals(tally, node, drivers, browser, lambda: raw_call(url, token))
         tally.check("people: the token is good still", same(raw_call(url, token)[0], 200))
         node.run("sponsor", "suspend", "maya")
         status, body = raw_call(url, token)
