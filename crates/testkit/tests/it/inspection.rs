@@ -71,7 +71,7 @@ async fn what_is_found_in_a_request_decides() {
             assert_eq!(reply.decision()["reason"], "No secrets.");
             let decision = plane.calls().decision(reply.record().unwrap());
             assert_eq!(decision.effect, Effect::Deny);
-            let rules: Vec<_> = decision.found.iter().map(|it| &it.rule[..]).collect();
+            let rules: Vec<_> = decision.found.iter().map(|it| it.rule.as_str()).collect();
             assert!(rules.contains(&RULE), "{rules:?}");
         }
         assert_eq!(plane.files().calls(), before, "nothing was sent");
@@ -307,9 +307,8 @@ async fn a_secret_split_over_events_is_found_and_what_follows_is_withheld() {
         notice(&format!("{second} and so on")),
         response,
     ]
-    .iter()
     .map(|event| format!("data: {event}\n\n"))
-    .collect();
+    .concat();
     plane
         .files()
         .script("anything", Script::Events(events.leak()));
