@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use vocab::{CredentialName, Digest, Secret};
 
+use crate::bearer::{Bearer, Token, TokenEndpoint, TokenError};
 use crate::echo::Echo;
 use crate::header::HeaderTemplate;
 use crate::source::{Source, SourceError};
@@ -63,7 +65,12 @@ impl Grant {
             let value = value.ok_or(LeaseError::NoHeader { key })?;
             headers.push((template.name().clone(), value));
         }
-        Ok((Credential { env, headers }, seen))
+        let credential = Credential {
+            env,
+            headers,
+            token: None,
+        };
+        Ok((credential, seen))
     }
 }
 
@@ -75,6 +82,7 @@ impl Grant {
 pub struct Credential {
     env: Vec<(String, Secret<String>)>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    token: Option<Arc<Token>>,
 }
 
 impl Credential {
@@ -87,7 +95,10 @@ impl Credential {
 
     /// Headers for a request.
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.headers.iter().map(|(name, value)| (name, value))
+        let token = self.token.iter();
+        let token = token.map(|it| (&AUTHORIZATION, it.header()));
+        let headers = self.headers.iter().map(|(name, value)| (name, value));
+        headers.chain(token)
     }
 
     /// What tells whether the environment is still the same, without it.
@@ -144,6 +155,9 @@ pub enum LeaseError {
     /// Reading was interrupted.
     #[error("a source was not read to its end")]
     Interrupted,
+    /// No token was to be had.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 /// What one upstream is reached with: its credential, others that policies name, and what is known
@@ -152,6 +166,7 @@ pub struct Account {
     vault: Arc<Vault>,
     default: Arc<Grant>,
     named: BTreeMap<CredentialName, Arc<Grant>>,
+    bearer: Option<Bearer>,
     known: Mutex<Known>,
 }
 
@@ -182,8 +197,17 @@ impl Account {
             vault,
             default: Arc::new(default),
             named: named.collect(),
+            bearer: None,
             known: Mutex::default(),
         }
+    }
+
+    /// The same, whose credential for what policy names none for has a token of an endpoint, too:
+    /// as `Authorization: Bearer`, which no other header of it may be.
+    #[must_use]
+    pub fn with_tokens(mut self, secret: Source, endpoint: Arc<dyn TokenEndpoint>) -> Self {
+        self.bearer = Some(Bearer::new(secret, endpoint));
+        self
     }
 
     /// The credential of this moment: the one that policy named, or the one for all else. What is
@@ -196,7 +220,7 @@ impl Account {
                 self.named.get(name).ok_or_else(unknown)?
             }
         };
-        let (credential, seen) = if grant.waits() {
+        let (mut credential, seen) = if grant.waits() {
             let (grant, vault) = (Arc::clone(grant), Arc::clone(&self.vault));
             let reading = tokio::task::spawn_blocking(move || grant.read(&vault));
             match tokio::time::timeout(READ_TIMEOUT, reading).await {
@@ -211,7 +235,22 @@ impl Account {
             grant.read(&self.vault)?
         };
         self.note(seen);
+        if named.is_none()
+            && let Some(bearer) = &self.bearer
+        {
+            let had = bearer.token(&self.vault).await?;
+            self.note(had.seen);
+            credential.token = Some(had.token);
+        }
         Ok(credential)
+    }
+
+    /// That the upstream did not accept a credential (401): what can be had anew is, for the next
+    /// lease.
+    pub fn refused(&self, credential: &Credential) {
+        if let (Some(bearer), Some(token)) = (&self.bearer, &credential.token) {
+            bearer.give_up(token);
+        }
     }
 
     /// What recognises what was leased so far.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use broker::{Grant, HeaderTemplate, Vault};
 use directory::{Reaction, Reactions};
 use gateway::{LabelError, Labels};
+use http::header::AUTHORIZATION;
 use ledger::note::{self, Verifier};
 use policy::UpstreamOptions;
 use register::{AssertedAgents, GlassSettings, Word};
@@ -24,11 +25,13 @@ use crate::inspection::InspectConfig;
 use crate::quorum::Quorum;
 
 mod approvals;
+mod oauth;
 mod sign_in;
 mod signals;
 
 pub use approvals::{Approvals, WebhookConfig};
 pub use broker::Source as Reference;
+pub use oauth::{ClientAuth, OAuthConfig};
 pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
 pub use signals::{AskDirectory, Poll, Signals};
 
@@ -252,6 +255,8 @@ pub struct Upstream {
     pub transport: Transport,
     /// What it is reached with.
     pub grant: Grant,
+    /// Where a token for it is had, if it wants one.
+    pub oauth: Option<OAuthConfig>,
     /// Whether one stdio child serves all instances.
     pub shared: bool,
     /// Until when policy denials pass (and are recorded as such).
@@ -275,6 +280,13 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// All that its table refers to, and what for.
+    pub fn references(&self) -> impl Iterator<Item = (String, &Reference)> {
+        let oauth = self.oauth.iter();
+        let oauth = oauth.map(|it| ("oauth.client_secret".to_owned(), &it.client_secret));
+        self.grant.sources().chain(oauth)
+    }
+
     /// How policy treats its arguments.
     pub fn policy_options(&self) -> UpstreamOptions {
         UpstreamOptions {
@@ -489,6 +501,8 @@ struct RawUpstream {
     url: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    #[serde(default)]
+    oauth: Option<oauth::RawOAuth>,
     #[serde(default)]
     shared: bool,
     #[serde(default)]
@@ -906,6 +920,7 @@ fn headers(
 
 fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, String)> {
     let mut grant = Grant::default();
+    let oauth = raw.oauth.map(|raw| oauth::oauth(raw, base)).transpose()?;
     let transport = match (raw.command, raw.url) {
         (Some(command), None) => {
             if command.first().is_none_or(String::is_empty) {
@@ -914,8 +929,8 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
                     "is empty; write [\"PROGRAM\", \"ARGUMENT\", …]".into(),
                 ));
             }
-            if !raw.headers.is_empty() {
-                let why = "`headers` belong to `url`; a child gets `env`";
+            if !raw.headers.is_empty() || oauth.is_some() {
+                let why = "`headers` and `oauth` belong to `url`; a child gets `env`";
                 return Err(("command", why.into()));
             }
             for (key, value) in raw.env {
@@ -945,6 +960,10 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
                 ));
             }
             grant.headers = headers(&raw.headers, base)?;
+            if oauth.is_some() && grant.headers.iter().any(|it| it.name() == AUTHORIZATION) {
+                let why = "`Authorization` is what `oauth` writes; keep one of the two";
+                return Err(("headers", why.into()));
+            }
             Transport::Http { url }
         }
         (Some(_), Some(_)) => return Err(("", "has both `command` and `url`; keep one".into())),
@@ -953,6 +972,7 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
     Ok(Upstream {
         transport,
         grant,
+        oauth,
         shared: raw.shared,
         observe_until: observed(raw.mode, raw.observe_until)?,
         timeout: seconds("timeout_s", raw.timeout_s, 60)?,
@@ -996,6 +1016,7 @@ fn service(raw: RawService, base: &Path) -> Result<Upstream, (&'static str, Stri
             url: url.transpose()?,
         },
         grant: Grant::default(),
+        oauth: None,
         shared: false,
         observe_until: observed(raw.mode, raw.observe_until)?,
         timeout: seconds("timeout_s", None, 60)?,

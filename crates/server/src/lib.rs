@@ -43,6 +43,7 @@ pub mod token;
 pub mod trace;
 mod trust;
 pub mod upstream;
+pub mod upstream_tokens;
 pub mod webhook;
 pub mod witness;
 pub mod wrapping;

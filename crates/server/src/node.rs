@@ -17,7 +17,7 @@ use gateway::{Bounds, Hosts, Parts, Plane, Served, ServedConfig, Settings};
 use ledger::{Actor, Entry, Header, Log, LogReader};
 use register::{Command, Control, Label};
 use store::{DataDir, Faults, FileBlobs, FileKeyring, FilesLog, LogOptions, OfflineLog};
-use tokens::{Issuer, IssuerConfig, IssuerError, PublicUrlError};
+use tokens::{Fetch, Issuer, IssuerConfig, IssuerError, PublicUrlError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -26,11 +26,13 @@ use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::{Clock, LogName, Rng, Time};
 
 use crate::config::{Config, Confine, Environment, Transport};
+use crate::fetch::Fetcher;
 use crate::lane::Lane;
 use crate::log_keys::{self, LogKeyError, LogRotation, Logs};
 use crate::output::count;
 use crate::people::People;
 use crate::rotation::{self, Keyed, Rotation};
+use crate::upstream_tokens::Endpoint;
 use crate::webhook::Webhook;
 use crate::wrapping::{self, WrappingError};
 use crate::{
@@ -814,6 +816,8 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
         .any(|it| matches!(it.transport, Transport::Stdio { .. }));
     let keeper = confiner.filter(|_| has_children).and_then(Keeper::probe);
     let vault = Arc::new(config.vault());
+    // Its own, so that nobody who describes a client takes places from it.
+    let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(false));
     let mut all = Vec::new();
     for (name, upstream) in &config.upstreams {
         let transport = match &upstream.transport {
@@ -841,7 +845,11 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
             );
             Reach::Unusable { why }
         });
-        let account = Account::new(Arc::clone(&vault), upstream.grant.clone(), []);
+        let mut account = Account::new(Arc::clone(&vault), upstream.grant.clone(), []);
+        if let Some(oauth) = &upstream.oauth {
+            let endpoint = Endpoint::new(oauth.clone(), Arc::clone(&fetch));
+            account = account.with_tokens(oauth.client_secret.clone(), Arc::new(endpoint));
+        }
         let sandbox = match upstream.confine {
             Confine::Off => SandboxMode::Off,
             Confine::IfAvailable => SandboxMode::IfAvailable,

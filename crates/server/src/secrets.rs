@@ -65,7 +65,7 @@ pub fn references(config: &Config) -> Vec<(String, &Reference)> {
 /// What upstreams are reached with, by keys of the configuration.
 pub fn of_upstreams(config: &Config) -> Vec<(String, &Reference)> {
     let all = config.upstreams.iter().flat_map(|(name, it)| {
-        let sources = it.grant.sources();
+        let sources = it.references();
         sources.map(move |(key, source)| (format!("upstream.{name}.{key}"), source))
     });
     all.collect()
@@ -83,7 +83,7 @@ pub fn in_clear(config: &Config) -> Vec<&vocab::UpstreamName> {
         Transport::Stdio { .. } | Transport::Elsewhere { .. } => false,
     };
     let clear = config.upstreams.iter().filter(|(_, it)| {
-        is_clear(&it.transport) && it.grant.sources().any(|(_, source)| source.is_secret())
+        is_clear(&it.transport) && it.references().any(|(_, source)| source.is_secret())
     });
     clear.map(|(name, _)| name).collect()
 }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use vocab::Secret;
 use vocab::limits::{FORM_BYTES_MAX, FORM_PARAMETERS_MAX};
 
 /// Why a body is not a form.
@@ -89,7 +92,7 @@ pub fn read_form(bytes: &[u8]) -> Option<Vec<(String, String)>> {
 }
 
 /// Writes a form.
-pub(crate) fn encode(parameters: &[(&str, &str)]) -> String {
+pub fn encode(parameters: &[(&str, &str)]) -> String {
     let mut out = String::new();
     for (name, value) in parameters {
         if !out.is_empty() {
@@ -102,8 +105,16 @@ pub(crate) fn encode(parameters: &[(&str, &str)]) -> String {
     out
 }
 
+/// What a client with a secret says of itself in `Authorization: Basic` (RFC 6749 §2.3.1): both are
+/// encoded as in a form first.
+pub fn basic(client_id: &str, secret: &Secret<String>) -> Secret<String> {
+    let secret = Secret::new(escaped(secret.expose()));
+    let pair = Secret::new(format!("{}:{}", escaped(client_id), secret.expose()));
+    Secret::new(STANDARD.encode(pair.expose()))
+}
+
 /// A text as it stands in a form.
-pub(crate) fn escaped(text: &str) -> String {
+fn escaped(text: &str) -> String {
     let mut out = String::new();
     escape(text, &mut out);
     out

@@ -66,7 +66,7 @@ pub use foreign::read_foreign;
 pub use foreign::{
     Claims, Expected, FOREIGN_ALGORITHMS, Foreign, ForeignError, ForeignTyp, KeySet, KeySetError,
 };
-pub use form::{FormError, read_form};
+pub use form::{FormError, basic as client_basic, encode as write_form, read_form};
 pub use fresh::Stale;
 pub use grants::{Choice, IdJagError, NoPerson, RefreshError};
 pub use issuer::{

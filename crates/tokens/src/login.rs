@@ -4,8 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use vocab::rng::{self, RngError};
@@ -215,12 +213,8 @@ impl Login {
         ];
         let mut basic = None;
         match &self.config.client_secret {
-            // RFC 6749 §2.3.1: both are encoded as in a form first.
             Some(secret) if !document.secret_in_form => {
-                let mut pair = form::escaped(&self.config.client_id);
-                pair.push(':');
-                pair.push_str(&form::escaped(secret.expose()));
-                basic = Some(Secret::new(STANDARD.encode(Secret::new(pair).expose())));
+                basic = Some(form::basic(&self.config.client_id, secret));
             }
             Some(secret) => {
                 parameters.push(("client_id", &self.config.client_id));

@@ -28,6 +28,11 @@ pub fn token_request(data: &[u8]) -> bool {
     TokenRequest::parse(&headers, body).is_ok() || revokes
 }
 
+/// What a token endpoint answers, whose token upstreams are sent.
+pub fn token_answer(data: &[u8]) -> bool {
+    broker::read_token_answer(data)
+}
+
 /// What others signed: workloads, the company's provider, clients, transmitters, and their keys.
 pub fn foreign(data: &[u8]) -> bool {
     text(data).is_some_and(tokens::read_foreign)

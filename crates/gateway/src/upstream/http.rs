@@ -354,7 +354,14 @@ impl Shared {
         }
         match timeout(after, self.client.request(request)).await {
             Err(_) => Err(SendError::Unknown(Cause::Timeout { after })),
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                // It is not sent again by itself: what was recorded was one request, and that
+                // nothing was done with it is the upstream's word alone.
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    self.account.refused(&credential);
+                }
+                Ok(response)
+            }
             Ok(Err(error)) if error.is_connect() => Err(SendError::NotSent(Cause::NoConnection {
                 what: chain(&error),
             })),

@@ -232,3 +232,96 @@ fn a_webhook_is_signed_and_goes_over_tls_or_stays_here() {
         refused(&format!("[approvals]\n{keys}"), part);
     }
 }
+
+const OAUTH: &str = "token_url = \"https://idp.example/token\"\nclient_id = \"gate\"\n\
+                     client_secret = \"vault:acme\"\n";
+
+#[test]
+fn an_upstream_may_have_a_token_endpoint() {
+    let config = read(&format!(
+        "trust_domain = \"a\"\n[upstream.web]\nurl = \"https://x/mcp\"\nheaders = {{ X-Key = \
+         \"vault:key\" }}\n[upstream.web.oauth]\n{OAUTH}"
+    ))
+    .unwrap();
+    let web = &config.upstreams[&"web".parse().unwrap()];
+    let keys: Vec<_> = web.references().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["headers.x-key", "oauth.client_secret"]);
+    assert_eq!(web.oauth.as_ref().unwrap().client_auth, ClientAuth::Basic);
+    for here in ["localhost:1", "127.0.0.1:1", "[::1]:1"] {
+        let text = OAUTH.replace("https://idp.example", &format!("http://{here}"));
+        let text = format!(
+            "trust_domain = \"a\"\n[upstream.web]\nurl = \"https://x/mcp\"\n[upstream.web.oauth]\n{text}"
+        );
+        read(&text).unwrap();
+    }
+}
+
+#[test]
+fn mistakes_of_a_token_endpoint_are_named() {
+    let with = |line: &str, part: &str| {
+        let key = line.split(' ').next().unwrap();
+        let rest = OAUTH.lines().filter(|it| !it.starts_with(key));
+        let rest: Vec<_> = rest.collect();
+        let rest = rest.join("\n");
+        refused(
+            &format!("[upstream.a]\nurl = \"https://x\"\n[upstream.a.oauth]\n{rest}\n{line}"),
+            part,
+        );
+    };
+    with(
+        "token_url = \"http://idp.example/\"",
+        "`upstream.a.oauth.token_url`",
+    );
+    with("token_url = \"http://idp.example/\"", "is not https");
+    with("token_url = \"https://u:p@idp.example/\"", "without user");
+    with("client_id = \"\"", "`upstream.a.oauth.client_id`");
+    with("client_id = \"a\\nb\"", "visible ASCII");
+    with("client_secret = \"hunter2\"", "never written here");
+    with("client_secret = \"plain:hunter2\"", "not `plain:`");
+    with("scope = \"\"", "is no scope");
+    with("scope = \"a  b\"", "is no scope");
+    with("scope = \"a\\\"b\"", "is no scope");
+    with("client_auth = \"none\"", "unknown variant `none`");
+    with("grant_type = \"password\"", "unknown field `grant_type`");
+    with("client_secret_ = \"x\"", "did you mean `client_secret`?");
+    refused(
+        &format!("[upstream.a]\ncommand = [\"x\"]\n[upstream.a.oauth]\n{OAUTH}"),
+        "belong to `url`",
+    );
+    refused(
+        &format!(
+            "[upstream.a]\nurl = \"https://x\"\nheaders = {{ authorization = \"vault:x\" }}\n\
+             [upstream.a.oauth]\n{OAUTH}"
+        ),
+        "keep one of the two",
+    );
+}
+
+//= https://www.rfc-editor.org/rfc/rfc8707#section-2
+//= type=test
+//# The URI MUST NOT include a fragment component.
+#[test]
+fn a_resource_is_an_absolute_uri_without_fragment() {
+    let with = |resource: &str| {
+        read(&format!(
+            "trust_domain = \"a\"\n[upstream.a]\nurl = \"https://x\"\n[upstream.a.oauth]\n{OAUTH}\
+             resource = \"{resource}\""
+        ))
+    };
+    for right in ["https://a.example/mcp?x=1", "urn:a:b", "api://gate"] {
+        with(right).unwrap();
+    }
+    for wrong in [
+        "https://a.example/#x",
+        "#",
+        "/mcp",
+        "a.example",
+        "1a:x",
+        "a b:c",
+        "a:",
+        "",
+    ] {
+        let error = with(wrong).unwrap_err();
+        assert!(error.contains("no absolute URI"), "{wrong}: {error}");
+    }
+}

@@ -77,6 +77,8 @@ mod stops;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]
+mod upstream_tokens;
+#[cfg(test)]
 mod walk;
 #[cfg(test)]
 mod words;

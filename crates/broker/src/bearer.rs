@@ -1,0 +1,243 @@
+//! Access tokens that an upstream is reached with: fetched with a client's secret (RFC 6749 §4.4),
+//! kept in memory until shortly before they expire.
+//!
+//! How the endpoint is asked is for whoever has sockets ([`TokenEndpoint`]); what of its answer is
+//! taken is decided here.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderValue;
+use serde::{Deserialize, Deserializer};
+use tokio::time::{Instant, timeout};
+use vocab::Secret;
+use zeroize::Zeroizing;
+
+use crate::source::Source;
+use crate::vault::Vault;
+
+/// How long fetching a token may take, and how long whoever needs one waits for its turn.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how long a token is used whose endpoint does not say when it expires.
+const UNTOLD: Duration = Duration::from_mins(1);
+/// Longest use of a token, so that a changed secret or client is not put off for days.
+const USE_MAX: Duration = Duration::from_hours(1);
+/// How long before it expires a token is given up, or a fifth of its life if that is less: clocks
+/// differ, and a request takes its time.
+const MARGIN: Duration = Duration::from_secs(30);
+/// Longest token, in bytes: what servers accept as a header.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// What an endpoint answers, or why it did not; the reason goes to the log and says nothing secret.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Secret<Vec<u8>>, String>> + Send + 'a>>;
+
+/// Where tokens are had, as one client.
+pub trait TokenEndpoint: Send + Sync + fmt::Debug {
+    /// Asks for a token, and gives the JSON of a successful answer. Redirects are not followed, and
+    /// what is read is bounded.
+    fn ask<'a>(&'a self, client_secret: &'a Secret<String>) -> Asking<'a>;
+}
+
+/// Why there is no token. It never says anything of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The client's secret cannot be had.
+    #[error("oauth.client_secret: {0}")]
+    NoSecret(String),
+    /// The endpoint cannot be reached, or refused.
+    #[error("oauth: no token was given: {0}")]
+    Refused(String),
+    /// The answer is no token response.
+    #[error("oauth: the token endpoint's answer is not one of RFC 6749 §5.1")]
+    Malformed,
+    /// A token that is used in another way.
+    #[error("oauth: the token endpoint gave a token of another type than `Bearer`")]
+    Type,
+    /// A token that cannot stand in a header.
+    #[error(
+        "oauth: the token endpoint gave a token that is empty, longer than {TOKEN_BYTES_MAX} bytes, \
+         or has a character that no header can have"
+    )]
+    Token,
+    /// It took too long.
+    #[error("oauth: no token was given in time")]
+    Late,
+}
+
+/// One token, in use by whoever has it.
+pub(crate) struct Token {
+    value: Secret<String>,
+    header: HeaderValue,
+    until: Instant,
+}
+
+impl Token {
+    pub(crate) const fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+}
+
+/// What fetching gave: the token, and secrets to be recognised from now on.
+pub(crate) struct Had {
+    pub(crate) token: Arc<Token>,
+    pub(crate) seen: Vec<Secret<String>>,
+}
+
+/// A client of a token endpoint, and the token that it has.
+pub(crate) struct Bearer {
+    secret: Source,
+    endpoint: Arc<dyn TokenEndpoint>,
+    held: Mutex<Option<Arc<Token>>>,
+    /// Whoever fetches has it, so that one does for all who wait; with it, how it went last if it
+    /// went wrong.
+    fetching: tokio::sync::Mutex<Option<(Instant, TokenError)>>,
+    patience: Duration,
+}
+
+impl Bearer {
+    pub(crate) fn new(secret: Source, endpoint: Arc<dyn TokenEndpoint>) -> Self {
+        Self {
+            secret,
+            endpoint,
+            held: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+            patience: FETCH_TIMEOUT,
+        }
+    }
+
+    /// The token that is held, or another one.
+    pub(crate) async fn token(&self, vault: &Arc<Vault>) -> Result<Had, TokenError> {
+        let had = |token| Had {
+            token,
+            seen: Vec::new(),
+        };
+        if let Some(token) = self.fresh() {
+            return Ok(had(token));
+        }
+        let asked = Instant::now();
+        let turn = timeout(self.patience, self.fetching.lock());
+        let mut last = turn.await.map_err(|_| TokenError::Late)?;
+        if let Some(token) = self.fresh() {
+            return Ok(had(token));
+        }
+        // Whoever waited while it went wrong does not try once more by itself: many who wait for an
+        // endpoint that is gone would otherwise wait one after the other.
+        if let Some((at, error)) = &*last
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        let fetched = timeout(self.patience, self.fetch(vault)).await;
+        match fetched.unwrap_or(Err(TokenError::Late)) {
+            Ok(fetched) => {
+                *last = None;
+                *self.held() = Some(Arc::clone(&fetched.token));
+                Ok(fetched)
+            }
+            Err(error) => {
+                *last = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up a token that the upstream refused, unless another took its place already.
+    pub(crate) fn give_up(&self, token: &Arc<Token>) {
+        let mut held = self.held();
+        if held.as_ref().is_some_and(|it| Arc::ptr_eq(it, token)) {
+            *held = None;
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Arc<Token>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self) -> Option<Arc<Token>> {
+        let mut held = self.held();
+        if held.as_ref().is_some_and(|it| it.until <= Instant::now()) {
+            *held = None;
+        }
+        held.clone()
+    }
+
+    async fn fetch(&self, vault: &Arc<Vault>) -> Result<Had, TokenError> {
+        let (source, vault) = (self.secret.clone(), Arc::clone(vault));
+        let reading = tokio::task::spawn_blocking(move || source.read(&vault)).await;
+        let secret = reading.map_err(|_| TokenError::NoSecret("it was not read".to_owned()))?;
+        let secret = secret.map_err(|error| TokenError::NoSecret(error.to_string()))?;
+        // The life of a token begins before its answer is on its way.
+        let asked = Instant::now();
+        let answer = self.endpoint.ask(&secret).await;
+        let answer = answer.map_err(TokenError::Refused)?;
+        let token = Arc::new(read(answer.expose(), asked)?);
+        let value = Secret::new(token.value.expose().clone());
+        Ok(Had {
+            token,
+            seen: vec![value, secret],
+        })
+    }
+}
+
+//= https://www.rfc-editor.org/rfc/rfc6749#section-5.1
+//# The client MUST ignore unrecognized value names in the response.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(deserialize_with = "secret")]
+    access_token: Secret<String>,
+    token_type: String,
+    #[serde(default)]
+    expires_in: serde_json::Value,
+}
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
+    String::deserialize(from).map(Secret::new)
+}
+
+fn read(answer: &[u8], asked: Instant) -> Result<Token, TokenError> {
+    // What the parser says may repeat what it read.
+    let answer: Answer = serde_json::from_slice(answer).map_err(|_| TokenError::Malformed)?;
+    //= https://www.rfc-editor.org/rfc/rfc6749#section-7.1
+    //# The client MUST NOT use an access token if it does not understand the token type.
+    if !answer.token_type.eq_ignore_ascii_case("bearer") {
+        return Err(TokenError::Type);
+    }
+    let text = answer.access_token.expose();
+    let is_one = (1..=TOKEN_BYTES_MAX).contains(&text.len());
+    if !is_one || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(TokenError::Token);
+    }
+    let header = Zeroizing::new(format!("Bearer {text}"));
+    let mut header = HeaderValue::from_str(&header).map_err(|_| TokenError::Token)?;
+    header.set_sensitive(true);
+    // What is no number of seconds says nothing.
+    let told = answer.expires_in.as_u64().map(Duration::from_secs);
+    let used = told.map_or(UNTOLD, |life| life.saturating_sub(MARGIN.min(life / 5)));
+    Ok(Token {
+        value: answer.access_token,
+        header,
+        until: asked + used.min(USE_MAX),
+    })
+}
+
+/// Reads bytes as the answer of a token endpoint; whether they are one. For fuzz targets: whatever is
+/// taken can stand in a header.
+#[doc(hidden)]
+pub fn read_token_answer(bytes: &[u8]) -> bool {
+    let token = read(bytes, Instant::now());
+    token.is_ok_and(|token| {
+        let sent = token.header.as_bytes();
+        assert!(sent.iter().all(|byte| matches!(byte, b' '..=b'~')));
+        assert_eq!(
+            sent.strip_prefix(b"Bearer "),
+            Some(token.value.expose().as_bytes())
+        );
+        true
+    })
+}
+
+#[cfg(test)]
+mod tests;

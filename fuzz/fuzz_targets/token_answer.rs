@@ -1,0 +1,6 @@
+//! `bodies::token_answer` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    bodies::token_answer(data);
+});
