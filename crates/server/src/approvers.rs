@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use register::{Approval, ApprovalLife, ApprovalOver, Grant, State};
+use register::approval::ApprovalRequested;
+use register::{Approval, ApprovalLife, ApprovalOver, Grant, SignIn, State};
 use serde::Serialize;
 use vocab::{AgentId, Digest, Handle, InstanceId, Time, ToolName, UpstreamName};
 
@@ -53,7 +54,7 @@ pub struct ApprovalView {
     pub method: String,
     /// The tool, for `tools/call`.
     pub tool: Option<ToolName>,
-    /// Who may approve, as the policies say it; null if that is erased or sealed.
+    /// Who may approve, as the policies say it; null if that is erased, sealed or forgotten.
     pub needs: Option<String>,
     /// When people were asked.
     pub asked_at: Time,
@@ -101,15 +102,47 @@ pub struct ShownView {
 }
 
 fn grant(state: &State, grant: &Grant) -> GrantView {
-    GrantView {
-        by: state.sponsor_name(&grant.by),
-        sign_in: grant.sign_in.as_str(),
-        at: grant.at,
-        record: format!("control/{}", grant.record),
+    let by = state.sponsor_name(&grant.by);
+    GrantView::of(by, grant.sign_in, grant.at, grant.record)
+}
+
+impl GrantView {
+    pub(crate) fn of(by: String, sign_in: SignIn, at: Time, record: u64) -> Self {
+        Self {
+            by,
+            sign_in: sign_in.as_str(),
+            at,
+            record: format!("control/{record}"),
+        }
     }
 }
 
-fn view(state: &State, url: &str, approval: &Approval, now: Time) -> ApprovalView {
+impl ApprovalView {
+    /// As the entry has it that asks for it. What is sealed beside it is not read.
+    pub(crate) fn requested(url: &str, it: ApprovalRequested, record: u64, at: Time) -> Self {
+        Self {
+            state: "pending",
+            agent: it.agent,
+            instance: it.instance,
+            upstream: it.upstream,
+            method: it.method,
+            tool: it.tool,
+            needs: None,
+            asked_at: at,
+            until: at.plus(Duration::from_secs(it.lasts_s)),
+            url: page(url, &it.id),
+            granted: Vec::new(),
+            refused: None,
+            used: None,
+            over: None,
+            record: format!("control/{record}"),
+            held: format!("calls/{}", it.held),
+            id: it.id,
+        }
+    }
+}
+
+pub(crate) fn view(state: &State, url: &str, approval: &Approval, now: Time) -> ApprovalView {
     let expired = approval.life.expired(now);
     ApprovalView {
         id: approval.id.clone(),

@@ -14,8 +14,10 @@ use vocab::{
     AgentId, Digest, InstanceId, LogName, PurposePath, RecordRef, Time, ToolName, UpstreamName,
 };
 
+use crate::approvers::ApprovalView;
 use crate::output::count;
 
+mod approval;
 mod chain;
 
 pub use chain::Hop;
@@ -38,6 +40,8 @@ pub struct Sources<'a> {
     pub keyring: &'a dyn Keyring,
     /// Now.
     pub now: Time,
+    /// Where people answer.
+    pub url: &'a str,
 }
 
 /// Why there is no trace.
@@ -191,6 +195,10 @@ pub struct DecisionTrace {
     /// The break-glasses without which its instance could not act.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub break_glass: Vec<BreakGlassView>,
+    /// The approval that it used up; of a held call, the one that it waits for, until the register
+    /// forgets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalView>,
     /// Where a denial was made.
     pub stage: Option<String>,
     /// The policies that decided.
@@ -346,7 +354,7 @@ impl Sources<'_> {
                     }
                     let outcome = outcomes.get(&index).copied();
                     let outcome = outcome.map(|at| self.outcome(at)).transpose()?.flatten();
-                    found.push(self.decision(index, &bytes, &entry, body, outcome));
+                    found.push(self.decision(index, &bytes, &entry, body, outcome)?);
                 }
                 _ => {}
             }
@@ -382,7 +390,7 @@ impl Sources<'_> {
                 });
                 let outcome = self.outcome_of(at, body.effect)?;
                 (
-                    Some(self.decision(at, &bytes, &entry, body, outcome)),
+                    Some(self.decision(at, &bytes, &entry, body, outcome)?),
                     sponsor,
                 )
             }
@@ -412,7 +420,12 @@ impl Sources<'_> {
         entry: &Entry<'_>,
         body: DecisionBody,
         outcome: Option<OutcomeTrace>,
-    ) -> DecisionTrace {
+    ) -> Result<DecisionTrace, TraceError> {
+        let approval = match (body.effect, body.approval) {
+            (_, Some(asked)) => self.approval_used(asked)?,
+            (Effect::Hold, None) => self.approval_of(index),
+            (Effect::Allow | Effect::Deny, None) => None,
+        };
         let (facts, sealed) = self.sealed(index, &body.facts);
         let (mut method, mut tool) = (body.method, body.tool);
         let (reason, arguments, left_out) = match sealed {
@@ -427,7 +440,7 @@ impl Sources<'_> {
                 (Some(sealed.reason), kept, sealed.left_out)
             }
         };
-        DecisionTrace {
+        Ok(DecisionTrace {
             record: RecordRef {
                 log: LogName::Calls,
                 index,
@@ -455,6 +468,7 @@ impl Sources<'_> {
                     .map(|it| state.break_glass_view(it, self.now))
                     .collect()
             }),
+            approval,
             stage: body.stage,
             policies: body.policies,
             policy_set: body.basis.policy_set,
@@ -463,7 +477,7 @@ impl Sources<'_> {
             left_out,
             facts,
             outcome,
-        }
+        })
     }
 
     /// What the agent was told, if the node can open it.

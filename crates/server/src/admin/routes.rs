@@ -908,6 +908,7 @@ async fn trace(State(admin): App, Path(id): Path<String>) -> Answer {
             calls_log: shared.calls_log.reader(),
             keyring: &*shared.keyring,
             now: shared.clock.now(),
+            url: &shared.url,
         };
         match target {
             Target::Instance(id) => serde_json::to_value(sources.instance(&id)?),

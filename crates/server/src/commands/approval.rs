@@ -44,7 +44,8 @@ fn asked(it: &Value) -> String {
     }
 }
 
-fn by(all: &Value) -> String {
+/// Who gave their word, when, and which entry says so.
+pub(super) fn by(all: &Value) -> String {
     let all = all.as_array().into_iter().flatten();
     let all = all.map(|it| {
         let (by, at, record) = (cell(&it["by"]), time(&it["at"]), cell(&it["record"]));
@@ -53,7 +54,8 @@ fn by(all: &Value) -> String {
     all.collect::<Vec<_>>().join("; ")
 }
 
-fn state(it: &Value) -> String {
+/// Where it is in its life.
+pub(super) fn state(it: &Value) -> String {
     let until = time(&it["until"]);
     match it["state"].as_str() {
         Some("pending") => format!("waiting until {until}"),

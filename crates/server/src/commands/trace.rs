@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::approval::{by as by_whom, state};
 use super::{Context, Failure, Outcome, Verdict};
 use crate::cli::Trace;
 use crate::output::{Lines, at, cell, clean, record, time};
@@ -151,11 +152,39 @@ fn decided(it: &Value) -> String {
             cell(&glass["opened_record"])
         );
     }
+    if it["approval"].is_object() {
+        let _infallible = writeln!(out, "    {}", approval(&it["approval"]));
+    }
     if it["effect"] != "allow" || it["observed"] == true {
         let _infallible = writeln!(out, "    {}", clean(&reason(it)));
     }
     let _infallible = writeln!(out, "    {}", came(it));
     out
+}
+
+/// The approval of a call, and by which records.
+fn approval(it: &Value) -> String {
+    let mut text = format!(
+        "approval {}, asked for at {} ({})",
+        cell(&it["id"]),
+        time(&it["asked_at"]),
+        cell(&it["record"])
+    );
+    let refused = match &it["refused"] {
+        Value::Null => Value::Null,
+        one => Value::Array(vec![one.clone()]),
+    };
+    for (word, who) in [("granted", &it["granted"]), ("refused", &refused)] {
+        let who = by_whom(who);
+        if !who.is_empty() {
+            let _infallible = write!(text, ", {word} by {who}");
+        }
+    }
+    let _infallible = write!(text, ", {}", state(it));
+    if let Some(used) = it["used"].as_str() {
+        let _infallible = write!(text, " ({})", clean(used));
+    }
+    text
 }
 
 fn by(it: &Value) -> String {
@@ -358,5 +387,42 @@ pub(super) fn started_by(via: &Value, key: &Value) -> String {
         Some(other) => clean(other),
         None if key.is_null() => "a key of its agent".to_owned(),
         None => format!("key {}", cell(key)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::decided;
+
+    #[test]
+    fn a_call_says_who_approved_it_and_a_held_one_whether_anybody_did() {
+        let said = |at: &str, record: &str| json!({"by": "noor", "at": at, "record": record});
+        let call = |effect: &str, approval: &Value| {
+            let it = json!({"effect": effect, "tool": "refund", "approval": approval});
+            decided(&it)
+        };
+        let (first, then) = ("2026-03-01T10:00:00.000000Z", "2026-03-01T10:05:00.000000Z");
+        let mut it = json!({
+            "id": "ap-1", "state": "pending", "asked_at": first, "record": "control/5",
+            "until": then, "granted": [], "refused": null, "used": null, "over": null,
+        });
+        let waits = "    approval ap-1, asked for at 2026-03-01 10:00:00Z (control/5), \
+                     waiting until 2026-03-01 10:05:00Z\n";
+        assert!(call("hold", &it).contains(waits), "{}", call("hold", &it));
+        it["refused"] = said(then, "control/6");
+        it["state"] = json!("refused");
+        let refused =
+            "(control/5), refused by noor, 2026-03-01 10:05:00Z (control/6), refused until";
+        assert!(call("hold", &it).contains(refused), "{}", call("hold", &it));
+        it["refused"] = Value::Null;
+        it["granted"] = json!([said(first, "control/6"), said(then, "control/7")]);
+        it["state"] = json!("used");
+        it["used"] = json!("control/8");
+        let used = "(control/5), granted by noor, 2026-03-01 10:00:00Z (control/6); \
+                    noor, 2026-03-01 10:05:00Z (control/7), used at 2026-03-01 10:05:00Z (control/8)\n";
+        assert!(call("allow", &it).contains(used), "{}", call("allow", &it));
+        assert!(!call("allow", &Value::Null).contains("approval"));
     }
 }
