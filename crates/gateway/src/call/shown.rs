@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use policy::{Facts, Hold, Target};
+use policy::{Facts, Found, Hold, Target};
 use register::approval::SHOWN_BYTES_MAX;
 
 use super::Who;
@@ -87,6 +87,7 @@ pub(super) fn text(
         "Who may approve",
         &shown(&hold.needs().to_string()),
     );
+    line(&mut out, "Inspection", &found(&facts.findings));
     let minutes = lasts.as_secs() / 60;
     line(&mut out, "Asked at", &facts.now.to_string());
     line(
@@ -108,6 +109,20 @@ pub(super) fn text(
         ));
     }
     Ok(out)
+}
+
+/// What inspection saw in what is asked for: by which rules and how often, never the value.
+fn found(findings: &[Found]) -> String {
+    let told = findings.iter().map(|it| {
+        let (class, rule) = (it.class.as_str(), shown(&it.rule));
+        format!("{class}/{rule} ({}) × {}", it.confidence.as_str(), it.count)
+    });
+    let told: Vec<_> = told.collect();
+    if told.is_empty() {
+        "nothing was found".to_owned()
+    } else {
+        told.join(", ")
+    }
 }
 
 /// Whether what is done can be undone, as far as the upstream says so. What it says nothing of, or

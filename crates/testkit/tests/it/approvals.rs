@@ -23,13 +23,18 @@ permit (principal, action == Action::"files:resources/read", resource)
 when { context has approval };
 @id("rest") permit (principal, action == Action::"files/anything", resource);
 "#;
-const REFUND: &str = r#"{"order":"A-1","amount":50}"#;
+pub(crate) const REFUND: &str = r#"{"order":"A-1","amount":50}"#;
 const LARGE: &str = r#"{"order":"A-1","amount":5000}"#;
 
-async fn office(limits: &str) -> Plane {
+pub(crate) async fn office(limits: &str) -> Plane {
+    office_under(POLICIES, limits).await
+}
+
+async fn office_under(policies: &str, limits: &str) -> Plane {
     let plane = Plane::with(|setup| {
-        setup.policies = POLICIES.to_owned();
+        setup.policies = policies.to_owned();
         setup.limits = limits.to_owned();
+        setup.top = "[ext_authz]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     })
     .await;
     for id in ["noor", "zoe"] {
@@ -40,13 +45,13 @@ async fn office(limits: &str) -> Plane {
     plane
 }
 
-fn asked(plane: &Plane) -> Approval {
+pub(crate) fn asked(plane: &Plane) -> Approval {
     let last = |state: &register::State| state.approvals().last().unwrap().as_ref().clone();
     plane.gateway().control().view(last)
 }
 
 /// Grants or refuses the last one that was asked for, as a person who signed in.
-async fn answers(plane: &Plane, person: &str, yes: bool) {
+pub(crate) async fn answers(plane: &Plane, person: &str, yes: bool) {
     let id = asked(plane).id;
     let control = plane.gateway().control();
     let by: Handle = control.view(|state| {
@@ -141,6 +146,52 @@ async fn a_held_call_is_made_once_after_a_person_approved_it() {
 }
 
 #[tokio::test]
+async fn a_trace_names_who_approved_a_call_also_when_the_register_forgot_it() {
+    let plane = office("").await;
+    let client = token(&plane).await.modern();
+    let trace = async |index: u64| {
+        let path = format!("/v1/trace/calls/{index}");
+        let trace = plane.admin("GET", &path, None).await.json();
+        trace["decision"]["approval"].clone()
+    };
+    let held = client.call("refund", REFUND).await.record().unwrap();
+    let waiting = trace(held).await;
+    let id = asked(&plane).id;
+    assert_eq!(waiting["id"], id.as_str(), "{waiting}");
+    assert_eq!(waiting["state"], "pending");
+    answers(&plane, "noor", true).await;
+    assert_eq!(trace(held).await["state"], "granted");
+    let made = client.call("refund", REFUND).await.record().unwrap();
+    let used = trace(made).await;
+    let on_record = |kind: Kind| format!("control/{}", plane.ledger().last(kind).index);
+    assert_eq!(used["id"], id.as_str(), "{used}");
+    assert_eq!(used["state"], "used");
+    assert_eq!(used["held"], format!("calls/{held}"));
+    assert_eq!(used["record"], on_record(Kind::ApprovalRequested));
+    assert_eq!(used["granted"][0]["by"], "noor");
+    assert_eq!(
+        used["granted"][0]["record"],
+        on_record(Kind::ApprovalGranted)
+    );
+    assert_eq!(used["used"], on_record(Kind::ApprovalUsed));
+    assert_eq!(trace(held).await, used);
+    // What needed none says nothing of one.
+    let other = client.call("anything", "{}").await.record().unwrap();
+    assert!(trace(other).await.is_null());
+    // Ten days later, somebody else asks: the register forgets, and the log does not.
+    plane.clock.advance(Duration::from_hours(240));
+    let later = plane.agent("later").await.token("files").await.modern();
+    waits(&later.call("refund", LARGE).await);
+    let control = plane.gateway().control();
+    assert!(control.view(|state| state.approval(&id).is_none()));
+    let mut read = trace(made).await;
+    assert!(read["needs"].is_null(), "{read}");
+    read["needs"] = used["needs"].clone();
+    assert_eq!(read, used);
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn an_approver_is_shown_what_will_happen_in_our_words() {
     let plane = office("").await;
     let client = token(&plane).await.modern();
@@ -162,6 +213,7 @@ async fn an_approver_is_shown_what_will_happen_in_our_words() {
         "Policies: refunds".to_owned(),
         "They say: Refunds are for people to decide.".to_owned(),
         "Who may approve: noor, zoe".to_owned(),
+        "Inspection: hidden/hidden-direction (medium) × 1".to_owned(),
     ];
     assert_eq!(
         lines[..expected.len()],
@@ -175,6 +227,23 @@ async fn an_approver_is_shown_what_will_happen_in_our_words() {
         "  | }",
     ];
     assert!(lines.ends_with(&quoted), "{}", request.shown);
+    // What inspection saw is told by rule and count, and that it saw nothing too.
+    waits(&client.call("refund", REFUND).await);
+    let approval = asked(&plane);
+    let shown = &approval.request.known().unwrap().shown;
+    assert!(
+        shown.contains("\nInspection: nothing was found\n"),
+        "{shown}"
+    );
+    let key = concat!("AKIA", "Q3EGRIQ7TKLMWZ2B");
+    let keys = json!({"order": key, "amount": 50, "note": key}).to_string();
+    waits(&client.call("refund", &keys).await);
+    let approval = asked(&plane);
+    let shown = &approval.request.known().unwrap().shown;
+    let mut told = shown.lines().filter(|it| it.starts_with("Inspection: "));
+    let line = told.next().unwrap();
+    assert!(line.contains("secret/") && line.contains(" × 2"), "{line}");
+    assert!(!line.contains(key) && told.next().is_none(), "{shown}");
     // What is too long to read is not asked about.
     let long = json!({"order": "x".repeat(40_000), "amount": 50}).to_string();
     let held = client.call("refund", &long).await;
@@ -186,6 +255,32 @@ async fn an_approver_is_shown_what_will_happen_in_our_words() {
         held.said()
     );
     plane.end().await;
+}
+
+/// What it is held for, and what it is permitted for, are both facts: neither decision comes out the
+/// same without them.
+#[tokio::test]
+async fn what_was_found_and_approved_is_decided_the_same_again() {
+    let policies = r#"
+@id("all") permit (principal, action == Action::"files/refund", resource);
+@id("keys") @approval("noor")
+forbid (principal, action == Action::"files/refund", resource)
+when { context.findings.contains("secret") } unless { context has approval };
+"#;
+    let plane = office_under(policies, "").await;
+    let client = token(&plane).await.modern();
+    let free = client.call("refund", REFUND).await;
+    assert_eq!(free.effect(), "allow", "{}", free.json);
+    let key = concat!("AKIA", "Q3EGRIQ7TKLMWZ2B");
+    let keys = json!({"order": "A-2", "amount": 50, "note": key}).to_string();
+    waits(&client.call("refund", &keys).await);
+    answers(&plane, "noor", true).await;
+    let made = client.call("refund", &keys).await;
+    assert_eq!(made.effect(), "allow", "{}", made.json);
+    let decision = plane.calls().decision(made.record().unwrap());
+    assert_eq!(decision.approval, Some(asked(&plane).asked));
+    let verified = plane.end().await;
+    assert_eq!((verified.permits, verified.replayed), (2, 3));
 }
 
 #[tokio::test]
