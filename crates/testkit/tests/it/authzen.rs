@@ -9,6 +9,7 @@ use tempfile::NamedTempFile;
 use testkit::{Answer, Ask, Below, Plane, Token};
 use vocab::Digest;
 
+use crate::approvals;
 use crate::common::PUBLIC;
 
 /// A policy enforcement point that asks.
@@ -147,6 +148,40 @@ async fn an_answer_is_decided_like_a_call_and_on_record_before_it_is_told() {
     let verified = plane.end().await;
     assert_eq!(verified.permits, 3);
     assert_eq!(verified.replayed, 7);
+}
+
+#[tokio::test]
+async fn what_people_approved_is_answered_with_yes_once() {
+    let plane = approvals::office("").await;
+    let token = plane.agent("triage").await.token("files").await;
+    let asker = Asker::add(&plane, "notes-server", &["files"], false).await;
+    let ask = async || {
+        let question = by_token(&token, "files/refund", approvals::REFUND);
+        asker.evaluate(&question).await
+    };
+    let held = ask().await;
+    let first = approvals::asked(&plane);
+    assert_eq!(held["decision"], false, "{held}");
+    assert_eq!(held["context"]["approval"]["id"], first.id.as_str());
+    assert_eq!(record(&held), first.held);
+    let again = ask().await;
+    assert_eq!(
+        (&again["decision"], record(&again)),
+        (&json!(false), first.held)
+    );
+    approvals::answers(&plane, "noor", true).await;
+    // Made through the gateway it is another call.
+    let direct = token.modern().call("refund", approvals::REFUND).await;
+    assert_eq!(direct.effect(), "hold", "{}", direct.json);
+    let yes = ask().await;
+    assert_eq!(yes["decision"], true, "{yes}");
+    let body = plane.calls().decision(record(&yes));
+    assert_eq!(body.approval, Some(first.asked));
+    let next = ask().await;
+    assert_eq!(next["decision"], false, "{next}");
+    assert_ne!(next["context"]["approval"]["id"], first.id.as_str());
+    assert_eq!(plane.files().calls(), 0);
+    plane.end().await;
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use testkit::{Ask, Plane, Token, within};
 use tokio::net::TcpStream;
 use vocab::Digest;
 
+use crate::approvals;
 use crate::common::PUBLIC;
 
 fn varint(mut value: usize) -> Vec<u8> {
@@ -252,6 +253,38 @@ fn through() -> Answer {
 }
 
 const SECRET: &str = r#"{"path":"/secret/a.txt"}"#;
+
+#[tokio::test]
+async fn what_people_approved_is_let_through_once() {
+    let plane = approvals::office("").await;
+    let token = plane.agent("triage").await.token("files").await;
+    let proxy = Proxy::add(&plane, "edge", &["files"]).await;
+    let args = approvals::REFUND;
+    let refund = || {
+        let params = format!(r#""name":"refund","arguments":{args}"#);
+        let ask = token.modern().ask_call("refund", args);
+        Described::of(&ask, &testkit::Modern::text("tools/call", &params))
+    };
+    let held = async || {
+        let body = proxy.denied(&refund(), 200).await;
+        let told: Value = serde_json::from_str(&body).unwrap();
+        let decision = &told["result"]["_meta"]["dev.tipstaff/decision"];
+        assert_eq!(decision["effect"], "hold", "{told}");
+        decision["approval"]["id"].as_str().unwrap().to_owned()
+    };
+    let id = held().await;
+    let first = approvals::asked(&plane);
+    assert_eq!(id, first.id.as_str());
+    assert_eq!(held().await, id);
+    approvals::answers(&plane, "noor", true).await;
+    assert_eq!(proxy.check(&refund()).await, through());
+    let decision = u64::try_from(plane.calls().calls.len()).unwrap() - 1;
+    let body = plane.calls().decision(decision);
+    assert_eq!(body.approval, Some(first.asked));
+    assert_ne!(held().await, id);
+    assert_eq!(plane.files().calls(), 0);
+    plane.end().await;
+}
 
 #[tokio::test]
 async fn a_request_is_let_through_once_its_permit_is_on_record() {
