@@ -17,7 +17,8 @@ use crate::answer::{Answer, Event, Out};
 use crate::call::{self, Call};
 use crate::ending::{Ended, Ending};
 use crate::looks::{self, Overheard, Passed};
-use crate::plane::{Life, Plane, schema_of};
+use crate::pins::PinState;
+use crate::plane::{Life, Plane};
 use crate::record::{Inspected, Listing, ListingBody};
 use crate::route::{Back, Route, refresh};
 use crate::upstream::{ExchangeError, MessageKind};
@@ -33,6 +34,9 @@ async fn carried(plane: &Arc<Plane>, call: &Arc<Call>, out: &Out) -> Answer {
         return trouble(call, why);
     }
     let name = &call.served.name;
+    if call.request.method().list() == Some(List::Tools) {
+        plane.ensure_tools(&call.served).await;
+    }
     let route = match Route::find(plane, call).await {
         Ok(route) => route,
         Err(error) => {
@@ -293,7 +297,7 @@ async fn answered(
         edits.push(ReplyEdit::Set("supportedVersions", Raw::of(&served).ok()));
     }
     let (mut listed, mut shown) = (0, 0);
-    let keep;
+    let (keep, instead);
     if let Some(list) = method.list()
         && !response.is_error()
     {
@@ -301,10 +305,11 @@ async fn answered(
             return trouble(call, "This agent instance may not act any more.");
         };
         let facts = who.facts(call.caller.proven());
-        keep = visible(plane, call, &facts, list, response);
+        (keep, instead) = visible(plane, call, &facts, list, response);
         listed = keep.len();
         shown = keep.iter().filter(|keep| **keep).count();
         edits.push(ReplyEdit::Keep(list, &keep));
+        edits.push(ReplyEdit::Instead(list, &instead));
         if call.era == Era::Modern {
             // What is shown depends on the caller and on the policy of this moment.
             edits.push(ReplyEdit::Set("ttlMs", Some(Raw::integer(0))));
@@ -325,14 +330,15 @@ async fn answered(
     }
 }
 
-/// Which of a listing's elements the caller could be permitted.
+/// Which of a listing's elements the caller could be permitted, and what it gets instead of some: of a
+/// tool it gets the definition that was accepted, whatever the upstream says to it.
 fn visible(
     plane: &Arc<Plane>,
     call: &Call,
     facts: &InstanceFacts,
     list: List,
     response: &mcp::Response,
-) -> Vec<bool> {
+) -> (Vec<bool>, Vec<Option<Arc<str>>>) {
     let snapshot = plane.active.load();
     let upstream = &call.served.name;
     if let List::Tools = list {
@@ -340,26 +346,30 @@ fn visible(
         let mut strange = BTreeSet::new();
         // Where policy only observes, what it would deny can be called, and so it is shown.
         let observing = call.served.observing(plane.clock.now());
-        let keep = response
-            .listed(list)
-            .map(|tool| {
-                let name = tool.get("name").and_then(mcp::Value::as_str);
-                let Some(name) = name.and_then(|name| name.parse().ok()) else {
-                    return false;
-                };
-                let keep = observing || snapshot.engine.visible(facts, upstream, &name);
-                let schema = schema_of(tool);
-                if known.is_none_or(|(_, tools)| !tools.declares(&name, schema)) {
-                    strange.insert((name, schema));
-                }
-                keep
-            })
-            .collect();
+        let shown = response.listed(list).map(|tool| {
+            let name = tool.get("name").and_then(mcp::Value::as_str);
+            let Some(name) = name.and_then(|name| name.parse::<ToolName>().ok()) else {
+                return (false, None);
+            };
+            let text = mcp::definition(tool);
+            let pin = known.and_then(|(_, tools)| tools.pins().tool(&name));
+            let listed = pin.and_then(|pin| pin.listed.as_deref());
+            if listed != Some(text.as_str()) {
+                strange.insert((name.clone(), Digest::of(text.as_bytes())));
+            }
+            let Some(pin) = pin.filter(|pin| pin.state() == PinState::Accepted) else {
+                return (false, None);
+            };
+            let instead = pin.accepted.clone().filter(|it| **it != text);
+            let keep = observing || snapshot.engine.visible(facts, upstream, &name);
+            (keep, instead.filter(|_| keep))
+        });
+        let shown = shown.collect();
         let now = plane.clock.elapsed();
         if !strange.is_empty() && call.served.strange.is_worth_asking(&strange, now) {
             refresh(plane, &call.served);
         }
-        return keep;
+        return shown;
     }
     let use_it = match list {
         List::Tools => Method::ToolsCall,
@@ -369,10 +379,11 @@ fn visible(
     let may = snapshot
         .engine
         .visible_method(facts, upstream, use_it.as_str());
-    response.listed(list).map(|_| may).collect()
+    let keep = response.listed(list).map(|_| may).collect();
+    (keep, Vec::new())
 }
 
-/// Tools that a caller's list had and the known list had not, or had with another schema, and when
+/// Tools that a caller's list had and the known list had not, or had otherwise, and when
 /// the upstream was last asked because of them.
 #[derive(Debug, Default)]
 pub(crate) struct Strange(Mutex<Option<(Digest, Duration)>>);
@@ -384,9 +395,7 @@ impl Strange {
     /// Whether the upstream is to be asked because of these. Not twice in a row for the same ones,
     /// which it does not show to us, and not often, since it may have others each time.
     fn is_worth_asking(&self, tools: &BTreeSet<(ToolName, Digest)>, now: Duration) -> bool {
-        let tools = tools
-            .iter()
-            .map(|(name, schema)| format!("{name} {schema}"));
+        let tools = tools.iter().map(|(name, text)| format!("{name} {text}"));
         let digest = Digest::of(tools.collect::<Vec<_>>().join("\n").as_bytes());
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|(it, at)| it == digest || now.saturating_sub(at) < STRANGE_EVERY) {

@@ -15,7 +15,9 @@ use ledger::{Actor, Blobs, Keyring, KeyringError, Log, ReadError, Receipt, Recor
 use mcp::Json;
 use mcp::headers::ParamHeaders;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
-use register::{ApprovalSettings, Command, CommandError, Control, Sever, State, TestResults};
+use register::{
+    ApprovalSettings, Command, CommandError, Control, FirstSight, Sever, State, TestResults,
+};
 use tokens::{Caller, Issuer, PublicUrl, Resource};
 use tokio::runtime;
 use tokio::sync::{Notify, watch};
@@ -29,11 +31,13 @@ use crate::metrics::Metrics;
 use crate::names::Found;
 use crate::open::OpenIntents;
 use crate::pass::Strange;
+use crate::pins::Pins;
 use crate::record::{Barrier, BarrierBody, Basis};
 use crate::refusals::Refusals;
 use crate::route::Hubs;
 use crate::session::Sessions;
 use crate::standing::Hearers;
+use crate::tools::Pace;
 use crate::upstream::{Transport, Upstream, UpstreamConfig, chain};
 
 /// Settings of the node that matter here.
@@ -62,6 +66,8 @@ pub struct ServedConfig {
     pub observe_until: Option<Time>,
     /// What is picked up by calling it.
     pub labels: Labels,
+    /// What becomes of a tool that it lists for the first time.
+    pub first_sight: FirstSight,
     /// Where clients reach what guards itself, as they write it: what a proof is for that they make
     /// there. None: its URI here.
     pub endpoint: Option<String>,
@@ -133,7 +139,7 @@ pub struct Plane {
     /// Where calls run.
     runtime: runtime::Handle,
     pub(crate) metrics: Metrics,
-    tools_changed: watch::Sender<u64>,
+    pub(crate) tools_changed: watch::Sender<u64>,
     /// What was found wrong with the names that policies say.
     pub(crate) names: Mutex<Option<Found>>,
     group_keys: RwLock<HashMap<String, (Handle, Arc<GroupKey>)>>,
@@ -141,6 +147,8 @@ pub struct Plane {
     /// One set at a time is put on record and then in force: calls are decided by the set that the
     /// register has in force or by the one before, and it knows no others' names.
     activating: tokio::sync::Mutex<()>,
+    /// One change of pins at a time: what is new is held against what is accepted elsewhere.
+    pub(crate) pinning: tokio::sync::Mutex<()>,
 }
 
 /// One upstream.
@@ -163,14 +171,23 @@ pub struct Served {
     /// One listing at a time.
     pub(crate) listing: tokio::sync::Mutex<()>,
     /// A listing waits for its turn, and will see what has changed until then.
-    listing_waits: AtomicBool,
+    pub(crate) listing_waits: AtomicBool,
     pub(crate) strange: Strange,
+    pub(crate) first_sight: FirstSight,
+    /// Its tools were listed, and judged by the pins, since this start.
+    pub(crate) listed: AtomicBool,
+    pub(crate) pace: Pace,
 }
 
 impl Served {
     /// Whether a listing has to be asked for: none is waiting for its turn.
     pub(crate) fn queue_listing(&self) -> bool {
         !self.listing_waits.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether its tools were listed since this start, so that what changed before it is held.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
     }
 
     /// Notes that an instance may have a link.
@@ -255,12 +272,11 @@ pub(crate) struct Snapshot {
     pub(crate) tools: Known,
 }
 
-/// An upstream's tools, as decisions and headers need them.
+/// An upstream's tools, as decisions, headers and listings need them.
 #[derive(Debug)]
 pub struct Tools {
     list: ToolList,
-    /// Of each, a digest of its schema as the upstream wrote it.
-    schemas: HashMap<ToolName, Digest>,
+    pins: Pins,
     /// What of a tool's arguments headers mirror.
     headers: HashMap<ToolName, ParamHeaders>,
     /// What the upstream claims of each.
@@ -278,29 +294,28 @@ pub(crate) struct Claims {
 
 impl Tools {
     fn read(upstream: &UpstreamName, text: &[u8]) -> Result<Self, String> {
-        let list = ToolList::parse(upstream, text).map_err(|error| error.to_string())?;
-        let json = Json::parse(Bytes::copy_from_slice(text)).map_err(|error| error.to_string())?;
-        let (mut schemas, mut headers) = (HashMap::new(), HashMap::new());
-        let mut claims = HashMap::new();
-        for tool in json.root().elements() {
-            let name = tool.get("name").and_then(mcp::Value::as_str);
-            let Some(name) = name.and_then(|name| name.parse::<ToolName>().ok()) else {
+        let list = ToolList::pinned(upstream, text).map_err(|error| error.to_string())?;
+        let pins = Pins::parse(text).ok_or("it is no list of pins")?;
+        let (mut headers, mut claims) = (HashMap::new(), HashMap::new());
+        for (name, pin) in pins.tools() {
+            let Some(text) = &pin.accepted else {
                 continue;
             };
-            schemas.insert(name.clone(), schema_of(tool));
-            let claim = |hint| tool.path(&["annotations", hint])?.as_bool();
+            let json = Json::parse(Bytes::copy_from_slice(text.as_bytes()));
+            let json = json.map_err(|error| error.to_string())?;
+            let claim = |hint| json.root().path(&["annotations", hint])?.as_bool();
             let claimed = Claims {
                 read_only: claim("readOnlyHint"),
                 destructive: claim("destructiveHint"),
             };
             claims.insert(name.clone(), claimed);
-            if let Ok(annotations) = ParamHeaders::of_tool(tool) {
-                headers.insert(name, annotations);
+            if let Ok(annotations) = ParamHeaders::of_tool(json.root()) {
+                headers.insert(name.clone(), annotations);
             }
         }
         Ok(Self {
             list,
-            schemas,
+            pins,
             headers,
             claims,
         })
@@ -311,9 +326,9 @@ impl Tools {
         &self.list
     }
 
-    /// Whether there is a tool of that name with that schema.
-    pub(crate) fn declares(&self, name: &ToolName, schema: Digest) -> bool {
-        self.schemas.get(name) == Some(&schema)
+    /// What of it was accepted, and what is held.
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// What the upstream claims of a tool.
@@ -325,12 +340,6 @@ impl Tools {
     pub(crate) fn param_headers(&self, name: &ToolName) -> Option<&ParamHeaders> {
         self.headers.get(name)
     }
-}
-
-/// A digest of a tool's schema, as it is written.
-pub(crate) fn schema_of(tool: mcp::Value<'_>) -> Digest {
-    let schema = tool.get("inputSchema").map_or("", mcp::Value::text);
-    Digest::of(schema.as_bytes())
 }
 
 /// The tools of each upstream, as on record.
@@ -571,6 +580,9 @@ impl Plane {
                 listing: tokio::sync::Mutex::default(),
                 listing_waits: AtomicBool::new(false),
                 strange: Strange::default(),
+                first_sight: config.first_sight,
+                listed: AtomicBool::new(false),
+                pace: Pace::default(),
             };
             upstreams.insert(name, Arc::new(served));
         }
@@ -614,6 +626,7 @@ impl Plane {
             group_keys: RwLock::default(),
             activation: Mutex::default(),
             activating: tokio::sync::Mutex::default(),
+            pinning: tokio::sync::Mutex::default(),
         });
         plane
             .control
@@ -730,7 +743,7 @@ impl Plane {
             let since = state.policy().map(|policy| policy.record);
             let listed: Vec<(UpstreamName, Digest)> = state
                 .upstreams()
-                .filter_map(|it| Some((it.name.clone(), it.tools.as_ref()?.blob)))
+                .filter_map(|it| Some((it.name.clone(), it.definitions()?)))
                 .collect();
             (set, since, listed)
         });
@@ -807,7 +820,10 @@ impl Plane {
     }
 
     /// [`Plane::rebuild`], beside the calls: a large set takes seconds.
-    async fn put_in_force(self: &Arc<Self>, trial: Option<Trial>) -> Result<(), PlaneError> {
+    pub(crate) async fn put_in_force(
+        self: &Arc<Self>,
+        trial: Option<Trial>,
+    ) -> Result<(), PlaneError> {
         let plane = Arc::clone(self);
         tokio::task::spawn_blocking(move || plane.rebuild(trial))
             .await
@@ -884,77 +900,6 @@ impl Plane {
         both.await
             .map_err(|cause| PlaneError::Unfinished(cause.to_string()))??;
         Ok(digest)
-    }
-
-    /// Keeps what an upstream listed, if it is new, and judges the policies by it.
-    pub async fn tools_listed(
-        self: &Arc<Self>,
-        served: &Served,
-        list: &[u8],
-    ) -> Result<(), PlaneError> {
-        let parsed = Tools::read(&served.name, list).map_err(|cause| PlaneError::Damaged {
-            what: format!("what `{}` lists as its tools", served.name),
-            cause,
-        })?;
-        let digest = Digest::of(list);
-        if self
-            .known_tools(&served.name)
-            .is_some_and(|(known, _)| known == digest)
-        {
-            return Ok(());
-        }
-        let digest = self.blobs.put(list)?;
-        let count = u32::try_from(parsed.list.len()).unwrap_or(u32::MAX);
-        let command = Command::RecordTools {
-            upstream: served.name.clone(),
-            blob: digest,
-            count,
-        };
-        self.control
-            .execute(Actor::node(&self.settings.node), command)
-            .await?;
-        tracing::info!(upstream.name = %served.name, "The tools of upstream {} are listed: {count}", served.name);
-        self.put_in_force(None).await?;
-        self.tools_changed
-            .send_modify(|generation| *generation += 1);
-        Ok(())
-    }
-
-    /// Asks an upstream for its tools, one asker at a time.
-    pub async fn refresh_tools(self: &Arc<Self>, served: &Arc<Served>) -> Result<(), String> {
-        let _one = served.listing.lock().await;
-        served.listing_waits.store(false, Ordering::Release);
-        let list = served
-            .upstream
-            .list_tools()
-            .await
-            .map_err(|error| chain(&error))?;
-        self.tools_listed(served, &list)
-            .await
-            .map_err(|error| chain(&error))
-    }
-
-    /// Waits for an upstream's first tool list, if there is none yet. Without one every call is
-    /// denied, so whoever asks first asks for it.
-    pub(crate) async fn ensure_tools(self: &Arc<Self>, served: &Arc<Served>) {
-        if self.active.load().tools.contains_key(&served.name) {
-            return;
-        }
-        let _one = served.listing.lock().await;
-        if self.active.load().tools.contains_key(&served.name) {
-            return;
-        }
-        let listed = async {
-            let list = served.upstream.list_tools().await;
-            let list = list.map_err(|error| chain(&error))?;
-            let kept = self.tools_listed(served, &list).await;
-            kept.map_err(|error| chain(&error))
-        };
-        let listed = Box::pin(listed).await;
-        if let Err(error) = listed {
-            let name = &served.name;
-            tracing::warn!(upstream.name = %name, error, "The tools of upstream {name} are not known");
-        }
     }
 
     /// The key that seals what a group did. Made rarely, kept in memory.

@@ -650,6 +650,7 @@ pub(crate) fn refresh(plane: &Arc<Plane>, served: &Arc<Served>) {
     }
     let (plane, served) = (Arc::clone(plane), Arc::clone(served));
     plane.tasks.clone().spawn(async move {
+        tokio::time::sleep(served.pace.wait(plane.clock.elapsed())).await;
         if let Err(error) = plane.refresh_tools(&served).await {
             let name = &served.name;
             tracing::warn!(upstream.name = %name, error, "The tools of upstream {name} could not be read again");

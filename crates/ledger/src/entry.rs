@@ -139,6 +139,10 @@ kinds! {
     CutOff "cut-off" Control,
     /// An upstream's tool list was read and kept.
     ToolsListed "tools-listed" Control,
+    /// Which definitions of an upstream's tools are accepted, and which are held, was said anew.
+    ToolsPinned "tools-pinned" Control,
+    /// Somebody accepted or refused a definition that was held.
+    ToolJudged "tool-judged" Control,
     /// A policy set took effect.
     PolicyActivated "policy-activated" Control,
     /// A key that signs tokens was added.

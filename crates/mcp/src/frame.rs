@@ -13,8 +13,10 @@ use crate::error::code;
 use crate::json::{Json, JsonError, Kind, Member, NodeId, Raw, Value};
 use crate::method::{List, Method};
 
+mod definition;
 mod splice;
 
+pub use definition::definition;
 pub use splice::{Edit, Param, ReplyEdit};
 
 /// `_meta` names of the protocol.

@@ -17,7 +17,9 @@ pub mod sse;
 pub mod translate;
 
 pub use error::ProtocolError;
-pub use frame::{Edit, Frame, FrameError, Notification, Param, ReplyEdit, Request, Response, meta};
+pub use frame::{
+    Edit, Frame, FrameError, Notification, Param, ReplyEdit, Request, Response, definition, meta,
+};
 pub use headers::Opening;
 pub use json::{Json, JsonError, Raw, Value};
 pub use method::{Era, Free, List, Method, ProtocolVersion};

@@ -67,6 +67,8 @@ pub enum Stage {
     PolicyUnavailable,
     /// The upstream has no such tool or method.
     UnknownTool,
+    /// Nobody accepted what the upstream says of the tool.
+    Quarantined,
     /// The arguments are not what the tool declares.
     Schema,
     /// A path or URL is not in canonical form.
@@ -81,12 +83,13 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of the walk.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Standing,
         Self::Authority,
         Self::Limit,
         Self::PolicyUnavailable,
         Self::UnknownTool,
+        Self::Quarantined,
         Self::Schema,
         Self::Canonical,
         Self::Policy,
@@ -102,6 +105,7 @@ impl Stage {
             Self::Limit => "limit",
             Self::PolicyUnavailable => "policy-unavailable",
             Self::UnknownTool => "unknown-tool",
+            Self::Quarantined => "quarantined",
             Self::Schema => "schema",
             Self::Canonical => "canonical",
             Self::Policy => "policy",

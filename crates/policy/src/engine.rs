@@ -14,14 +14,14 @@ use cedar_policy::{
     Authorizer, Effect as CedarEffect, Entities, Entity, EntityUid, Request, Response,
     RestrictedExpression, Schema,
 };
-use vocab::{AgentId, Digest, InstanceId, PurposePath, ToolName, UpstreamName, suggest};
+use vocab::{AgentId, Digest, InstanceId, PurposePath, ToolName, UpstreamName};
 
 use crate::approval::{Approvers, Needs};
 use crate::canonical::CANONICAL_VERSION;
 use crate::check::{self, Broken, Tools};
 use crate::decision::{Decision, Denial, DenialSummary, Hold, Nearest, Permit, Stage};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::facts::{Approved, Facts, InstanceFacts, Target as Called};
+use crate::facts::{Approved, Facts, InstanceFacts};
 use crate::findings::{self, Masks};
 use crate::set::{Policy, PolicySet, PrincipalScope, id_of, listed, type_of};
 use crate::target::{FREE, METHODS, Names, Target, Targets, UpstreamOptions, uid};
@@ -539,50 +539,6 @@ impl Engine {
         }
     }
 
-    fn find(&self, facts: &Facts) -> Result<usize, (Stage, Refusal)> {
-        let upstream = facts.upstream.as_str();
-        let refuse = |stage, cause: &str, reason: String| {
-            let cause = cause.to_owned();
-            Err((stage, Refusal { cause, reason }))
-        };
-        let Some(targets) = self.upstreams.get(upstream) else {
-            let text = format!("There is no valid policy for the upstream `{upstream}`.");
-            return refuse(Stage::PolicyUnavailable, &text, text.clone());
-        };
-        match &facts.target {
-            Called::Method { method, .. } => match targets.methods.get(method.as_str()) {
-                Some(index) => Ok(*index),
-                None => refuse(
-                    Stage::UnknownTool,
-                    "a method that is not known",
-                    format!("The method {} is not known here.", quoted(method)),
-                ),
-            },
-            Called::Tool { name } => {
-                let Some(tools) = &targets.tools else {
-                    let text = format!("The tools of `{upstream}` are not known yet.");
-                    return refuse(Stage::PolicyUnavailable, &text, text.clone());
-                };
-                if let Some(index) = tools.get(name.as_str()) {
-                    return Ok(*index);
-                }
-                // A name that the caller could not see is not suggested.
-                let nearest = suggest::nearest(name.as_str(), tools.keys().map(String::as_str));
-                let nearest = nearest.filter(|near| {
-                    let near = near.parse::<ToolName>();
-                    near.is_ok_and(|near| self.visible(&facts.instance, &facts.upstream, &near))
-                });
-                let hint =
-                    nearest.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
-                refuse(
-                    Stage::UnknownTool,
-                    "a tool that the upstream does not have",
-                    format!("`{upstream}` has no tool {}.{hint}", quoted(name.as_str())),
-                )
-            }
-        }
-    }
-
     /// Where `tool` is, if it can be called at all.
     pub(crate) fn target_of(
         &self,
@@ -595,7 +551,8 @@ impl Engine {
             .tools
             .as_ref()?
             .get(tool.as_str())?;
-        Some((index, self.targets.get(index)?))
+        let target = self.targets.get(index)?;
+        target.held().is_none().then_some((index, target))
     }
 
     pub(crate) fn method_target(

@@ -31,7 +31,9 @@ pub fn replay_without_arguments(facts: &Facts, engine: &Engine, recorded: &Verdi
         return compare(Decision::Denial(denial).verdict(), recorded);
     }
     let rests_on_arguments = match recorded.stage {
-        None | Some(Stage::Standing | Stage::Limit | Stage::UnknownTool) => false,
+        None | Some(Stage::Standing | Stage::Limit | Stage::UnknownTool | Stage::Quarantined) => {
+            false
+        }
         // What is handed on may be a part of the arguments.
         Some(Stage::Authority) => facts.instance.handed_on().next().is_some(),
         // A policy that cannot be evaluated shows only once the arguments are found good.

@@ -10,7 +10,7 @@ use vocab::UpstreamName;
 
 use crate::canonical::{self, Kind};
 use crate::set::{Policy, ResourceScope, Scope};
-use crate::tools::{Refusal, Tool, quoted};
+use crate::tools::{HeldTool, Refusal, Tool, quoted};
 use crate::types::{Expressed, Field, Record, Type};
 
 /// How an upstream's arguments are treated.
@@ -152,6 +152,14 @@ pub(crate) fn uid(ty: &EntityTypeName, id: &str) -> EntityUid {
 }
 
 impl Target {
+    /// Why it cannot be called, if it is a tool whose definition nobody accepted.
+    pub(crate) fn held(&self) -> Option<HeldTool> {
+        match &self.call {
+            Callable::Tool(tool) => tool.held,
+            Callable::Method(_) => None,
+        }
+    }
+
     pub(crate) fn tool(
         names: &Names,
         upstream: &UpstreamName,

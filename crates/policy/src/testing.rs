@@ -24,7 +24,7 @@ impl World {
         }])
         .unwrap_or_else(|problems| panic!("{problems:?}"));
         let files =
-            ToolList::parse(&"files".parse().unwrap(), tools.to_string().as_bytes()).unwrap();
+            ToolList::pinned(&"files".parse().unwrap(), tools.to_string().as_bytes()).unwrap();
         let web = json!([{"name": "fetch", "inputSchema": {"type": "object",
             "properties": {"url": {"type": "string", "format": "uri"}}, "required": ["url"]}}]);
         let web = ToolList::parse(&"web".parse().unwrap(), web.to_string().as_bytes()).unwrap();

@@ -52,10 +52,51 @@ pub enum ToolListError {
     NotArray,
 }
 
+/// The member of a tool in a list of pins that says what became of it. Tools without it are accepted
+/// as they stand there.
+const PIN: &str = "dev.tipstaff/pin";
+
+/// Why a tool that its upstream lists cannot be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldTool {
+    /// Nobody has accepted it yet.
+    New,
+    /// Its definition is not the one that was accepted.
+    Changed,
+    /// Somebody refused its definition.
+    Refused,
+}
+
+impl HeldTool {
+    /// The word for it in a list of pins.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// What the agent is told.
+    pub(crate) fn told(self, tool: &ToolName, upstream: &UpstreamName) -> String {
+        let why = match self {
+            Self::New => "is new, and nobody has accepted it yet",
+            Self::Changed => "is quarantined: its definition is not the one that was accepted",
+            Self::Refused => "is quarantined: its definition was refused",
+        };
+        format!(
+            "The tool `{tool}` of `{upstream}` {why}. Do without it, or tell the person you work \
+             for: `tipstaff upstream diff {upstream}/{tool}` shows what there is to accept."
+        )
+    }
+}
+
 /// One tool.
 #[derive(Debug)]
 pub(crate) struct Tool {
     pub(crate) name: ToolName,
+    /// Why it cannot be called, although there is nothing wrong with its schema.
+    pub(crate) held: Option<HeldTool>,
     /// What policy sees of its arguments.
     pub(crate) record: Record,
     /// Why it cannot be called at all.
@@ -91,9 +132,25 @@ impl ToolList {
         if list.len() > limits::TOOLS_MAX {
             return Err(ToolListError::TooMany { count: list.len() });
         }
+        Ok(Self::of(upstream, text, &list))
+    }
+
+    /// Reads a list of pins: what of an upstream's tools was accepted, and what is held.
+    pub fn pinned(upstream: &UpstreamName, text: &[u8]) -> Result<Self, ToolListError> {
+        if text.len() > limits::PINS_BYTES_MAX {
+            return Err(ToolListError::TooLong { length: text.len() });
+        }
+        let Strict(list) = serde_json::from_slice(text).map_err(ToolListError::Json)?;
+        let Value::Array(list) = list else {
+            return Err(ToolListError::NotArray);
+        };
+        Ok(Self::of(upstream, text, &list))
+    }
+
+    fn of(upstream: &UpstreamName, text: &[u8], list: &[Value]) -> Self {
         let mut tools: BTreeMap<ToolName, Arc<Tool>> = BTreeMap::new();
         let mut skipped = Vec::new();
-        for tool in &list {
+        for tool in list {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
             match name.parse::<ToolName>() {
                 Err(error) => skipped.push(error.to_string()),
@@ -102,17 +159,28 @@ impl ToolList {
                     tools.insert(name, Arc::new(twice));
                 }
                 Ok(name) => {
-                    let tool = Tool::new(&name, tool.get("inputSchema"));
+                    let tool = match tool.get(PIN) {
+                        None => Tool::new(&name, tool.get("inputSchema")),
+                        Some(pin) => match Tool::pinned(&name, pin) {
+                            Some(tool) => tool,
+                            None => continue,
+                        },
+                    };
                     tools.insert(name, Arc::new(tool));
                 }
             }
         }
-        Ok(Self {
+        Self {
             upstream: upstream.clone(),
             digest: Digest::of(text),
             tools,
             skipped,
-        })
+        }
+    }
+
+    /// Why a tool that is there cannot be called, if nobody accepted its definition.
+    pub fn held(&self, name: &ToolName) -> Option<HeldTool> {
+        self.tools.get(name).and_then(|tool| tool.held)
     }
 
     /// Whose tools they are.
@@ -165,6 +233,7 @@ impl Tool {
     fn faulty(name: &ToolName, fault: impl Into<String>) -> Self {
         Self {
             name: name.clone(),
+            held: None,
             record: Record::default(),
             fault: Some(fault.into()),
             declared: BTreeSet::new(),
@@ -172,6 +241,24 @@ impl Tool {
             schema: Value::Null,
             validator: None,
         }
+    }
+
+    /// A tool that is not simply accepted; none if its upstream does not list it at present. Policies
+    /// are judged by the definition that was accepted, as long as there is one.
+    fn pinned(name: &ToolName, pin: &Value) -> Option<Self> {
+        let held = match pin.get("state").and_then(Value::as_str) {
+            Some("gone") => return None,
+            Some("accepted") => None,
+            Some("changed") => Some(HeldTool::Changed),
+            Some("refused") => Some(HeldTool::Refused),
+            _ => Some(HeldTool::New),
+        };
+        let definition = pin.get("accepted").or_else(|| pin.get("seen"));
+        let schema = definition.and_then(|it| it.get("inputSchema"));
+        Some(Self {
+            held,
+            ..Self::new(name, schema)
+        })
     }
 
     fn new(name: &ToolName, schema: Option<&Value>) -> Self {
@@ -195,6 +282,7 @@ impl Tool {
         let says = speaking(schema, [schema]);
         Self {
             name: name.clone(),
+            held: None,
             record: Record::of_schema(schema),
             fault: None,
             declared: declared(&says).cloned().collect(),

@@ -17,7 +17,7 @@ use crate::break_glass::{GlassCommand, GlassSettings};
 use crate::control::Failure;
 use crate::entry::{
     AssertedAgents, Binding, CallLimits, CutOff, DelegationLimits, People, Risk, SignIn, Signal,
-    TestResults, VaultChanged, Via,
+    TestResults, ToolJudged, ToolsPinned, VaultChanged, Via,
 };
 use crate::jwk::PublicJwk;
 use crate::lifecycle::EndReason;
@@ -443,6 +443,10 @@ pub enum Command {
         /// How many tools are in it.
         count: u32,
     },
+    /// Says which definitions of an upstream's tools are accepted, by a blob that is durable already.
+    PinTools(ToolsPinned),
+    /// Accepts or refuses the definition of a tool that is held.
+    JudgeTool(ToolJudged),
     /// Puts a policy set into force.
     ActivatePolicy {
         /// The set, a blob that is durable already.
@@ -595,6 +599,8 @@ impl Command {
             | Self::ResumeAll
             | Self::CertifyCut(_)
             | Self::RecordTools { .. }
+            | Self::PinTools(_)
+            | Self::JudgeTool(_)
             | Self::ActivatePolicy { .. }
             | Self::NodeStarted { .. }
             | Self::NodeStopped { .. }

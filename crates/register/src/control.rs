@@ -37,7 +37,8 @@ use crate::command::{Command, CommandError, Done, Settings, Subject};
 use crate::decide::{NoPlan, Plan, Sealing, decide};
 use crate::entry::{
     ApprovalRequested, BreakGlassRequested, CutOff, Event, GroupAdded, GroupChanged,
-    InstanceStarted, SealedAuthority, SponsorAdded, SponsorChanged, Sponsorship,
+    InstanceStarted, SealedAuthority, SponsorAdded, SponsorChanged, Sponsorship, ToolJudged,
+    ToolsPinned,
 };
 use crate::fold::{self, FoldCause, FoldError};
 use crate::refusal::Refusal;
@@ -393,6 +394,8 @@ impl Control {
     async fn look(&self, command: &Command) -> Result<(), CommandError> {
         match command {
             Command::RecordTools { blob: digest, .. }
+            | Command::PinTools(ToolsPinned { pins: digest, .. })
+            | Command::JudgeTool(ToolJudged { pins: digest, .. })
             | Command::CertifyCut(CutOff {
                 certificate: digest,
                 ..

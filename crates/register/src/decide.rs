@@ -648,6 +648,16 @@ pub(crate) fn decide(
                 }),
             )
         }
+        Command::PinTools(it) => {
+            let same = upstream(state, &it.upstream)?.is_pinned_by(it.pins);
+            let subject = Subject::Upstream(it.upstream.clone());
+            unless(same, subject, Event::ToolsPinned(it))
+        }
+        Command::JudgeTool(it) => {
+            let same = upstream(state, &it.upstream)?.is_pinned_by(it.pins);
+            let subject = Subject::Upstream(it.upstream.clone());
+            unless(same, subject, Event::ToolJudged(it))
+        }
         Command::ActivatePolicy { set, author, tests } => {
             if tests.failed > 0 {
                 return Err(Refusal::TestsFailed {

@@ -10,10 +10,10 @@ use ledger::{
     Actor, Draft, Entry, EntryError, Kind, LogKeyActivated, LogKeyAnnounced, LogKeyRetired, Mention,
 };
 use serde::{Deserialize, Serialize};
-use vocab::Authority;
 use vocab::digest::Digest;
 use vocab::id::{AdminId, AgentId, Handle, InstanceId, PepName, PurposePath, UpstreamName};
 use vocab::time::Time;
+use vocab::{Authority, ToolName};
 
 use crate::allow::Allow;
 pub use crate::approval::{
@@ -77,7 +77,7 @@ events! {
     AgentAdded AgentSuspended AgentResumed AgentRetired AgentKeyRotated
     AgentAccepted AgentLapsed AgentTransferred AgentOwned AgentReviewed
     InstanceStarted InstanceEnded TokenRefreshed
-    UpstreamConfigured UpstreamStopped UpstreamResumed AllStopped AllResumed CutOff ToolsListed
+    UpstreamConfigured UpstreamStopped UpstreamResumed AllStopped AllResumed CutOff ToolsListed ToolsPinned ToolJudged
     PolicyActivated TokenKeyAdded TokenKeyActivated TokenKeyRetired TokenKeyRevoked
     DirectoryTokenAdded DirectoryTokenRemoved Erased
     BreakGlassRequested BreakGlassOpened BreakGlassEnded
@@ -885,6 +885,64 @@ pub struct ToolsListed {
     pub blob: Digest,
     /// How many tools are in it.
     pub count: u32,
+}
+
+/// What becomes of a tool that an upstream lists for the first time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirstSight {
+    /// Its definition is accepted, unless something was found in it.
+    #[default]
+    AcceptFirst,
+    /// It waits until a person accepts it.
+    Review,
+}
+
+/// Which definitions of an upstream's tools are accepted, and which are held, was said anew: an
+/// accepted one is what agents get and calls are judged by, a held one cannot be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolsPinned {
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// The pins, a blob: of each tool the text of its definition, or what of it is held and why.
+    pub pins: Digest,
+    /// Tools that are listed as they were accepted.
+    pub accepted: u32,
+    /// Tools that are listed and cannot be called: new, changed or refused.
+    pub held: u32,
+    /// What became of tools that were new.
+    pub first_sight: FirstSight,
+}
+
+/// Somebody accepted or refused the definition of a tool that was held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolJudged {
+    /// The upstream.
+    pub upstream: UpstreamName,
+    /// The tool.
+    pub tool: ToolName,
+    /// The digest of the definition that they were shown, in its canonical text.
+    pub definition: Digest,
+    /// What they said.
+    pub judgement: Judgement,
+    /// The pins from now on, a blob.
+    pub pins: Digest,
+    /// Tools that are listed as they were accepted.
+    pub accepted: u32,
+    /// Tools that are listed and cannot be called.
+    pub held: u32,
+}
+
+/// What a person says of a tool's definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Judgement {
+    /// It is to be called, by this definition.
+    Accepted,
+    /// It is not.
+    Refused,
 }
 
 /// What a policy set's own cases came to when it was activated.

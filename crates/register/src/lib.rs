@@ -42,8 +42,8 @@ pub use command::{
 };
 pub use control::{Control, Failure, Sever};
 pub use entry::{
-    AssertedAgents, Binding, CallLimits, CutOff, DelegationLimits, Event, Owners, People, Risk,
-    SignIn, Signal, Sponsorship, TestResults, Via,
+    AssertedAgents, Binding, CallLimits, CutOff, DelegationLimits, Event, FirstSight, Judgement,
+    Owners, People, Risk, SignIn, Signal, Sponsorship, TestResults, ToolJudged, ToolsPinned, Via,
 };
 pub use fold::{FoldCause, FoldError, fold_on, fold_prefix};
 pub use jwk::{PublicJwk, Thumbprint};

@@ -775,6 +775,19 @@ pub struct Tools {
     pub record: u64,
 }
 
+/// Which definitions of an upstream's tools are accepted, and which are held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    /// What says so, a blob.
+    pub blob: Digest,
+    /// Tools that are listed as they were accepted.
+    pub accepted: u32,
+    /// Tools that are listed and cannot be called.
+    pub held: u32,
+    /// The index of the entry that names it.
+    pub record: u64,
+}
+
 /// An upstream that was configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -788,11 +801,25 @@ pub struct Upstream {
     pub observe_until: Option<Time>,
     /// Its tool list, if one was read.
     pub tools: Option<Tools>,
+    /// What of it is accepted, once it was listed.
+    pub pins: Option<Pins>,
     /// The index of the entry that configured it.
     pub record: u64,
 }
 
 impl Upstream {
+    /// Whether these are its pins already.
+    pub(crate) fn is_pinned_by(&self, pins: Digest) -> bool {
+        self.pins.as_ref().is_some_and(|it| it.blob == pins)
+    }
+
+    /// The blob of the tools that decisions rest on: the pins, or the list itself where it was read
+    /// before there were any.
+    pub fn definitions(&self) -> Option<Digest> {
+        let pins = self.pins.as_ref().map(|pins| pins.blob);
+        pins.or_else(|| self.tools.as_ref().map(|tools| tools.blob))
+    }
+
     /// Whether it only observes at `now`.
     pub fn observing(&self, now: Time) -> bool {
         self.observe_until.is_some_and(|until| now < until)

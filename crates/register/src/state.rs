@@ -13,6 +13,7 @@ mod keys;
 pub(crate) mod names;
 pub(crate) mod offers;
 mod running;
+mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -36,7 +37,7 @@ use crate::log_keys::SigningKeys;
 pub use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Cut, CutOf, DirectoryToken, Group, HandedOn,
     Identity, Instance, KeyFault, Known, LastUsed, Latest, NodeState, Origin, PastSponsor, Pep,
-    SignedIn, SignedOut, Sponsor, Tools, Upstream,
+    Pins, SignedIn, SignedOut, Sponsor, Tools, Upstream,
 };
 pub(crate) use crate::nouns::{Beside, Continues, Unsealed, same_cause};
 use crate::signing::{self, TokenKey};
@@ -760,21 +761,7 @@ impl State {
                 }
                 Arc::make_mut(instance).refresh_serial = body.serial;
             }
-            Event::UpstreamConfigured(body) => {
-                let known = self.upstreams.get(&body.upstream);
-                let tools = known.and_then(|upstream| upstream.tools.clone());
-                // A restart with another configuration is no way around a stop.
-                let switch = known.map(|upstream| upstream.switch).unwrap_or_default();
-                let upstream = Upstream {
-                    name: body.upstream.clone(),
-                    config: body.config,
-                    switch,
-                    observe_until: body.observe_until,
-                    tools,
-                    record,
-                };
-                self.upstreams.insert(body.upstream, Arc::new(upstream));
-            }
+            Event::UpstreamConfigured(body) => self.configure(body),
             Event::UpstreamStopped(body) => {
                 self.turn(&body.upstream, SwitchEvent::Stop, time)?;
                 let signal = Some(body.signal);
@@ -801,21 +788,12 @@ impl State {
                 cut.certificate = Some((record, body.certificate));
                 self.open_cuts.remove(&body.cut);
             }
-            Event::ToolsListed(body) => {
-                let upstream = self
-                    .upstreams
-                    .get_mut(&body.upstream)
-                    .ok_or_else(|| unknown("upstream", &body.upstream))?;
-                let tools = Some(Tools {
-                    blob: body.blob,
-                    count: body.count,
-                    listed_at: time,
-                    record,
-                });
-                let before = std::mem::replace(&mut Arc::make_mut(upstream).tools, tools);
-                if before.is_none_or(|before| before.blob != body.blob) {
-                    self.outdate_approvals_of(&body.upstream, time);
-                }
+            Event::ToolsListed(body) => self.list(&body, time)?,
+            Event::ToolsPinned(body) => {
+                self.pin(&body.upstream, body.pins, (body.accepted, body.held), time)?;
+            }
+            Event::ToolJudged(body) => {
+                self.pin(&body.upstream, body.pins, (body.accepted, body.held), time)?;
             }
             Event::PolicyActivated(body) => {
                 if body.tests.failed > 0 {
@@ -928,21 +906,6 @@ impl State {
 
     fn known_agent(&self, id: &AgentId) -> Result<&Arc<Agent>, Impossible> {
         self.agents.get(id).ok_or_else(|| unknown("agent", id))
-    }
-
-    fn turn(
-        &mut self,
-        name: &UpstreamName,
-        event: SwitchEvent,
-        at: Time,
-    ) -> Result<(), Impossible> {
-        let upstream = self
-            .upstreams
-            .get_mut(name)
-            .ok_or_else(|| unknown("upstream", name))?;
-        let switch = upstream.switch.after(event, at)?;
-        Arc::make_mut(upstream).switch = switch;
-        Ok(())
     }
 
     fn known_group(&mut self, handle: &Handle) -> Result<&mut Group, Impossible> {
@@ -1087,6 +1050,8 @@ const fn narrows(event: &Event) -> bool {
         | Event::AllResumed(_)
         | Event::CutOff(_)
         | Event::ToolsListed(_)
+        | Event::ToolsPinned(_)
+        | Event::ToolJudged(_)
         | Event::PolicyActivated(_)
         | Event::TokenKeyAdded(_)
         | Event::DirectoryTokenAdded(_)

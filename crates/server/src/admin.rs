@@ -20,6 +20,7 @@ mod cuts;
 mod directory;
 mod routes;
 mod secrets;
+pub mod tools;
 pub mod wire;
 
 pub use cuts::{Kill, newest};

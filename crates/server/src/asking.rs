@@ -182,8 +182,8 @@ impl Scim {
     }
 }
 
-/// A text as a part of a URL's query.
-fn percent(text: &str) -> String {
+/// A text as a part of a URL's path or query.
+pub(crate) fn percent(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

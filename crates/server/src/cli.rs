@@ -105,6 +105,10 @@ pub enum Command {
     /// Policy enforcement points: services and gateways that may ask for decisions.
     #[command(subcommand)]
     Pep(PepCommand),
+    /// What upstreams say of their tools: what was accepted of it, and what is held until a person
+    /// accepts it.
+    #[command(name = "upstream", subcommand)]
+    Tools(UpstreamCommand),
     /// Internal: confine this process, then become the given command.
     #[command(name = "__confine", hide = true)]
     Confine {
@@ -878,6 +882,40 @@ pub enum PepCommand {
         /// What it is called.
         name: vocab::PepName,
     },
+}
+
+/// `tipstaff upstream …`.
+#[derive(Debug, Subcommand)]
+pub enum UpstreamCommand {
+    /// List the tools of the upstreams: accepted, new, changed, refused or gone.
+    ///
+    /// With what was found in their definitions, and which other tools their names look like.
+    Tools {
+        /// Only those of this upstream.
+        upstream: Option<UpstreamName>,
+    },
+    /// Show what a tool's definition says now, against what was accepted.
+    Diff {
+        /// UPSTREAM/TOOL.
+        tool: String,
+    },
+    /// Accept the definition of a tool that is held: agents get it, and calls are judged by it.
+    ///
+    /// Exactly what you looked at is accepted. If the upstream lists something else by now, nothing
+    /// is.
+    Accept(ToolJudgement),
+    /// Refuse the definition of a tool that is held. It goes on not being called.
+    Refuse(ToolJudgement),
+}
+
+/// What is accepted or refused.
+#[derive(Debug, Args)]
+pub struct ToolJudgement {
+    /// UPSTREAM/TOOL.
+    pub tool: String,
+    /// The digest of the definition that you looked at, as `upstream diff` shows it.
+    #[arg(long, value_name = "SHA256")]
+    pub digest: vocab::Digest,
 }
 
 /// `tipstaff admin …`.

@@ -20,6 +20,7 @@ mod sponsor;
 mod token;
 mod trace;
 mod up;
+mod upstream;
 mod witness;
 
 use std::io;
@@ -321,6 +322,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Approval(command) => approval::run(context, command).await,
             Command::BreakGlass(command) => break_glass::run(context, command).await,
             Command::Pep(command) => pep::run(context, command).await,
+            Command::Tools(command) => upstream::run(context, command).await,
             Command::Login { id } => sponsor::login(context, id).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
             Command::Secret(command) => secret::run(context, command).await,

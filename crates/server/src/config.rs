@@ -15,7 +15,7 @@ use gateway::{LabelError, Labels};
 use http::header::AUTHORIZATION;
 use ledger::note::{self, Verifier};
 use policy::UpstreamOptions;
-use register::{AssertedAgents, GlassSettings, Word};
+use register::{AssertedAgents, FirstSight, GlassSettings, Word};
 use serde::Deserialize;
 use tokens::{Algorithm, PublicUrl};
 use toml::de::{DeTable, DeValue};
@@ -277,6 +277,8 @@ pub struct Upstream {
     pub confine: Confine,
     /// What is picked up by calling it.
     pub labels: Labels,
+    /// What becomes of a tool that it lists for the first time.
+    pub tools: FirstSight,
 }
 
 impl Upstream {
@@ -527,6 +529,8 @@ struct RawUpstream {
     labels: Vec<String>,
     #[serde(default)]
     tool_labels: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    tools: FirstSight,
 }
 
 #[derive(Deserialize)]
@@ -983,6 +987,7 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
         url_arguments: raw.url_arguments,
         confine: raw.confine,
         labels: labels(raw.labels, raw.tool_labels)?,
+        tools: raw.tools,
     })
 }
 
@@ -1027,6 +1032,7 @@ fn service(raw: RawService, base: &Path) -> Result<Upstream, (&'static str, Stri
         url_arguments: raw.url_arguments,
         confine: Confine::Off,
         labels: labels(raw.labels, raw.tool_labels)?,
+        tools: FirstSight::AcceptFirst,
     })
 }
 

@@ -625,6 +625,7 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
                     unreachable_upstream(shared, &name, &told)
                 }
             });
+            found.extend(held(shared, &name));
             let configured = shared.config.upstreams.get(&name);
             let wanted = configured.is_some_and(|it| it.confine != Confine::Off);
             match served.upstream().confinement() {
@@ -665,6 +666,51 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
             "add an [upstream.NAME] with `command` or `url` to the configuration",
         )];
     }
+    found
+}
+
+/// Its tools that cannot be called, and those that could be taken for others.
+fn held(shared: &Shared, name: &vocab::UpstreamName) -> Vec<Finding> {
+    const NAMED_MAX: usize = 5;
+    let mut found = Vec::new();
+    let Some((_, tools)) = shared.plane.known_tools(name) else {
+        return found;
+    };
+    let held: Vec<_> = tools
+        .pins()
+        .tools()
+        .filter(|(_, pin)| pin.state().is_held())
+        .map(|(tool, pin)| format!("{tool} ({})", pin.state().as_str()))
+        .collect();
+    if !held.is_empty() {
+        let named = held.iter().take(NAMED_MAX).map(String::as_str);
+        found.push(Finding::warn(
+            "upstreams",
+            format!(
+                "{} of `{name}` {} not called until a person accepts what it says: {}{}",
+                count(held.len(), "tool", "tools"),
+                if held.len() == 1 { "is" } else { "are" },
+                named.collect::<Vec<_>>().join(", "),
+                if held.len() > NAMED_MAX { ", …" } else { "" }
+            ),
+            format!(
+                "look at each with `tipstaff upstream diff {name}/TOOL`, then `tipstaff upstream \
+                 accept` or `refuse`"
+            ),
+        ));
+    }
+    let alike = shared.plane.look_alikes();
+    let alike = alike.iter().filter(|it| it.upstream == *name && !it.same);
+    found.extend(alike.take(NAMED_MAX).map(|it| {
+        Finding::warn(
+            "upstreams",
+            format!(
+                "`{}/{}` looks like `{}/{}`",
+                it.upstream, it.tool, it.other_upstream, it.other_tool
+            ),
+            "see whether both are meant; an agent may take one for the other",
+        )
+    }));
     found
 }
 

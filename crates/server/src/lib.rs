@@ -16,6 +16,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod connect;
+mod definitions;
 pub mod demo;
 pub mod doctor;
 pub mod fetch;

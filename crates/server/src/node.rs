@@ -873,6 +873,7 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
             options: upstream.policy_options(),
             observe_until: upstream.observe_until,
             labels: upstream.labels.clone(),
+            first_sight: upstream.tools,
             endpoint,
         });
     }

@@ -343,7 +343,7 @@ fn engine(blobs: &FileBlobs, body: &DecisionBody) -> Engine {
         .basis
         .tools
         .as_ref()
-        .map(|tools| ToolList::parse(&body.upstream, &get(tools)).unwrap());
+        .map(|tools| ToolList::pinned(&body.upstream, &get(tools)).unwrap());
     let options = serde_json::from_slice(&get(&body.basis.options)).unwrap();
     let input = UpstreamInput {
         name: body.upstream.clone(),

@@ -363,6 +363,24 @@ impl Plane {
         self.gateway().refresh_tools(&self.served(upstream)).await
     }
 
+    /// Accepts, as an administrator, whatever is held of an upstream's tools.
+    pub async fn accept(&self, upstream: &str) {
+        let tools = self.admin("GET", "/v1/tools", None).await.json();
+        for tool in tools.as_array().unwrap() {
+            let is_held = ["new", "changed", "refused"]
+                .iter()
+                .any(|it| tool["state"] == *it);
+            if tool["upstream"] != upstream || !is_held {
+                continue;
+            }
+            let name = tool["tool"].as_str().unwrap();
+            let said = json!({"definition": tool["definition"], "judgement": "accepted"});
+            let path = format!("/v1/tools/{upstream}/{name}");
+            let answer = self.admin("POST", &path, Some(said)).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        }
+    }
+
     /// Puts policies in force.
     pub async fn activate(&self, policies: &str) -> Result<(), String> {
         let trial = self.trial(policies)?;

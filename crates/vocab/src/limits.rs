@@ -24,6 +24,12 @@ pub const TOOL_NAME_BYTES_MAX: usize = 256;
 pub const TOOLS_MAX: usize = 2_000;
 /// Longest tool list kept, in bytes.
 pub const TOOL_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most tools of one upstream whose definitions are pinned, those that it lists no more included.
+pub const PINNED_TOOLS_MAX: usize = 2 * TOOLS_MAX;
+/// Longest list of pins of one upstream, in bytes: what was accepted, and what is listed instead.
+pub const PINS_BYTES_MAX: usize = 4 * TOOL_LIST_BYTES_MAX;
+/// Least time between two listings that an upstream's notifications ask for, in milliseconds.
+pub const LISTINGS_EVERY_MS: u64 = 1_000;
 /// Most pages followed in one listing.
 pub const PAGES_MAX: usize = 200;
 /// Deepest purpose path, in segments.

@@ -24,6 +24,10 @@ pub fn json(data: &[u8]) -> bool {
     let theirs = serde_json::from_slice::<&serde_json::value::RawValue>(data);
     assert!(theirs.is_ok(), "taken by us alone");
     walk(json.root());
+    // As a tool's definition it has one text, which is its own.
+    let text = mcp::definition(json.root());
+    let again = Json::parse(Bytes::from(text.clone()));
+    assert!(again.is_ok_and(|again| mcp::definition(again.root()) == text));
     true
 }
 

@@ -111,6 +111,10 @@ pub fn tool_list(data: &[u8]) -> bool {
     let Some(world) = &*WORLD else {
         return false;
     };
+    // As pins of an upstream it is written as both readers take it.
+    if let Some(pins) = gateway::Pins::parse(data) {
+        assert!(ToolList::pinned(&world.upstream, &pins.to_blob()).is_ok());
+    }
     let Ok(list) = ToolList::parse(&world.upstream, data) else {
         return false;
     };

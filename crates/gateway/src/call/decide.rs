@@ -47,7 +47,32 @@ pub(super) async fn target<'a>(
         ));
     };
     plane.ensure_tools(&call.served).await;
+    unread(plane, &call.served, target, call.caller.instance())?;
     Ok(target)
+}
+
+/// Refuses calls of tools that are known from an earlier start alone: what the upstream says of them
+/// may have changed since.
+pub(crate) fn unread(
+    plane: &Plane,
+    served: &Served,
+    target: &Target,
+    instance: &InstanceId,
+) -> Result<(), Denied> {
+    let is_tool = matches!(target, Target::Tool { .. });
+    if !is_tool || served.is_listed() || plane.known_tools(&served.name).is_none() {
+        // Of an upstream that was never listed, nothing is permitted: that is decided, and on record.
+        return Ok(());
+    }
+    plane
+        .refusals
+        .note("tools-not-read", "call", Some(instance));
+    Err(Denied::unrecorded(&format!(
+        "The tools of `{}` could not be read since this node started, so nobody knows whether they \
+         are those that were accepted; nothing was sent. Try again later. Whoever runs this node can \
+         mend that: `tipstaff doctor` says why.",
+        served.name
+    )))
 }
 
 pub(super) async fn rule(

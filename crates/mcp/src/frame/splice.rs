@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -65,6 +66,8 @@ pub enum ReplyEdit<'a> {
     Default(&'a str, Raw<'a>),
     /// Keeps those elements of a list whose flag is true; what has no flag goes.
     Keep(List, &'a [bool]),
+    /// Puts other text in place of those elements of a list that have one.
+    Instead(List, &'a [Option<Arc<str>>]),
     /// Removes every member that only we may write, wherever it stands but in data, and makes an
     /// error with our code for a denial an internal one.
     StripOwn,
@@ -330,6 +333,14 @@ pub(super) fn response(response: &Response, edits: &[ReplyEdit<'_>]) -> Bytes {
                     .collect();
                 patches.list(list.span().start + 1, &items, "");
             }
+            ReplyEdit::Instead(list, texts) => {
+                let elements = response.listed(*list);
+                for (element, text) in elements.zip(texts.iter()) {
+                    if let Some(text) = text {
+                        patches.replace(element.span(), text.to_string());
+                    }
+                }
+            }
             ReplyEdit::StripOwn => {
                 strip = true;
                 for object in [&mut of_root, &mut of_result, &mut of_error] {
@@ -382,7 +393,7 @@ pub(super) fn response(response: &Response, edits: &[ReplyEdit<'_>]) -> Bytes {
 /// The member of `params` whose bytes are what was decided.
 const ARGUMENTS: &str = "arguments";
 /// Members that hold a tool's own data or a schema: what is in there is not the protocol's.
-const DATA: &[&str] = &[
+pub(super) const DATA: &[&str] = &[
     "input",
     "structuredContent",
     "inputSchema",

@@ -315,6 +315,21 @@ fn replies_are_edited_in_place() {
 }
 
 #[test]
+fn an_element_is_put_in_place_of_another() {
+    let listing = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"}, {"name":"b","dev.tipstaff/x":{"y":1}},{"name":"c"}]}}"#;
+    let instead = [None, Some(r#"{"name":"b","z":1}"#.into()), None];
+    check_reply(
+        listing,
+        &[
+            ReplyEdit::StripOwn,
+            ReplyEdit::Keep(List::Tools, &[false, true, true]),
+            ReplyEdit::Instead(List::Tools, &instead),
+        ],
+        r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"b","z":1},{"name":"c"}]}}"#,
+    );
+}
+
+#[test]
 fn a_list_that_cannot_be_filtered_is_emptied() {
     check_reply(
         r#"{"jsonrpc":"2.0","id":1,"result":{"tools":{"0":{"name":"a"}}}}"#,

@@ -2,12 +2,14 @@ mod approval;
 mod chain;
 mod findings;
 mod names;
+mod pins;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::decision::Effect;
+use crate::facts::Target as Called;
 use crate::set::PolicyFile;
 use crate::testing::{World, facts};
 

@@ -19,8 +19,8 @@ use crate::lifecycle::{
 use crate::log_keys::SigningKey;
 use crate::nouns::{
     Accepted, ActivePolicy, Admin, Agent, AgentKey, Beside, Cut, CutOf, DirectoryToken, Group,
-    HandedOn, Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, SignedOut, Sponsor,
-    Tools, Upstream,
+    HandedOn, Instance, Known, Latest, NodeState, Origin, PastSponsor, Pep, Pins, SignedOut,
+    Sponsor, Tools, Upstream,
 };
 use crate::signing::TokenKey;
 use crate::state::names::{Past, Was};
@@ -56,7 +56,8 @@ structs! {
         refresh_serial life started_at expires_at idle record
     } but { last_used: Arc::default() };
     Tools { blob count listed_at record };
-    Upstream { name config switch observe_until tools record };
+    Pins { blob accepted held record };
+    Upstream { name config switch observe_until tools pins record };
     Cut { of kind record at signal certificate };
     Signal { source event received_at happened_at id };
     Latest { at rank record };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use vocab::digest::Digest;
-use vocab::id::Handle;
+use vocab::id::{Handle, UpstreamName};
 
 use super::histories::{check_kept, keep};
 use super::*;
@@ -12,7 +12,7 @@ use crate::approval::{
     APPROVALS_KEPT_MAX, Approval, ApprovalCommand, ApprovalLife, ApprovalOver, ApprovalRefusal,
     ApprovalSettings, Exactly, NAMED_MAX, NewApproval, NotApprover, SHOWN_BYTES_MAX,
 };
-use crate::entry::Event;
+use crate::entry::{Event, FirstSight, ToolsPinned};
 use crate::lifecycle::InstanceLife;
 use crate::refusal::Refusal;
 use crate::state::{CutOf, Impossible, Known};
@@ -658,6 +658,16 @@ async fn a_cut_between_grant_and_use_ends_it() {
     check_ended(erase, cut).await;
 }
 
+fn pinned(upstream: UpstreamName, pins: Digest) -> Command {
+    Command::PinTools(ToolsPinned {
+        upstream,
+        pins,
+        accepted: 1,
+        held: 0,
+        first_sight: FirstSight::AcceptFirst,
+    })
+}
+
 #[tokio::test]
 async fn other_policies_or_tools_end_what_was_asked() {
     let changed = Some(ApprovalOver::Changed);
@@ -666,24 +676,13 @@ async fn other_policies_or_tools_end_what_was_asked() {
     };
     check_ended(other, changed).await;
     let tools = async |node: &Node, _: &InstanceId| {
-        let (upstream, blob) = (files(), node.keep(b"tools"));
-        node.ok(Command::RecordTools {
-            upstream,
-            blob,
-            count: 1,
-        })
-        .await;
+        node.ok(pinned(files(), node.keep(b"tools"))).await;
     };
     check_ended(tools, changed).await;
     let others = async |node: &Node, _: &InstanceId| {
         node.ok(configure("mail")).await;
-        let (upstream, blob) = ("mail".parse().unwrap(), node.keep(b"tools"));
-        node.ok(Command::RecordTools {
-            upstream,
-            blob,
-            count: 1,
-        })
-        .await;
+        node.ok(pinned("mail".parse().unwrap(), node.keep(b"tools")))
+            .await;
     };
     check_ended(others, None).await;
     // Nor is anybody asked by policies that are not in force.

@@ -814,6 +814,13 @@ const TABLES: &[Table] = &[
                 "How long a child, or the opening of a connection, may take until it answers: 1 to 86400.",
             ),
             key(
+                "tools",
+                "`accept-first`, `review`",
+                Is("\"accept-first\""),
+                "tools = \"review\"",
+                "What becomes of a tool that it lists for the first time. `accept-first`: its definition is accepted, unless something is found in it or its name looks like that of another upstream's tool. `review`: it cannot be called until a person accepts it. What was accepted and changes is held in any case.",
+            ),
+            key(
                 "undeclared_arguments",
                 "`refuse`, `allow`",
                 Is("\"refuse\""),

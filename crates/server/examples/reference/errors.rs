@@ -83,6 +83,10 @@ JSON-RPC error 7403 over HTTP 200, with the same object in `error.data`. The rec
                 "The upstream lists no such tool, or the method is none that can be called.",
                 "List the tools again. A tool that is listed and cannot be called is named by `tipstaff doctor`.",
             ),
+            Stage::Quarantined => (
+                "What the upstream says of the tool is new, changed or refused, and nobody has accepted it.",
+                "`tipstaff upstream diff UPSTREAM/TOOL` shows it; `tipstaff upstream accept` and `refuse` settle it.",
+            ),
             Stage::Schema => (
                 "An argument is missing, of another type, or not declared by the tool.",
                 "The text names the argument and the type: mend the call. `undeclared_arguments = \"allow\"` lets undeclared ones through.",
@@ -445,6 +449,10 @@ const CAUSES: &[(&str, &str)] = &[
     (
         "bad-tool-name",
         "The tool's name is none that a tool can have.",
+    ),
+    (
+        "tools-not-read",
+        "The upstream's tools could not be listed since the node started, so nobody knows whether they are those that were accepted.",
     ),
     (
         "repeated-denial",

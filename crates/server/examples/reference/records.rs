@@ -99,6 +99,8 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&mention, "Mention", Sort::Object),
         (&control, "Sponsorship", Sort::Word),
         (&control, "AssertedAgents", Sort::Word),
+        (&control, "FirstSight", Sort::Word),
+        (&control, "Judgement", Sort::Word),
         (&control, "Signal", Sort::Object),
         (&control, "Risk", Sort::Word),
         (&control, "SignIn", Sort::Word),

@@ -32,7 +32,7 @@ use super::approvals;
 use super::break_glass;
 use super::directory;
 use super::wire::{self, Changed, Problem, Registered, json};
-use super::{Admin, Caller, Peer, cuts, secrets};
+use super::{Admin, Caller, Peer, cuts, secrets, tools};
 use crate::log_keys::{self, LogKeyError, LogKeyView, Logs};
 use crate::node::Shared;
 use crate::policies::{self, Ground};
@@ -87,6 +87,11 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/policy/check", post(check_policies))
         .route("/v1/policy/test", post(test_policies))
         .route("/v1/policy/apply", post(apply_policies))
+        .route("/v1/tools", get(tools::list))
+        .route(
+            "/v1/tools/{upstream}/{*tool}",
+            get(tools::show).post(tools::judge),
+        )
         .route("/v1/trace/{*id}", get(trace))
         .route(
             "/v1/scim/tokens",

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use axum::extract::State;
 use axum::response::Response;
-use gateway::NameFault;
+use gateway::{NameFault, PinState};
 use http::StatusCode;
 use ledger::Log as _;
 use policy::Stage;
@@ -52,6 +52,8 @@ families! {
     WITHHELD "tipstaff_withheld_total" true "Calls of which something that came back was withheld for what was found in it.";
     WARNED "tipstaff_warned_total" true "Calls permitted with a warning.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
+    TOOLS "tipstaff_upstream_tools" false "Tools of this `upstream`, by what has become of their definitions (`state`): accepted, new, changed, refused, gone. Those that are new, changed or refused cannot be called.";
+    LOOK_ALIKES "tipstaff_tools_look_alike" false "Listed tools that a reader could take for a tool of another name, over all upstreams.";
     NAMES "tipstaff_policy_names_faulty" false "Sponsors and groups that the policies in force name, by what is wrong with the name (`fault`): unknown, renamed, taken.";
     ENTRIES "tipstaff_ledger_entries" false "Durable entries, by `log`.";
     LAG "tipstaff_ledger_checkpoint_lag_entries" false "Durable entries that no published checkpoint covers yet, by `log`.";
@@ -192,6 +194,19 @@ fn page(shared: &Shared) -> String {
             u8::from(observing),
         );
     }
+    page.family(&TOOLS);
+    for (upstream, pins) in plane.pins() {
+        for state in PinState::ALL {
+            let states = pins.tools().map(|(_, pin)| pin.state());
+            page.sample(
+                &TOOLS,
+                &[("upstream", upstream.as_str()), ("state", state.as_str())],
+                states.filter(|it| *it == state).count(),
+            );
+        }
+    }
+    let alike = plane.look_alikes();
+    page.one(&LOOK_ALIKES, alike.iter().filter(|it| !it.same).count());
     page.family(&NAMES);
     let faulty = plane.faulty_names();
     for fault in NameFault::ALL {

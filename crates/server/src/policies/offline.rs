@@ -68,15 +68,15 @@ impl Offline {
             }
             let blobs = FileBlobs::open(&config.data.join("blobs"));
             for listed in state.upstreams() {
-                let known = upstreams.get_mut(&listed.name).zip(listed.tools.as_ref());
-                let Some(((_, list), tools)) = known else {
+                let known = upstreams.get_mut(&listed.name).zip(listed.definitions());
+                let Some(((_, list), digest)) = known else {
                     continue;
                 };
-                let blob = blobs.get(&tools.blob).map_err(|error| error.to_string())?;
+                let blob = blobs.get(&digest).map_err(|error| error.to_string())?;
                 let Some(blob) = blob else {
                     continue;
                 };
-                let read = ToolList::parse(&listed.name, &blob);
+                let read = ToolList::pinned(&listed.name, &blob);
                 *list =
                     Some(read.map_err(|error| format!("the tools of `{}`: {error}", listed.name))?);
             }

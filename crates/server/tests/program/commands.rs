@@ -10,7 +10,7 @@ use crate::node::{Folder, Node, until};
 const NO_NODE: i32 = 1;
 
 /// Runs a command that fails, for people and for programs: both are told the same.
-async fn fails(folder: &Folder, arguments: &[&str], code: i32, why: &str) -> Value {
+pub(crate) async fn fails(folder: &Folder, arguments: &[&str], code: i32, why: &str) -> Value {
     let plain = folder.output(arguments).await;
     let errors = String::from_utf8(plain.stderr).unwrap();
     assert_eq!(plain.status.code(), Some(code), "{arguments:?}: {errors}");

@@ -18,4 +18,6 @@ mod secrets;
 #[cfg(test)]
 mod trouble;
 #[cfg(test)]
+mod upstreams;
+#[cfg(test)]
 mod witness;

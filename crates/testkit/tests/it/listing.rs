@@ -81,6 +81,7 @@ async fn a_listing_passes_what_it_does_not_know() {
     tools[0]["icons"] = json!([{"src": "data:,"}]);
     plane.files().set_tools(tools.clone());
     plane.refresh("files").await.unwrap();
+    plane.accept("files").await;
     let client = plane.agent("triage").await.token("files").await.modern();
     let reply = client.request("tools/list").await;
     assert_eq!(reply.result()["tools"][0], tools[0]);
@@ -115,6 +116,7 @@ async fn a_changed_tool_list_disables_only_what_names_it() {
     let relist = async |tools: Vec<Value>| {
         plane.files().set_tools(tools);
         plane.refresh("files").await.unwrap();
+        plane.accept("files").await;
     };
     let listed = plane.ledger().of(Kind::ToolsListed).len();
 

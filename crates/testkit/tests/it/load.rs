@@ -224,6 +224,7 @@ async fn policy() {
         tools.push(json!({"name": "anything", "inputSchema": tool}));
         plane.files().set_tools(tools);
         plane.refresh("files").await.unwrap();
+        plane.accept("files").await;
     };
     let typed = json!({"type": "object", "properties": {"number": {"type": "integer"}},
                        "required": ["number"]});

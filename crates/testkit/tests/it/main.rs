@@ -57,6 +57,8 @@ mod people_attacks;
 #[cfg(test)]
 mod pep;
 #[cfg(test)]
+mod pins;
+#[cfg(test)]
 mod replays;
 #[cfg(test)]
 mod requests;

@@ -63,6 +63,7 @@ async fn a_listing_that_declares_a_tool_otherwise_has_the_tools_read_again() {
     let before = known();
     client.request("tools/list", "").await;
     until("the tools are read again", async || known() != before).await;
+    plane.accept("files").await;
     let reply = client.call("refund", dear).await;
     assert!(!reply.said().contains("total"), "{}", reply.json);
     // The same list again is no news.

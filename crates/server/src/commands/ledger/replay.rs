@@ -346,7 +346,7 @@ impl Bases<'_> {
                     None => None,
                     Some(digest) => {
                         let list = self.blob("the upstream's tool list", digest)?;
-                        let list = ToolList::parse(upstream, &list);
+                        let list = ToolList::pinned(upstream, &list);
                         Some(list.map_err(|error| error.to_string())?)
                     }
                 };

@@ -101,6 +101,8 @@ pub(super) fn said(control: &OfflineLog, size: u64) -> Said {
             Some(Event::NodeStopped(body)) => (body.calls, None),
             Some(Event::UpstreamConfigured(body)) => (None, Some(body.config)),
             Some(Event::ToolsListed(body)) => (None, Some(body.blob)),
+            Some(Event::ToolsPinned(body)) => (None, Some(body.pins)),
+            Some(Event::ToolJudged(body)) => (None, Some(body.pins)),
             Some(Event::PolicyActivated(body)) => (None, Some(body.set)),
             Some(_) | None => (None, None),
         };
