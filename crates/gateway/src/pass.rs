@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use mcp::frame::ReplyEdit;
 use mcp::method::List;
@@ -53,7 +54,7 @@ async fn carried(plane: &Arc<Plane>, call: &Arc<Call>, out: &Out) -> Answer {
 }
 
 /// Answers `server/discover` in place of an upstream of the era before.
-async fn discovered(plane: &Arc<Plane>, call: &Call, result: &bytes::Bytes) -> Answer {
+async fn discovered(plane: &Arc<Plane>, call: &Call, result: &Bytes) -> Answer {
     let findings = Overheard::default().see(plane, result).await;
     let method = call.request.method().as_str();
     let (passed, inspected) = looks::free(plane, call, method, result, &findings);
@@ -154,34 +155,16 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
         match message {
             Some(Ok(message)) => match message.kind {
                 MessageKind::Response => {
-                    let status = route.status(&message);
-                    let findings = overheard.see(plane, &message.json).await;
-                    let seen = looks::free(plane, call, method, &message.json, &findings);
-                    let (json, inspected) = match seen {
-                        (Passed::Message(json), inspected) => (json, inspected),
-                        (Passed::Withheld(why), inspected) => {
-                            return unshown(plane, call, inspected, &why).await;
-                        }
-                    };
-                    let parsed = Frame::parse(json);
-                    let Ok(Frame::Response(response)) = parsed else {
-                        return trouble(
-                            call,
-                            &format!("Upstream `{name}` answered with something that is not MCP."),
-                        );
-                    };
-                    let event = (message.event_id, message.retry);
                     let answer = Readable {
-                        response: &response,
-                        status,
-                        event,
-                        inspected,
+                        status: route.status(&message),
+                        json: message.json,
+                        event: (message.event_id, message.retry),
                     };
-                    return answered(plane, call, route, &back, answer).await;
+                    return answered(plane, call, route, &back, &mut overheard, answer).await;
                 }
                 MessageKind::Empty => {
                     let event = Event {
-                        json: bytes::Bytes::new(),
+                        json: Bytes::new(),
                         id: message.event_id,
                         retry: message.retry,
                     };
@@ -192,7 +175,7 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
                     let seen = looks::free(plane, call, method, &message.json, &findings);
                     let json = match seen.0 {
                         Passed::Message(json) => route.notification(&json, &back),
-                        Passed::Withheld(_) => message.event_id.is_some().then(bytes::Bytes::new),
+                        Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
                     };
                     if let Some(json) = json {
                         let event = Event {
@@ -209,23 +192,12 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
             },
             Some(Err(ExchangeError::Http { status, body })) => {
                 if matches!(Frame::parse(body.clone()), Ok(Frame::Response(_))) {
-                    let findings = overheard.see(plane, &body).await;
-                    let seen = looks::free(plane, call, method, &body, &findings);
-                    let (json, inspected) = match seen {
-                        (Passed::Message(json), inspected) => (json, inspected),
-                        (Passed::Withheld(why), inspected) => {
-                            return unshown(plane, call, inspected, &why).await;
-                        }
+                    let answer = Readable {
+                        status,
+                        json: body,
+                        event: (None, None),
                     };
-                    if let Ok(Frame::Response(response)) = Frame::parse(json) {
-                        let answer = Readable {
-                            response: &response,
-                            status,
-                            event: (None, None),
-                            inspected,
-                        };
-                        return answered(plane, call, route, &back, answer).await;
-                    }
+                    return answered(plane, call, route, &back, &mut overheard, answer).await;
                 }
                 let status = status.as_u16();
                 return trouble(
@@ -254,29 +226,67 @@ fn ended_early(call: &Call, ended: Ended) -> Answer {
     }
 }
 
-/// An answer that may go on as far as what was found in it is concerned.
-struct Readable<'a> {
-    response: &'a mcp::Response,
+/// An answer of an upstream's.
+struct Readable {
+    json: Bytes,
     status: StatusCode,
     event: (Option<String>, Option<u64>),
-    inspected: Option<Inspected>,
 }
 
-/// Filters, records and shapes an answer.
+/// Filters, inspects, records and shapes an answer. What is inspected is what the caller could get,
+/// and nothing is put in its place afterwards.
 async fn answered(
     plane: &Arc<Plane>,
     call: &Arc<Call>,
     route: &Route,
     back: &Back,
-    answer: Readable<'_>,
+    overheard: &mut Overheard,
+    answer: Readable,
 ) -> Answer {
     let Readable {
-        response,
+        json,
         status,
         event: (id, retry),
-        inspected,
     } = answer;
     let method = call.request.method();
+    let name = &call.served.name;
+    let foreign = || {
+        trouble(
+            call,
+            &format!("Upstream `{name}` answered with something that is not MCP."),
+        )
+    };
+    let Ok(Frame::Response(said)) = Frame::parse(json) else {
+        return foreign();
+    };
+    let (mut listed, mut shown) = (0, 0);
+    let json = match method.list().filter(|_| !said.is_error()) {
+        None => said.splice(&[]),
+        Some(list) => {
+            let Some(who) = call::Who::now(plane, call.caller.instance(), name) else {
+                return trouble(call, "This agent instance may not act any more.");
+            };
+            let facts = who.facts(call.caller.proven());
+            let (keep, instead) = visible(plane, call, &facts, list, &said);
+            listed = keep.len();
+            shown = keep.iter().filter(|keep| **keep).count();
+            said.splice(&[
+                ReplyEdit::Keep(list, &keep),
+                ReplyEdit::Instead(list, &instead),
+            ])
+        }
+    };
+    let findings = overheard.see(plane, &json).await;
+    let (json, inspected) = match looks::free(plane, call, method.as_str(), &json, &findings) {
+        (Passed::Message(json), inspected) => (json, inspected),
+        (Passed::Withheld(why), inspected) => {
+            return unshown(plane, call, inspected, &why).await;
+        }
+    };
+    let Ok(Frame::Response(response)) = Frame::parse(json) else {
+        return foreign();
+    };
+    let response = &response;
     if response
         .input_requests()
         .map_or(true, |asked| !asked.is_empty())
@@ -284,10 +294,7 @@ async fn answered(
         // No revision has that here, and nobody would decide on it.
         return trouble(
             call,
-            &format!(
-                "Upstream `{}` asks for input where it may not.",
-                call.served.name
-            ),
+            &format!("Upstream `{name}` asks for input where it may not."),
         );
     }
     let mut edits = vec![ReplyEdit::StripOwn];
@@ -296,25 +303,10 @@ async fn answered(
         let served = ProtocolVersion::SERVED.map(ProtocolVersion::as_str);
         edits.push(ReplyEdit::Set("supportedVersions", Raw::of(&served).ok()));
     }
-    let (mut listed, mut shown) = (0, 0);
-    let (keep, instead);
-    if let Some(list) = method.list()
-        && !response.is_error()
-    {
-        let Some(who) = call::Who::now(plane, call.caller.instance(), &call.served.name) else {
-            return trouble(call, "This agent instance may not act any more.");
-        };
-        let facts = who.facts(call.caller.proven());
-        (keep, instead) = visible(plane, call, &facts, list, response);
-        listed = keep.len();
-        shown = keep.iter().filter(|keep| **keep).count();
-        edits.push(ReplyEdit::Keep(list, &keep));
-        edits.push(ReplyEdit::Instead(list, &instead));
-        if call.era == Era::Modern {
-            // What is shown depends on the caller and on the policy of this moment.
-            edits.push(ReplyEdit::Set("ttlMs", Some(Raw::integer(0))));
-            edits.push(ReplyEdit::Set("cacheScope", Some(Raw::string("private"))));
-        }
+    if method.list().is_some() && !response.is_error() && call.era == Era::Modern {
+        // What is shown depends on the caller and on the policy of this moment.
+        edits.push(ReplyEdit::Set("ttlMs", Some(Raw::integer(0))));
+        edits.push(ReplyEdit::Set("cacheScope", Some(Raw::string("private"))));
     }
     if !is_recorded(plane, listing(call, (listed, shown), inspected)).await {
         return trouble(call, UNRECORDED);

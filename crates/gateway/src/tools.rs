@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ledger::Actor;
 use mcp::Json;
 use policy::ToolList;
-use register::{Command, Done, FirstSight, Judgement, ToolJudged, ToolsPinned};
+use register::{Command, Done, Judgement, ToolJudged, ToolsPinned};
 use vocab::{Digest, RecordRef, ToolName, UpstreamName, limits};
 
 use crate::pins::{self, Alike, Definitions, JudgeError, PinState, Pins};
@@ -88,11 +88,14 @@ impl Plane {
             self.control.execute(actor.clone(), command).await?;
         }
         let known = self.known_tools(name);
-        // What was accepted cannot be read: then nothing is.
-        let first_sight = match (&known, on_record) {
-            (None, true) => FirstSight::Review,
-            _ => served.first_sight,
-        };
+        if known.is_none() && on_record {
+            // Nothing is pinned over it: with its blob it comes back.
+            return Err(PlaneError::Damaged {
+                what: format!("what was accepted of the tools of `{name}`"),
+                cause: "its blob cannot be read; bring it back from a backup".to_owned(),
+            });
+        }
+        let first_sight = served.first_sight;
         let before = known.map(|(_, tools)| tools.pins().clone());
         let mut pins = before.clone().unwrap_or_default();
         let look_alikes = definitions.look_alikes(name, self.accepted_elsewhere(name));

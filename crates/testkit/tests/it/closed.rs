@@ -691,14 +691,10 @@ async fn an_upstream_that_is_not_there_is_not_sent_to() {
         setup.upstream("gone", &nobody, "timeout_s = 1");
     });
     plane.boot().await.unwrap();
-    // Its tools are in the control log, so calls are judged all the same.
-    let denied = token.modern().call("no_such_tool", ANY).await;
-    let decision = plane.calls().decision(denied.record().unwrap());
-    assert_eq!(decision.stage.as_deref(), Some("unknown-tool"));
+    // Nobody knows whether its tools are those that were accepted.
     let reply = token.modern().call("anything", ANY).await;
     assert!(reply.said().contains("nothing was sent"), "{}", reply.json);
-    let outcome = plane.calls().outcome(reply.record().unwrap()).unwrap();
-    assert_eq!(outcome.result, Came::NotSent);
+    assert!(reply.record().is_none(), "{}", reply.json);
     assert_eq!(there.modern().call("anything", ANY).await.effect(), "allow");
     plane.end().await;
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ledger::{Checkpoint, Kind, proof};
 use server::commands::ledger::{Checked, replay, verify};
@@ -259,6 +260,10 @@ async fn a_changed_entry_is_not_handed_out() {
     plane.boot().await.unwrap();
     plane.stop().await.unwrap();
     flip(&plane.data().join("calls/tile/entries/000"), 2_000);
+    // What an instance that may go on has read is to be known.
+    let error = plane.boot().await.unwrap_err().to_string();
+    assert!(error.contains("is damaged"), "{error}");
+    plane.clock.advance(Duration::from_hours(48));
     plane.boot().await.unwrap();
     let text = fs::read_to_string(plane.folder().join("keys/auditor.token")).unwrap();
     let token = format!("Bearer {}", text.trim());

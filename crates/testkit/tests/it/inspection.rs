@@ -345,12 +345,17 @@ async fn listings_and_handshakes_are_looked_into_too() {
     for era in ERAS {
         let client = Client::new(&token, era).await;
         describe(format!("Give it {KEY}."));
+        // Their words are what somebody accepted.
+        plane.refresh("files").await.unwrap();
+        plane.accept("files").await;
         let reply = client.request("tools/list", None, "").await;
         let text = said(&reply);
         assert!(!text.contains(KEY) && text.contains("[masked:"), "{text}");
         let last = |plane: &Plane| -> ListingBody { plane.calls().last(Kind::Listing).read() };
         assert_eq!(last(&plane).response.unwrap().done, Done::Masked);
         describe(ORDER.to_owned());
+        plane.refresh("files").await.unwrap();
+        plane.accept("files").await;
         let reply = client.request("tools/list", None, "").await;
         let text = said(&reply);
         assert!(!text.contains("previous instructions"), "{text}");
@@ -360,6 +365,8 @@ async fn listings_and_handshakes_are_looked_into_too() {
             (Done::Withheld, &["no-orders".to_owned()][..])
         );
         describe("It reads.".to_owned());
+        plane.refresh("files").await.unwrap();
+        plane.accept("files").await;
         let reply = client.request("tools/list", None, "").await;
         assert!(!reply.names("tools").is_empty(), "{}", reply.json);
         assert!(last(&plane).response.is_none());

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use gateway::record::{DecisionBody, OutcomeBody};
 use ledger::note::Verifier;
 use ledger::tlog_proof::TlogProof;
-use ledger::{Actor, Draft, Header, Kind, Log as _, LogReader as _};
-use register::Command;
+use ledger::{Actor, ActorKind, Draft, Header, Kind, Log as _, LogReader as _};
+use register::{Command, GroupProfile, Signal};
 use serde_json::{Value, json};
 use server::commands::ledger::{LedgerError, Replayed, export, exported, prove, replay, verify};
 use server::config::Config;
@@ -342,6 +342,29 @@ fn change(path: &Path) {
 async fn policies_are_judged_from_the_files_as_by_the_node() {
     let mut plane = Plane::start().await;
     plane.agent("triage").await;
+    // Names lie sealed, so only the node could say that nobody has one.
+    let group = Command::AddGroup {
+        profile: GroupProfile {
+            display_name: "finance".parse().unwrap(),
+            external_id: None,
+        },
+        members: Vec::new(),
+        signal: Signal {
+            source: "scim".parse().unwrap(),
+            event: "added".parse().unwrap(),
+            received_at: plane.now(),
+            happened_at: None,
+            id: None,
+        },
+    };
+    let directory = Actor {
+        kind: ActorKind::Service,
+        id: "directory".to_owned(),
+        credential: "scim".to_owned(),
+        verified: true,
+    };
+    let control = plane.gateway().control();
+    control.execute(directory, group).await.unwrap();
     let folder = plane.folder().join("policies");
     let cases = "\
 - {who: {agent: triage}, call: files/read_text_file, args: {path: /public/a}, expect: allow}
