@@ -714,10 +714,7 @@ fn request(
     if bytes > SHOWN_BYTES_MAX {
         return Err(ApprovalRefusal::TooLong { bytes }.into());
     }
-    let needs = bound(state, &new.needs, new.policy)?;
-    if !state.could_be_met(&needs, active.instance()) {
-        return Err(ApprovalRefusal::NobodyMay.into());
-    }
+    let needs = state.who_may(&new.needs, new.policy, active.instance())?;
     let id = Handle::random("ap", rng)?;
     let salt = Digest::from_bytes(rng::bytes(rng)?);
     let sponsor = active.instance().sponsor.clone();
@@ -758,7 +755,11 @@ impl From<ApprovalRefusal> for NoPlan {
 
 /// Whom the set that the entry `since` put into force means by the names in `needs`. Whom nobody
 /// can tell may not approve.
-fn bound(state: &State, needs: &Needs, since: u64) -> Result<Vec<Vec<Way>>, ApprovalRefusal> {
+pub(crate) fn bound(
+    state: &State,
+    needs: &Needs,
+    since: u64,
+) -> Result<Vec<Vec<Way>>, ApprovalRefusal> {
     let mut named = 0;
     let mut all = Vec::new();
     for ways in needs.all() {

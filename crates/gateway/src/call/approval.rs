@@ -99,9 +99,13 @@ fn asking(
 ) -> Result<Box<NewApproval>, String> {
     let settings = plane.settings.approvals;
     let agent = &who.agent.id;
+    // As the register will see it: a hold that nobody is asked about counts as a denial.
     plane
         .control
-        .view(|state| state.may_ask(settings, question.instance, agent, facts.now))
+        .view(|state| {
+            state.may_ask(settings, question.instance, agent, facts.now)?;
+            state.who_may(hold.needs(), policy, &who.instance)
+        })
         .map_err(|why| format!("Nobody is asked: {why}."))?;
     let (method, tool, _) = named(&who.snapshot, question);
     Ok(Box::new(NewApproval {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::Needs;
 use vocab::digest::Digest;
 use vocab::id::{AgentId, Handle, InstanceId, UpstreamName};
 use vocab::time::Time;
@@ -12,7 +13,7 @@ use super::{Beside, CutOf, Impossible, Instance, Known, State, Unsealed, twice, 
 use crate::approval::{
     APPROVAL_KEPT_SECONDS, APPROVALS_KEPT_MAX, Approval, ApprovalEnded, ApprovalEvent,
     ApprovalGranted, ApprovalLife, ApprovalOver, ApprovalRefusal, ApprovalRefused,
-    ApprovalRequested, ApprovalSettings, ApprovalUsed, Grant, MayApprove, NotApprover, Way,
+    ApprovalRequested, ApprovalSettings, ApprovalUsed, Grant, MayApprove, NotApprover, Way, bound,
 };
 use crate::lifecycle::SponsorLife;
 
@@ -99,6 +100,22 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Who may approve a call of `caller`, by handle, as the set means it that the entry `since` put
+    /// into force; an error if too many may, or not enough who are active.
+    pub fn who_may(
+        &self,
+        needs: &Needs,
+        since: u64,
+        caller: &Instance,
+    ) -> Result<Vec<Vec<Way>>, ApprovalRefusal> {
+        let needs = bound(self, needs, since)?;
+        if self.could_be_met(&needs, caller) {
+            Ok(needs)
+        } else {
+            Err(ApprovalRefusal::NobodyMay)
+        }
     }
 
     /// Whether a person's word counts for an approval that waits. The time is not asked; see
@@ -191,7 +208,7 @@ impl State {
     }
 
     /// Whether there are people who could meet it.
-    pub(crate) fn could_be_met(&self, needs: &[Vec<Way>], caller: &Instance) -> bool {
+    fn could_be_met(&self, needs: &[Vec<Way>], caller: &Instance) -> bool {
         let chain: Vec<InstanceId> = [caller.id.clone()]
             .into_iter()
             .chain(self.ancestors(caller).map(|it| it.id.clone()))

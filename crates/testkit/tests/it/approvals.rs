@@ -391,6 +391,45 @@ async fn who_waits_trips_no_breaker_and_fills_no_log() {
 }
 
 #[tokio::test]
+async fn a_hold_that_nobody_may_approve_trips_the_breaker() {
+    let policies = POLICIES.replace("@approval(\"noor\")", "@approval(\"p0\")");
+    // A policy names 64 at most, and several may hold a call.
+    let mut too_many = r#"@id("all") permit (principal, action, resource);"#.to_owned();
+    for nth in 0..=register::approval::NAMED_MAX / 64 {
+        let names: Vec<_> = (0..64).map(|name| format!("p{nth}-{name}")).collect();
+        too_many += &format!(
+            r#"@id("f{nth}") @approval("{}")
+            forbid (principal, action == Action::"files/refund", resource)
+            unless {{ context has approval }};"#,
+            names.join(", ")
+        );
+    }
+    for (policies, told) in [
+        (policies, "nobody who is active"),
+        (too_many, "more than 256"),
+    ] {
+        let plane = Plane::with(|setup| {
+            setup.policies = policies;
+            setup.limits = "same_denials = 3\ncalls_per_minute = 0".to_owned();
+        })
+        .await;
+        let client = token(&plane).await.modern();
+        for _ in 0..10 {
+            let held = client.call("refund", REFUND).await;
+            assert!(held.decision()["approval"].is_null(), "{}", held.json);
+            if held.effect() == "hold" {
+                assert!(held.said().contains(told), "{}", held.said());
+            }
+        }
+        // As many as may be, and the one too many.
+        assert_eq!(plane.calls().of(Kind::Decision).len(), 4, "{told}");
+        let stopped = client.call("refund", REFUND).await;
+        assert_eq!(stopped.effect(), "deny", "{}", stopped.json);
+        plane.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_holds_and_a_cut_or_other_policies_end_what_was_granted() {
     let plane = office("").await;
     let agent = plane.agent("triage").await;
