@@ -570,6 +570,7 @@ impl<'a> Asking<'a> {
             method: &method,
             target: &target,
             args: &args,
+            request: None,
             id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
             trace: trace.as_deref(),
         };

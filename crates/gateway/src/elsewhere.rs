@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use ledger::{Actor, ActorKind};
+use mcp::Request;
 use mcp::error::{Effect, Verdict};
 use policy::Target;
 use register::Pep;
@@ -120,6 +121,8 @@ pub(crate) struct Matter<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a Target,
     pub(crate) args: &'a RawValue,
+    /// All of the request that will be made, if the asker shows it.
+    pub(crate) request: Option<&'a Request>,
     /// The request's id, as the asker writes it.
     pub(crate) id: &'a str,
     pub(crate) trace: Option<&'a str>,
@@ -143,6 +146,7 @@ pub(crate) async fn answer(
         Who::Proven(caller) => (caller.proven(), caller.token_id(), Some(caller.token_key())),
         Who::Said(_) => (false, "", None),
     };
+    let params = matter.request.and_then(Request::params_text);
     let question = Question {
         instance: who.instance(),
         proven,
@@ -153,9 +157,12 @@ pub(crate) async fn answer(
         method: matter.method,
         target: matter.target,
         args: matter.args,
-        passing: matter.args.get(),
-        request: None,
-        exact: matter.args.get().to_owned(),
+        passing: params.unwrap_or_else(|| matter.args.get()),
+        request: matter.request,
+        exact: match params {
+            Some(_) => call::exact(params, false),
+            None => matter.args.get().to_owned(),
+        },
         id: matter.id,
         trace: matter.trace,
         asker: Some((&asker.pep, asker.over)),

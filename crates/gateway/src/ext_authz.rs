@@ -327,6 +327,7 @@ impl Sent<'_> {
             method: request.method().as_str(),
             target,
             args,
+            request: Some(&request),
             id: request.id_text(),
             trace: trace.as_deref(),
         };

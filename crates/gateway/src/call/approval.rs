@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ledger::Actor;
 use mcp::error::Effect;
+use mcp::frame::meta;
 use mcp::{Era, Method};
 use policy::{Approved, ApprovedBy, Approver, Approvers, Decision, Facts, Hold, Needs};
 use register::{
@@ -299,31 +300,48 @@ fn says(reason: &str, needs: &Needs, told: &mcp::error::Approval) -> String {
 }
 
 /// All that a request would have an upstream do, as text: its parameters as they stand, but for what
-/// is about the message alone (`_meta`) and for our own.
-pub(super) fn exact(params: Option<&str>) -> String {
+/// is about the message alone. What is our own is left out too where this node sends the request,
+/// since it takes that off; a policy enforcement point sends it as it is.
+pub(crate) fn exact(params: Option<&str>, is_sent_here: bool) -> String {
     let Some(params) = params else {
         return String::new();
     };
-    let Ok(mut members) = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(params) else {
+    let Ok(mut members) = serde_json::from_str::<Members>(params) else {
         return params.to_owned();
     };
-    members.remove("_meta");
-    if let Some(responses) = members.remove(RESPONSES) {
-        let kept = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(responses.get());
-        match kept {
-            Ok(mut kept) => {
-                kept.remove(KEY);
-                if let (false, Ok(kept)) = (kept.is_empty(), serde_json::value::to_raw_value(&kept))
-                {
-                    members.insert(RESPONSES.to_owned(), kept);
-                }
-            }
-            Err(_) => {
-                members.insert(RESPONSES.to_owned(), responses);
-            }
-        }
-    }
+    without(&mut members, "_meta", |name| {
+        OF_THE_MESSAGE.contains(&name) || is_sent_here && name.starts_with(meta::OWN_PREFIX)
+    });
+    without(&mut members, RESPONSES, |name| is_sent_here && name == KEY);
     serde_json::to_string(&members).unwrap_or_else(|_| params.to_owned())
+}
+
+type Members = BTreeMap<String, Box<RawValue>>;
+
+/// What in `_meta` is about the message and its sender, and differs from one sending to the next.
+/// All else may be what an upstream acts on, `baggage` too.
+const OF_THE_MESSAGE: &[&str] = &[
+    meta::PROGRESS_TOKEN,
+    meta::PROTOCOL_VERSION,
+    meta::CLIENT_CAPABILITIES,
+    meta::CLIENT_INFO,
+    meta::LOG_LEVEL,
+    "traceparent",
+    "tracestate",
+];
+
+/// Takes members out of the object `name`, and the object out if none is left.
+fn without(members: &mut Members, name: &str, goes: impl Fn(&str) -> bool) {
+    let object = members.get(name).map(|object| object.get());
+    let Some(Ok(mut kept)) = object.map(serde_json::from_str::<Members>) else {
+        return;
+    };
+    kept.retain(|name, _| !goes(name));
+    if kept.is_empty() {
+        members.remove(name);
+    } else if let Ok(kept) = serde_json::value::to_raw_value(&kept) {
+        members.insert(name.to_owned(), kept);
+    }
 }
 
 const RESPONSES: &str = "inputResponses";
@@ -336,9 +354,54 @@ pub(super) fn opens_urls(call: &Call) -> bool {
         Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead
     );
     let declared = call.request.meta();
-    let declared = declared.and_then(|meta| meta.get(mcp::frame::meta::CLIENT_CAPABILITIES));
+    let declared = declared.and_then(|it| it.get(meta::CLIENT_CAPABILITIES));
     let opens = declared.and_then(|it| it.path(&["elicitation", "url"]));
     let responses = call.request.param(RESPONSES);
     let came_back = responses.is_some_and(|responses| responses.get(KEY).is_some());
     call.era == Era::Modern && asks && opens.is_some() && !came_back
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exact;
+
+    #[test]
+    fn what_is_about_the_message_alone_is_left_out_and_nothing_else() {
+        let of = |params: &str| exact(Some(params), true);
+        let plain = r#"{"arguments":{"a": 1},"name":"x"}"#;
+        assert_eq!(of(plain), plain);
+        for meta in [
+            r#""progressToken":7"#,
+            r#""traceparent":"t","tracestate":"s""#,
+            r#""io.modelcontextprotocol/protocolVersion":"2026-07-28""#,
+            r#""io.modelcontextprotocol/clientInfo":{},"io.modelcontextprotocol/logLevel":"debug""#,
+            r#""io.modelcontextprotocol/clientCapabilities":{},"dev.tipstaff/x":1"#,
+        ] {
+            let params = format!(r#"{{"arguments":{{"a": 1}},"name":"x","_meta":{{{meta}}}}}"#);
+            assert_eq!(of(&params), plain, "{meta}");
+        }
+        for meta in [
+            r#""com.example/dry-run":false"#,
+            r#""baggage":"user=root""#,
+            r#""io.modelcontextprotocol/related-task":{"taskId":"t"}"#,
+            r#""dev.tipstaf":1"#,
+        ] {
+            let params = format!(
+                r#"{{"arguments":{{"a": 1}},"name":"x","_meta":{{"progressToken":7,{meta}}}}}"#
+            );
+            let kept = format!(r#"{{"_meta":{{{meta}}},"arguments":{{"a": 1}},"name":"x"}}"#);
+            assert_eq!(of(&params), kept);
+        }
+    }
+
+    #[test]
+    fn what_is_our_own_counts_where_nobody_takes_it_off() {
+        for params in [
+            r#"{"_meta":{"dev.tipstaff/x":1},"name":"x"}"#,
+            r#"{"inputResponses":{"dev.tipstaff/approval":{}},"name":"x"}"#,
+        ] {
+            assert_eq!(exact(Some(params), true), r#"{"name":"x"}"#);
+            assert_eq!(exact(Some(params), false), params);
+        }
+    }
 }

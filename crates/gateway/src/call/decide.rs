@@ -93,7 +93,7 @@ pub(super) async fn rule(
         args: &subject.args,
         passing: subject.request.params_text().unwrap_or("{}"),
         request: Some(&subject.request),
-        exact: approval::exact(subject.request.params_text()),
+        exact: approval::exact(subject.request.params_text(), true),
         id: subject.request.id_text(),
         trace: call.trace.as_deref(),
         asker: None,
@@ -122,7 +122,7 @@ pub(crate) struct Question<'a> {
     pub(crate) args: &'a RawValue,
     /// All that passes with it, to be looked into; for a request of the protocol its parameters.
     pub(crate) passing: &'a str,
-    /// The request, if it is one that this node sends.
+    /// The request, if it is one of the protocol.
     pub(crate) request: Option<&'a Request>,
     /// All that would be done, as text: what an approval is for.
     pub(crate) exact: String,

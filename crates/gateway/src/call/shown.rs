@@ -151,7 +151,7 @@ fn others(question: &Question<'_>, target: &Target) -> Vec<(String, String)> {
         std::collections::BTreeMap<String, Box<serde_json::value::RawValue>>,
     >(&question.exact);
     // Those who ask over AuthZEN say no more than the arguments.
-    if question.asker.is_some() {
+    if question.request.is_none() {
         return Vec::new();
     }
     let members = members.into_iter().flatten();

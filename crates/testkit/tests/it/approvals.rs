@@ -321,6 +321,25 @@ async fn an_approval_is_for_that_call_of_that_instance_and_no_other() {
     assert_eq!(waits(&read(more).await), id);
     let more = r#","inputResponses":{"q":{"action":"accept"}}"#;
     assert_ne!(waits(&read(more).await), id);
+    // Nor is anything else in `_meta`, which the upstream gets too.
+    let tagged = |meta: &str| {
+        let params = format!(r#""name":"refund","arguments":{REFUND}"#);
+        let body = testkit::Modern::text("tools/call", &params)
+            .replace(r#""_meta":{"#, &format!(r#""_meta":{{{meta},"#));
+        let ask = one.ask("tools/call", Some("refund"), &params).body(body);
+        async move { Reply::from(ask.send().await) }
+    };
+    let id = waits(&tagged(r#""com.example/account":"A-1","progressToken":1"#).await);
+    let request = asked(&plane).request;
+    let shown = &request.known().unwrap().shown;
+    assert!(
+        shown.contains("Also sent, as _meta") && shown.contains(r#""com.example/account": "A-1""#),
+        "{shown}"
+    );
+    assert!(!shown.contains("progressToken"), "{shown}");
+    let same = r#""traceparent":"t","progressToken":2,"com.example/account":"A-1""#;
+    assert_eq!(waits(&tagged(same).await), id);
+    assert_ne!(waits(&tagged(r#""com.example/account":"A-2""#).await), id);
     plane.end().await;
 }
 

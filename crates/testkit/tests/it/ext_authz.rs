@@ -580,3 +580,66 @@ async fn what_is_no_question_is_denied_too() {
     proxy.denied(&modern(&token, PUBLIC), 200).await;
     plane.end().await;
 }
+
+/// The proxy sends all that it got, so all of it is looked into, shown and approved.
+#[tokio::test]
+async fn what_passes_beside_the_arguments_is_seen_and_approved_too() {
+    let plane = Plane::with(|setup| {
+        setup.top = "[ext_authz]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        setup.policies = r#"
+            @id("refunds") @approval("noor") @reason("For people.")
+            permit (principal, action == Action::"files/refund", resource)
+            when { context has approval };
+            @id("no-secrets") @reason("No secrets.")
+            forbid (principal, action, resource)
+            when { context.findings.contains("secret") };"#
+            .to_owned();
+    })
+    .await;
+    let noor = json!({"id": "noor", "name": "noor", "email": "noor@example.com"});
+    let added = plane.admin("POST", "/v1/sponsors", Some(noor)).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    let token = plane.agent("triage").await.bearer("files").await;
+    let proxy = Proxy::add(&plane, "edge", &["files"]).await;
+    let args = r#"{"order":"A-1","amount":50}"#;
+    let decision = async |meta: &str| {
+        let params = format!(r#""name":"refund","arguments":{args}"#);
+        let body = testkit::Modern::text("tools/call", &params)
+            .replace(r#""_meta":{"#, &format!(r#""_meta":{{{meta},"#));
+        let ask = token.modern().ask_call("refund", args);
+        let told = proxy.denied(&Described::of(&ask, &body), 200).await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        told["result"]["_meta"]["dev.tipstaff/decision"].clone()
+    };
+    let held = async |meta: &str| {
+        let told = decision(meta).await;
+        let id = told["approval"]["id"].as_str();
+        id.unwrap_or_else(|| panic!("{told}")).to_owned()
+    };
+    let first = r#""com.example/account":"A-1","progressToken":1"#;
+    let id = held(first).await;
+    let shown = plane.gateway().control().view(|state| {
+        let asked = state.approvals().last().unwrap();
+        asked.request.known().unwrap().shown.clone()
+    });
+    assert!(shown.contains(r#""com.example/account": "A-1""#), "{shown}");
+    assert_eq!(held(first).await, id);
+    assert_eq!(
+        held(r#""progressToken":2,"com.example/account":"A-1""#).await,
+        id
+    );
+    for other in [
+        r#""com.example/account":"A-2""#,
+        // Nobody takes it off on this way.
+        r#""com.example/account":"A-1","dev.tipstaff/x":1"#,
+    ] {
+        assert_ne!(held(other).await, id, "{other}");
+    }
+    let key = concat!("AKIA", "Q3EGRIQ7TKLMWZ2B");
+    let denied = decision(&format!(r#""com.example/note":"{key}""#)).await;
+    assert_eq!(
+        (&denied["effect"], &denied["reason"]),
+        (&json!("deny"), &json!("No secrets."))
+    );
+    plane.end().await;
+}
