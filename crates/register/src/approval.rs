@@ -14,7 +14,7 @@ use ledger::{Actor, ActorKind};
 use policy::{Approver, Needs};
 use serde::{Deserialize, Serialize};
 use vocab::digest::Digest;
-use vocab::id::{AgentId, Handle, InstanceId, ToolName, UpstreamName};
+use vocab::id::{AgentId, Handle, InstanceId, PepName, ToolName, UpstreamName};
 use vocab::rng::{self, Rng};
 use vocab::time::Time;
 
@@ -43,6 +43,8 @@ const CALL_DOMAIN: &[u8] = b"tipstaff/v1/approval-call";
 /// What an approval is for, to the byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Exactly<'a> {
+    /// The policy enforcement point that makes the call, and how it asks; none if this node does.
+    pub door: Option<(&'a PepName, &'a str)>,
     /// Who calls.
     pub instance: &'a InstanceId,
     /// Every instance above it, the first first.
@@ -68,7 +70,10 @@ impl Exactly<'_> {
             } => (method.as_str(), name_or_uri.as_deref()),
         };
         let named = [u8::from(name.is_some())];
+        let (by, over) = self.door.map_or(("", ""), |(by, over)| (by.as_str(), over));
         let mut parts: Vec<&[u8]> = vec![
+            by.as_bytes(),
+            over.as_bytes(),
             self.instance.as_str().as_bytes(),
             self.upstream.as_str().as_bytes(),
             what.as_bytes(),
@@ -140,8 +145,8 @@ pub struct ApprovalRequested {
     /// The tool, for `tools/call`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tool: Option<ToolName>,
-    /// The digest of the call: instance, chain, target, arguments and policy set, with a salt that
-    /// is sealed.
+    /// The digest of the call: who makes it, instance, chain, target, arguments and policy set, with
+    /// a salt that is sealed.
     pub call: Digest,
     /// The policy set that held it.
     pub policy_set: Digest,

@@ -52,7 +52,9 @@ pub(super) async fn decided(
     let (Some(set), Some(since)) = (who.snapshot.set, who.snapshot.since) else {
         return Ok((facts, decision, None));
     };
+    let door = question.asker.map(|(pep, over)| (&pep.name, over.as_str()));
     let what = Exactly {
+        door,
         instance: question.instance,
         above: &who.above(),
         upstream: &facts.upstream,

@@ -64,6 +64,15 @@ pub(super) fn text(
         Target::Method { method, .. } => format!("{} of {}", shown(method), facts.upstream),
     };
     line(&mut out, "What", &what);
+    if let Some((pep, over)) = question.asker {
+        let by = format!(
+            "the enforcement point {}, which asks over {}: this node neither makes the call nor \
+             sees it made",
+            pep.name,
+            over.as_str()
+        );
+        line(&mut out, "Made by", &by);
+    }
     if let Target::Tool { name } = &facts.target {
         let tools = who.snapshot.tools.get(&facts.upstream);
         let claims = tools

@@ -269,7 +269,9 @@ fn each_part_of_a_call_makes_another_digest() {
         ["files", "mail"].map(|it| it.parse().unwrap()),
         [what("s"), what("t")],
     );
+    let peps = ["edge", "inner"].map(|it| it.parse().unwrap());
     let base = Exactly {
+        door: None,
         instance: &one,
         above: &[],
         upstream: &files[0],
@@ -286,6 +288,21 @@ fn each_part_of_a_call_makes_another_digest() {
     ];
     let mut all = vec![
         base.digest(),
+        Exactly {
+            door: Some((&peps[0], "authzen")),
+            ..base
+        }
+        .digest(),
+        Exactly {
+            door: Some((&peps[0], "ext-authz")),
+            ..base
+        }
+        .digest(),
+        Exactly {
+            door: Some((&peps[1], "authzen")),
+            ..base
+        }
+        .digest(),
         Exactly {
             instance: &two,
             ..base

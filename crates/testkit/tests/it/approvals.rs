@@ -554,6 +554,7 @@ async fn a_kill_between_use_and_permit_loses_an_approval_and_never_doubles_it() 
 async fn used_by_hand(plane: &Plane, approval: &Approval) -> vocab::Digest {
     let params = format!(r#"{{"arguments":{LARGE},"name":"refund"}}"#);
     let exactly = register::Exactly {
+        door: None,
         instance: &approval.instance,
         above: &[],
         upstream: &approval.upstream,

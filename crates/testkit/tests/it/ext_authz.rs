@@ -623,6 +623,8 @@ async fn what_passes_beside_the_arguments_is_seen_and_approved_too() {
         asked.request.known().unwrap().shown.clone()
     });
     assert!(shown.contains(r#""com.example/account": "A-1""#), "{shown}");
+    let made_by = "\nMade by: the enforcement point edge, which asks over ext-authz: this node";
+    assert!(shown.contains(made_by), "{shown}");
     assert_eq!(held(first).await, id);
     assert_eq!(
         held(r#""progressToken":2,"com.example/account":"A-1""#).await,
@@ -641,5 +643,42 @@ async fn what_passes_beside_the_arguments_is_seen_and_approved_too() {
         (&denied["effect"], &denied["reason"]),
         (&json!("deny"), &json!("No secrets."))
     );
+    plane.end().await;
+}
+
+/// The asker's word that it made the call is all there is, and the gateway's call is another.
+#[tokio::test]
+async fn an_approval_is_for_the_door_that_asked() {
+    let plane = Plane::with(|setup| {
+        setup.top = "[ext_authz]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        setup.policies = r#"
+            @id("refunds") @approval("noor") @reason("For people.")
+            permit (principal, action == Action::"files/refund", resource)
+            when { context has approval };"#
+            .to_owned();
+    })
+    .await;
+    let noor = json!({"id": "noor", "name": "noor", "email": "noor@example.com"});
+    let added = plane.admin("POST", "/v1/sponsors", Some(noor)).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    let token = plane.agent("triage").await.bearer("files").await;
+    let args = r#"{"order":"A-1","amount":50}"#;
+    let params = format!(r#""name":"refund","arguments":{args}"#);
+    let body = testkit::Modern::text("tools/call", &params);
+    let ask = token.modern().ask_call("refund", args);
+    let described = Described::of(&ask, &body);
+    let mut ids = std::collections::BTreeSet::new();
+    for pep in ["edge", "inner"] {
+        let proxy = Proxy::add(&plane, pep, &["files"]).await;
+        for _ in 0..2 {
+            let told = proxy.denied(&described, 200).await;
+            let told: Value = serde_json::from_str(&told).unwrap();
+            let decision = &told["result"]["_meta"]["dev.tipstaff/decision"];
+            ids.insert(decision["approval"]["id"].to_string());
+        }
+    }
+    let here = token.modern().call("refund", args).await;
+    ids.insert(here.decision()["approval"]["id"].to_string());
+    assert_eq!(ids.len(), 3, "{ids:?}");
     plane.end().await;
 }
