@@ -170,7 +170,7 @@ fn waits(plane: &Plane, question: &Question<'_>, hold: &Hold, approval: &Approva
     let told = told(plane, approval);
     let denied = Denied {
         effect: Effect::Hold,
-        reason: says(hold.reason(), hold.needs(), &told),
+        reason: says(hold.reason(), (hold.needs(), question.method), &told),
         policies: hold.policies().to_vec(),
         record: held(plane, approval),
         approval: Some(Box::new(told)),
@@ -223,7 +223,7 @@ impl Held {
             (Ok(_), Some(approval)) => {
                 plane.metrics.approval_asked();
                 let told = told(plane, &approval);
-                denied.reason = says(&reason, &self.needs, &told);
+                denied.reason = says(&reason, (&self.needs, question.method), &told);
                 denied.approval = Some(Box::new(told));
             }
             (Err(CommandError::Refused(why)), _) => {
@@ -292,12 +292,20 @@ fn told(plane: &Plane, approval: &Approval) -> mcp::error::Approval {
     }
 }
 
-/// What an agent is told of a call that waits.
-fn says(reason: &str, needs: &Needs, told: &mcp::error::Approval) -> String {
+/// What is told of a call that waits, or of an upstream's question that does.
+fn says(reason: &str, hold: (&Needs, &str), told: &mcp::error::Approval) -> String {
+    let (needs, method) = hold;
     let mcp::error::Approval { url, until, .. } = told;
+    let then = if Method::from(method).is_for_servers() {
+        "Once they approved, send exactly the same call again: it is then made, once."
+    } else {
+        // The call that it belongs to is under way, and may be done when it is answered.
+        "What waits is a question of the upstream's: once they approved, it can be asked once, \
+         exactly as it was. Do not send a call again for that: it may have been made already."
+    };
     format!(
         "{reason} People were asked: {needs}. They answer at {url} until {until}. Tell the person \
-         you work for. Once they approved, send exactly the same call again: it is then made, once."
+         you work for. {then}"
     )
 }
 

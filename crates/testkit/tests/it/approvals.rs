@@ -7,7 +7,7 @@ use mcp::Era;
 use register::{Approval, ApprovalCommand, Command, SignIn};
 use serde_json::{Value, json};
 use store::Fault;
-use testkit::{Plane, Reply, Token, until};
+use testkit::{Plane, Reply, Script, Speaks, Token, Upstream, until};
 use vocab::Handle;
 
 use crate::common::{ANY, Client, ERAS};
@@ -615,5 +615,47 @@ async fn a_client_that_opens_urls_is_asked_to() {
     // What came back under our name went no further.
     let sent = plane.files().last_call().json().to_string();
     assert!(!sent.contains("dev.tipstaff"), "{sent}");
+    plane.end().await;
+}
+
+/// The call that an upstream asks about may be made already: nobody is told to make it again.
+#[tokio::test]
+async fn who_is_held_at_a_question_is_not_told_to_call_again() {
+    let files = Upstream::start(Speaks::Modern).await;
+    let plane = Plane::with(|setup| {
+        setup.upstream("files", &files, "");
+        setup.policies = POLICIES.replace("files:resources/read", "files:elicitation/create");
+    })
+    .await;
+    let noor = json!({"id": "noor", "name": "noor", "email": "noor@example.com"});
+    let added = plane.admin("POST", "/v1/sponsors", Some(noor)).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    let client = token(&plane).await.modern();
+    let question = r#"{"q":{"method":"elicitation/create","params":{"message":"Sure?"}}}"#;
+    let asking = format!(
+        r#"{{"resultType":"input_required","inputRequests":{question},"requestState":"s"}}"#
+    );
+    plane.files().script("anything", Script::Result(asking));
+    for _ in 0..2 {
+        let held = client.call("anything", ANY).await;
+        assert!(held.is_error(), "{}", held.json);
+        for told in [
+            "asks for input",
+            "/approve/ap-",
+            "a question of the upstream's",
+            "Do not send a call again",
+        ] {
+            assert!(held.said().contains(told), "no {told} in {}", held.said());
+        }
+        assert!(
+            !held.said().contains("the same call again"),
+            "{}",
+            held.said()
+        );
+    }
+    answers(&plane, "noor", true).await;
+    let asked = client.call("anything", ANY).await;
+    assert_eq!(asked.effect(), "allow", "{}", asked.json);
+    assert_eq!(asked.result()["resultType"], "input_required");
     plane.end().await;
 }
