@@ -865,7 +865,7 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
                 start_timeout: upstream.start_timeout,
                 data_dir: config.data.clone(),
                 keys_dir: config.keys.clone(),
-                secrets: vec![config.agents()],
+                secrets: secrets::files(config),
                 read_only: vec![config.path.clone(), config.policies.clone()],
                 sandbox,
                 keeper: keeper.clone(),

@@ -62,6 +62,16 @@ pub fn references(config: &Config) -> Vec<(String, &Reference)> {
     named
 }
 
+/// Where secrets lie in files: what no child may reach into.
+pub fn files(config: &Config) -> Vec<PathBuf> {
+    let named = references(config).into_iter();
+    let files = named.filter_map(|(_, it)| match it {
+        Reference::File(path) => Some(path.clone()),
+        Reference::Env(_) | Reference::Vault(_) | Reference::Plain(_) => None,
+    });
+    std::iter::once(config.agents()).chain(files).collect()
+}
+
 /// What upstreams are reached with, by keys of the configuration.
 pub fn of_upstreams(config: &Config) -> Vec<(String, &Reference)> {
     let all = config.upstreams.iter().flat_map(|(name, it)| {
@@ -221,4 +231,36 @@ pub fn set_back(generation: u64, known: u64) -> String {
         "the vault was set back: it was changed {generation} times, and {known} are on record; \
          secrets that were replaced since may be in use again"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// An agent that may read files through one upstream must not read what another is reached with.
+    #[test]
+    fn no_child_reaches_into_files_that_secrets_lie_in() {
+        let text = r#"
+            trust_domain = "acme.example"
+            [approvals]
+            webhook = "https://hooks.example/x"
+            webhook_secret = "file:hook"
+            [upstream.a]
+            url = "https://a.example/mcp"
+            headers = { Authorization = "Bearer {file:secrets/a}", X-B = "vault:b" }
+            [upstream.c]
+            command = ["c"]
+            env = { C = "file:/run/c", D = "env:D" }
+        "#;
+        let config = Config::parse(Path::new("/srv/gate/tipstaff.toml"), text).unwrap();
+        let expected = [
+            "/srv/gate/agents",
+            "/srv/gate/hook",
+            "/srv/gate/secrets/a",
+            "/run/c",
+        ];
+        assert_eq!(files(&config), expected.map(PathBuf::from));
+    }
 }

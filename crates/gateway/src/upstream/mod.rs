@@ -81,7 +81,8 @@ pub struct UpstreamConfig {
     pub data_dir: PathBuf,
     /// The node's keys: likewise.
     pub keys_dir: PathBuf,
-    /// What else a confined child cannot reach into, as far as it is there: keys of agents.
+    /// What else a confined child cannot reach into, as far as it is there: keys of agents,
+    /// and files that secrets lie in.
     pub secrets: Vec<PathBuf>,
     /// What a confined child may read and not change: configuration and policies.
     pub read_only: Vec<PathBuf>,
