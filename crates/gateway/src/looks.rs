@@ -31,6 +31,10 @@ const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Rules that are told of one exchange; that there were more is told, too.
 const RULES_TOLD_MAX: usize = 200;
 
+/// Why something is withheld that masks are for, and that was not looked into as a whole.
+const UNSEEN: &str = "Something in it may have to be masked, and it is too long, too deep or too \
+                      full to be looked into as a whole.";
+
 /// How often, by rule.
 type ByRule = BTreeMap<Arc<str>, u64>;
 
@@ -177,6 +181,12 @@ pub(crate) enum EditError {
          out; nothing was sent."
     )]
     NoPlace,
+    /// Something is to be masked, and not all of the call was looked into.
+    #[error(
+        "Something in this call may have to be masked, and it is too long, too deep or too full to \
+         be looked into as a whole. Make it smaller; nothing was sent."
+    )]
+    Unseen,
     /// What it became is not permitted.
     #[error(
         "Something in this call has to be masked, and what it is then is not permitted: {0} Leave \
@@ -277,7 +287,7 @@ pub(crate) async fn edited(
     cleared: &Recorded<Permit>,
 ) -> Result<Option<Edited>, EditError> {
     let looks = cleared.value().looks();
-    let chosen = chosen(&looks.asked, &looks.masks);
+    let chosen = chosen(&looks.asked, &looks.masks)?;
     if chosen.is_empty() {
         return Ok(None);
     }
@@ -371,7 +381,9 @@ pub(crate) async fn back(plane: &Plane, cleared: &Recorded<Permit>, json: &Bytes
     };
     state.warnings.extend(permit.warnings().iter().cloned());
     let masks = permit.masks().clone().and(&looks.masks);
-    let chosen = chosen(&findings, &masks);
+    let Ok(chosen) = chosen(&findings, &masks) else {
+        return withheld(plane, &mut state, UNSEEN.to_owned());
+    };
     let is_left = |it: &&Finding| !masks.cover(it.class(), it.rule(), it.confidence());
     let left = findings.iter().filter(is_left).map(Finding::class);
     let left: BTreeSet<Class> = left.collect();
@@ -500,7 +512,11 @@ pub(crate) fn free(
             );
         }
     };
-    let chosen = chosen(findings, &free.masks);
+    let Ok(chosen) = chosen(findings, &free.masks) else {
+        plane.metrics.withheld();
+        let inspected = inspected(Done::Withheld, free.policies, Vec::new());
+        return (Passed::Withheld(UNSEEN.to_owned()), inspected);
+    };
     if chosen.is_empty() {
         let inspected = inspected(Done::Passed, free.policies, Vec::new());
         return (Passed::Message(json.clone()), inspected);
@@ -525,9 +541,22 @@ fn envelope(json: &Bytes) -> Option<Vec<Range<usize>>> {
     Some(own.into_iter().flatten().map(mcp::Value::span).collect())
 }
 
-fn chosen<'f>(findings: &'f Findings, masks: &Masks) -> Vec<&'f Finding> {
+/// What is to be masked. Where not all was looked into, nobody knows where else a mask belongs, and
+/// the rest must not pass for masked.
+fn chosen<'f>(findings: &'f Findings, masks: &Masks) -> Result<Vec<&'f Finding>, EditError> {
+    let is_unseen = |it: &Finding| {
+        let reasons = [
+            Uninspectable::Budget,
+            Uninspectable::Size,
+            Uninspectable::Depth,
+        ];
+        reasons.iter().any(|reason| reason.rule() == it.rule())
+    };
+    if !masks.is_empty() && findings.iter().any(is_unseen) {
+        return Err(EditError::Unseen);
+    }
     let is_masked = |it: &&Finding| masks.cover(it.class(), it.rule(), it.confidence());
-    findings.iter().filter(is_masked).collect()
+    Ok(findings.iter().filter(is_masked).collect())
 }
 
 /// Puts masks on findings, all of them or none.

@@ -519,7 +519,9 @@ impl<'i> Scan<'i> {
     }
 
     fn uninspectable(&mut self, reason: Uninspectable, span: Range<usize>) {
-        if !self.seams.is_empty() {
+        // Of the others what lies between the seams has said it. That there is more across them than
+        // is told is said nowhere else.
+        if !self.seams.is_empty() && reason != Uninspectable::Budget {
             return;
         }
         let is_full = self.findings.len() >= limits::INSPECT_FINDINGS_MAX;

@@ -319,6 +319,18 @@ fn a_flood_of_findings_ends_and_is_said() {
 }
 
 #[test]
+fn a_flood_across_blocks_of_text_is_said() {
+    let (first, second) = KEY.split_at(9);
+    let block = format!("{second} {first}");
+    let block = serde_json::json!({"type": "text", "text": block});
+    let blocks = vec![block; vocab::limits::INSPECT_MATCHES_MAX + 50];
+    let json = serde_json::json!({ "content": blocks }).to_string();
+    let findings = inspector().inspect_json(json.as_bytes());
+    let is_said = |it: &Finding| it.rule() == Uninspectable::Budget.rule();
+    assert!(findings.iter().any(is_said));
+}
+
+#[test]
 fn what_is_longer_than_is_inspected_is_said() {
     let max = vocab::limits::RESPONSE_BYTES_MAX;
     let text = vec![b' '; max + 1];

@@ -138,6 +138,44 @@ async fn what_is_masked_in_a_request_is_sent_masked_and_on_record() {
     }
 }
 
+/// More of the same than one rule is told of: what lies behind has no finding and so no mask.
+fn flood() -> String {
+    format!("{KEY} ").repeat(vocab::limits::INSPECT_MATCHES_MAX + 50)
+}
+
+#[tokio::test]
+async fn a_flood_that_has_to_be_masked_goes_nowhere() {
+    let (plane, token) = plane(Speaks::Both, MASKED).await;
+    let client = Client::new(&token, ERAS[0]).await;
+    let arguments = json!({"note": flood()}).to_string();
+    let reply = client.call("anything", &arguments).await;
+    assert!(reply.is_error(), "{}", reply.json);
+    assert_eq!(plane.files().calls(), 0, "nothing was sent");
+    let record = plane.calls().last(Kind::Decision).index;
+    let outcome = plane.calls().outcome(record).unwrap();
+    assert_eq!(
+        (outcome.result, outcome.cause.as_deref()),
+        (Came::NotSent, Some("not-masked"))
+    );
+    assert!(outcome.sent.is_none());
+    for era in ERAS {
+        let client = Client::new(&token, era).await;
+        for (what, script) in answers(&flood(), 7) {
+            plane.files().script("anything", script);
+            let reply = client.call("anything", "{}").await;
+            let text = said(&reply);
+            assert!(!text.contains(KEY), "{what}");
+            assert!(text.contains("looked into as a whole"), "{what}: {text}");
+            let record = plane.calls().last(Kind::Decision).index;
+            let response = plane.calls().outcome(record).unwrap().response.unwrap();
+            assert_eq!(response.done, Done::Withheld, "{what}");
+            assert!(response.masked.is_empty(), "{what}");
+        }
+    }
+    assert_no_value(&plane);
+    plane.end().await;
+}
+
 #[tokio::test]
 async fn what_the_masks_make_of_a_request_has_to_be_permitted_too() {
     let policies = format!(
@@ -364,6 +402,11 @@ async fn listings_and_handshakes_are_looked_into_too() {
             (response.done, &response.policies[..]),
             (Done::Withheld, &["no-orders".to_owned()][..])
         );
+        describe(flood());
+        let reply = client.request("tools/list", None, "").await;
+        let text = said(&reply);
+        assert!(!text.contains(KEY), "{text}");
+        assert_eq!(last(&plane).response.unwrap().done, Done::Withheld);
         describe("It reads.".to_owned());
         plane.refresh("files").await.unwrap();
         plane.accept("files").await;
