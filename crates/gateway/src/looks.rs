@@ -255,7 +255,7 @@ impl Looks {
             (None, true) => Done::Passed,
         };
         Account {
-            response: (!found.is_empty()).then(|| Inspected {
+            response: (!found.is_empty() || state.withheld.is_some()).then(|| Inspected {
                 found,
                 done,
                 policies: state.policies.iter().cloned().collect(),
@@ -346,8 +346,29 @@ pub(crate) async fn edited(
     Ok(Some(Edited(edited)))
 }
 
+/// Whether something in a permitted request has to be masked, or may have to be.
+pub(crate) fn is_to_be_masked(cleared: &Recorded<Permit>) -> bool {
+    let looks = cleared.value().looks();
+    !matches!(chosen(&looks.asked, &looks.masks), Ok(chosen) if chosen.is_empty())
+}
+
 /// What may go on of a message that came back.
 pub(crate) async fn back(plane: &Plane, cleared: &Recorded<Permit>, json: &Bytes) -> Passed {
+    looked(plane, cleared, json, Direction::Response).await
+}
+
+/// What may go upstream of the client's answer to a question. It is decided on whatever is in it:
+/// the client may have read since what may not go there.
+pub(crate) async fn answered(plane: &Plane, cleared: &Recorded<Permit>, json: &Bytes) -> Passed {
+    looked(plane, cleared, json, Direction::Request).await
+}
+
+async fn looked(
+    plane: &Plane,
+    cleared: &Recorded<Permit>,
+    json: &Bytes,
+    direction: Direction,
+) -> Passed {
     let looks = cleared.value().looks();
     let mut state = looks.state.lock().await;
     if let Some(why) = &state.withheld {
@@ -358,14 +379,17 @@ pub(crate) async fn back(plane: &Plane, cleared: &Recorded<Permit>, json: &Bytes
         Some(spans) if !findings.is_empty() => outside(findings, &spans),
         _ => findings,
     };
-    if findings.is_empty() {
+    if findings.is_empty() && direction == Direction::Response {
         return Passed::Message(json.clone());
     }
     let mut fresh = Tally::default();
     fresh.add(&findings);
-    plane.metrics.found(Direction::Response, &fresh.found());
+    plane.metrics.found(direction, &fresh.found());
     state.back.add(&findings);
-    state.facts.direction = Direction::Response;
+    state.facts.direction = direction;
+    if direction == Direction::Request {
+        state.facts.labels = plane.flow.of(&looks.root);
+    }
     let found = state.back.found();
     let asked = std::mem::replace(&mut state.facts.findings, found);
     let decision = looks.snapshot.engine.decide(&state.facts);
@@ -399,7 +423,7 @@ pub(crate) async fn back(plane: &Plane, cleared: &Recorded<Permit>, json: &Bytes
     for (rule, count) in by {
         *state.masked.entry(rule).or_default() += count;
     }
-    plane.metrics.masked(Direction::Response);
+    plane.metrics.masked(direction);
     state.reads(plane, &looks.root, left);
     Passed::Message(masked.into())
 }

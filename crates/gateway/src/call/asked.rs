@@ -15,7 +15,7 @@ use crate::answer::Event;
 use crate::looks::{self, Edited, Passed};
 use crate::outgoing::Passing;
 use crate::plane::Plane;
-use crate::record::{Came, Outcome, OutcomeBody, Permit};
+use crate::record::{Came, Outcome, OutcomeBody, Permit, Sent};
 use crate::route::Route;
 use crate::session::Asked as AskedOfClient;
 use crate::upstream::{Cause, Message, SendError};
@@ -92,6 +92,17 @@ pub(crate) async fn ask_client<F, E>(
             return refuse(&error.to_string(), None).await;
         }
     };
+    let request_said = edited.as_ref().map_or(&*request, Edited::request);
+    let json = request_said.splice(&[mcp::frame::Edit::StripOwn]);
+    // It goes to the client, whatever it came in: policy on what comes back is about it, too.
+    let json = match looks::back(plane, &permit, &json).await {
+        Passed::Message(json) => json,
+        Passed::Withheld(why) => {
+            let (came, cause) = (Came::NotSent, Some("withheld"));
+            let _settled = settle(plane, call.origin(), permit, came, cause, None).await;
+            return refuse(&why, None).await;
+        }
+    };
     let asked = AskedOfClient {
         permit,
         link: Arc::clone(&route.link),
@@ -101,8 +112,6 @@ pub(crate) async fn ask_client<F, E>(
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .insert(id.clone(), asked);
-    let request_said = edited.as_ref().map_or(&*request, Edited::request);
-    let json = request_said.splice(&[mcp::frame::Edit::StripOwn]);
     if sink(Event {
         json,
         id: message.event_id,
@@ -136,6 +145,17 @@ pub(super) async fn asked_in(
     for request in questions {
         let method = request.method().clone();
         match decide(plane, call, &subject(&Arc::new(request))).await {
+            // It is within an answer that says other things, too: no mask is put there.
+            Ok((permit, _flight)) if looks::is_to_be_masked(&permit) => {
+                asked.push(permit);
+                withhold(plane, call, asked).await;
+                let told = format!(
+                    "Upstream `{}` asks for input (`{method}`) before it goes on, and something in \
+                     that has to be masked. Its answer is withheld.",
+                    call.served.name
+                );
+                return Err(Failure::unknown("input-denied", told));
+            }
             Ok((permit, _flight)) => asked.push(permit),
             Err(denied) => {
                 withhold(plane, call, asked).await;
@@ -196,7 +216,7 @@ pub(crate) async fn client_answered(
     asked: AskedOfClient,
     response: &Response,
 ) -> Result<(), ()> {
-    let passed = match looks::back(plane, &asked.permit, response.bytes()).await {
+    let passed = match looks::answered(plane, &asked.permit, response.bytes()).await {
         Passed::Message(json) => Frame::parse(json).ok(),
         Passed::Withheld(_) => None,
     };
@@ -240,6 +260,7 @@ pub(crate) async fn client_answered(
 /// Settles calls that will never be answered.
 pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cause: &'static str) {
     for cleared in open {
+        let account = cleared.value().looks().account().await;
         let outcome = Outcome {
             body: OutcomeBody {
                 decision: cleared.receipt().index,
@@ -248,9 +269,12 @@ pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cau
                 is_error: None,
                 said: None,
                 delivered: None,
-                sent: None,
-                response: None,
-                labels: Vec::new(),
+                sent: account.sent.map(|(masked, _)| Sent {
+                    masked,
+                    digest: None,
+                }),
+                response: account.response,
+                labels: account.labels,
                 salt: None,
             },
             actor: Actor::node(&plane.settings.node),

@@ -446,6 +446,129 @@ async fn what_a_server_asks_and_what_it_is_answered_is_looked_into() {
 }
 
 #[tokio::test]
+async fn what_a_client_read_since_a_question_decides_on_its_answer() {
+    let files = Upstream::start(Speaks::Legacy).await;
+    let policies = r#"@id("stays-here") forbid (principal, action, resource) when {
+        context.direction == "request" && context.labels.contains("customer-data") };"#;
+    let plane = Plane::with(|setup| {
+        let labels = "tool_labels = { refund = [\"customer-data\"] }";
+        setup.upstream("files", &files, labels);
+        setup.policies = format!("{ALL}{policies}");
+    })
+    .await;
+    let token = plane.agent("triage").await.token("files").await;
+    let asks = r#"{"message":"Who is it?","requestedSchema":{}}"#;
+    files.script("anything", Script::Ask("elicitation/create", asks));
+    let session = token.legacy().await;
+    for has_read in [false, true] {
+        let mut stream = session.ask_call("anything", "{}").open().await;
+        let asked = stream.next().await.unwrap();
+        let question = plane.calls().last(Kind::Decision).index;
+        if has_read {
+            let reply = token.modern().call(CUSTOMER.0, CUSTOMER.1).await;
+            assert_eq!(reply.effect(), "allow");
+        }
+        let answer = format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"action":"accept","content":{{"x":"Maya"}}}}}}"#,
+            asked["id"]
+        );
+        session.ask(answer).send().await;
+        let heard = stream.next().await.unwrap().to_string();
+        assert_eq!(!has_read, heard.contains("Maya"), "{heard}");
+        let response = plane.calls().outcome(question).unwrap().response;
+        if has_read {
+            let response = response.unwrap();
+            assert_eq!(response.done, Done::Withheld);
+            assert_eq!(response.policies, ["stays-here"]);
+        } else {
+            assert!(response.is_none());
+        }
+    }
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_question_that_comes_on_its_own_is_decided_on_as_what_comes_back() {
+    let (plane, token) = plane(Speaks::Legacy, NOT_BACK).await;
+    let session = token.legacy().await;
+    let mut stream = session.stream().await;
+    until("the stream is open", async || plane.files().streams() == 1).await;
+    plane.files().push(
+        json!({"jsonrpc": "2.0", "id": 1, "method": "elicitation/create",
+        "params": {"message": ORDER, "requestedSchema": {}}}),
+    );
+    plane
+        .files()
+        .push(json!({"jsonrpc": "2.0", "method": "notifications/message",
+        "params": {"level": "info", "data": "next"}}));
+    let heard = stream.next().await.unwrap();
+    assert_eq!(heard["method"], "notifications/message", "{heard}");
+    let question = plane.calls().last(Kind::Decision).index;
+    let outcome = plane.calls().outcome(question).unwrap();
+    assert_eq!(
+        (outcome.result, outcome.cause.as_deref()),
+        (Came::NotSent, Some("withheld"))
+    );
+    assert_eq!(outcome.response.unwrap().policies, ["not-back"]);
+    let seen = format!("{:?}", plane.files().seen());
+    assert!(seen.contains("orders."), "the server is told");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_question_in_an_answer_that_has_to_be_masked_is_withheld_with_it() {
+    let policies = r#"@id("masked") @mask("secret")
+        forbid (principal, action == Action::"files:elicitation/create", resource)
+        when { context.findings.contains("secret") };"#;
+    let (plane, token) = plane(Speaks::Modern, policies).await;
+    let asks = |message: &str| {
+        json!({"resultType": "input_required", "requestState": "s", "inputRequests": {"a":
+            {"method": "elicitation/create", "params":
+                {"mode": "form", "message": message, "requestedSchema": {"type": "object"}}}}})
+    };
+    let files = plane.files();
+    files.script("anything", Script::Result(asks("Is it?").to_string()));
+    let reply = token.modern().call("anything", "{}").await;
+    assert!(said(&reply).contains("Is it?"), "{}", said(&reply));
+    files.script("anything", Script::Result(asks(KEY).to_string()));
+    let reply = token.modern().call("anything", "{}").await;
+    assert!(!said(&reply).contains(KEY), "{}", said(&reply));
+    assert!(said(&reply).contains("has to be masked"));
+    let question = plane.calls().last(Kind::Decision).index;
+    let outcome = plane.calls().outcome(question).unwrap();
+    assert_eq!(
+        (outcome.result, outcome.cause.as_deref()),
+        (Came::NotSent, Some("withheld"))
+    );
+    assert!(outcome.sent.is_none());
+    assert_no_value(&plane);
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn what_was_read_of_a_call_that_is_never_answered_is_on_record() {
+    let (plane, token) = plane(Speaks::Legacy, "").await;
+    let notice = json!({"jsonrpc": "2.0", "method": "notifications/message",
+        "params": {"level": "info", "data": "maya@acme.example"}});
+    let events = format!("data: {notice}\n\nid: ev-1\ndata:\n\n");
+    plane
+        .files()
+        .script("anything", Script::Events(events.leak()));
+    let session = token.legacy().await;
+    session.ask_call("anything", "{}").send().await;
+    let decision = plane.calls().last(Kind::Decision).index;
+    session.delete().await;
+    let outcome = plane.calls().outcome(decision).unwrap();
+    assert_eq!(
+        (outcome.result, outcome.cause.as_deref()),
+        (Came::Unknown, Some("session-closed"))
+    );
+    assert_eq!(outcome.labels, ["personal"]);
+    assert_eq!(outcome.response.unwrap().done, Done::Passed);
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_late_on_another_stream_is_looked_into() {
     let (plane, token) = plane(Speaks::Legacy, MASKED).await;
     plane
