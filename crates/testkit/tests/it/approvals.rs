@@ -413,16 +413,18 @@ async fn who_waits_trips_no_breaker_and_fills_no_log() {
 async fn a_hold_that_nobody_may_approve_trips_the_breaker() {
     let policies = POLICIES.replace("@approval(\"noor\")", "@approval(\"p0\")");
     // A policy names 64 at most, and several may hold a call.
-    let mut too_many = r#"@id("all") permit (principal, action, resource);"#.to_owned();
+    let all = r#"@id("all") permit (principal, action, resource);"#;
+    let mut too_many = vec![all.to_owned()];
     for nth in 0..=register::approval::NAMED_MAX / 64 {
         let names: Vec<_> = (0..64).map(|name| format!("p{nth}-{name}")).collect();
-        too_many += &format!(
+        too_many.push(format!(
             r#"@id("f{nth}") @approval("{}")
             forbid (principal, action == Action::"files/refund", resource)
             unless {{ context has approval }};"#,
             names.join(", ")
-        );
+        ));
     }
+    let too_many = too_many.concat();
     for (policies, told) in [
         (policies, "nobody who is active"),
         (too_many, "more than 256"),
