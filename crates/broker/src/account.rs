@@ -47,7 +47,7 @@ impl Grant {
     }
 
     fn read(&self, vault: &Vault) -> Result<(Credential, Vec<Secret<String>>), LeaseError> {
-        let failed = |key: String| move |source| LeaseError::Source { key, source };
+        let failed = |key: String| move |cause| LeaseError::Source { key, cause };
         let mut seen = Vec::new();
         let mut env = Vec::with_capacity(self.env.len());
         let mut headers = Vec::with_capacity(self.headers.len());
@@ -127,12 +127,12 @@ impl fmt::Debug for Fingerprint {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// A source does not give it.
-    #[error("{key}: {source}")]
+    #[error("{key}: {cause}")]
     Source {
         /// Which key of the upstream's configuration refers to it.
         key: String,
         /// Why.
-        source: SourceError,
+        cause: SourceError,
     },
     /// The value cannot be a header's.
     #[error("{key}: its value has a character that no header can have, perhaps a line break")]
