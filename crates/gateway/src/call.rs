@@ -14,7 +14,6 @@ mod settle;
 mod shown;
 mod who;
 
-pub(crate) use self::approval::exact;
 pub(crate) use self::asked::{abandon, ask_client, client_answered};
 pub(crate) use self::decide::{Question, UNRECORDED, ruled, unread};
 pub(crate) use self::settle::late_answer;

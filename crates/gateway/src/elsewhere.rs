@@ -159,10 +159,6 @@ pub(crate) async fn answer(
         args: matter.args,
         passing: params.unwrap_or_else(|| matter.args.get()),
         request: matter.request,
-        exact: match params {
-            Some(_) => call::exact(params, false),
-            None => matter.args.get().to_owned(),
-        },
         id: matter.id,
         trace: matter.trace,
         asker: Some((&asker.pep, asker.over)),

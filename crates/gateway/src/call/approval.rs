@@ -59,7 +59,7 @@ pub(super) async fn decided(
         above: &who.above(),
         upstream: &facts.upstream,
         target: question.target,
-        args: &question.exact,
+        args: &question.exact(),
         policy_set: &set,
     };
     let what = what.digest();
@@ -312,7 +312,7 @@ fn says(reason: &str, hold: (&Needs, &str), told: &mcp::error::Approval) -> Stri
 /// All that a request would have an upstream do, as text: its parameters as they stand, but for what
 /// is about the message alone. What is our own is left out too where this node sends the request,
 /// since it takes that off; a policy enforcement point sends it as it is.
-pub(crate) fn exact(params: Option<&str>, is_sent_here: bool) -> String {
+pub(super) fn exact(params: Option<&str>, is_sent_here: bool) -> String {
     let Some(params) = params else {
         return String::new();
     };

@@ -93,7 +93,6 @@ pub(super) async fn rule(
         args: &subject.args,
         passing: subject.request.params_text().unwrap_or("{}"),
         request: Some(&subject.request),
-        exact: approval::exact(subject.request.params_text(), true),
         id: subject.request.id_text(),
         trace: call.trace.as_deref(),
         asker: None,
@@ -124,13 +123,21 @@ pub(crate) struct Question<'a> {
     pub(crate) passing: &'a str,
     /// The request, if it is one of the protocol.
     pub(crate) request: Option<&'a Request>,
-    /// All that would be done, as text: what an approval is for.
-    pub(crate) exact: String,
     /// The request's id, as its protocol writes it.
     pub(crate) id: &'a str,
     pub(crate) trace: Option<&'a str>,
     /// Who is to be told, if it is somebody who acts on it elsewhere.
     pub(crate) asker: Option<(&'a Arc<Pep>, Over)>,
+}
+
+impl Question<'_> {
+    /// All that would be done, as text: what an approval is for. Only held calls need it.
+    pub(super) fn exact(&self) -> String {
+        match self.request {
+            Some(request) => approval::exact(request.params_text(), self.asker.is_none()),
+            None => self.args.get().to_owned(),
+        }
+    }
 }
 
 /// Decides and records, as what `made` makes of the decision.

@@ -156,13 +156,13 @@ fn others(question: &Question<'_>, target: &Target) -> Vec<(String, String)> {
         // All of the parameters are its arguments.
         Target::Method { .. } => return Vec::new(),
     };
-    let members = serde_json::from_str::<
-        std::collections::BTreeMap<String, Box<serde_json::value::RawValue>>,
-    >(&question.exact);
     // Those who ask over AuthZEN say no more than the arguments.
     if question.request.is_none() {
         return Vec::new();
     }
+    let members = serde_json::from_str::<
+        std::collections::BTreeMap<String, Box<serde_json::value::RawValue>>,
+    >(&question.exact());
     let members = members.into_iter().flatten();
     let members = members.filter(|(name, _)| !decided.contains(&name.as_str()));
     members
