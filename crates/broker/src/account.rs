@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
@@ -12,11 +11,10 @@ use vocab::{CredentialName, Digest, Secret};
 use crate::bearer::{Bearer, Token, TokenEndpoint, TokenError};
 use crate::echo::Echo;
 use crate::header::HeaderTemplate;
+use crate::reads::{ReadError, Reads};
 use crate::source::{Source, SourceError};
 use crate::vault::Vault;
 
-/// How long a source may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Values of an upstream that are recognised when they come back. What was rotated out goes on being
 /// recognised until so many others came after it.
 const KNOWN_MAX: usize = 32;
@@ -146,15 +144,9 @@ pub enum LeaseError {
         /// Its name.
         name: CredentialName,
     },
-    /// A source took too long.
-    #[error("a source was not read within {after:?}")]
-    Late {
-        /// How long was waited.
-        after: Duration,
-    },
-    /// Reading was interrupted.
-    #[error("a source was not read to its end")]
-    Interrupted,
+    /// A source was not read, or not to its end.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// No token was to be had.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -163,7 +155,7 @@ pub enum LeaseError {
 /// What one upstream is reached with: its credential, others that policies name, and what is known
 /// of them so that an echo is recognised.
 pub struct Account {
-    vault: Arc<Vault>,
+    reads: Reads,
     default: Arc<Grant>,
     named: BTreeMap<CredentialName, Arc<Grant>>,
     bearer: Option<Bearer>,
@@ -194,7 +186,7 @@ impl Account {
     ) -> Self {
         let named = named.into_iter().map(|(name, it)| (name, Arc::new(it)));
         Self {
-            vault,
+            reads: Reads::new(vault),
             default: Arc::new(default),
             named: named.collect(),
             bearer: None,
@@ -221,24 +213,16 @@ impl Account {
             }
         };
         let (mut credential, seen) = if grant.waits() {
-            let (grant, vault) = (Arc::clone(grant), Arc::clone(&self.vault));
-            let reading = tokio::task::spawn_blocking(move || grant.read(&vault));
-            match tokio::time::timeout(READ_TIMEOUT, reading).await {
-                Ok(Ok(read)) => read?,
-                Ok(Err(_interrupted)) => return Err(LeaseError::Interrupted),
-                Err(_elapsed) => {
-                    let after = READ_TIMEOUT;
-                    return Err(LeaseError::Late { after });
-                }
-            }
+            let grant = Arc::clone(grant);
+            self.reads.read(move |vault| grant.read(vault)).await??
         } else {
-            grant.read(&self.vault)?
+            grant.read(self.reads.vault())?
         };
         self.note(seen);
         if named.is_none()
             && let Some(bearer) = &self.bearer
         {
-            let had = bearer.token(&self.vault).await?;
+            let had = bearer.token(&self.reads).await?;
             self.note(had.seen);
             credential.token = Some(had.token);
         }

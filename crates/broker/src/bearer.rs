@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout};
 use vocab::Secret;
 use zeroize::Zeroizing;
 
+use crate::reads::Reads;
 use crate::source::Source;
-use crate::vault::Vault;
 
 /// How long fetching a token may take, and how long whoever needs one waits for its turn.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ impl Bearer {
     }
 
     /// The token that is held, or another one.
-    pub(crate) async fn token(&self, vault: &Arc<Vault>) -> Result<Had, TokenError> {
+    pub(crate) async fn token(&self, reads: &Reads) -> Result<Had, TokenError> {
         let had = |token| Had {
             token,
             seen: Vec::new(),
@@ -130,7 +130,7 @@ impl Bearer {
         {
             return Err(error.clone());
         }
-        let fetched = timeout(self.patience, self.fetch(vault)).await;
+        let fetched = timeout(self.patience, self.fetch(reads)).await;
         match fetched.unwrap_or(Err(TokenError::Late)) {
             Ok(fetched) => {
                 *last = None;
@@ -164,10 +164,10 @@ impl Bearer {
         held.clone()
     }
 
-    async fn fetch(&self, vault: &Arc<Vault>) -> Result<Had, TokenError> {
-        let (source, vault) = (self.secret.clone(), Arc::clone(vault));
-        let reading = tokio::task::spawn_blocking(move || source.read(&vault)).await;
-        let secret = reading.map_err(|_| TokenError::NoSecret("it was not read".to_owned()))?;
+    async fn fetch(&self, reads: &Reads) -> Result<Had, TokenError> {
+        let source = self.secret.clone();
+        let reading = reads.read(move |vault| source.read(vault)).await;
+        let secret = reading.map_err(|error| TokenError::NoSecret(error.to_string()))?;
         let secret = secret.map_err(|error| TokenError::NoSecret(error.to_string()))?;
         // The life of a token begins before its answer is on its way.
         let asked = Instant::now();

@@ -16,6 +16,7 @@ mod account;
 mod bearer;
 mod echo;
 mod header;
+mod reads;
 mod source;
 mod vault;
 
@@ -23,5 +24,6 @@ pub use account::{Account, Credential, Fingerprint, Grant, LeaseError};
 pub use bearer::{Asking, TOKEN_BYTES_MAX, TokenEndpoint, TokenError, read_token_answer};
 pub use echo::{ECHO_BYTES_MIN, Echo, MASK};
 pub use header::{HeaderError, HeaderTemplate};
+pub use reads::ReadError;
 pub use source::{ReferenceError, SECRET_BYTES_MAX, Source, SourceError};
 pub use vault::{Changed, Listed, SECRETS_MAX, Vault, VaultError};

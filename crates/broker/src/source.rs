@@ -56,6 +56,12 @@ pub enum SourceError {
         /// What the system said.
         cause: io::Error,
     },
+    /// It is a pipe, a device, a socket or a folder, which may let whoever reads it wait for ever.
+    #[error("`{path}` is not a regular file; a secret lies in one", path = .path.display())]
+    NoFile {
+        /// What it is called.
+        path: PathBuf,
+    },
     /// It is longer than a secret can be.
     #[error("{from} holds more than {SECRET_BYTES_MAX} bytes")]
     TooLong {
@@ -156,16 +162,31 @@ fn file(path: &Path) -> Result<Secret<String>, SourceError> {
     // Room for all of it, so that it is not moved and left behind while it grows.
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 2));
     let limit = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|cause| SourceError::Unreadable {
-            path: path.to_owned(),
-            cause,
-        })?;
+    let unreadable = |cause| SourceError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
+    let file = open(path).map_err(unreadable)?;
+    // What was opened is asked, for the name may mean another one by now.
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        let path = path.to_owned();
+        return Err(SourceError::NoFile { path });
+    }
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| SourceError::NoText {
         from: Source::File(path.to_owned()).to_string(),
     })?;
     Ok(Secret::new(without_end(text).to_owned()))
+}
+
+/// Without waiting for whoever might write to a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let flags = flags.bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
 }
 
 /// A value without the line breaks at its end, which editors and `echo` add.

@@ -120,3 +120,18 @@ async fn plain_values_are_no_secrets() {
     assert_eq!(sent(&account, None).await.unwrap(), "production");
     assert!(account.echo().is_empty());
 }
+
+/// One source that hangs must not keep all else from its disk.
+#[tokio::test]
+async fn a_pipe_in_place_of_a_secret_stops_the_call_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("token");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    let reference = format!("Bearer {{file:{}}}", pipe.display());
+    let account = Account::new(vault(folder.path()), header(&reference), []);
+    for _ in 0..600 {
+        let error = sent(&account, None).await.unwrap_err();
+        assert!(error.contains("is not a regular file"), "{error}");
+    }
+}

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::vault::Vault;
 
 /// An endpoint that answers what it is told to, once for each place that `open` has.
 struct Scripted {
@@ -81,8 +82,12 @@ impl Fixture {
         Arc::new(Vault::of(self.folder.path(), self.folder.path()))
     }
 
+    fn reads(&self) -> Reads {
+        Reads::new(self.vault())
+    }
+
     async fn had(&self) -> Result<Had, TokenError> {
-        self.bearer.token(&self.vault()).await
+        self.bearer.token(&self.reads()).await
     }
 
     async fn token(&self) -> Result<String, TokenError> {
@@ -93,8 +98,8 @@ impl Fixture {
     /// Many that need a token at once; they are under way when one of them asks.
     async fn many(&self) -> Vec<tokio::task::JoinHandle<Result<(), TokenError>>> {
         let all = (0..20).map(|_| {
-            let (bearer, vault) = (Arc::clone(&self.bearer), self.vault());
-            tokio::spawn(async move { bearer.token(&vault).await.map(drop) })
+            let (bearer, reads) = (Arc::clone(&self.bearer), self.reads());
+            tokio::spawn(async move { bearer.token(&reads).await.map(drop) })
         });
         let all = all.collect();
         while self.endpoint.asked() == 0 {
@@ -198,8 +203,8 @@ async fn who_waited_while_it_failed_does_not_ask_again_and_who_comes_later_does(
 async fn who_gives_up_while_fetching_holds_up_nobody() {
     let it = Fixture::new(&response("token", "60"));
     it.endpoint.open.forget_permits(1000);
-    let vault = it.vault();
-    let mut given_up = Box::pin(it.bearer.token(&vault));
+    let reads = it.reads();
+    let mut given_up = Box::pin(it.bearer.token(&reads));
     while it.endpoint.asked() == 0 {
         let polled = futures_poll(given_up.as_mut()).await;
         assert!(!polled, "nobody has answered");

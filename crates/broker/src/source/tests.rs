@@ -68,3 +68,25 @@ fn what_is_absent_unreadable_or_no_secret_gives_nothing() {
     let unset = Source::Env("TIPSTAFF_TEST_NOBODY_SETS_THIS".to_owned());
     assert!(read(&unset).unwrap_err().contains("not set"));
 }
+
+/// A pipe that nobody writes to would let whoever opens it wait for ever.
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+    let linked = folder.path().join("linked");
+    std::os::unix::fs::symlink(&path, &linked).unwrap();
+    let device = folder.path().join("device");
+    std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+    for path in [path, linked, device, folder.path().to_owned()] {
+        let error = read(&Source::File(path)).unwrap_err();
+        assert!(error.contains("is not a regular file"), "{error}");
+    }
+    // As Kubernetes puts them there.
+    let (file, linked) = (folder.path().join("..data"), folder.path().join("token"));
+    std::fs::write(&file, "value").unwrap();
+    std::os::unix::fs::symlink(&file, &linked).unwrap();
+    assert_eq!(read(&Source::File(linked)).unwrap(), "value");
+}
