@@ -257,7 +257,7 @@ impl Sent<'_> {
         let era = if modern { Era::Modern } else { Era::Legacy };
         headers::check_post(self.headers).map_err(|error| self.turned(&error, era, None))?;
         let body = self.body(check)?;
-        let frame = Frame::parse(body)
+        let frame = Frame::from_client(body)
             .map_err(|error| self.turned(&ProtocolError::Frame(error), era, None))?;
         let opening = Opening::of(self.headers, &frame);
         let opening = opening.map_err(|error| match &frame {

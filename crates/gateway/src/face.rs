@@ -224,7 +224,7 @@ impl From<'_> {
                 ));
             }
         };
-        let frame = Frame::parse(bytes)
+        let frame = Frame::from_client(bytes)
             .map_err(|error| self.turned(&ProtocolError::Frame(error), era, None))?;
         let opens = Opens::of(self.headers, &frame);
         let opens = opens.map_err(|error| match &frame {

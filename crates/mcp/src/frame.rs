@@ -103,8 +103,11 @@ const RESULT: &[&str] = &[
 ];
 const ERROR: &[&str] = &["code", "message", "data"];
 
+/// Longest part of an unknown member's name that is repeated to its sender, in characters.
+const NAME_TOLD_MAX: usize = 64;
+
 /// Why bytes are not a message that we take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Not a JSON document.
     #[error("not JSON that is accepted here")]
@@ -146,6 +149,12 @@ pub enum FrameError {
         place: &'static str,
         /// What it could be taken for.
         known: &'static str,
+    },
+    /// A client's message has a member beside those of JSON-RPC.
+    #[error("a message has no member `{member}`: what there is to say stands in `params`")]
+    Member {
+        /// Its name, or the beginning of it.
+        member: String,
     },
     /// Parts of a request and of a response, or a result and an error.
     #[error("at once more than one of a request, a result and an error")]
@@ -259,13 +268,31 @@ impl Frame {
         }))
     }
 
+    /// Reads one message of a client's. Beside `params` and what a client answers it has nothing to
+    /// say: nobody would decide on that, and it would go to the upstream all the same.
+    pub fn from_client(bytes: Bytes) -> Result<Self, FrameError> {
+        let frame = Self::parse(bytes)?;
+        for member in frame.json().root().members() {
+            let name = member.name();
+            if is_stranger(&name) {
+                let member = name.chars().take(NAME_TOLD_MAX).collect();
+                return Err(FrameError::Member { member });
+            }
+        }
+        Ok(frame)
+    }
+
+    const fn json(&self) -> &Json {
+        match self {
+            Self::Request(request) => &request.0.json,
+            Self::Notification(notification) => &notification.0.json,
+            Self::Response(response) => &response.json,
+        }
+    }
+
     /// The bytes it was read from.
     pub const fn bytes(&self) -> &Bytes {
-        match self {
-            Self::Request(request) => request.0.json.bytes(),
-            Self::Notification(notification) => notification.0.json.bytes(),
-            Self::Response(response) => response.json.bytes(),
-        }
+        self.json().bytes()
     }
 }
 
@@ -337,6 +364,11 @@ fn question(id: &Raw<'_>, method: &str, params: &str) -> Result<Request, FrameEr
 
 fn folds_to(name: &str, known: &str) -> bool {
     ascii_form(name).is_some_and(|name| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether JSON-RPC has no such member of a message.
+fn is_stranger(name: &str) -> bool {
+    !ENVELOPE.contains(&name)
 }
 
 /// Whether a `_meta` name is ours, or could be taken for it.

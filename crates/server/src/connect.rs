@@ -356,7 +356,7 @@ impl Bridge {
         let id = named
             .filter(|it| it.id.is_string() || it.id.is_i64())
             .map(|it| Raw::from(it.id));
-        let reply = mcp::ProtocolError::Frame(*error).reply(Era::Legacy);
+        let reply = mcp::ProtocolError::Frame(error.clone()).reply(Era::Legacy);
         self.tell(reply.body(id.as_ref())).await;
     }
 

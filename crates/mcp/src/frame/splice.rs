@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Call, Response, is_own, meta};
+use super::{Call, Response, is_own, is_stranger, meta};
 use crate::error::code;
 use crate::json::{Kind, Raw, Value};
 use crate::method::List;
@@ -45,7 +45,7 @@ pub enum Edit<'a> {
     /// Sets or removes a member of `params._meta`, `progressToken` for example.
     Meta(&'a str, Option<Raw<'a>>),
     /// Removes every member that only we may write, wherever it stands but in a call's arguments
-    /// and in what else is data.
+    /// and in what else is data, and every member of the message that JSON-RPC does not have.
     StripOwn,
     /// Removes every member of `params._meta` that says which era a request is of.
     StripModern,
@@ -68,8 +68,9 @@ pub enum ReplyEdit<'a> {
     Keep(List, &'a [bool]),
     /// Puts other text in place of those elements of a list that have one.
     Instead(List, &'a [Option<Arc<str>>]),
-    /// Removes every member that only we may write, wherever it stands but in data, and makes an
-    /// error with our code for a denial an internal one.
+    /// Removes every member that only we may write, wherever it stands but in data, and every member
+    /// of the message that JSON-RPC does not have; makes an error with our code for a denial an
+    /// internal one.
     StripOwn,
     /// Replaces `error.code`.
     ErrorCode(i64),
@@ -254,7 +255,8 @@ impl Call {
                 }
                 Edit::Meta(name, value) => of_meta.set(name, value.as_ref().map(text)),
                 Edit::StripOwn => {
-                    for object in [&mut of_root, &mut of_params, &mut of_meta] {
+                    of_root.goes.push(is_stranger);
+                    for object in [&mut of_params, &mut of_meta] {
                         object.goes.push(is_own);
                     }
                 }
@@ -283,7 +285,6 @@ impl Call {
         }
         patches.object(root, &of_root);
         if edits.iter().any(|edit| matches!(edit, Edit::StripOwn)) {
-            strip_inside(root, &["params"], &mut patches);
             if let Some(params) = params {
                 strip_inside(params, &["_meta", ARGUMENTS], &mut patches);
             }
@@ -343,7 +344,8 @@ pub(super) fn response(response: &Response, edits: &[ReplyEdit<'_>]) -> Bytes {
             }
             ReplyEdit::StripOwn => {
                 strip = true;
-                for object in [&mut of_root, &mut of_result, &mut of_error] {
+                of_root.goes.push(is_stranger);
+                for object in [&mut of_result, &mut of_error] {
                     object.goes.push(is_own);
                 }
             }
@@ -353,9 +355,6 @@ pub(super) fn response(response: &Response, edits: &[ReplyEdit<'_>]) -> Bytes {
         }
     }
     patches.object(root, &of_root);
-    if strip {
-        strip_inside(root, &["result", "error"], &mut patches);
-    }
     if strip && of_error.set.is_empty() && response.error_code() == Some(code::DENIED) {
         of_error.set("code", Some(Cow::Owned(code::INTERNAL.to_string())));
     }

@@ -164,6 +164,33 @@ fn what_could_be_read_in_two_ways_is_refused() {
     request(r#"{"jsonrpc":"2.0","id":1,"method":"a","x":1,"params":{"vendor":1,"Vendor":2}}"#);
 }
 
+#[test]
+fn words_beside_params_are_refused_by_name() {
+    let check = |text: &str, expected: Option<&str>| {
+        let read = Frame::from_client(Bytes::copy_from_slice(text.as_bytes()));
+        let expected = expected.map(|member| FrameError::Member {
+            member: member.to_owned(),
+        });
+        assert_eq!(read.err(), expected, "{text}");
+    };
+    for text in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"vendor":1}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/x"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"x":1}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"","x":1}}"#,
+    ] {
+        check(text, None);
+        let worse = text.replacen('{', r#"{"note":"words","#, 1);
+        check(&worse, Some("note"));
+        let worse = text.replacen('{', r#"{"dev.tipstaff/x":1,"#, 1);
+        check(&worse, Some("dev.tipstaff/x"));
+    }
+    let long = "é".repeat(65);
+    let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","{long}":1}}"#);
+    check(&text, Some(&"é".repeat(64)));
+}
+
 fn check(input: &str, edits: &[Edit<'_>], expected: &str) {
     let spliced = match parse(input).unwrap() {
         Frame::Request(request) => request.splice(edits),
@@ -357,7 +384,7 @@ fn nobody_else_says_what_we_decided() {
     check_reply(
         r#"{"dev.tipstaff/a":1,"jsonrpc":"2.0","id":1,"result":{"dev.tipstaff/b":1,"content":[{"DEV.TIPSTAFF/c":1,"x":0}],"_meta":{"y":{"dev.tipstaff/d":1}}},"x":{"dev.tipstaff/e":1}}"#,
         &[ReplyEdit::StripOwn],
-        r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"x":0}],"_meta":{"y":{}}},"x":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"x":0}],"_meta":{"y":{}}}}"#,
     );
     check_reply(
         r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m","dev.tipstaff/a":1,"data":[{"dev.tipstaff/b":1}]},"dev.tipstaff/c":2}"#,

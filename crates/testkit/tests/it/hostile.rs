@@ -147,6 +147,12 @@ fn bodies() -> Vec<(Vec<u8>, i64, &'static str)> {
             -32600,
             "almost like",
         ),
+        // Words that nobody would decide on.
+        text(
+            &call("{}").replacen('{', "{\"note\":\"to the upstream\",", 1),
+            -32600,
+            "no member `note`",
+        ),
         text(
             &call("{}").replace("\"name\":", "\"Name\":\"x\",\"name\":"),
             -32600,

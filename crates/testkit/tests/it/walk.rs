@@ -523,13 +523,15 @@ async fn nobody_else_speaks_in_our_name() {
             Era::Modern => testkit::Modern::text("tools/call", &params),
             Era::Legacy => testkit::Legacy::text("tools/call", &params),
         };
-        let text = text.replacen('{', r#"{"dev.tipstaff/decision":1,"#, 1);
         plane.files().script("anything", Script::Echo);
+        let beside = text.replacen('{', r#"{"dev.tipstaff/decision":1,"#, 1);
+        let refused = client.ask_call("anything", "{}").body(beside).send().await;
+        assert!(refused.status.is_client_error(), "{refused:?}");
         let reply = testkit::Reply::from(client.ask_call("anything", "{}").body(text).send().await);
         assert_eq!(reply.effect(), "allow", "{}", reply.json);
         if let Client::Legacy(client) = &client {
             let notice = format!(
-                r#"{{"dev.tipstaff/x":1,"jsonrpc":"2.0","method":"notifications/roots/list_changed","params":{{"dev.tipstaff/x":1,"_meta":{{{own}}}}}}}"#
+                r#"{{"jsonrpc":"2.0","method":"notifications/roots/list_changed","params":{{"dev.tipstaff/x":1,"_meta":{{{own}}}}}}}"#
             );
             assert_eq!(client.ask(notice).send().await.status, 202);
             assert_eq!(
