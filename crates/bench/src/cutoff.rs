@@ -22,6 +22,7 @@ use crate::child::Role;
 use crate::gate::Gate;
 use crate::load::{self, Client, Connection, Era, Target, Told};
 use crate::machine;
+use crate::node::With;
 use crate::stats::{micros, quantile};
 use crate::upstream::LAST_PATH;
 use crate::world;
@@ -175,7 +176,7 @@ struct Stage {
 impl Stage {
     async fn set_up(dir: &Path, upstream: &str, (shape, policies): (Shape, usize)) -> Result<Self> {
         let url = format!("http://{upstream}/mcp");
-        let gate = Gate::start(dir, &url, policies, 0).await?;
+        let gate = Gate::start(dir, &url, (policies, With::Rules), 0).await?;
         let tokens = instances(&gate, shape).await?;
         let since = machine::elapsed();
         let mut connection = Connection::open(gate.address).await?;

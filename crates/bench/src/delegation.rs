@@ -16,7 +16,7 @@ use crate::child::Role;
 use crate::gate::{self, Gate};
 use crate::load::{self, Client, Connection, Era, Lasting, Measured};
 use crate::machine;
-use crate::node;
+use crate::node::{self, With};
 use crate::stats::{median, micros};
 use crate::world;
 
@@ -109,7 +109,7 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 }
 
 async fn calls(dir: &Path, upstream: &str, extent: Extent) -> Result<Vec<AtDepth>> {
-    let gate = Gate::start(dir, upstream, extent.policies, 0).await?;
+    let gate = Gate::start(dir, upstream, (extent.policies, With::Rules), 0).await?;
     let mut connection = Connection::open(gate.address).await?;
     let mut targets = BTreeMap::new();
     for depth in DEPTHS {
@@ -136,12 +136,17 @@ async fn calls(dir: &Path, upstream: &str, extent: Extent) -> Result<Vec<AtDepth
     }
     gate.role.stop().await?;
     let calls = found.into_iter().map(|(depth, all)| {
-        let middle = |of: fn(&Measured) -> f64| median(&mut all.iter().map(of).collect::<Vec<_>>());
+        let Measured {
+            cpu_us,
+            p50_us,
+            calls_per_second,
+            ..
+        } = Measured::middle(&all);
         AtDepth {
             depth,
-            cpu_us: middle(|it| it.cpu_us),
-            p50_us: middle(|it| it.p50_us),
-            calls_per_second: middle(|it| it.calls_per_second),
+            cpu_us,
+            p50_us,
+            calls_per_second,
         }
     });
     Ok(calls.collect())
@@ -150,7 +155,7 @@ async fn calls(dir: &Path, upstream: &str, extent: Extent) -> Result<Vec<AtDepth
 /// The node's side of what is done with tokens: CPU of this process, medians over batches that take
 /// turns.
 async fn tokens(dir: &Path, upstream: &str, batches: usize) -> Result<Vec<Operation>> {
-    let peopled = node::start(dir, upstream, 16).await?;
+    let peopled = node::start(dir, upstream, 16, With::Rules).await?;
     let desk = Desk {
         issuer: peopled.node.plane.issuer(),
         resource: Resource::new(&peopled.key.issuer, world::UPSTREAM.parse()?),

@@ -10,7 +10,7 @@ use vocab::rng::SystemRng;
 use crate::child::Role;
 use crate::load::{Connection, Target};
 use crate::machine;
-use crate::node::Offer;
+use crate::node::{Offer, With};
 use crate::world;
 
 /// A gateway's process.
@@ -54,7 +54,7 @@ impl Gate {
     pub(crate) async fn start(
         dir: &Path,
         upstream: &str,
-        policies: usize,
+        (policies, with): (usize, With),
         delay_ms: u64,
     ) -> Result<Self> {
         let (policies, delay_ms) = (policies.to_string(), delay_ms.to_string());
@@ -67,6 +67,8 @@ impl Gate {
             upstream,
             "--policies",
             &policies,
+            "--with",
+            with.as_str(),
             "--flush-delay-ms",
             &delay_ms,
         ])
@@ -127,12 +129,7 @@ impl Gate {
 
     /// Calls with a token.
     pub(crate) fn target(&self, token: &str, dpop: bool) -> Target {
-        let scheme = if dpop { "DPoP" } else { "Bearer" };
-        Target {
-            address: self.address,
-            path: format!("/mcp/{}", world::UPSTREAM),
-            authorization: Some(format!("{scheme} {token}")),
-        }
+        target(self.address, token, dpop)
     }
 
     /// The token of a new instance of an agent.
@@ -142,10 +139,7 @@ impl Gate {
         agent: &AgentKey,
         key: Option<&DpopKey>,
     ) -> Result<String> {
-        let now = machine::now();
-        let purpose = world::PURPOSE.parse()?;
-        let form = agent.token_form(&purpose, &self.resource, now, &SystemRng)?;
-        self.ask(connection, &form, key).await
+        token(connection, self.address, agent, key).await
     }
 
     /// The bearer token of a new instance below the one of `subject`, to which so much is handed on.
@@ -156,7 +150,7 @@ impl Gate {
         details: Option<&str>,
     ) -> Result<String> {
         let form = handing_on(&self.key, &self.resource, details, subject)?;
-        self.ask(connection, &form, None).await
+        ask(connection, self.address, &self.key, &form, None).await
     }
 
     /// A chain of so many delegations: the token of the last instance.
@@ -172,35 +166,64 @@ impl Gate {
         }
         Ok(token)
     }
+}
 
-    async fn ask(
-        &self,
-        connection: &mut Connection,
-        form: &str,
-        key: Option<&DpopKey>,
-    ) -> Result<String> {
-        let endpoint = self.key.issuer.token_endpoint();
-        let proof = match key {
-            Some(key) => {
-                let now = machine::now();
-                let proof = key.proof("POST", &endpoint, None, now, &SystemRng)?;
-                format!("DPoP: {proof}\r\n")
-            }
-            None => String::new(),
-        };
-        let (address, length) = (self.address, form.len());
-        let request = format!(
-            "POST /oauth/token HTTP/1.1\r\nHost: {address}\r\n{proof}\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n\
-             {form}"
-        );
-        let answer = connection.exchange(request.as_bytes()).await?;
-        let answer: serde_json::Value = serde_json::from_slice(connection.success(&answer)?)?;
-        let token = answer
-            .get("access_token")
-            .and_then(serde_json::Value::as_str);
-        Ok(token.context("no token was given")?.to_owned())
+fn target(address: SocketAddr, token: &str, dpop: bool) -> Target {
+    let scheme = if dpop { "DPoP" } else { "Bearer" };
+    Target {
+        address,
+        path: format!("/mcp/{}", world::UPSTREAM),
+        authorization: Some(format!("{scheme} {token}")),
     }
+}
+
+/// Calls with the bearer token of a new instance of an agent, at a node at this address.
+pub(crate) async fn bearer(address: SocketAddr, agent: &AgentKey) -> Result<Target> {
+    let mut connection = Connection::open(address).await?;
+    let token = token(&mut connection, address, agent, None).await?;
+    Ok(target(address, &token, false))
+}
+
+/// The token of a new instance of an agent.
+async fn token(
+    connection: &mut Connection,
+    address: SocketAddr,
+    agent: &AgentKey,
+    key: Option<&DpopKey>,
+) -> Result<String> {
+    let now = machine::now();
+    let resource = Resource::new(&agent.issuer, world::UPSTREAM.parse()?);
+    let form = agent.token_form(&world::PURPOSE.parse()?, &resource, now, &SystemRng)?;
+    ask(connection, address, agent, &form, key).await
+}
+
+async fn ask(
+    connection: &mut Connection,
+    address: SocketAddr,
+    agent: &AgentKey,
+    form: &str,
+    key: Option<&DpopKey>,
+) -> Result<String> {
+    let proof = match key {
+        Some(key) => {
+            let (endpoint, now) = (agent.issuer.token_endpoint(), machine::now());
+            let proof = key.proof("POST", &endpoint, None, now, &SystemRng)?;
+            format!("DPoP: {proof}\r\n")
+        }
+        None => String::new(),
+    };
+    let length = form.len();
+    let request = format!(
+        "POST /oauth/token HTTP/1.1\r\nHost: {address}\r\n{proof}\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n\
+         {form}"
+    );
+    let answer = connection.exchange(request.as_bytes()).await?;
+    let answer: serde_json::Value = serde_json::from_slice(connection.success(&answer)?)?;
+    let token = answer
+        .get("access_token")
+        .and_then(serde_json::Value::as_str);
+    Ok(token.context("no token was given")?.to_owned())
 }
 
 /// The body of a request for a bearer child of the same agent.

@@ -12,6 +12,7 @@ use crate::child::Role;
 use crate::gate::{Gate, Proofs};
 use crate::load::{self, Client, Era, Lasting, Measured, Target};
 use crate::machine;
+use crate::node::With;
 use crate::stats::median;
 use crate::world;
 
@@ -161,14 +162,7 @@ pub(crate) async fn run(
         }
     }
     let rows = found.into_iter().map(|(cell, all)| {
-        let middle = |of: fn(&Measured) -> f64| median(&mut all.iter().map(of).collect::<Vec<_>>());
-        let measured = Measured {
-            p50_us: middle(|it| it.p50_us),
-            p99_us: middle(|it| it.p99_us),
-            p999_us: middle(|it| it.p999_us),
-            calls_per_second: middle(|it| it.calls_per_second),
-            cpu_us: middle(|it| it.cpu_us),
-        };
+        let measured = Measured::middle(&all);
         Row { cell, measured }
     });
     let rows = rows.collect();
@@ -260,7 +254,10 @@ impl Stage {
                 Disk::Slow(by) => by,
                 Disk::Real | Disk::Unsynced => 0,
             };
-            gateways.insert(disk, Gate::start(&dir, &url, POLICIES, delay).await?);
+            gateways.insert(
+                disk,
+                Gate::start(&dir, &url, (POLICIES, With::Rules), delay).await?,
+            );
         }
         Ok(Self {
             upstream,
@@ -332,7 +329,7 @@ impl Stage {
     }
 }
 
-fn plain(address: &str) -> Result<(Target, Option<Proofs>)> {
+pub(crate) fn plain(address: &str) -> Result<(Target, Option<Proofs>)> {
     let target = Target {
         address: address.parse()?,
         path: "/mcp".to_owned(),

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
 use crate::machine;
-use crate::stats::{micros, quantile};
+use crate::stats::{median, micros, quantile};
 use crate::world;
 
 /// An era of MCP.
@@ -44,6 +44,9 @@ impl Era {
         }
     }
 }
+
+/// What a modern request says of who sends it.
+const META: &str = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"}}"#;
 
 /// An HTTP/1.1 connection that is kept open.
 pub(crate) struct Connection {
@@ -155,6 +158,15 @@ impl Target {
         )
     }
 
+    /// A modern call of a tool, whose time is not that of many.
+    pub(crate) fn call(&self, tool: &str, arguments: &str) -> Vec<u8> {
+        let extra = format!("Mcp-Method: tools/call\r\nMcp-Name: {tool}\r\n");
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}{META}}}}}"#
+        );
+        self.request(Era::Modern, &extra, &body)
+    }
+
     /// A request with one body, outside of what is measured.
     fn request(&self, era: Era, extra: &str, body: &str) -> Vec<u8> {
         let head = self.head(era);
@@ -189,6 +201,20 @@ pub(crate) struct Measured {
     pub(crate) calls_per_second: f64,
     /// User and system time of the process under test, for each call.
     pub(crate) cpu_us: f64,
+}
+
+impl Measured {
+    /// The median of several, figure by figure.
+    pub(crate) fn middle(all: &[Self]) -> Self {
+        let middle = |of: fn(&Self) -> f64| median(&mut all.iter().map(of).collect::<Vec<_>>());
+        Self {
+            p50_us: middle(|it| it.p50_us),
+            p99_us: middle(|it| it.p99_us),
+            p999_us: middle(|it| it.p999_us),
+            calls_per_second: middle(|it| it.calls_per_second),
+            cpu_us: middle(|it| it.cpu_us),
+        }
+    }
 }
 
 /// Runs all clients at once and watches what the process `pid` uses meanwhile.
@@ -333,7 +359,7 @@ impl Ready {
         let text = answer
             .pointer("/result/content/0/text")
             .and_then(serde_json::Value::as_str);
-        if text.is_none_or(|text| text.len() != world::TEXT_BYTES) {
+        if text.is_none_or(|text| text.len() < world::TEXT_BYTES) {
             bail!("the call was not made: {answer}");
         }
         Ok(())
@@ -394,7 +420,7 @@ impl Template {
         let meta = match (era, session) {
             (Era::Modern, _) => {
                 text.extend(["Mcp-Method: tools/call\r\nMcp-Name: ", world::TOOL, "\r\n"]);
-                r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"}}"#
+                META
             }
             (Era::Legacy, session) => {
                 let session = session.unwrap_or_default();

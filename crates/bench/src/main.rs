@@ -1,10 +1,11 @@
-//! What Tipstaff costs: `tipstaff-bench` measures the gateway, decisions, inspection, the ledger and the register on
-//! this machine and writes `latest.md` and `latest.json`. `cargo xtask bench` builds and runs it.
+//! What Tipstaff costs: `tipstaff-bench` measures the gateway, decisions, inspection, approvals, the ledger and
+//! the register on this machine and writes `latest.md` and `latest.json`. `cargo xtask bench` builds and runs it.
 //!
 //! Everything that is compared is measured in one run, in rounds that interleave it; figures are
 //! medians over the rounds. The processes under test are this program in other roles ([`node`],
 //! [`forward`], [`upstream`]). It is no part of the product and never a dependency.
 
+mod approvals;
 mod child;
 mod cutoff;
 mod decision;
@@ -15,6 +16,7 @@ mod gateway;
 mod inspection;
 mod ledger;
 mod load;
+mod looking;
 mod machine;
 mod node;
 mod register;
@@ -36,13 +38,15 @@ use crate::cutoff::Shape;
 use crate::gateway::Extent;
 use crate::load::Lasting;
 use crate::machine::Machine;
+use crate::node::With;
 use crate::report::Report;
 
 const HELP: &str = "\
 tipstaff-bench [--quick] [--only PART]... [--rows TEXT] [--out DIR] [--work DIR]
 
   --quick      shorter: a look, not a measurement
-  --only PART  cutoff, delegation, gateway, decision, inspect, ledger or register; all if not given
+  --only PART  approvals, cutoff, delegation, gateway, decision, inspect, ledger, looking or
+               register; all if not given
   --rows TEXT  of the gateway's rows only those whose name has the text in it, such as
                `bearer, modern era, 64`; a process can be profiled while it runs
   --out DIR    where latest.md and latest.json go; `bench` if not given
@@ -76,8 +80,14 @@ fn dispatch(args: &[String]) -> Result<()> {
         "gateway" => {
             let delay = Duration::from_millis(flags.take("--flush-delay-ms")?.parse()?);
             let policies = flags.take("--policies")?.parse()?;
+            let with = With::parse(&flags.take("--with")?)?;
             let (dir, upstream) = (flags.take("--dir")?, flags.take("--upstream")?);
-            Runtime::new()?.block_on(node::run(Path::new(&dir), &upstream, policies, delay))
+            Runtime::new()?.block_on(node::run(
+                Path::new(&dir),
+                &upstream,
+                (policies, with),
+                delay,
+            ))
         }
         "again" => Runtime::new()?.block_on(node::again(Path::new(&flags.take("--dir")?))),
         other => bail!("no role `{other}`\n\n{HELP}"),
@@ -102,7 +112,7 @@ impl Flags {
             let value = match flag.as_str() {
                 "--quick" => String::new(),
                 "--only" | "--rows" | "--out" | "--work" | "--upstream" | "--dir"
-                | "--policies" | "--flush-delay-ms" => rest
+                | "--policies" | "--with" | "--flush-delay-ms" => rest
                     .next()
                     .with_context(|| format!("{flag} needs a value"))?
                     .clone(),
@@ -143,6 +153,7 @@ struct Extents {
     rounds: usize,
     cutoff: cutoff::Extent,
     delegation: delegation::Extent,
+    approvals: approvals::Extent,
 }
 
 impl Extents {
@@ -174,6 +185,11 @@ impl Extents {
                 lasting,
                 policies,
             },
+            approvals: approvals::Extent {
+                each: if quick { 2 } else { 12 },
+                lasting,
+                policies,
+            },
         }
     }
 }
@@ -196,8 +212,9 @@ fn measure(flags: &Flags) -> Result<()> {
         rounds,
         cutoff,
         delegation,
+        approvals,
     } = Extents::new(quick);
-    let lasting = extent.lasting;
+    let (lasting, policies) = (extent.lasting, approvals.policies);
     let machine = Machine::look(machine::flush(work.path(), millis(500))?);
     say(&machine.line());
     let decisions = if flags.wants("decision") {
@@ -232,6 +249,17 @@ fn measure(flags: &Flags) -> Result<()> {
     } else {
         None
     };
+    let looking = if flags.wants("looking") {
+        let measured = looking::run(work.path(), extent, policies, &say);
+        Some(one_thread()?.block_on(measured)?)
+    } else {
+        None
+    };
+    let approvals = if flags.wants("approvals") {
+        Some(Runtime::new()?.block_on(approvals::run(work.path(), approvals, &say))?)
+    } else {
+        None
+    };
     let cutoff = if flags.wants("cutoff") {
         Some(one_thread()?.block_on(cutoff::run(work.path(), cutoff, &say))?)
     } else {
@@ -251,6 +279,7 @@ fn measure(flags: &Flags) -> Result<()> {
     };
     let mut aims = report::aims(gateway.as_ref(), decisions.as_deref(), ledger.as_ref());
     aims.extend(inspection.iter().flat_map(report::inspection_aims));
+    aims.extend(looking.iter().filter_map(report::looking_aims));
     aims.extend(cutoff.as_deref().into_iter().flat_map(report::cutoff_aims));
     aims.extend(delegation.iter().flat_map(report::delegation_aims));
     aims.extend(register.iter().flat_map(report::register_aims));
@@ -262,6 +291,8 @@ fn measure(flags: &Flags) -> Result<()> {
         inspection,
         ledger,
         delegation,
+        looking,
+        approvals,
         cutoff,
         register,
         aims,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use broker::Vault;
 use ledger::Actor;
 use register::{Command, Done, NewAgent, NewKey, Person, Signal, Subject};
 use serde::{Deserialize, Serialize};
@@ -19,10 +20,38 @@ use store::{Fault, Faults};
 use tokens::{AgentKey, PrivateKey};
 use vocab::rng::{self, SystemRng};
 use vocab::time::SystemClock;
-use vocab::{Digest, Handle};
+use vocab::{Digest, Handle, Secret};
 
 use crate::child;
 use crate::world;
+
+/// What a gateway does with a call beside deciding on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum With {
+    /// As it ships: looks for everything, and no policy asks what was found.
+    Rules,
+    /// Looks for nothing that a rule is for.
+    NoRules,
+    /// Looks, masks, labels, has people asked, and reaches its upstream with a secret of the vault.
+    Everything,
+}
+
+impl With {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::NoRules => "no-rules",
+            Self::Everything => "everything",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let all = [Self::Rules, Self::NoRules, Self::Everything];
+        let found = all.into_iter().find(|it| it.as_str() == text);
+        found.with_context(|| format!("`{text}` is nothing that a gateway can be with"))
+    }
+}
 
 /// What the process offers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,6 +77,8 @@ pub(crate) struct Peopled {
     bystander: AgentKey,
     directory_token: String,
     sponsor: Handle,
+    /// Who approves the calls of the agents of the first sponsor.
+    pub(crate) approver: Handle,
     start_seconds: f64,
 }
 
@@ -55,10 +86,10 @@ pub(crate) struct Peopled {
 pub(crate) async fn run(
     dir: &Path,
     upstream: &str,
-    policies: usize,
+    (policies, with): (usize, With),
     flush_delay: Duration,
 ) -> Result<()> {
-    let peopled = start(dir, upstream, policies).await?;
+    let peopled = start(dir, upstream, policies, with).await?;
     let keep = |name: &str, key: &AgentKey| -> Result<PathBuf> {
         let path = dir.join(name);
         fs::write(&path, key.to_file().expose())?;
@@ -123,24 +154,34 @@ async fn begin(config: &Path, deps: Deps) -> Result<(Node, f64)> {
 }
 
 /// Starts a node in `dir` in front of `upstream`.
-pub(crate) async fn start(dir: &Path, upstream: &str, policies: usize) -> Result<Peopled> {
+pub(crate) async fn start(
+    dir: &Path,
+    upstream: &str,
+    policies: usize,
+    with: With,
+) -> Result<Peopled> {
     init(dir, &"bench.tipstaff".parse()?, &SystemRng)?;
     let config = dir.join(server::config::FILE_NAME);
     let mut text = fs::read_to_string(&config)?;
-    let name = world::UPSTREAM;
-    let upstream = format!("\n[upstream.{name}]\nurl = \"{upstream}\"\n");
-    text.push_str(&upstream);
+    text.push_str(&world::settings(with, upstream)?);
     fs::write(&config, text)?;
     for file in fs::read_dir(dir.join("policies"))? {
         fs::remove_file(file?.path())?;
     }
-    fs::write(dir.join("policies/bench.cedar"), world::policies(policies))?;
+    let policies = world::policies(policies) + world::more_policies(with);
+    fs::write(dir.join("policies/bench.cedar"), policies)?;
+    if with == With::Everything {
+        let value = Secret::new(vocab::id::base32(&rng::bytes::<32>(&SystemRng)?));
+        let vault = Vault::of(&dir.join("data"), &dir.join("keys"));
+        let name = world::SECRET.parse()?;
+        vault.set(&name, &value, (crate::machine::now(), &SystemRng))?;
+    }
     let faults = Faults::default();
     let (node, start_seconds) = begin(&config, deps(faults.clone())).await?;
     let sponsor = person(&node, "maya").await?;
     let key = agent(&node, world::AGENT, "maya").await?;
-    person(&node, "olle").await?;
-    let bystander = agent(&node, world::BYSTANDER, "olle").await?;
+    let approver = person(&node, world::APPROVER).await?;
+    let bystander = agent(&node, world::BYSTANDER, world::APPROVER).await?;
     let directory_token = vocab::id::base32(&rng::bytes::<32>(&SystemRng)?);
     let command = Command::AddDirectoryToken {
         digest: Digest::of(directory_token.as_bytes()),
@@ -153,11 +194,12 @@ pub(crate) async fn start(dir: &Path, upstream: &str, policies: usize) -> Result
         bystander,
         directory_token,
         sponsor,
+        approver,
         start_seconds,
     })
 }
 
-async fn execute(node: &Node, command: Command) -> Result<Done> {
+pub(crate) async fn execute(node: &Node, command: Command) -> Result<Done> {
     let actor = Actor::node(node.plane.node_name());
     Ok(node.plane.control().execute(actor, command).await?)
 }
@@ -189,7 +231,7 @@ async fn person(node: &Node, id: &str) -> Result<Handle> {
 }
 
 /// Registers an agent of a sponsor's.
-async fn agent(node: &Node, id: &str, sponsor: &str) -> Result<AgentKey> {
+pub(crate) async fn agent(node: &Node, id: &str, sponsor: &str) -> Result<AgentKey> {
     let key = PrivateKey::generate(&SystemRng)?;
     let public = key.public();
     let agent = NewAgent {

@@ -28,6 +28,7 @@ use vocab::{InstanceId, LogName};
 use crate::child::Role;
 use crate::gate::Gate;
 use crate::load::{Client, Era, Lasting, Measured};
+use crate::node::With;
 use crate::{load, machine, world};
 
 /// Entries in one append.
@@ -98,7 +99,7 @@ pub(crate) async fn run(
     let upstream = Role::start(["upstream"]).await?;
     let url = format!("http://{}/mcp", upstream.offer);
     let dir = dir.join("register");
-    let gate = Gate::start(&dir, &url, POLICIES, 0).await?;
+    let gate = Gate::start(&dir, &url, (POLICIES, With::Rules), 0).await?;
     let small_calls = latencies(&gate, lasting).await?;
     gate.role.stop().await?;
     let gate = Gate::again(&dir).await?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::approvals::{Approvals, Step};
 use crate::cutoff::{self, Spread};
 use crate::decision::Size;
 use crate::delegation::Delegation;
@@ -11,8 +12,11 @@ use crate::gateway::{Cell, Disk, Gateway, POLICIES, Row, Way};
 use crate::inspection::{self, Inspection};
 use crate::ledger::Ledger;
 use crate::load::{Era, Measured};
+use crate::looking::{self, Looking};
 use crate::machine::Machine;
+use crate::node::With;
 use crate::register::{Register, Started};
+use crate::world::Content;
 
 /// Everything that one run measured. A part that was not asked for is not there.
 #[derive(Debug, Serialize)]
@@ -24,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) inspection: Option<Inspection>,
     pub(crate) ledger: Option<Ledger>,
     pub(crate) delegation: Option<Delegation>,
+    pub(crate) looking: Option<Looking>,
+    pub(crate) approvals: Option<Approvals>,
     pub(crate) cutoff: Option<Vec<cutoff::Size>>,
     pub(crate) register: Option<Register>,
     pub(crate) aims: Vec<Aim>,
@@ -113,6 +119,23 @@ pub(crate) fn inspection_aims(inspection: &Inspection) -> Vec<Aim> {
     let speed = slowest.map(|it| Aim::at_least("inspection by one core", it, 100.0, "MB/s"));
     let time = longest.map(|it| Aim::at_most("inspection of a result of 10 KiB", it, 200.0, "µs"));
     speed.into_iter().chain(time).collect()
+}
+
+/// What everything that looks into a call may add to it.
+pub(crate) fn looking_aims(looking: &Looking) -> Option<Aim> {
+    let of = |with| {
+        let cell = looking::Cell {
+            connections: 16,
+            kib: 1,
+            content: Content::Clean,
+            way: looking::Way::Through(with),
+        };
+        looking.find(cell).map(|measured| measured.cpu_us)
+    };
+    let ratio = of(With::Everything)? / of(With::NoRules)?;
+    let what =
+        "CPU of a call with everything on, 1 KiB, against no rules, labels, masks or secrets";
+    Some(Aim::at_most(what, ratio, 1.3, "×"))
 }
 
 /// What was aimed for in cutting off, at the most instances that were measured.
@@ -271,6 +294,12 @@ impl Report {
         }
         if let Some(delegation) = &self.delegation {
             write_delegation(&mut page, delegation);
+        }
+        if let Some(looking) = &self.looking {
+            write_looking(&mut page, looking);
+        }
+        if let Some(approvals) = &self.approvals {
+            write_approvals(&mut page, approvals);
         }
         if let Some(sizes) = &self.cutoff {
             write_cutoff(&mut page, sizes);
@@ -534,6 +563,99 @@ fn write_cutoff(page: &mut String, sizes: &[cutoff::Size]) {
         page,
         "\nPermitted after the answer: {after}. Of the other sponsor's {others} calls meanwhile none \
          was refused."
+    );
+}
+
+fn write_looking(page: &mut String, looking: &Looking) {
+    page.push_str(
+        "\n## Calls that are looked into\n\n`tools/call` with a bearer token and a kibibyte there, \
+         modern era; results of source code. `no rules` looks for nothing that a rule is for; \
+         `rules` is as it ships; `everything` has policies over findings and labels besides, masks, \
+         a hold for people on another tool, and a secret of the local vault on each request. \
+         `with cards` has the number of a card in each kibibyte, and masks it.\n",
+    );
+    for connections in looking::CONNECTIONS {
+        let s = if connections == 1 { "" } else { "s" };
+        let _infallible = write!(page, "\n**{connections} connection{s}**\n\n{LOOKING_HEAD}");
+        for kib in looking::SIZES {
+            let find = |(way, content)| {
+                looking.find(looking::Cell {
+                    connections,
+                    kib,
+                    content,
+                    way,
+                })
+            };
+            let base = find((looking::Way::Through(With::NoRules), Content::Clean));
+            for of in looking::WAYS {
+                if let Some((measured, base)) = find(of).zip(base) {
+                    write_looked(page, kib, of, (measured, base));
+                }
+            }
+        }
+    }
+}
+
+const LOOKING_HEAD: &str = "| KiB | | p50 µs | p99 µs | CPU µs | p50 to `no rules` µs | CPU to `no rules` |\n\
+     |---:|---|---:|---:|---:|---:|---:|\n";
+
+fn write_looked(
+    page: &mut String,
+    kib: usize,
+    (way, content): (looking::Way, Content),
+    (measured, base): (&Measured, &Measured),
+) {
+    let what = match (way, content) {
+        (looking::Way::Forward, _) => "plain forwarding",
+        (looking::Way::Through(With::NoRules), _) => "no rules",
+        (looking::Way::Through(With::Rules), _) => "rules",
+        (looking::Way::Through(With::Everything), Content::Clean) => "everything",
+        (looking::Way::Through(With::Everything), Content::Cards) => "everything, with cards",
+    };
+    let Measured {
+        p50_us,
+        p99_us,
+        cpu_us,
+        ..
+    } = measured;
+    let (added, ratio) = (p50_us - base.p50_us, cpu_us / base.cpu_us);
+    let _infallible = writeln!(
+        page,
+        "| {kib} | {what} | {p50_us:.0} | {p99_us:.0} | {cpu_us:.0} | {added:+.0} | {ratio:.2}× |"
+    );
+}
+
+fn write_approvals(page: &mut String, approvals: &Approvals) {
+    let Approvals {
+        instances,
+        made,
+        per_second,
+        steps,
+        quiet,
+        waiting,
+        waits,
+    } = approvals;
+    let _infallible = write!(
+        page,
+        "\n## Approvals\n\n{instances} instances at once, {made} calls in all that a person \
+         approves as soon as they are asked: {per_second:.0} a second from held to made. Everything \
+         runs in one process with its clients.\n\n| step | p50 µs | p99 µs |\n|---|---:|---:|\n"
+    );
+    for Step {
+        what,
+        p50_us,
+        p99_us,
+    } in steps
+    {
+        let _infallible = writeln!(page, "| {what} | {p50_us:.0} | {p99_us:.0} |");
+    }
+    let _infallible = writeln!(
+        page,
+        "\nCalls that nobody has to approve: p50 {:.0} µs with none that wait, {:.0} µs with {waits} \
+         that wait ({:.2}×).",
+        quiet.p50_us,
+        waiting.p50_us,
+        waiting.p50_us / quiet.p50_us
     );
 }
 

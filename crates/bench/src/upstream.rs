@@ -1,6 +1,7 @@
 //! A small, fast MCP server over HTTP that speaks both eras: what the gateway stands in front of.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 
 use crate::child;
+use crate::looking;
 use crate::machine;
 use crate::world;
 
@@ -52,6 +54,12 @@ struct Arguments<'a> {
     text: &'a RawValue,
 }
 
+/// What it gives: its tools, and the texts of its own, as JSON.
+struct Offer {
+    tools: String,
+    sized: HashMap<String, String>,
+}
+
 /// When the last byte of the last call about [`world::FILE`] was here, in µs since 1970.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
@@ -59,15 +67,18 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 pub(crate) async fn run() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     child::ready(&listener.local_addr()?.to_string())?;
-    let tools = Arc::new(world::tools().to_string());
+    let offer = Arc::new(Offer {
+        tools: world::tools().to_string(),
+        sized: world::sized(&looking::SIZES),
+    });
     let serving = async {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let tools = Arc::clone(&tools);
+            let offer = Arc::clone(&offer);
             let service = service_fn(move |request| {
-                let tools = Arc::clone(&tools);
-                async move { Ok::<_, Infallible>(serve(request, &tools).await) }
+                let offer = Arc::clone(&offer);
+                async move { Ok::<_, Infallible>(serve(request, &offer).await) }
             });
             // A client that goes away ends its connection and nothing else.
             let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -80,7 +91,7 @@ pub(crate) async fn run() -> Result<()> {
     }
 }
 
-async fn serve(request: Request<Incoming>, tools: &str) -> Response<Full<Bytes>> {
+async fn serve(request: Request<Incoming>, offer: &Offer) -> Response<Full<Bytes>> {
     if request.uri().path() == LAST_PATH {
         let last = LAST.load(Ordering::Acquire).to_string();
         return Response::new(Full::new(Bytes::from(last)));
@@ -103,11 +114,16 @@ async fn serve(request: Request<Incoming>, tools: &str) -> Response<Full<Bytes>>
             if arguments.as_ref().is_some_and(|it| it.path == world::FILE) {
                 LAST.fetch_max(at, Ordering::AcqRel);
             }
-            let text = arguments.map_or("\"\"", |arguments| arguments.text.get());
+            let own = arguments.as_ref().and_then(|it| offer.sized.get(&*it.path));
+            let text = own.map_or_else(
+                || arguments.as_ref().map_or("\"\"", |it| it.text.get()),
+                String::as_str,
+            );
             format!(r#"{{"resultType":"complete","content":[{{"type":"text","text":{text}}}]}}"#)
         }
         "tools/list" => format!(
-            r#"{{"resultType":"complete","ttlMs":0,"cacheScope":"public","tools":{tools}}}"#
+            r#"{{"resultType":"complete","ttlMs":0,"cacheScope":"public","tools":{}}}"#,
+            offer.tools
         ),
         "initialize" => json!({
             "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": info,
