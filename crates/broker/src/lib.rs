@@ -26,4 +26,4 @@ pub use echo::{ECHO_BYTES_MIN, Echo, MASK};
 pub use header::{HeaderError, HeaderTemplate};
 pub use reads::ReadError;
 pub use source::{ReferenceError, SECRET_BYTES_MAX, Source, SourceError};
-pub use vault::{Changed, Listed, SECRETS_MAX, Vault, VaultError};
+pub use vault::{Change, Changed, Listed, SECRETS_MAX, Vault, VaultError};

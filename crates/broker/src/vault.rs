@@ -101,6 +101,22 @@ pub enum VaultError {
     /// A value that cannot be a secret.
     #[error("a secret is text of 1 to {SECRET_BYTES_MAX} bytes without a zero byte")]
     Value,
+    /// It is an old one, or gone.
+    #[error(
+        "the vault was set back: it was changed {generation} times, and {recorded} are on record; \
+         secrets that were replaced since may be in use again. Bring back the newest one, or \
+         `tipstaff secret accept` what there is and set again what was changed since; until then it \
+         is not changed"
+    )]
+    SetBack {
+        /// How often it was changed.
+        generation: u64,
+        /// How often it was changed according to the record.
+        recorded: u64,
+    },
+    /// There is nothing to accept.
+    #[error("the vault was not set back: it is as new as the record")]
+    NotSetBack,
     /// As much as may be is there.
     #[error("the vault holds {SECRETS_MAX} secrets and {VALUES_BYTES_MAX} bytes of them at most")]
     Full,
@@ -114,6 +130,18 @@ pub struct Vault {
     faults: Faults,
     /// One change at a time.
     changing: Mutex<()>,
+}
+
+/// How often a vault was changed according to the record, and with what a change is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// The generation that is on record. An older vault is not changed: a few changes later nobody
+    /// could tell that it was one.
+    pub recorded: u64,
+    /// The time.
+    pub now: Time,
+    /// Randomness.
+    pub rng: &'a dyn Rng,
 }
 
 /// A change that was made: what a record may say of it.
@@ -219,27 +247,27 @@ impl Vault {
         &self,
         name: &SecretName,
         value: &Secret<String>,
-        (now, rng): (Time, &dyn Rng),
+        by: Change<'_>,
     ) -> Result<Changed, VaultError> {
         let text = without_end(value.expose());
         if text.is_empty() || text.len() > SECRET_BYTES_MAX || text.contains('\0') {
             return Err(VaultError::Value);
         }
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut contents = self.read()?.unwrap_or_default();
+        let mut contents = self.newest(by.recorded)?;
         let before = contents.secrets.get(name).map(|it| it.id.clone());
         let was_there = before.is_some();
-        let handle = before.map_or_else(|| Handle::random("v", rng), Ok)?;
+        let handle = before.map_or_else(|| Handle::random("v", by.rng), Ok)?;
         let kept = Kept {
             id: handle.clone(),
             value: text.to_owned(),
-            set_at: now,
+            set_at: by.now,
         };
         contents.secrets.insert(name.clone(), kept);
         if contents.secrets.len() > SECRETS_MAX || contents.bytes() > VALUES_BYTES_MAX {
             return Err(VaultError::Full);
         }
-        let generation = self.write(contents, rng)?;
+        let generation = self.write(contents, by.rng)?;
         Ok(Changed {
             handle,
             generation,
@@ -253,17 +281,42 @@ impl Vault {
     }
 
     /// Takes a secret out.
-    pub fn remove(&self, name: &SecretName, rng: &dyn Rng) -> Result<Changed, VaultError> {
+    pub fn remove(&self, name: &SecretName, by: Change<'_>) -> Result<Changed, VaultError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut contents = self.read()?.unwrap_or_default();
+        let mut contents = self.newest(by.recorded)?;
         let removed = contents.secrets.remove(name);
         let removed = removed.ok_or_else(|| VaultError::Absent { name: name.clone() })?;
-        let generation = self.write(contents, rng)?;
+        let generation = self.write(contents, by.rng)?;
         Ok(Changed {
             handle: removed.id.clone(),
             generation,
             was_there: true,
         })
+    }
+
+    /// Takes a vault that was set back, or is gone, for the one that there is: its generation is
+    /// then one more than what is on record. Gives that.
+    pub fn accept(&self, recorded: u64, rng: &dyn Rng) -> Result<u64, VaultError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.read()?.unwrap_or_default();
+        if contents.generation >= recorded {
+            return Err(VaultError::NotSetBack);
+        }
+        contents.generation = recorded;
+        self.write(contents, rng)
+    }
+
+    /// What it holds, if nobody set it back.
+    fn newest(&self, recorded: u64) -> Result<Contents, VaultError> {
+        let contents = self.read()?.unwrap_or_default();
+        let generation = contents.generation;
+        if generation < recorded {
+            return Err(VaultError::SetBack {
+                generation,
+                recorded,
+            });
+        }
+        Ok(contents)
     }
 
     /// What it holds; none if there is no vault.

@@ -30,7 +30,7 @@ use crate::entry::{
     Erased, Event, GroupMembers, GroupRemoved, InstanceEnded, InstanceStarted, Key, NodeDegraded,
     NodeStarted, NodeStopped, Owners, People, PepAdded, PepRemoved, PolicyActivated,
     SessionsRevoked, Signal, SponsorDeputies, SponsorResumed, SponsorRisk, SponsorSuspended,
-    Sponsorship, ToolsListed, UpstreamConfigured, UpstreamResumed, UpstreamStopped,
+    Sponsorship, ToolsListed, UpstreamConfigured, UpstreamResumed, UpstreamStopped, VaultChange,
     WrappingKeyChanged,
 };
 use crate::lifecycle::{Acceptance, AgentLife, InstanceLife, SponsorLife};
@@ -724,7 +724,7 @@ pub(crate) fn decide(
             Event::WrappingKeyChanged(WrappingKeyChanged { key }),
         ),
         Command::ChangeVault(body) => unless(
-            state.vault() >= body.generation,
+            body.change == VaultChange::Found && state.vault() >= body.generation,
             Subject::Node,
             Event::VaultChanged(body),
         ),

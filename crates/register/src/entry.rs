@@ -1052,6 +1052,10 @@ pub enum VaultChange {
     Removed,
     /// Something was changed while no node ran.
     Found,
+    /// It was found to be older than the record says, or gone. Nothing was changed by that.
+    SetBack,
+    /// What was set back was taken for the one that there is.
+    Accepted,
 }
 
 /// A key was destroyed, and with it what it sealed.

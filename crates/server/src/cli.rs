@@ -624,6 +624,12 @@ pub enum SecretCommand {
         #[command(flatten)]
         files: VaultFiles,
     },
+    /// Say that a vault that was set back, or is gone, is as it should be, and change it again.
+    ///
+    /// The node refuses changes of a vault that is older than the record says, and `tipstaff doctor`
+    /// tells of it: what was replaced because it leaked may be in use again. Look at that first. The
+    /// node must run, so that it is on record who said so.
+    Accept,
     /// Take a secret out. What refers to it is refused from the next call on.
     Rm {
         /// Its name.

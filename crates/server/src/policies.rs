@@ -23,7 +23,7 @@ use crate::config::Environment;
 use crate::node::Shared;
 use crate::output::count;
 
-pub use offline::{Offline, ToolsFile};
+pub use offline::{Offline, ToolsFile, on_record};
 
 /// How often a development node looks whether a file was edited.
 const LOOK_EVERY: Duration = Duration::from_millis(300);

@@ -10,7 +10,7 @@ use register::entry::{VaultChange, VaultChanged};
 use register::{Command, CommandError, Control, Done};
 use serde::Serialize;
 use serde_json::{Value, json};
-use vocab::{RecordRef, Rng, Secret, SecretName, Time};
+use vocab::{RecordRef, Secret, SecretName, Time};
 
 use crate::config::{Config, Reference, Transport};
 use crate::node::Shared;
@@ -147,11 +147,11 @@ impl Change {
         &self,
         vault: &Vault,
         name: &SecretName,
-        (now, rng): (Time, &dyn Rng),
+        by: broker::Change<'_>,
     ) -> Result<Changed, VaultError> {
         match self {
-            Self::Set(value) => vault.set(name, value, (now, rng)),
-            Self::Remove => vault.remove(name, rng),
+            Self::Set(value) => vault.set(name, value, by),
+            Self::Remove => vault.remove(name, by),
         }
     }
 
@@ -175,25 +175,49 @@ pub async fn change(
     let kind = change.kind();
     let (vault, told) = (shared.config.vault(), name.clone());
     let (clock, rng) = (shared.clock.clone(), shared.rng.clone());
-    let making = move || change.make(&vault, &name, (clock.now(), &*rng));
+    let recorded = shared.plane.control().view(register::State::vault);
+    let making = move || {
+        let by = broker::Change {
+            recorded,
+            now: clock.now(),
+            rng: &*rng,
+        };
+        change.make(&vault, &name, by)
+    };
     let made = tokio::task::spawn_blocking(making).await;
     let changed = made.map_err(|_| SecretError::Interrupted)??;
     let id = changed.handle.clone();
-    let records = record(shared.plane.control(), actor, kind, changed).await?;
+    let body = VaultChanged {
+        change: kind,
+        secret: Some(changed.handle),
+        generation: changed.generation,
+    };
+    let records = record(shared.plane.control(), actor, body).await?;
     Ok(json!({"name": told, "id": id, "changed": true, "records": records}))
+}
+
+/// Takes a vault that was set back for the one that there is.
+pub async fn accept(shared: &Shared, actor: Actor) -> Result<Value, SecretError> {
+    let _alone = shared.changing_secrets.lock().await;
+    let (vault, rng) = (shared.config.vault(), shared.rng.clone());
+    let recorded = shared.plane.control().view(register::State::vault);
+    let accepting = tokio::task::spawn_blocking(move || vault.accept(recorded, &*rng));
+    let generation = accepting.await.map_err(|_| SecretError::Interrupted)??;
+    let body = VaultChanged {
+        change: VaultChange::Accepted,
+        secret: None,
+        generation,
+    };
+    let records = record(shared.plane.control(), actor, body).await?;
+    Ok(json!({"generation": generation, "changed": true, "records": records}))
 }
 
 async fn record(
     control: &Arc<Control>,
     actor: Actor,
-    change: VaultChange,
-    changed: Changed,
+    body: VaultChanged,
 ) -> Result<Vec<RecordRef>, CommandError> {
-    let command = Command::ChangeVault(VaultChanged {
-        change,
-        secret: Some(changed.handle),
-        generation: changed.generation,
-    });
+    let command = Command::ChangeVault(body);
     Ok(match control.execute(actor, command).await? {
         Done::Changed { records, .. } => records,
         Done::Started { .. } | Done::Continued { .. } | Done::Unchanged { .. } => Vec::new(),
@@ -213,24 +237,27 @@ pub async fn settle(
             return Ok(());
         }
     };
-    let known = control.view(register::State::vault);
-    if generation < known {
-        tracing::error!("{}", set_back(generation, known));
-    }
-    let found = Command::ChangeVault(VaultChanged {
-        change: VaultChange::Found,
+    let recorded = control.view(register::State::vault);
+    let change = if generation < recorded {
+        tracing::error!("{}", set_back(generation, recorded));
+        VaultChange::SetBack
+    } else {
+        VaultChange::Found
+    };
+    let body = VaultChanged {
+        change,
         secret: None,
         generation,
-    });
-    control.execute(actor, found).await.map(drop)
+    };
+    record(control, actor, body).await.map(drop)
 }
 
 /// That the vault is an old one.
-pub fn set_back(generation: u64, known: u64) -> String {
-    format!(
-        "the vault was set back: it was changed {generation} times, and {known} are on record; \
-         secrets that were replaced since may be in use again"
-    )
+pub fn set_back(generation: u64, recorded: u64) -> VaultError {
+    VaultError::SetBack {
+        generation,
+        recorded,
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::path::Path;
 use vocab::rng::SystemRng;
 
 use super::*;
+use crate::vault::Change;
 
 fn vault(folder: &Path) -> Arc<Vault> {
     Arc::new(Vault::of(folder, folder))
@@ -27,9 +28,12 @@ async fn sent(account: &Account, named: Option<&str>) -> Result<String, String> 
 fn set(vault: &Vault, name: &str, value: &str) {
     let now = "2026-08-01T00:00:00Z".parse().unwrap();
     let value = Secret::new(value.to_owned());
-    vault
-        .set(&name.parse().unwrap(), &value, (now, &SystemRng))
-        .unwrap();
+    let by = Change {
+        recorded: 0,
+        now,
+        rng: &SystemRng,
+    };
+    vault.set(&name.parse().unwrap(), &value, by).unwrap();
 }
 
 #[tokio::test]
@@ -47,9 +51,12 @@ async fn what_was_changed_is_leased_next_and_both_are_recognised() {
             "{value}"
         );
     }
-    vault
-        .remove(&"github".parse().unwrap(), &SystemRng)
-        .unwrap();
+    let by = Change {
+        recorded: 0,
+        now: "2026-08-01T00:00:00Z".parse().unwrap(),
+        rng: &SystemRng,
+    };
+    vault.remove(&"github".parse().unwrap(), by).unwrap();
     let error = sent(&account, None).await.unwrap_err();
     assert!(
         error.contains("headers.authorization") && error.contains("`github`"),

@@ -38,10 +38,18 @@ fn now() -> Time {
     "2026-08-01T00:00:00Z".parse().unwrap()
 }
 
+fn by(recorded: u64) -> Change<'static> {
+    Change {
+        recorded,
+        now: now(),
+        rng: &SystemRng,
+    }
+}
+
 impl Fixture {
     fn set(&self, name: &str, value: &str) -> Result<Changed, VaultError> {
         let value = Secret::new(value.to_owned());
-        self.vault.set(&named(name), &value, (now(), &SystemRng))
+        self.vault.set(&named(name), &value, by(0))
     }
 
     fn get(&self, name: &str) -> Result<String, VaultError> {
@@ -50,7 +58,7 @@ impl Fixture {
     }
 
     fn remove(&self, name: &str) -> Result<Changed, VaultError> {
-        self.vault.remove(&named(name), &SystemRng)
+        self.vault.remove(&named(name), by(0))
     }
 
     fn file(&self) -> PathBuf {
@@ -241,5 +249,46 @@ impl Fixture {
             secrets: (0..count).map(kept).collect(),
         };
         self.vault.write(contents, &SystemRng).unwrap();
+    }
+}
+
+/// An old file in place of the present one brings back what was replaced because it leaked.
+#[test]
+fn a_vault_that_was_set_back_is_not_changed_until_somebody_accepts_it() {
+    let old = |it: &Fixture, file: &[u8]| std::fs::write(it.file(), file).unwrap();
+    let gone = |it: &Fixture, _: &[u8]| std::fs::remove_file(it.file()).unwrap();
+    for set_back in [&old as &dyn Fn(&Fixture, &[u8]), &gone] {
+        let it = fixture();
+        it.set("a", "leaked").unwrap();
+        let file = std::fs::read(it.file()).unwrap();
+        it.set("a", "replaced").unwrap();
+        let newest = std::fs::read(it.file()).unwrap();
+        let recorded = it.set("b", "another").unwrap().generation;
+        assert!(matches!(
+            it.vault.accept(recorded, &SystemRng),
+            Err(VaultError::NotSetBack)
+        ));
+        set_back(&it, &file);
+        let before = it.vault.generation().unwrap();
+        assert!(before < recorded);
+        let value = Secret::new("new".to_owned());
+        for _ in 0..=recorded {
+            let set = it.vault.set(&named("a"), &value, by(recorded));
+            assert!(matches!(set, Err(VaultError::SetBack { .. })), "{set:?}");
+            let removed = it.vault.remove(&named("a"), by(recorded));
+            assert!(
+                matches!(removed, Err(VaultError::SetBack { .. })),
+                "{removed:?}"
+            );
+        }
+        assert_eq!(it.vault.generation().unwrap(), before);
+        // The last but one is an old one, too.
+        std::fs::write(it.file(), newest).unwrap();
+        assert!(it.vault.set(&named("a"), &value, by(recorded)).is_err());
+        let accepted = it.vault.accept(recorded, &SystemRng).unwrap();
+        assert_eq!(accepted, recorded + 1);
+        assert_eq!(it.get("a").unwrap(), "replaced");
+        let set = it.vault.set(&named("a"), &value, by(accepted)).unwrap();
+        assert_eq!(set.generation, accepted + 1);
     }
 }

@@ -101,6 +101,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/{name}", post(secrets::set))
         .route("/v1/secrets/{name}/remove", post(secrets::remove))
+        .route("/v1/vault/accept", post(secrets::accept))
         .route("/v1/erase", post(erase))
         .fallback(no_route)
         .layer(middleware::from_fn_with_state(

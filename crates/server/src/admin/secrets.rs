@@ -41,6 +41,15 @@ pub(super) async fn remove(
     change(&admin, caller, name, Change::Remove).await
 }
 
+/// Takes a vault that was set back for the one that there is.
+pub(super) async fn accept(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
+    let shared = std::sync::Arc::clone(&admin.shared);
+    let accepting = async move { secrets::accept(&shared, caller.actor).await };
+    let accepted = admin.tasks.spawn(accepting).await;
+    let accepted = accepted.map_err(|_| Problem::internal())??;
+    Ok(ok(&accepted))
+}
+
 async fn change(
     admin: &std::sync::Arc<super::Admin>,
     caller: Caller,
@@ -64,9 +73,9 @@ impl From<SecretError> for Problem {
                 Self::new(StatusCode::NOT_FOUND, "unknown", &chain(&error))
             }
             SecretError::Vault(VaultError::Value) => Self::bad(&error),
-            SecretError::Vault(VaultError::Full) => {
-                Self::new(StatusCode::CONFLICT, "conflict", &chain(&error))
-            }
+            SecretError::Vault(
+                VaultError::Full | VaultError::SetBack { .. } | VaultError::NotSetBack,
+            ) => Self::new(StatusCode::CONFLICT, "conflict", &chain(&error)),
             SecretError::Vault(_) | SecretError::Interrupted => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "vault", &chain(&error))
             }

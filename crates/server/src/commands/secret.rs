@@ -13,6 +13,7 @@ use crate::admin::client::AdminError;
 use crate::admin::wire::NewSecret;
 use crate::cli::{SecretCommand, VaultFiles};
 use crate::output::{self, Table, cell, time};
+use crate::policies;
 use crate::secrets::{self, Change};
 
 pub(super) async fn run(context: &Context, command: SecretCommand) -> Outcome {
@@ -26,6 +27,14 @@ pub(super) async fn run(context: &Context, command: SecretCommand) -> Outcome {
             change(context, &files, &name, Change::Set(value)).await
         }
         SecretCommand::Rm { name, files } => change(context, &files, &name, Change::Remove).await,
+        SecretCommand::Accept => {
+            let told = context.node()?.post("/v1/vault/accept").await?;
+            context.show(&told, |it| {
+                let generation = cell(&it["generation"]);
+                format!("The vault is taken for what it should be, as change {generation} of it.")
+            })?;
+            Ok(Verdict::Good)
+        }
         SecretCommand::List { files } => {
             let listed = match node(context, &files)? {
                 Some(node) => node.get("/v1/secrets").await?,
@@ -84,7 +93,13 @@ fn offline(
     }
     // Held so that no node starts in the middle of it.
     let _held = DataDir::open(&data).map_err(|error| Failure::Other(error.to_string()))?;
-    let by = (context.clock.now(), &context.rng as &dyn vocab::Rng);
+    let by = broker::Change {
+        recorded: policies::on_record(&data)
+            .map_err(Failure::Other)?
+            .map_or(0, |state| state.vault()),
+        now: context.clock.now(),
+        rng: &context.rng,
+    };
     let changed = change.make(&vault(context, files)?, name, by)?;
     Ok(json!({"name": name, "id": changed.handle, "changed": true, "records": []}))
 }

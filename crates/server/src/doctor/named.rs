@@ -70,8 +70,9 @@ pub(super) fn secrets(shared: &Shared) -> Vec<Finding> {
     let vault = match config.vault().generation() {
         Ok(generation) if generation < known => Some(Finding::fail(
             "secrets",
-            secrets::set_back(generation, known),
-            "bring back the vault of the last backup, or set again what was changed since",
+            secrets::set_back(generation, known).to_string(),
+            "bring back the vault of the last backup, or `tipstaff secret accept`, then set again \
+             what was changed since",
         )),
         Ok(_) => None,
         Err(error) => Some(Finding::fail(

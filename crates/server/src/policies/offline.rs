@@ -2,7 +2,7 @@
 //! in the data folder, and the agents that are registered there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ledger::{Blobs as _, LogReader as _};
@@ -60,7 +60,7 @@ impl Offline {
             .map(|(name, upstream)| (name.clone(), (upstream.policy_options(), None)))
             .collect();
         let mut people = People::default();
-        if let Some(state) = on_record(config)? {
+        if let Some(state) = on_record(&config.data)? {
             for agent in state.agents() {
                 people
                     .agents
@@ -114,12 +114,12 @@ impl Ground for Offline {
     }
 }
 
-/// The register, if there is a control log. No key is needed: nothing erasable is looked at.
-fn on_record(config: &Config) -> Result<Option<State>, String> {
-    if !config.data.join(LogName::Control.as_str()).is_dir() {
+/// The register of a data folder, if there is a control log. No key is needed: nothing erasable is looked at.
+pub fn on_record(data: &Path) -> Result<Option<State>, String> {
+    if !data.join(LogName::Control.as_str()).is_dir() {
         return Ok(None);
     }
-    let log = OfflineLog::open(&config.data, LogName::Control)
+    let log = OfflineLog::open(data, LogName::Control)
         .map_err(|error| format!("the control log cannot be read: {error}"))?;
     let state = register::fold_prefix(&log, None, log.size())
         .map_err(|error| format!("the control log cannot be folded: {error}"))?;

@@ -274,6 +274,12 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         Administrators,
     ),
     (
+        "/v1/vault/accept",
+        "POST",
+        "/v1/vault/accept",
+        Administrators,
+    ),
+    (
         "/v1/scim/tokens/{id}/revoke",
         "POST",
         "/v1/scim/tokens/d-1/revoke",

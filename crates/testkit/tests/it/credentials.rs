@@ -49,10 +49,18 @@ fn vault(plane: &Plane) -> broker::Vault {
 
 fn put(plane: &Plane, name: &str, value: &str) {
     let value = Secret::new(value.to_owned());
-    let by = (plane.now(), &SystemRng as &dyn vocab::Rng);
     vault(plane)
-        .set(&name.parse().unwrap(), &value, by)
+        .set(&name.parse().unwrap(), &value, by(plane))
         .unwrap();
+}
+
+/// As a command without a node would that finds nothing on record.
+pub(crate) fn by(plane: &Plane) -> broker::Change<'static> {
+    broker::Change {
+        recorded: 0,
+        now: plane.now(),
+        rng: &SystemRng,
+    }
 }
 
 fn authorization(seen: &testkit::Seen) -> Option<String> {
@@ -163,7 +171,7 @@ async fn the_vault_is_read_without_a_restart() {
     }
     let calls = plane.files().calls();
     vault(&plane)
-        .remove(&"files".parse().unwrap(), &SystemRng)
+        .remove(&"files".parse().unwrap(), by(&plane))
         .unwrap();
     assert!(client.call("anything", ANY).await.is_error());
     assert_eq!(plane.files().calls(), calls);
@@ -344,7 +352,7 @@ async fn administrators_change_the_vault_and_never_read_it() {
 }
 
 #[tokio::test]
-async fn what_changed_while_no_node_ran_is_found_and_an_old_vault_is_told() {
+async fn what_changed_while_no_node_ran_is_found_and_a_vault_that_was_set_back_stays_told() {
     let mut plane = Plane::start().await;
     plane.stop().await.unwrap();
     put(&plane, "a", "first-value");
@@ -356,15 +364,64 @@ async fn what_changed_while_no_node_ran_is_found_and_an_old_vault_is_told() {
         told,
         serde_json::json!({"change": "found", "secret": null, "generation": 2})
     );
-    let found = async || {
-        plane
-            .admin("GET", "/v1/doctor", None)
-            .await
-            .text()
-            .to_owned()
-    };
-    assert!(!found().await.contains("was set back"));
-    std::fs::write(plane.data().join("vault"), old).unwrap();
-    assert!(found().await.contains("was set back"));
+    assert!(!findings(&plane).await.contains("was set back"));
+    // Brought back by hand, or gone: neither is changed, so that nobody could be told no more.
+    let newest = std::fs::read(plane.data().join("vault")).unwrap();
+    let file = plane.data().join("vault");
+    let body = || Some(serde_json::json!({"value": "new-value"}));
+    for old in [Some(&old), None] {
+        match old {
+            Some(old) => std::fs::write(&file, old).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        for _ in 0..3 {
+            let refused = plane.admin("POST", "/v1/secrets/a", body()).await;
+            assert_eq!(refused.status, 409, "{}", refused.text());
+            assert!(
+                refused.text().contains("tipstaff secret accept"),
+                "{}",
+                refused.text()
+            );
+            assert!(findings(&plane).await.contains("was set back"));
+        }
+        // A start says so on record and goes on saying so.
+        plane.stop().await.unwrap();
+        plane.boot().await.unwrap();
+        let told = plane.ledger().last(ledger::Kind::VaultChanged).body.clone();
+        let generation = u64::from(old.is_some());
+        assert_eq!(
+            told,
+            serde_json::json!({"change": "set-back", "secret": null, "generation": generation})
+        );
+        assert!(findings(&plane).await.contains("was set back"));
+    }
+    // The newest one is good, and there is nothing to accept.
+    std::fs::write(&file, newest).unwrap();
+    assert!(!findings(&plane).await.contains("was set back"));
+    let accept = async || plane.admin("POST", "/v1/vault/accept", None).await;
+    assert_eq!(accept().await.status, 409);
+    // An administrator says that the old one is to be used; from then on each change is on record.
+    std::fs::write(&file, &old).unwrap();
+    let accepted = accept().await;
+    assert_eq!(accepted.status, 200, "{}", accepted.text());
+    assert!(!findings(&plane).await.contains("was set back"));
+    let set = plane.admin("POST", "/v1/secrets/a", body()).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    let ledger = plane.ledger();
+    let told = ledger.of(ledger::Kind::VaultChanged);
+    let last: Vec<_> = told.iter().rev().take(2).map(|it| &it.body).collect();
+    assert_eq!(
+        (&last[0]["change"], &last[0]["generation"]),
+        (&serde_json::json!("set"), &serde_json::json!(4))
+    );
+    assert_eq!(
+        last[1],
+        &serde_json::json!({"change": "accepted", "secret": null, "generation": 3})
+    );
     plane.end().await;
+}
+
+async fn findings(plane: &Plane) -> String {
+    let told = plane.admin("GET", "/v1/doctor", None).await;
+    told.text().to_owned()
 }

@@ -12,7 +12,6 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use vocab::Secret;
-use vocab::rng::SystemRng;
 
 use crate::common::{ANY, Client, ERAS, PUBLIC};
 use crate::credentials::SERVER;
@@ -249,8 +248,8 @@ async fn no_secret_byte_is_anywhere_but_upstream() {
     })
     .await;
     let vault = broker::Vault::of(&plane.data(), &plane.folder().join("keys"));
-    let by = (plane.now(), &SystemRng as &dyn vocab::Rng);
     let value = Secret::new(OF_VAULT.to_owned());
+    let by = crate::credentials::by(&plane);
     vault.set(&"key".parse().unwrap(), &value, by).unwrap();
     for name in ["files", "desk"] {
         plane.refresh(name).await.unwrap();
