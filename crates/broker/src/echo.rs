@@ -2,25 +2,35 @@
 //!
 //! An upstream may repeat what it was sent: in an error, a debug tool, a page that shows the request.
 //! What was leased is found in its messages as it is, in base 64 (both alphabets, wherever it begins
-//! within what was encoded), percent-encoded in any way, and behind JSON's escapes, and is replaced
+//! within what was encoded), in hex, percent-encoded in any way, behind JSON's escapes however often,
+//! and any of these over several lines; of a value with several lines, each line too. It is replaced
 //! by [`MASK`].
 //!
 //! A value may also come in pieces, a piece an event. Events are not held back, so each string is
 //! judged alone: one that ends with the beginning of a value, begins with its end, or is a part of
-//! it is masked there, if that is [`PIECE_BYTES_MIN`] bytes or more. An upstream that means to pass on
-//! what it was given can always find a form that nobody recognises: this is against accidents.
+//! it is masked there, if that is [`PIECE_BYTES_MIN`] bytes or more. The same goes for a line, for
+//! twice as many. An upstream that means to pass on what it was given can always find a form that
+//! nobody recognises: this is against accidents.
+//!
+//! All forms are written out, zeroed when they are given up, and looked for at once: the hash of each
+//! few bytes of a text says whether a form may have these ([`Windows`]), and only then the form itself
+//! is held against the text. So nothing but the forms holds what is looked for.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+use self::view::View;
+use self::windows::{WINDOW_BYTES, Windows};
 use crate::source::SECRET_BYTES_MAX;
+
+mod view;
+mod windows;
 
 /// What stands in place of a credential.
 pub const MASK: &str = "[masked:credential]";
@@ -28,21 +38,33 @@ pub const MASK: &str = "[masked:credential]";
 pub const ECHO_BYTES_MIN: usize = 6;
 /// The shortest piece of a value that is taken for one.
 const PIECE_BYTES_MIN: usize = 8;
-/// Bytes of a form that are looked for at once; matches are extended from there.
-const WINDOW_BYTES: usize = 8;
-/// Places of one window that are followed; a value that repeats itself has more.
-const PLACES_MAX: usize = 16;
+/// The shortest piece of a value that is taken for one at the edge of a line.
+const LINE_PIECE_BYTES_MIN: usize = 16;
+/// Bytes of the longest escape that is undone: `\\u0041`.
+const ESCAPE_BYTES_MAX: usize = 8;
+/// How often encodings within encodings are undone.
+const UNDONE_MAX: usize = 6;
 
 /// Recognises values. It holds what it recognises, and shows nothing of it.
 #[derive(Default)]
 pub struct Echo {
     /// Values in each form in which they are looked for.
     forms: Vec<Zeroizing<Vec<u8>>>,
-    windows: Option<AhoCorasick>,
-    /// For each window the forms that have it, and where.
-    places: Vec<Vec<(usize, usize)>>,
+    windows: Windows,
+    /// Bytes of the longest form.
+    longest: usize,
+    /// Which bytes forms consist of.
+    bytes: Bytes,
     /// Whether one could be a JSON number.
     has_numeric: bool,
+}
+
+struct Bytes([bool; 256]);
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self([false; 256])
+    }
 }
 
 impl fmt::Debug for Echo {
@@ -64,41 +86,33 @@ impl Echo {
         }
         forms.sort_unstable_by(|one, other| one.as_slice().cmp(other));
         forms.dedup();
-        let mut index: HashMap<&[u8], Vec<(usize, usize)>> = HashMap::new();
-        for (form, bytes) in forms.iter().enumerate() {
-            let last = bytes.len().saturating_sub(WINDOW_BYTES);
-            for at in (0..last).step_by(WINDOW_BYTES).chain([last]) {
-                let window = bytes.get(at..bytes.len().min(at + WINDOW_BYTES));
-                let places = index.entry(window.unwrap_or_default()).or_default();
-                if places.len() < PLACES_MAX {
-                    places.push((form, at));
-                }
+        let mut bytes = Bytes::default();
+        for byte in forms.iter().flat_map(|form| form.iter()) {
+            if let Some(is_there) = bytes.0.get_mut(usize::from(*byte)) {
+                *is_there = true;
             }
         }
-        let (patterns, places): (Vec<&[u8]>, Vec<_>) = index.into_iter().unzip();
-        // It fails on more patterns than there are here; then nothing could be told apart from it.
-        let windows = AhoCorasickBuilder::new()
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(patterns);
         let numeric = |form: &Zeroizing<Vec<u8>>| form.iter().all(|byte| is_numeric(*byte));
         Self {
-            windows: windows.ok().filter(|_| !forms.is_empty()),
+            windows: Windows::of(&forms),
+            longest: forms.iter().map(|it| it.len()).max().unwrap_or_default(),
+            bytes,
             has_numeric: forms.iter().any(numeric),
-            places,
             forms,
         }
     }
 
     /// Whether there is nothing to recognise.
     pub const fn is_empty(&self) -> bool {
-        self.windows.is_none()
+        self.forms.is_empty()
     }
 
     /// A JSON document without the values: each string and number is looked at. None: it has none of
     /// them, and is good as it is.
     pub fn mask_json(&self, json: &[u8]) -> Option<Vec<u8>> {
-        self.windows.as_ref()?;
+        if self.is_empty() {
+            return None;
+        }
         let mut out: Option<Vec<u8>> = None;
         let (mut at, mut kept) = (0, 0);
         let mut replace = |span: Range<usize>, with: &[u8], kept: &mut usize| {
@@ -158,50 +172,79 @@ impl Echo {
 
     /// Where values stand in a text, in order and apart.
     fn spans(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let mut spans = self.plain_spans(text);
-        if memchr::memchr(b'%', text).is_some() {
-            let (decoded, origins) = unpercent(text);
-            if decoded.len() < text.len() {
-                let found = self.plain_spans(&decoded).into_iter();
-                spans.extend(
-                    found.filter_map(|span| {
-                        Some(*origins.get(span.start)?..*origins.get(span.end)?)
-                    }),
-                );
-                spans.sort_unstable_by_key(|span| span.start);
-            }
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let mut spans = self.plain_spans(text, std::iter::once(0..text.len()));
+        if memchr::memchr3(b'%', b'\\', b'\n', text).is_some() {
+            self.undone_spans(text, &mut spans);
+            spans.sort_unstable_by_key(|span| span.start);
         }
         joined(spans)
     }
 
-    fn plain_spans(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let Some(windows) = &self.windows else {
-            return Vec::new();
+    /// Where values stand in what a text says when its encodings are undone, one after the other.
+    fn undone_spans(&self, text: &[u8], spans: &mut Vec<Range<usize>>) {
+        let mut views: Vec<View> = Vec::new();
+        let mut note = |view: &View, below: &[View]| {
+            let parts = view.around(&self.bytes.0, self.longest);
+            for span in self.plain_spans(&view.text, parts.into_iter()) {
+                let span = view.origin(&span);
+                spans.push(below.iter().rev().fold(span, |span, it| it.origin(&span)));
+            }
         };
+        if let Some(unfolded) = View::unfold(text) {
+            note(&unfolded, &views);
+        }
+        for _ in 0..UNDONE_MAX {
+            let above = views.last().map_or(text, |it| &it.text);
+            // A value that looks percent-encoded is undone last, or it would not be seen behind
+            // escapes.
+            let Some(view) = View::unescape(above).or_else(|| View::unpercent(above)) else {
+                break;
+            };
+            note(&view, &views);
+            let unfolded = View::unfold(&view.text);
+            views.push(view);
+            if let Some(unfolded) = unfolded {
+                note(&unfolded, &views);
+            }
+        }
+    }
+
+    /// Where values stand as forms have them, looked for in these parts of a text.
+    fn plain_spans(
+        &self,
+        text: &[u8],
+        parts: impl Iterator<Item = Range<usize>>,
+    ) -> Vec<Range<usize>> {
         let mut spans: Vec<Range<usize>> = Vec::new();
         // How far a form was compared that would begin here: each byte of it is compared once.
         let mut compared: HashMap<(usize, usize), usize> = HashMap::new();
-        for found in windows.find_overlapping_iter(text) {
-            if spans.last().is_some_and(|last| found.end() <= last.end) {
-                continue;
-            }
-            let places = self.places.get(found.pattern().as_usize());
-            let mut longest: Option<Range<usize>> = None;
-            for (form, offset) in places.into_iter().flatten().copied() {
-                let begins = (found.start() + SECRET_BYTES_MAX * 2).saturating_sub(offset);
-                let until = compared.entry((form, begins)).or_default();
-                if *until >= found.end() {
-                    continue;
+        for part in parts {
+            self.windows.each_in(text, part, |at, places| {
+                let window = at..at + WINDOW_BYTES;
+                if spans.last().is_some_and(|last| window.end <= last.end) {
+                    return;
                 }
-                let Some((run, is_value)) = self.run(text, found.range(), (form, offset)) else {
-                    continue;
-                };
-                *until = run.end;
-                if is_value && longest.as_ref().is_none_or(|it| it.len() < run.len()) {
-                    longest = Some(run);
+                let mut longest: Option<Range<usize>> = None;
+                for (form, offset) in places {
+                    let begins = (at + SECRET_BYTES_MAX * 3).saturating_sub(offset);
+                    let until = compared.entry((form, begins)).or_default();
+                    if *until >= window.end {
+                        continue;
+                    }
+                    let Some((run, is_value)) = self.run(text, window.clone(), (form, offset))
+                    else {
+                        continue;
+                    };
+                    *until = run.end;
+                    if is_value && longest.as_ref().is_none_or(|it| it.len() < run.len()) {
+                        longest = Some(run);
+                    }
                 }
-            }
-            spans.extend(longest);
+                spans.extend(longest);
+            });
         }
         spans.sort_unstable_by_key(|span| span.start);
         spans
@@ -215,6 +258,11 @@ impl Echo {
         (form, offset): (usize, usize),
     ) -> Option<(Range<usize>, bool)> {
         let form = self.forms.get(form)?;
+        // Their hashes are the same, which those of others may be.
+        let is_same = form.get(offset..offset + window.len()) == text.get(window.clone());
+        if !is_same {
+            return None;
+        }
         let (before, after) = (text.get(..window.start)?, text.get(window.end..)?);
         let form_before = form.get(..offset)?;
         let form_after = form.get(offset + window.len()..)?;
@@ -225,11 +273,17 @@ impl Echo {
         let first = offset - (window.start - start);
         let is_from_start = first == 0;
         let is_to_end = first + (end - start) == form.len();
-        let at_start = start == 0;
-        let at_end = end == text.len();
-        let is_piece = (is_from_start || at_start) && (is_to_end || at_end);
         let is_whole = is_from_start && is_to_end;
-        let is_value = is_whole || (is_piece && end - start >= PIECE_BYTES_MIN);
+        let is_piece =
+            (is_from_start || is_cut_before(text, start)) && (is_to_end || is_cut_after(text, end));
+        let is_break = |byte: Option<&u8>| matches!(byte, None | Some(b'\r' | b'\n'));
+        let ahead = text.get(..start).and_then(<[u8]>::last);
+        let is_at_start = ahead.is_none_or(u8::is_ascii_whitespace);
+        let is_line_piece =
+            (is_from_start || is_at_start) && (is_to_end || is_break(text.get(end)));
+        let is_value = is_whole
+            || (is_piece && end - start >= PIECE_BYTES_MIN)
+            || (is_line_piece && end - start >= LINE_PIECE_BYTES_MIN);
         Some((start..end, is_value))
     }
 }
@@ -242,9 +296,26 @@ fn forms_of(value: &str, forms: &mut Vec<Zeroizing<Vec<u8>>>) {
         }
     };
     add(value.as_bytes());
-    // JSON within a JSON string.
-    if let Ok(escaped) = serde_json::to_string(value).map(Zeroizing::new) {
-        add(escaped.trim_matches('"').as_bytes());
+    // What of it has several lines may come line by line, each behind something else, or in one. A
+    // file of JSON has the lines of a key behind its own escapes.
+    if value.contains(['\n', '\\']) {
+        let lines = Zeroizing::new(value.replace("\\n", "\n"));
+        let lines = lines.lines().map(str::trim);
+        let is_telling = |line: &&str| line.len() >= PIECE_BYTES_MIN && !line.starts_with("-----");
+        lines.filter(is_telling).for_each(|it| add(it.as_bytes()));
+        let mut unfolded = Zeroizing::new(Vec::with_capacity(value.len()));
+        for line in value.lines() {
+            unfolded.extend_from_slice(line.trim_start().as_bytes());
+        }
+        add(&unfolded);
+    }
+    for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
+        let digit = |at: u8| digits.get(usize::from(at)).copied().unwrap_or_default();
+        let mut hex = Zeroizing::new(Vec::with_capacity(value.len() * 2));
+        for byte in value.bytes() {
+            hex.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+        add(&hex);
     }
     for before in 0..3_usize {
         let mut bytes = Zeroizing::new(vec![0; before]);
@@ -258,27 +329,20 @@ fn forms_of(value: &str, forms: &mut Vec<Zeroizing<Vec<u8>>>) {
     }
 }
 
-/// What percent-encoded text says, and where each byte of it begins in the text, its end last.
-fn unpercent(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut origins = Vec::with_capacity(text.len() + 1);
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        origins.push(at);
-        let hex = |at: usize| {
-            let digit = char::from(*text.get(at)?).to_digit(16)?;
-            u8::try_from(digit).ok()
-        };
-        if let (b'%', Some(high), Some(low)) = (*byte, hex(at + 1), hex(at + 2)) {
-            decoded.push(high << 4 | low);
-            at += 3;
-        } else {
-            decoded.push(*byte);
-            at += 1;
-        }
-    }
-    origins.push(at);
-    (decoded, origins)
+/// Whether all before `start` is what is left of an escape that was cut in two, if anything.
+fn is_cut_before(text: &[u8], start: usize) -> bool {
+    let before = text.get(..start).unwrap_or_default();
+    let is_left = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'u' | b'\\');
+    start < ESCAPE_BYTES_MAX && before.iter().all(is_left)
+}
+
+/// The same for all from `end` on; a value may have the byte that an escape begins with.
+fn is_cut_after(text: &[u8], end: usize) -> bool {
+    let after = text.get(end..).unwrap_or_default();
+    let last = text.get(..end).and_then(<[u8]>::last);
+    let mut begins = after.first().into_iter().chain(last);
+    let mut is_cut = || begins.any(|byte| matches!(byte, b'%' | b'\\'));
+    after.is_empty() || (after.len() < ESCAPE_BYTES_MAX && is_cut())
 }
 
 /// Spans that touch made one.
