@@ -22,7 +22,7 @@ use crate::check::{self, Broken, Tools};
 use crate::decision::{Decision, Denial, DenialSummary, Hold, Nearest, Permit, Stage};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::facts::{Approved, Facts, InstanceFacts};
-use crate::findings::{self, Masks};
+use crate::findings::{self, Found, Masks};
 use crate::set::{Policy, PolicySet, PrincipalScope, id_of, listed, type_of};
 use crate::target::{FREE, METHODS, Names, Target, Targets, UpstreamOptions, uid};
 use crate::tools::{Refusal, ToolList, quoted};
@@ -944,9 +944,13 @@ fn needs(slice: &Slice, denial: &Denial, permit: &Permit) -> (Needs, Vec<String>
 
 /// A permit that asks for masks where nothing can be masked is none.
 fn maskable(facts: &Facts, decision: Decision) -> Decision {
+    // Where not all was looked into, something may stand that has to be masked.
+    let has_to = |permit: &Permit, found: &Found| {
+        permit.masks.hides(found) || !permit.masks.is_empty() && found.is_unseen()
+    };
     match decision {
         Decision::Permit(permit)
-            if facts.elsewhere && facts.findings.iter().any(|it| permit.masks.hides(it)) =>
+            if facts.elsewhere && facts.findings.iter().any(|it| has_to(&permit, it)) =>
         {
             let text = "Something in this call has to be masked on its way, and whoever asks makes \
                         it as it is. Leave it out, or make the call through the gateway.";

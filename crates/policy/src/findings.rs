@@ -274,6 +274,17 @@ impl Masks {
     }
 }
 
+impl Found {
+    /// Whether it says that what passes was not looked into as a whole: nobody knows where else a
+    /// mask belongs.
+    pub(crate) fn is_unseen(&self) -> bool {
+        matches!(
+            &*self.rule,
+            "uninspectable-budget" | "uninspectable-size" | "uninspectable-depth"
+        )
+    }
+}
+
 /// Of what was not looked into, blobs and what is compressed stand in a place of their own and can be
 /// taken out of it.
 fn is_taken_out(which: &Which) -> bool {

@@ -144,6 +144,21 @@ fn what_cannot_be_masked_is_not_permitted() {
     }
 }
 
+/// Whoever acts on the answer masks nothing, and nobody looked where the secret may be.
+#[test]
+fn who_sends_more_than_is_looked_into_gets_no_unmasked_yes_elsewhere() {
+    let permit = r#"@id("all") @mask("secret") permit (principal, action, resource);"#;
+    let plain = r#"@id("all") permit (principal, action, resource);"#;
+    for rule in ["budget", "size", "depth"] {
+        let rule = format!("uninspectable-{rule}");
+        let mut facts = reading(&[found(Class::Uninspectable, &rule)]);
+        check_masked(permit, &facts, (Effect::Allow, &["all"], "secret"));
+        facts.elsewhere = true;
+        check_masked(permit, &facts, (Effect::Deny, &["all"], ""));
+        check_masked(plain, &facts, (Effect::Allow, &["all"], ""));
+    }
+}
+
 #[test]
 fn a_mask_and_an_approval_are_asked_for_together() {
     let policies = all_but(
