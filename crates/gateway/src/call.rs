@@ -20,11 +20,10 @@ pub(crate) use self::settle::late_answer;
 pub(crate) use self::who::Who;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ledger::{Actor, ActorKind, Recorded};
 use mcp::error::Verdict;
-use mcp::frame::Param;
 use mcp::{Era, Method, Request};
 use policy::Target;
 use serde_json::value::RawValue;
@@ -49,9 +48,11 @@ pub(crate) struct Call {
     pub(crate) request: Arc<Request>,
     pub(crate) era: Era,
     pub(crate) trace: Option<String>,
+    /// Whether the trace is sampled.
+    pub(crate) sampled: bool,
     pub(crate) session: Option<Arc<Session>>,
-    /// Headers of the client's request that mirror its body (modern era).
-    pub(crate) mirrored: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// The id that the upstream knows the request by, once it is sent.
+    pub(crate) sent_as: OnceLock<i64>,
 }
 
 impl Call {
@@ -232,6 +233,3 @@ pub(crate) fn actor(caller: &Caller) -> Actor {
         verified: true,
     }
 }
-
-/// The parameter that a progress notification carries its token in.
-pub(crate) const PROGRESS: Param = Param::ProgressToken;

@@ -4,7 +4,7 @@
 //! the body, read once and strictly, then what it asks for.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +17,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICAT
 use http::{HeaderMap, Method as Verb, Request as HttpRequest, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mcp::error::ProtocolError;
-use mcp::frame::ReplyEdit;
+use mcp::frame::{ReplyEdit, meta};
 use mcp::headers::{self, Opening as Opens};
 use mcp::{Era, Frame, Json, Method, Notification, ProtocolVersion, Raw, Request, Response};
 use register::Why;
@@ -322,18 +322,27 @@ impl From<'_> {
     }
 
     fn call(&self, request: Request, era: Era, session: Option<Arc<Session>>) -> Arc<Call> {
-        let trace = request
+        let parent = request
             .meta()
-            .and_then(|meta| meta.get("traceparent")?.as_str().map(Cow::into_owned))
-            .or_else(|| Some(self.headers.get("traceparent")?.to_str().ok()?.to_owned()));
+            .and_then(|it| it.get(meta::TRACE_PARENT)?.as_str().map(Cow::into_owned))
+            .or_else(|| {
+                Some(
+                    self.headers
+                        .get(meta::TRACE_PARENT)?
+                        .to_str()
+                        .ok()?
+                        .to_owned(),
+                )
+            });
         Arc::new(Call {
             caller: Arc::clone(&self.caller),
             served: Arc::clone(self.served),
             request: Arc::new(request),
             era,
-            trace: trace.as_deref().and_then(trace_id),
+            trace: parent.as_deref().and_then(trace_id),
+            sampled: parent.as_deref().is_some_and(is_sampled),
             session,
-            mirrored: mirrored(self.headers, era),
+            sent_as: OnceLock::new(),
         })
     }
 
@@ -469,6 +478,13 @@ impl From<'_> {
             });
             return Ok(back.into_stream());
         }
+        let last = match last {
+            None => None,
+            Some(given) => Some(route.event_id(&plane, &given).ok_or_else(|| {
+                let text = "`Last-Event-ID` names no event of this session";
+                Turned::text(StatusCode::BAD_REQUEST, text)
+            })?),
+        };
         let exchange = match route.link.open_stream(last).await {
             Ok(exchange) => exchange,
             Err(error) => {
@@ -667,25 +683,16 @@ async fn follow(
             message = exchange.next() => message,
         };
         let Some(Ok(message)) = message else { return };
-        let back = crate::route::Back::as_sent(Raw::NULL);
         let event = match message.kind {
-            MessageKind::Empty => Some(Event {
-                json: Bytes::new(),
-                id: message.event_id,
-                retry: message.retry,
-            }),
+            MessageKind::Empty => Some(route.event(plane, &message, Bytes::new())),
             MessageKind::Notification => {
                 let findings = overheard.see(plane, &message.json).await;
                 let seen = looks::free(plane, call, "", &message.json, &findings);
                 let json = match seen.0 {
-                    Passed::Message(json) => route.notification(&json, &back),
+                    Passed::Message(json) => route.notification(&json, None),
                     Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
                 };
-                json.map(|json| Event {
-                    json,
-                    id: message.event_id.clone(),
-                    retry: message.retry,
-                })
+                json.map(|json| route.event(plane, &message, json))
             }
             MessageKind::Request => {
                 call::ask_client(plane, call, route, message, |event| out.event(event)).await;
@@ -698,9 +705,9 @@ async fn follow(
                 let open = response
                     .id_text()
                     .and_then(|id| call.session.as_ref()?.take_loose(id));
-                let Some(cleared) = open else { continue };
-                let late = call::late_answer(plane, call, cleared, route, &message, &response);
-                late.await.event
+                let Some(late) = open else { continue };
+                let answer = call::late_answer(plane, call, late, route, &message);
+                answer.await.event
             }
         };
         if let Some(event) = event
@@ -720,26 +727,18 @@ fn placeholder() -> Option<Request> {
     }
 }
 
-/// The `Mcp-*` headers and trace context that a modern upstream is to see too.
-fn mirrored(headers: &HeaderMap, era: Era) -> Vec<(HeaderName, HeaderValue)> {
-    headers
-        .iter()
-        .filter(|(name, _)| {
-            let name = name.as_str();
-            let trace = matches!(name, "traceparent" | "tracestate" | "baggage");
-            let version = name == "mcp-protocol-version";
-            let modern = era == Era::Modern && name.starts_with("mcp-") && name != "mcp-session-id";
-            trace || version || modern
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
-}
-
 /// The trace id of a W3C `traceparent`.
 pub(crate) fn trace_id(traceparent: &str) -> Option<String> {
     let id = traceparent.split('-').nth(1)?;
     let valid = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
     valid.then(|| id.to_ascii_lowercase())
+}
+
+/// Whether a W3C `traceparent` says that its trace is sampled.
+fn is_sampled(traceparent: &str) -> bool {
+    let flags = traceparent.split('-').nth(3);
+    let flags = flags.and_then(|flags| u8::from_str_radix(flags, 16).ok());
+    flags.is_some_and(|flags| flags & 1 == 1)
 }
 
 fn json(status: StatusCode, body: Bytes) -> HttpResponse {

@@ -17,6 +17,7 @@ mod ending;
 mod ext_authz;
 mod face;
 mod flow;
+mod handed;
 mod hosts;
 mod limits;
 mod looks;

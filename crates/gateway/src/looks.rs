@@ -15,7 +15,7 @@ use inspect::{Finding, Findings, Inspector, Mask, Stream, Uninspectable};
 use ledger::Recorded;
 use ledger::seal::group_of;
 use mcp::frame::meta;
-use mcp::{Frame, Json, Method, Request};
+use mcp::{Frame, Method, Request};
 use policy::{Decision, Direction, Facts, Found, Masks};
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
@@ -76,6 +76,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Looks into what passes with a request: its parameters, or the arguments that it is asked about.
+    /// `request` is the one that is sent here, if it is one.
     pub(crate) async fn request(plane: &Plane, text: &str, request: Option<&Request>) -> Self {
         let inspector = plane.inspector();
         let bytes = Bytes::copy_from_slice(text.as_bytes());
@@ -91,13 +92,13 @@ impl Seen {
         if let Some(request) = request
             && !findings.is_empty()
         {
-            // It is the client's own name for its request, and nothing of what it says.
-            let params = request.params().map(|params| params.span().start);
-            let token = request.meta().and_then(|it| it.get(meta::PROGRESS_TOKEN));
-            if let (Some(start), Some(token)) = (params, token.map(mcp::Value::span)) {
-                let token = token.start.saturating_sub(start)..token.end.saturating_sub(start);
-                findings = outside(findings, &[token]);
-            }
+            // The upstream does not get these: it gets ours.
+            let start = request.params().map_or(0, |params| params.span().start);
+            let replaced = meta::REPLACED.iter();
+            let replaced = replaced.filter_map(|name| Some(request.meta()?.get(name)?.span()));
+            let from = |at: usize| at.saturating_sub(start);
+            let spans: Vec<_> = replaced.map(|it| from(it.start)..from(it.end)).collect();
+            findings = outside(findings, &spans);
         }
         let mut tally = Tally::default();
         tally.add(&findings);
@@ -375,10 +376,6 @@ async fn looked(
         return Passed::Withheld(why.clone());
     }
     let findings = see(&mut state.stream, plane.inspector(), json).await;
-    let findings = match envelope(json) {
-        Some(spans) if !findings.is_empty() => outside(findings, &spans),
-        _ => findings,
-    };
     if findings.is_empty() && direction == Direction::Response {
         return Passed::Message(json.clone());
     }
@@ -469,11 +466,7 @@ pub(crate) struct Overheard(Stream);
 impl Overheard {
     /// Looks into the next message.
     pub(crate) async fn see(&mut self, plane: &Plane, json: &Bytes) -> Findings {
-        let findings = see(&mut self.0, plane.inspector(), json).await;
-        match envelope(json) {
-            Some(spans) if !findings.is_empty() => outside(findings, &spans),
-            _ => findings,
-        }
+        see(&mut self.0, plane.inspector(), json).await
     }
 }
 
@@ -555,14 +548,6 @@ pub(crate) fn free(
     plane.metrics.masked(Direction::Response);
     let inspected = inspected(Done::Masked, free.policies, told(&by));
     (Passed::Message(masked.into()), inspected)
-}
-
-/// What of a message is ours or the client's own: its id and its progress token.
-fn envelope(json: &Bytes) -> Option<Vec<Range<usize>>> {
-    let json = Json::parse(json.clone()).ok()?;
-    let token = json.root().path(&["params", "progressToken"]);
-    let own = [json.root().get("id"), token];
-    Some(own.into_iter().flatten().map(mcp::Value::span).collect())
 }
 
 /// What is to be masked. Where not all was looked into, nobody knows where else a mask belongs, and

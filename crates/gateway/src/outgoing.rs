@@ -1,22 +1,27 @@
 //! What may be sent to an upstream.
 //!
 //! A link takes an [`Outgoing`] for what asks something of the upstream, and a [`Passing`] for what
-//! does not. Both are made here and nowhere else, from messages that were parsed: a request of the
-//! client's from the permit that is on record for it, or as one of the closed list that needs none;
-//! anything else only as a client's notification or as the answer to a request of the upstream's.
-//! So there is no way to send bytes, and no way to send a request that was not decided on.
+//! does not. Both are made here and nowhere else. A request of the client's passes as it stands only
+//! from the permit that is on record for it; one of the closed list that needs none is made anew, of
+//! what is known alone, and so is a client's notification, which consists of ids and numbers. Beside
+//! these the upstream hears the client's answer to a request of its own. So there is no way to send
+//! bytes, no way to send a request that was not decided on, and no way to send words beside one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use ledger::Recorded;
-use mcp::frame::ReplyEdit;
-use mcp::{Edit, Era, Free, Method, Notification, Raw, Request, Response};
-use serde_json::{Map, Value, json};
+use mcp::frame::{ReplyEdit, meta};
+use mcp::{
+    Edit, Era, Free, Method, Notification, ProtocolVersion, Raw, Request, Response, headers,
+};
+use serde_json::{Map, Number, Value, json};
 
 use crate::looks::Edited;
 use crate::record::Permit;
+use crate::session::Asked;
 
 /// A request to send.
 #[derive(Debug)]
@@ -30,26 +35,36 @@ pub(crate) struct OutgoingParts {
     /// The JSON-RPC request, its id included.
     pub(crate) body: Bytes,
     pub(crate) method: Method,
-    /// The id as it is written in the body, quotes included. It must be the only one of its kind
-    /// on the link; ids that begin with `"tipstaff:` are the gateway's own.
+    /// The id as it is written in the body: see [`next_id`].
     pub(crate) id: String,
     /// The progress token as it is written in the body.
     pub(crate) progress_token: Option<String>,
-    /// Headers for HTTP. Only `Mcp-*` (but the session's) and trace context are sent.
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Headers for HTTP.
+    pub(crate) headers: HeaderMap,
 }
 
 /// How the upstream is to see a request: what of its envelope is ours.
 #[derive(Debug)]
 pub(crate) struct Envelope<'a> {
     pub(crate) edits: Vec<Edit<'a>>,
-    pub(crate) id: String,
-    pub(crate) progress_token: Option<String>,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its id, and its progress token where there is one.
+    pub(crate) id: i64,
+    pub(crate) has_progress: bool,
+    pub(crate) headers: HeaderMap,
 }
 
-/// Numbers our own requests: several may be under way on a shared link.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// The next number that the other side is to know a request by. It is no other's in this process, and
+/// nothing can be said by it.
+pub(crate) fn next_id() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Who we are to upstreams, whoever asks.
+pub(crate) fn own_info() -> Raw<'static> {
+    static OWN: LazyLock<Raw<'static>> = LazyLock::new(|| mcp::translate::own_info().into());
+    OWN.borrowed()
+}
 
 impl Outgoing {
     /// The request that this permit is about, or what the permit's masks make of it.
@@ -62,39 +77,46 @@ impl Outgoing {
         Self::of(request, envelope)
     }
 
-    /// A request of the client's that needs no permit; none for one that does.
-    pub(crate) fn free(request: &Request, envelope: Envelope<'_>) -> Option<Self> {
-        request.method().free()?;
-        Some(Self::of(request, envelope))
-    }
-
-    /// A request of our own.
-    pub(crate) fn own(
+    /// A request that needs no permit. A modern upstream is told the version that is spoken with it,
+    /// and what its client can do.
+    pub(crate) fn free(
+        id: i64,
         free: Free,
-        params: &Map<String, Value>,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        mut params: Map<String, Value>,
+        modern: Option<(ProtocolVersion, Value)>,
     ) -> Self {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let id = format!("tipstaff:{number}");
+        let mut given = HeaderMap::new();
+        if let Some((version, capabilities)) = modern {
+            let said = json!({
+                meta::PROTOCOL_VERSION: version.as_str(),
+                meta::CLIENT_CAPABILITIES: capabilities,
+                meta::CLIENT_INFO: mcp::translate::own_info(),
+            });
+            params.insert("_meta".into(), said);
+            let version = HeaderValue::from_static(version.as_str());
+            given.insert(headers::PROTOCOL_VERSION, version);
+            given.insert(headers::METHOD, HeaderValue::from_static(free.as_str()));
+        }
         let body = json!({"jsonrpc": "2.0", "id": id, "method": free.as_str(), "params": params});
         Self {
             parts: OutgoingParts {
                 body: body.to_string().into(),
                 method: Method::from(free.as_str()),
-                id: format!("\"{id}\""),
+                id: id.to_string(),
                 progress_token: None,
-                headers,
+                headers: given,
             },
         }
     }
 
     fn of(request: &Request, envelope: Envelope<'_>) -> Self {
+        let id = envelope.id.to_string();
         Self {
             parts: OutgoingParts {
                 body: request.splice(&envelope.edits),
                 method: request.method().clone(),
-                id: envelope.id,
-                progress_token: envelope.progress_token,
+                progress_token: envelope.has_progress.then(|| id.clone()),
+                id,
                 headers: envelope.headers,
             },
         }
@@ -116,19 +138,15 @@ impl Outgoing {
         let Ok(mcp::Frame::Request(request)) = mcp::Frame::parse(text.into()) else {
             panic!("not a request");
         };
-        let envelope = Envelope {
-            edits: Vec::new(),
-            id: request.id_text().to_owned(),
-            progress_token: request.progress_token_text().map(str::to_owned),
-            headers: Vec::new(),
-        };
-        Self::of(&request, envelope)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
-        self.parts.headers = headers;
-        self
+        Self {
+            parts: OutgoingParts {
+                body: request.bytes().clone(),
+                method: request.method().clone(),
+                id: request.id_text().to_owned(),
+                progress_token: request.progress_token_text().map(str::to_owned),
+                headers: HeaderMap::new(),
+            },
+        }
     }
 }
 
@@ -137,38 +155,47 @@ impl Outgoing {
 pub struct Passing(Bytes);
 
 impl Passing {
-    /// A notification of the client's; none for one that clients do not send.
-    pub(crate) fn notice(notification: &Notification, edits: &[Edit<'_>]) -> Option<Self> {
-        let method = notification.method();
-        method
-            .is_client_notice()
-            .then(|| Self(notification.splice(edits)))
-    }
-
-    /// That notification without anything else in it; none for one that clients do not send, or
-    /// that says nothing so.
+    /// A notification of the client's that says all it can say by its name; none for any other.
     pub(crate) fn bare(method: &Method) -> Option<Self> {
         let says_enough = matches!(method, Method::Initialized | Method::RootsChanged);
         says_enough.then(|| Self(format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#).into()))
     }
 
-    /// What the client answered to a request of the upstream's that it was permitted to hear; none
-    /// for the answer to another.
-    pub(crate) fn answer(asked: &Recorded<Permit>, response: &Response) -> Option<Self> {
-        let answered = response.id_text() == Some(asked.value().request().id_text());
-        answered.then(|| Self(response.splice(&[ReplyEdit::StripOwn])))
+    /// How far the client got with what the upstream asked it, in numbers; by the upstream's token.
+    pub(crate) fn progress(token: &Raw<'_>, notification: &Notification) -> Option<Self> {
+        let number = |name| {
+            let text = notification.param(name)?.text();
+            let whole = text.parse::<i64>().ok().map(Number::from);
+            whole.or_else(|| Number::from_f64(text.parse().ok()?))
+        };
+        let done = number("progress")?;
+        let total = number("total").map(|total| format!(r#","total":{total}"#));
+        let (method, token) = (Method::Progress, token.as_str());
+        let total = total.unwrap_or_default();
+        Some(Self(
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"progressToken":{token},"progress":{done}{total}}}}}"#
+            )
+            .into(),
+        ))
     }
 
-    /// That a request of the upstream's is not passed on.
-    pub(crate) fn refusal(
-        asked: &Request,
-        code: i64,
-        text: &str,
-        verdict: Option<&Raw<'_>>,
-    ) -> Self {
-        let id = asked.id();
+    /// What the client answered to a request of the upstream's that it was permitted to hear; none
+    /// for the answer to another.
+    pub(crate) fn answer(asked: &Asked, response: &Response) -> Option<Self> {
+        let request = asked.permit.value().request();
+        let answered = response.id_text() == Some(request.id_text());
+        let edits = [
+            ReplyEdit::StripOwn,
+            ReplyEdit::Id(asked.theirs.id.borrowed()),
+        ];
+        answered.then(|| Self(response.splice(&edits)))
+    }
+
+    /// That a request of the upstream's is not passed on; its id as the upstream wrote it.
+    pub(crate) fn refusal(id: &Raw<'_>, code: i64, text: &str, verdict: Option<&Raw<'_>>) -> Self {
         Self(mcp::error::failure(
-            Some(&id),
+            Some(id),
             Era::Legacy,
             code,
             text,
@@ -177,9 +204,9 @@ impl Passing {
     }
 
     /// The answer to the upstream's `ping`, or to whatever else wants an empty result.
-    pub(crate) fn pong(asked: &Request) -> Self {
+    pub(crate) fn pong(id: &Raw<'_>) -> Self {
         let empty = Raw::of(&json!({})).unwrap_or(Raw::NULL);
-        Self(mcp::error::success(&asked.id(), &empty))
+        Self(mcp::error::success(id, &empty))
     }
 
     /// Our own last word of a handshake.

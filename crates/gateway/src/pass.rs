@@ -21,7 +21,7 @@ use crate::looks::{self, Overheard, Passed};
 use crate::pins::PinState;
 use crate::plane::{Life, Plane};
 use crate::record::{Inspected, Listing, ListingBody};
-use crate::route::{Back, Route, refresh};
+use crate::route::{Back, Route, RouteError, about_cursor, refresh};
 use crate::upstream::{ExchangeError, MessageKind};
 
 /// Carries one request that needs no permit.
@@ -125,10 +125,16 @@ fn listing(call: &Call, (listed, shown): (usize, usize), response: Option<Inspec
 /// Carries it over a route that is known.
 pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, out: &Out) -> Answer {
     let name = &call.served.name;
-    let (outgoing, back) = match route.free(call) {
-        Ok(Some(outgoing)) => outgoing,
-        Ok(None) => return trouble(call, "This method needs a permit."),
-        Err(error) => return trouble(call, &error.to_string()),
+    let (outgoing, back) = match route.free(plane, call) {
+        Ok(outgoing) => outgoing,
+        Err(error) => {
+            let code = match &error {
+                RouteError::Cursor => mcp::error::code::INVALID_PARAMS,
+                _ => mcp::error::code::INTERNAL,
+            };
+            let (id, text) = (call.request.id(), error.to_string());
+            return Answer::ok(mcp::error::failure(Some(&id), call.era, code, &text, None));
+        }
     };
     let mut ending = Ending::watch(plane, call, out);
     let asked = match ending.check() {
@@ -157,32 +163,23 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
                 MessageKind::Response => {
                     let answer = Readable {
                         status: route.status(&message),
-                        json: message.json,
-                        event: (message.event_id, message.retry),
+                        event: route.event(plane, &message, message.json.clone()),
                     };
                     return answered(plane, call, route, &back, &mut overheard, answer).await;
                 }
                 MessageKind::Empty => {
-                    let event = Event {
-                        json: Bytes::new(),
-                        id: message.event_id,
-                        retry: message.retry,
-                    };
+                    let event = route.event(plane, &message, Bytes::new());
                     let _gone = out.event(event).await;
                 }
                 MessageKind::Notification => {
                     let findings = overheard.see(plane, &message.json).await;
                     let seen = looks::free(plane, call, method, &message.json, &findings);
                     let json = match seen.0 {
-                        Passed::Message(json) => route.notification(&json, &back),
+                        Passed::Message(json) => route.notification(&json, Some(&back)),
                         Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
                     };
                     if let Some(json) = json {
-                        let event = Event {
-                            json,
-                            id: message.event_id,
-                            retry: message.retry,
-                        };
+                        let event = route.event(plane, &message, json);
                         let _gone = out.event(event).await;
                     }
                 }
@@ -194,8 +191,7 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
                 if matches!(Frame::parse(body.clone()), Ok(Frame::Response(_))) {
                     let answer = Readable {
                         status,
-                        json: body,
-                        event: (None, None),
+                        event: Event::of(body),
                     };
                     return answered(plane, call, route, &back, &mut overheard, answer).await;
                 }
@@ -228,9 +224,8 @@ fn ended_early(call: &Call, ended: Ended) -> Answer {
 
 /// An answer of an upstream's.
 struct Readable {
-    json: Bytes,
     status: StatusCode,
-    event: (Option<String>, Option<u64>),
+    event: Event,
 }
 
 /// Filters, inspects, records and shapes an answer. What is inspected is what the caller could get,
@@ -244,9 +239,8 @@ async fn answered(
     answer: Readable,
 ) -> Answer {
     let Readable {
-        json,
         status,
-        event: (id, retry),
+        event: Event { json, id, retry },
     } = answer;
     let method = call.request.method();
     let name = &call.served.name;
@@ -302,6 +296,15 @@ async fn answered(
         // The versions that a client may speak are those that the gateway speaks.
         let served = ProtocolVersion::SERVED.map(ProtocolVersion::as_str);
         edits.push(ReplyEdit::Set("supportedVersions", Raw::of(&served).ok()));
+    }
+    if method.list().is_some()
+        && let Some(next) = response.member("nextCursor")
+    {
+        let about = about_cursor(call);
+        let seal = |next: &str| plane.handed.seal(&*plane.rng, &about, next);
+        let sealed = next.as_str().and_then(|next| seal(&next));
+        let sealed = sealed.map(|sealed| Raw::string(&sealed));
+        edits.push(ReplyEdit::Set("nextCursor", sealed));
     }
     if method.list().is_some() && !response.is_error() && call.era == Era::Modern {
         // What is shown depends on the caller and on the policy of this moment.

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, UpstreamName};
 
 use crate::flow::{Flow, Labels};
+use crate::handed::Handed;
 use crate::hosts::Hosts;
 use crate::limits::{Bounds, Counter, Limiter};
 use crate::metrics::Metrics;
@@ -117,6 +118,8 @@ pub struct Plane {
     pub(crate) upstreams: BTreeMap<UpstreamName, Arc<Served>>,
     pub(crate) active: ArcSwap<Snapshot>,
     inspector: ArcSwap<Inspector>,
+    /// What upstreams gave clients to come back with.
+    pub(crate) handed: Handed,
     /// What was read.
     pub(crate) flow: Flow,
     pub(crate) limiter: Arc<Limiter>,
@@ -481,6 +484,9 @@ pub enum PlaneError {
     /// A blob could not be kept or read.
     #[error(transparent)]
     Blob(#[from] ledger::BlobError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] vocab::rng::RngError),
     /// The register refused.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -586,6 +592,7 @@ impl Plane {
             };
             upstreams.insert(name, Arc::new(served));
         }
+        let handed = Handed::new(&*parts.rng)?;
         let limiter = Arc::new(Limiter::new(parts.settings.bounds, spent));
         let none = Snapshot {
             engine: Engine::none(),
@@ -606,6 +613,7 @@ impl Plane {
             upstreams,
             active: ArcSwap::from_pointee(none),
             inspector: ArcSwap::from_pointee(parts.inspector),
+            handed,
             flow: Flow::new(read),
             limiter,
             open: Arc::default(),

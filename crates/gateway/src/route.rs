@@ -1,28 +1,30 @@
 //! How one request reaches its upstream, and how what comes back is made the client's again.
 //!
-//! Client and upstream each speak one era. Within an era everything passes as it is; a stdio child
-//! serves several requests on one channel, so there the envelope's ids are ours and are put back.
-//! Across eras `mcp::translate` carries listing, tools, resources and prompts.
+//! Client and upstream each speak one era. Within an era what was decided on passes as it is; across
+//! eras `mcp::translate` carries listing, tools, resources and prompts. The envelope is ours: ids,
+//! progress tokens, headers, the trace and the client's name. Nobody decides on these, so an agent
+//! could say anything in them; what is the client's own is put back into what returns.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use inspect::Findings;
 use ledger::Recorded;
 use mcp::frame::{Edit, Param, ReplyEdit, meta};
-use mcp::{Era, Frame, Method, Notification, ProtocolVersion, Raw, Request, Response};
+use mcp::{Era, Frame, Free, Method, Notification, ProtocolVersion, Raw, Request, Response};
+use serde_json::Map;
 use tokens::Caller;
 
 use crate::answer::{ClientGone, Event, Out, Side};
 use crate::call::{self, Call};
 use crate::looks::{self, Edited, Overheard, Passed};
-use crate::outgoing::{Envelope, Outgoing, Passing};
+use crate::outgoing::{Envelope, Outgoing, Passing, next_id, own_info};
 use crate::plane::{Plane, Served, Tools};
 use crate::record::Permit;
-use crate::session::Session;
+use crate::session::{Loose, Session};
 use crate::upstream::{
     Cause, Link, Message, MessageKind, OpenError, Opening, SendError, Transport,
 };
@@ -39,6 +41,14 @@ pub(crate) enum RouteError {
     /// Its headers cannot be made.
     #[error(transparent)]
     Headers(#[from] mcp::headers::HeaderError),
+    /// A cursor that this client was not given.
+    #[error(
+        "this cursor was not given to you, or before this node started: list again without one"
+    )]
+    Cursor,
+    /// It needs a permit.
+    #[error("this method needs a permit")]
+    NotFree,
 }
 
 /// A way to the upstream.
@@ -61,24 +71,29 @@ pub(crate) struct Route {
 /// What has to be put back into messages that return.
 #[derive(Debug, Clone)]
 pub(crate) struct Back {
-    client_id: Raw<'static>,
-    /// The id and progress token that the upstream sees, where they are ours.
-    ours: Option<String>,
+    pub(crate) client_id: Raw<'static>,
+    /// The id, and progress token, that the upstream sees.
+    ours: i64,
     progress: Option<Raw<'static>>,
 }
 
 impl Back {
-    /// Nothing was changed on the way out.
-    pub(crate) const fn as_sent(id: Raw<'static>) -> Self {
+    /// For a stream of what belongs to no request.
+    const fn of_none() -> Self {
         Self {
-            client_id: id,
-            ours: None,
+            client_id: Raw::NULL,
+            ours: 0,
             progress: None,
         }
     }
+
+    /// Whether that is what the upstream knows the request by.
+    fn is(&self, text: &str) -> bool {
+        text.parse() == Ok(self.ours)
+    }
 }
 
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+const TRACE_PARENT: HeaderName = HeaderName::from_static(meta::TRACE_PARENT);
 
 impl Route {
     /// The way for a call.
@@ -147,95 +162,118 @@ impl Route {
     ) -> Result<(Outgoing, Back), RouteError> {
         debug_assert!(cleared.receipt().log == vocab::LogName::Calls);
         let request = edited.map_or_else(|| cleared.value().request(), Edited::request);
-        let (envelope, back) = self.envelope(request, &call.mirrored, edited.is_some())?;
+        let (envelope, back) = self.envelope(request, call)?;
         Ok((Outgoing::permitted(cleared, edited, envelope), back))
     }
 
-    /// The request to send for a method that needs no permit; none for one that does.
-    pub(crate) fn free(&self, call: &Call) -> Result<Option<(Outgoing, Back)>, RouteError> {
-        let (envelope, back) = self.envelope(&call.request, &call.mirrored, false)?;
-        let outgoing = Outgoing::free(&call.request, envelope);
-        Ok(outgoing.map(|outgoing| (outgoing, back)))
+    /// The request to send for a method that needs no permit: ours, since what is in the client's
+    /// was not decided on.
+    pub(crate) fn free(&self, plane: &Plane, call: &Call) -> Result<(Outgoing, Back), RouteError> {
+        let request = &call.request;
+        let free = request.method().free().ok_or(RouteError::NotFree)?;
+        if self.down != self.up {
+            mcp::translate::request(request, self.down, self.version)?;
+        }
+        let mut params = Map::new();
+        if free == Free::Initialize {
+            let asked = request
+                .param("protocolVersion")
+                .and_then(mcp::Value::as_str);
+            let version = mcp::translate::negotiate(asked.as_deref());
+            let can = mcp::capabilities::known(request.param("capabilities"));
+            params.insert("protocolVersion".into(), version.as_str().into());
+            params.insert("capabilities".into(), can);
+            params.insert("clientInfo".into(), mcp::translate::own_info());
+        }
+        if let (Some(_), Some(cursor)) = (request.method().list(), request.param("cursor")) {
+            let given = cursor.as_str().ok_or(RouteError::Cursor)?;
+            let about = about_cursor(call);
+            let theirs = plane.handed.open(&about, &given);
+            params.insert("cursor".into(), theirs.ok_or(RouteError::Cursor)?.into());
+        }
+        let modern = (self.up == Era::Modern).then(|| {
+            let said = request.meta().filter(|_| self.down == Era::Modern);
+            let can = said.and_then(|said| said.get(meta::CLIENT_CAPABILITIES));
+            // Across eras none: so that nobody asks for what could not be carried back.
+            (self.version, mcp::capabilities::known(can))
+        });
+        let ours = sent_as(call);
+        let back = Back {
+            client_id: request.id().into_owned(),
+            ours,
+            progress: None,
+        };
+        Ok((Outgoing::free(ours, free, params, modern), back))
     }
 
     /// What of a request's envelope the upstream sees otherwise.
     fn envelope<'a>(
         &self,
         request: &'a Request,
-        mirrored: &[(http::HeaderName, http::HeaderValue)],
-        is_edited: bool,
+        call: &Call,
     ) -> Result<(Envelope<'a>, Back), RouteError> {
-        let ours = self
-            .stdio
-            .then(|| NEXT_ID.fetch_add(1, Ordering::Relaxed).to_string());
-        let token = request.meta().and_then(|it| it.get(meta::PROGRESS_TOKEN));
-        let progress = token.map(|it| it.raw().into_owned());
-        let mut edits = vec![Edit::StripOwn];
-        let our_id = ours
-            .as_ref()
-            .and_then(|id| id.parse().ok())
-            .map(Raw::integer);
-        if let Some(id) = &our_id {
-            edits.push(Edit::Id(id.clone()));
-            if progress.is_some() {
-                edits.push(Edit::Meta(meta::PROGRESS_TOKEN, Some(id.clone())));
-            }
+        let ours = sent_as(call);
+        let trace = traceparent(call, ours);
+        let mut edits = vec![Edit::StripOwn, Edit::Id(Raw::integer(ours))];
+        let mut progress = None;
+        for name in meta::REPLACED {
+            let Some(said) = request.meta().and_then(|meta| meta.get(name)) else {
+                continue;
+            };
+            let instead = match *name {
+                meta::PROGRESS_TOKEN => {
+                    progress = Some(said.raw().into_owned());
+                    Some(Raw::integer(ours))
+                }
+                // What it is across eras, the translation says.
+                meta::CLIENT_INFO if self.down != self.up => continue,
+                meta::CLIENT_INFO => Some(own_info()),
+                meta::TRACE_PARENT => trace.as_deref().map(Raw::string),
+                _ => None,
+            };
+            edits.push(Edit::Meta(name, instead));
         }
         if self.down != self.up {
             edits.extend(mcp::translate::request(request, self.down, self.version)?);
         }
         let headers = if self.stdio {
-            Vec::new()
+            HeaderMap::new()
         } else {
-            self.headers(request, mirrored, is_edited)?
+            self.headers(request, trace)?
         };
-        let sent_progress = match (&ours, &progress) {
-            (Some(id), Some(_)) => Some(id.clone()),
-            (_, progress) => progress.as_ref().map(|it| it.as_str().to_owned()),
-        };
-        let id = ours.clone().unwrap_or_else(|| request.id_text().to_owned());
+        let has_progress = progress.is_some();
         let back = Back {
             client_id: request.id().into_owned(),
             ours,
             progress,
         };
-        Ok((
-            Envelope {
-                edits,
-                id,
-                progress_token: sent_progress,
-                headers,
-            },
-            back,
-        ))
+        let envelope = Envelope {
+            edits,
+            id: ours,
+            has_progress,
+            headers,
+        };
+        Ok((envelope, back))
     }
 
-    /// Headers that mirror the body, for HTTP upstreams.
-    fn headers(
-        &self,
-        request: &Request,
-        mirrored: &[(http::HeaderName, http::HeaderValue)],
-        is_edited: bool,
-    ) -> Result<Vec<(http::HeaderName, http::HeaderValue)>, RouteError> {
-        if self.down == self.up && !(is_edited && self.up == Era::Modern) {
-            return Ok(mirrored.to_vec());
-        }
-        match self.up {
-            // What was masked in the body would else stand in the headers that mirror it.
+    /// Headers for HTTP upstreams. Those that mirror the body are made from it, whatever the client
+    /// wrote: what is not in the body was not decided on.
+    fn headers(&self, request: &Request, trace: Option<String>) -> Result<HeaderMap, RouteError> {
+        let mut headers = match self.up {
             Era::Modern => {
                 let tool = (*request.method() == Method::ToolsCall)
                     .then(|| request.name()?.parse().ok())
                     .flatten();
                 let annotations = self.tools.as_ref().zip(tool);
                 let annotations = annotations.and_then(|(tools, name)| tools.param_headers(&name));
-                let made = mcp::headers::of_request(self.version, request, annotations)?;
-                Ok(made
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect())
+                mcp::headers::of_request(self.version, request, annotations)?
             }
-            Era::Legacy => Ok(Vec::new()),
+            Era::Legacy => HeaderMap::new(),
+        };
+        if let Some(trace) = trace.and_then(|trace| HeaderValue::try_from(trace).ok()) {
+            headers.insert(TRACE_PARENT, trace);
         }
+        Ok(headers)
     }
 
     /// What goes back to the client for a response.
@@ -247,8 +285,15 @@ impl Route {
         method: &Method,
     ) -> Result<Bytes, mcp::translate::NotCarried> {
         let mut all = Vec::with_capacity(edits.len() + 4);
-        if back.ours.is_some() {
-            all.push(ReplyEdit::Id(back.client_id.borrowed()));
+        all.push(ReplyEdit::Id(back.client_id.borrowed()));
+        if *method == Method::Listen {
+            let of = response
+                .member("_meta")
+                .and_then(|it| it.get(meta::SUBSCRIPTION_ID));
+            if of.is_some_and(|of| back.is(of.text())) {
+                let id = Some(back.client_id.borrowed());
+                all.push(ReplyEdit::Meta(meta::SUBSCRIPTION_ID, id));
+            }
         }
         if self.down != self.up {
             all.extend(mcp::translate::reply(response, self.down, method)?);
@@ -257,30 +302,34 @@ impl Route {
         Ok(response.splice(&all))
     }
 
-    /// What goes back to the client for a notification; none if it is not carried.
-    pub(crate) fn notification(&self, json: &Bytes, back: &Back) -> Option<Bytes> {
+    /// What goes back to the client for a notification; none if it is not carried. On a stream of
+    /// what belongs to no request it may be about one that was answered there.
+    pub(crate) fn notification(&self, json: &Bytes, back: Option<&Back>) -> Option<Bytes> {
         let notification = heard(json)?;
-        let token = back.progress.as_ref();
-        let mut edits = vec![Edit::StripOwn];
-        if let (Method::Progress, Some(_), Some(token)) = (notification.method(), &back.ours, token)
-        {
-            edits.push(Edit::Param(call::PROGRESS, Some(token.borrowed())));
+        if self.down != self.up && *notification.method() != Method::Progress {
+            return None;
         }
-        if let Some(ours) = &back.ours
-            && notification.meta_text(meta::SUBSCRIPTION_ID) == Some(ours.as_str())
-        {
-            edits.push(Edit::Meta(
-                meta::SUBSCRIPTION_ID,
-                Some(back.client_id.borrowed()),
-            ));
+        for_client(&notification, back, self.session.as_deref())
+    }
+
+    /// An event for the client. What the upstream calls it is sealed, for those who may come back for
+    /// what follows it; to nobody else is it of use.
+    pub(crate) fn event(&self, plane: &Plane, message: &Message, json: Bytes) -> Event {
+        let resumed = self.session.as_ref().filter(|_| self.keeps());
+        let id = message.event_id.as_deref().zip(resumed);
+        Event {
+            json,
+            id: id.and_then(|(id, session)| {
+                plane.handed.seal(&*plane.rng, &about_event(session), id)
+            }),
+            retry: message.retry.filter(|_| resumed.is_some()),
         }
-        if self.down != self.up {
-            match notification.method() {
-                Method::Progress => {}
-                _ => return None,
-            }
-        }
-        Some(notification.splice(&edits))
+    }
+
+    /// The upstream's own id of an event that the client was given; none if it was not.
+    pub(crate) fn event_id(&self, plane: &Plane, given: &str) -> Option<String> {
+        let session = self.session.as_ref().filter(|_| self.keeps())?;
+        plane.handed.open(&about_event(session), given)
     }
 
     /// The status that goes with a response.
@@ -309,10 +358,10 @@ impl Route {
     }
 
     /// Keeps such a call.
-    pub(crate) fn keep(&self, call: &Call, cleared: Recorded<Permit>) {
+    pub(crate) fn keep(&self, back: Back, permit: Recorded<Permit>) {
         if let Some(session) = &self.session {
             let mut loose = session.loose.lock().unwrap_or_else(PoisonError::into_inner);
-            loose.insert(call.request.id_text().to_owned(), cleared);
+            loose.insert(back.ours, Loose { permit, back });
         }
     }
 
@@ -353,9 +402,8 @@ impl Route {
         self.stdio
     }
 
-    /// The notification to pass on, if it is carried. No permit and no record is asked for it, so
-    /// it says no more than that something changed, or something of a request that is under way:
-    /// it is not a way to send words past the ledger.
+    /// The notification to pass on, if it is carried. No permit and no record is asked for it, so it
+    /// is made anew, of ids and numbers: it is no way to send words past the ledger.
     pub(crate) fn notice(
         &self,
         notification: &Notification,
@@ -364,34 +412,24 @@ impl Route {
         if self.down != self.up {
             return None;
         }
-        let mut edits = vec![Edit::StripOwn];
-        match (notification.method(), &self.hub) {
+        match notification.method() {
             // On a link that serves several sessions the handshake was made once.
-            (Method::Initialized, _) if !session.opened_link => return None,
-            // The upstream knows the request by our id, and the client may take back only its own.
-            (Method::Cancelled, Some(hub)) => {
+            Method::Initialized if !session.opened_link => None,
+            // The client may take back only its own.
+            Method::Cancelled => {
                 let id = notification.param("requestId")?;
-                let ours = hub.sent_as(session, id.text())?.parse().ok()?;
-                let ours = Raw::integer(ours);
-                edits.push(Edit::Param(Param::RequestId, Some(ours)));
-            }
-            (Method::Cancelled, None) => {
-                let id = notification.param("requestId")?;
-                if !session.waits_for(id.text()) {
-                    return None;
-                }
+                let ours = session.sent_as(id.text())?;
+                Some(Passing::cancelled(&ours.to_string()))
             }
             // What others on the link are doing is nothing to this client.
-            _ if self.is_shared => return None,
-            (Method::Progress, _) => {
+            _ if self.is_shared => None,
+            Method::Progress => {
                 let token = notification.param("progressToken")?;
-                if !session.reports(token.text()) {
-                    return None;
-                }
+                let theirs = session.reports(token.text())?;
+                Passing::progress(&theirs, notification)
             }
-            (method, _) => return Passing::bare(method),
+            method => Passing::bare(method),
         }
-        Passing::notice(notification, &edits)
     }
 
     /// Registers a stream that the client opened for what belongs to no request.
@@ -400,7 +438,7 @@ impl Route {
         Some(hub.attach(Sink {
             number: 0,
             call: Arc::clone(call),
-            back: Back::as_sent(Raw::NULL),
+            back: Back::of_none(),
             side: out.side(),
             standing: true,
         }))
@@ -466,7 +504,7 @@ impl Hub {
         if let Some(subscription) = subscription {
             return sinks
                 .iter()
-                .find(|sink| sink.back.ours.as_deref() == Some(subscription))
+                .find(|sink| sink.back.is(subscription))
                 .cloned();
         }
         if self.shared {
@@ -478,16 +516,6 @@ impl Hub {
             .find(|sink| sink.standing)
             .or_else(|| sinks.last())
             .cloned()
-    }
-
-    /// The id under which the upstream knows a request of that session that is under way.
-    fn sent_as(&self, session: &Arc<Session>, id: &str) -> Option<String> {
-        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        let its_own = |sink: &&Sink| {
-            let of = sink.call.session.as_ref();
-            of.is_some_and(|of| Arc::ptr_eq(of, session)) && sink.call.request.id_text() == id
-        };
-        sinks.iter().find(its_own)?.back.ours.clone()
     }
 
     fn all(&self) -> Vec<Sink> {
@@ -622,14 +650,75 @@ fn notify(
         let Some(notification) = heard(&json) else {
             continue;
         };
-        let mut edits = vec![Edit::StripOwn];
-        if subscription.is_some() {
-            let id = sink.back.client_id.borrowed();
-            edits.push(Edit::Meta(meta::SUBSCRIPTION_ID, Some(id)));
-        }
-        let json = notification.splice(&edits);
+        let session = sink.call.session.as_deref();
+        let Some(json) = for_client(&notification, Some(&sink.back), session) else {
+            continue;
+        };
         let _gone: Result<(), ClientGone> = sink.side.event(Event::of(json));
     }
+}
+
+/// The number that the upstream is to know a call by.
+fn sent_as(call: &Call) -> i64 {
+    *call.sent_as.get_or_init(next_id)
+}
+
+/// Where in the client's trace the request is made: the trace is on record, and the rest is ours.
+fn traceparent(call: &Call, ours: i64) -> Option<String> {
+    let (trace, flags) = (call.trace.as_deref()?, u8::from(call.sampled));
+    Some(format!("00-{trace}-{ours:016x}-{flags:02x}"))
+}
+
+/// Whose cursor it is, and of what.
+pub(crate) fn about_cursor(call: &Call) -> String {
+    let (instance, upstream) = (call.caller.instance(), &call.served.name);
+    format!("cursor\n{instance}\n{upstream}\n{}", call.request.method())
+}
+
+/// Whose event it is.
+fn about_event(session: &Session) -> String {
+    format!("event\n{}", session.id)
+}
+
+/// A notification with the client's own names for what it is about; none if that is nothing of the
+/// client's.
+fn for_client(
+    notification: &Notification,
+    back: Option<&Back>,
+    session: Option<&Session>,
+) -> Option<Bytes> {
+    let mut edits = vec![Edit::StripOwn];
+    let late;
+    let mut back = back;
+    match notification.method() {
+        Method::Progress => {
+            let token = notification.param("progressToken")?;
+            if back.is_none() {
+                late = session?.loose_back(token.text());
+                back = late.as_ref();
+            }
+            let back = back.filter(|back| back.is(token.text()))?;
+            let theirs = back.progress.as_ref()?.borrowed();
+            edits.push(Edit::Param(Param::ProgressToken, Some(theirs)));
+        }
+        Method::Cancelled => {
+            let id = notification.param("requestId")?;
+            let own = back.filter(|back| back.is(id.text()));
+            let theirs = match own {
+                Some(back) => back.client_id.borrowed(),
+                None => session?.asked_as(id.text())?.parse().ok()?,
+            };
+            edits.push(Edit::Param(Param::RequestId, Some(theirs)));
+        }
+        _ => {}
+    }
+    if let (Some(back), Some(of)) = (back, notification.meta_text(meta::SUBSCRIPTION_ID))
+        && back.is(of)
+    {
+        let theirs = back.client_id.borrowed();
+        edits.push(Edit::Meta(meta::SUBSCRIPTION_ID, Some(theirs)));
+    }
+    Some(notification.splice(&edits))
 }
 
 /// A notification of the upstream's that the client may hear. One about a task that asks for input

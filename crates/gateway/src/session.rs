@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use ledger::Recorded;
+use mcp::Raw;
 use vocab::limits::SESSIONS_PER_INSTANCE_MAX;
 use vocab::rng::RngError;
 use vocab::{InstanceId, Rng, UpstreamName};
 
 use crate::call::Call;
 use crate::record::Permit;
+use crate::route::Back;
 use crate::upstream::Link;
 
 /// A session without a request for this long is over.
@@ -27,11 +29,11 @@ pub(crate) struct Session {
     pub(crate) link: Option<Arc<Link>>,
     /// Whether this session's handshake was the upstream's.
     pub(crate) opened_link: bool,
-    /// Requests of the server that the client has yet to answer, by their id's text.
+    /// Requests of the server that the client has yet to answer, by the id that it knows them by.
     pub(crate) asked: Mutex<HashMap<String, Asked>>,
-    /// Calls whose stream ended before their response, by their id's text: the client may come
-    /// back for the rest.
-    pub(crate) loose: Mutex<HashMap<String, Recorded<Permit>>>,
+    /// Calls whose stream ended before their response, by the id that the upstream knows them by:
+    /// the client may come back for the rest.
+    pub(crate) loose: Mutex<HashMap<i64, Loose>>,
     /// Requests of the client that are under way.
     calls: Mutex<Vec<Weak<Call>>>,
     last_used: Mutex<Duration>,
@@ -42,6 +44,21 @@ pub(crate) struct Session {
 pub(crate) struct Asked {
     pub(crate) permit: Recorded<Permit>,
     pub(crate) link: Arc<Link>,
+    pub(crate) theirs: Theirs,
+}
+
+/// What a server wrote where its client sees an id and a progress token of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Theirs {
+    pub(crate) id: Raw<'static>,
+    pub(crate) progress: Option<Raw<'static>>,
+}
+
+/// A call whose response is still to come.
+#[derive(Debug)]
+pub(crate) struct Loose {
+    pub(crate) permit: Recorded<Permit>,
+    pub(crate) back: Back,
 }
 
 impl Session {
@@ -52,22 +69,40 @@ impl Session {
         calls.push(Arc::downgrade(call));
     }
 
-    /// Whether the client waits for the answer to a request with this id.
-    pub(crate) fn waits_for(&self, id: &str) -> bool {
+    /// The id that the upstream knows a request of the client's by, if the client waits for its
+    /// answer.
+    pub(crate) fn sent_as(&self, id: &str) -> Option<i64> {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let mut calls = calls.iter().filter_map(Weak::upgrade);
-        let under_way = calls.any(|call| call.request.id_text() == id);
+        let under_way = calls.find(|call| call.request.id_text() == id);
         let loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way || loose.contains_key(id)
+        let sent = under_way.and_then(|call| call.sent_as.get().copied());
+        sent.or_else(|| {
+            let mut loose = loose.iter();
+            let (ours, _) = loose.find(|(_, it)| it.back.client_id.as_str() == id)?;
+            Some(*ours)
+        })
     }
 
-    /// Whether the upstream asked the client something, and to hear of its progress by this token.
-    pub(crate) fn reports(&self, token: &str) -> bool {
+    /// The token by which the upstream wants to hear of the progress of what it asked the client,
+    /// by the one that the client knows.
+    pub(crate) fn reports(&self, token: &str) -> Option<Raw<'static>> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.values().any(|asked| {
-            let request = asked.permit.value().request();
-            request.meta_text(mcp::frame::meta::PROGRESS_TOKEN) == Some(token)
-        })
+        asked.get(token)?.theirs.progress.clone()
+    }
+
+    /// The id that the client knows a request of the upstream's by.
+    pub(crate) fn asked_as(&self, id: &str) -> Option<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = asked.iter();
+        let (ours, _) = asked.find(|(_, it)| it.theirs.id.as_str() == id)?;
+        Some(ours.clone())
+    }
+
+    /// What has to be put back into what the upstream says of a call whose response is to come.
+    pub(crate) fn loose_back(&self, ours: &str) -> Option<Back> {
+        let loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(loose.get(&ours.parse().ok()?)?.back.clone())
     }
 
     /// Takes out the request of the server with this id.
@@ -78,12 +113,10 @@ impl Session {
             .remove(id)
     }
 
-    /// Takes out the call with this id whose response is still to come.
-    pub(crate) fn take_loose(&self, id: &str) -> Option<Recorded<Permit>> {
-        self.loose
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id)
+    /// Takes out the call that the upstream knows by this id and whose response is still to come.
+    pub(crate) fn take_loose(&self, ours: &str) -> Option<Loose> {
+        let mut loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
+        loose.remove(&ours.parse().ok()?)
     }
 
     /// Everything that has no outcome yet.
@@ -92,7 +125,7 @@ impl Session {
         let mut open: Vec<_> = asked.drain().map(|(_, asked)| asked.permit).collect();
         drop(asked);
         let mut loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
-        open.extend(loose.drain().map(|(_, permit)| permit));
+        open.extend(loose.drain().map(|(_, loose)| loose.permit));
         open
     }
 

@@ -35,6 +35,18 @@ pub mod meta {
     pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
     /// What progress notifications of a request are marked with.
     pub const PROGRESS_TOKEN: &str = "progressToken";
+    /// The trace that a message belongs to, as W3C's header of that name says it.
+    pub const TRACE_PARENT: &str = "traceparent";
+    /// What stands in `_meta` of a client's request and never goes to an upstream as it came: the
+    /// token, the name and the trace that it gets are ours, and what others hang on a trace, which
+    /// may be anything, it does not get.
+    pub const REPLACED: &[&str] = &[
+        PROGRESS_TOKEN,
+        CLIENT_INFO,
+        TRACE_PARENT,
+        "tracestate",
+        "baggage",
+    ];
     /// How every name of ours begins; nobody else may say them to us.
     pub const OWN_PREFIX: &str = "dev.tipstaff/";
     /// What we decided about a call.
@@ -74,7 +86,7 @@ const META: &[&str] = &[
     meta::SERVER_INFO,
     meta::SUBSCRIPTION_ID,
     "io.modelcontextprotocol/related-task",
-    "traceparent",
+    meta::TRACE_PARENT,
     "tracestate",
     "baggage",
 ];

@@ -8,6 +8,7 @@
 //! Main types: [`Json`] (a checked document), [`Frame`] (one JSON-RPC message), [`Opening`] (the era
 //! that a message over HTTP is of).
 
+pub mod capabilities;
 pub mod error;
 pub mod frame;
 pub mod headers;

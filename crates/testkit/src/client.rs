@@ -208,7 +208,8 @@ impl Legacy {
         self.bare("POST").json(text)
     }
 
-    fn bare(&self, method: &str) -> Ask {
+    /// A request in the session without a body.
+    pub fn bare(&self, method: &str) -> Ask {
         self.token
             .ask(method)
             .header("mcp-session-id", &self.session)

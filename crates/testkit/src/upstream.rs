@@ -33,7 +33,8 @@ pub enum Speaks {
     Both,
 }
 
-/// What a server does when a tool is called.
+/// What a server does when a tool is called. In a text that is sent as it stands `"id":7` is the id of
+/// the request, whatever that is: the gateway chooses it.
 #[derive(Debug, Clone)]
 pub enum Script {
     /// Says the arguments back. What every tool does that has no other script.
@@ -42,7 +43,7 @@ pub enum Script {
     Result(String),
     /// Answers with this JSON-RPC error.
     Error(i64, &'static str),
-    /// As many progress notifications over a stream, then a result.
+    /// As many notifications of progress over a stream, then a result.
     Progress(u32),
     /// Says the arguments back once the gate is open.
     Gate,
@@ -112,6 +113,8 @@ struct Inner {
     sessions: Mutex<HashSet<String>>,
     next_session: AtomicU64,
     answers: Mutex<HashMap<String, Value>>,
+    /// Where its list of resources goes on.
+    cursor: Mutex<Option<String>>,
     /// Answers that are not finished.
     under_way: AtomicUsize,
     /// Streams that clients opened for what belongs to no request.
@@ -133,6 +136,7 @@ impl Inner {
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
             answers: Mutex::default(),
+            cursor: Mutex::default(),
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             pushed: broadcast::channel(64).0,
@@ -252,6 +256,11 @@ impl Upstream {
     /// The tools that it lists from now on.
     pub fn set_tools(&self, tools: Vec<Value>) {
         *self.inner.tools.lock().unwrap() = tools;
+    }
+
+    /// Where its list of resources goes on, from now on.
+    pub fn set_cursor(&self, cursor: &str) {
+        *self.inner.cursor.lock().unwrap() = Some(cursor.to_owned());
     }
 
     /// The tools that it lists.
@@ -476,9 +485,15 @@ fn answered(inner: &Inner, method: &str, params: &Value) -> Result<Value, (i64, 
         | "tasks/cancel"
         | "tasks/update" => json!({}),
         "tools/list" => json!({"tools": inner.tools()}),
-        "resources/list" => json!({"resources": [
-            {"uri": "file:///public/a.txt", "name": "a"}, {"uri": "file:///secret/b.txt", "name": "b"},
-        ]}),
+        "resources/list" => {
+            let mut page = json!({"resources": [
+                {"uri": "file:///public/a.txt", "name": "a"}, {"uri": "file:///secret/b.txt", "name": "b"},
+            ]});
+            if let Some(cursor) = &*inner.cursor.lock().unwrap() {
+                page["nextCursor"] = cursor.as_str().into();
+            }
+            page
+        }
         "resources/templates/list" => {
             json!({"resourceTemplates": [{"uriTemplate": "file:///public/{name}", "name": "public"}]})
         }
@@ -517,11 +532,15 @@ async fn called(inner: Arc<Inner>, script: Script, message: Value, is_modern: bo
             "tools/call",
         )
     };
-    let progress = |step: u32| {
-        json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {
-            "progressToken": message["params"]["_meta"]["progressToken"], "progress": step}})
+    // To a client that asked for no progress it is a word of the server's.
+    let progress = |step: u32| match &message["params"]["_meta"]["progressToken"] {
+        Value::Null => json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {
+            "level": "info", "data": step}}),
+        token => json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {
+            "progressToken": token, "progress": step}}),
     };
     let response = |value: Value| json!({"jsonrpc": "2.0", "id": id, "result": value});
+    let about_it = |text: &str| text.replace("\"id\":7", &format!("\"id\":{id}"));
     match script {
         Script::Gate => {
             let _counted = counted;
@@ -548,10 +567,10 @@ async fn called(inner: Arc<Inner>, script: Script, message: Value, is_modern: bo
         Script::HangStream => events(&[progress(1)], After::Hang(counted)),
         Script::Die => events(&[progress(1)], After::Break),
         Script::EndEarly => events(&[progress(1)], After::End),
-        Script::Http(code, body) => status(StatusCode::from_u16(code).unwrap(), body),
-        Script::Body(body) => whole(body),
+        Script::Http(code, body) => status(StatusCode::from_u16(code).unwrap(), about_it(body)),
+        Script::Body(body) => whole(about_it(&body)),
         Script::Events(body) => {
-            let mut response = Response::new(Body::from(body));
+            let mut response = Response::new(Body::from(about_it(body)));
             response
                 .headers_mut()
                 .insert("content-type", "text/event-stream".parse().unwrap());
@@ -676,8 +695,8 @@ fn refused(code: StatusCode, id: &Value, error: &Value) -> Response {
     response
 }
 
-fn status(code: StatusCode, body: &'static str) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn status(code: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = code;
     response
 }

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ledger::Actor;
 use mcp::error::Effect;
 use mcp::frame::meta;
-use mcp::{Era, Method};
+use mcp::{Era, Json, Method};
 use policy::{Approved, ApprovedBy, Approver, Approvers, Decision, Facts, Hold, Needs};
 use register::{
     Approval, ApprovalCommand, ApprovalLife, ApprovalOver, Command, CommandError, Done, Exactly,
@@ -319,34 +320,56 @@ pub(super) fn exact(params: Option<&str>, is_sent_here: bool) -> String {
     let Ok(mut members) = serde_json::from_str::<Members>(params) else {
         return params.to_owned();
     };
-    without(&mut members, "_meta", |name| {
-        OF_THE_MESSAGE.contains(&name) || is_sent_here && name.starts_with(meta::OWN_PREFIX)
+    without(&mut members, "_meta", |name, value| {
+        is_of_the_message(name, value, is_sent_here)
     });
-    without(&mut members, RESPONSES, |name| is_sent_here && name == KEY);
+    without(&mut members, RESPONSES, |name, _| {
+        is_sent_here && name == KEY
+    });
     serde_json::to_string(&members).unwrap_or_else(|_| params.to_owned())
 }
 
 type Members = BTreeMap<String, Box<RawValue>>;
 
-/// What in `_meta` is about the message and its sender, and differs from one sending to the next.
-/// All else may be what an upstream acts on, `baggage` too.
-const OF_THE_MESSAGE: &[&str] = &[
-    meta::PROGRESS_TOKEN,
-    meta::PROTOCOL_VERSION,
-    meta::CLIENT_CAPABILITIES,
-    meta::CLIENT_INFO,
-    meta::LOG_LEVEL,
-    "traceparent",
-    "tracestate",
+/// Whether a member of `_meta` is about the message and its sender, and differs from one sending to
+/// the next. Where this node sends it, that is what the upstream does not get, and what says nothing
+/// but words of the protocol; all else may be what an upstream acts on.
+fn is_of_the_message(name: &str, value: &RawValue, is_sent_here: bool) -> bool {
+    match name {
+        meta::PROTOCOL_VERSION => true,
+        meta::CLIENT_CAPABILITIES => {
+            let said = Json::parse(Bytes::copy_from_slice(value.get().as_bytes()));
+            !is_sent_here || said.is_ok_and(|said| mcp::capabilities::is_known(said.root()))
+        }
+        meta::LOG_LEVEL => {
+            let level = value.get().trim_matches('"');
+            !is_sent_here || LEVELS.contains(&level)
+        }
+        "baggage" => is_sent_here,
+        _ if name.starts_with(meta::OWN_PREFIX) => is_sent_here,
+        _ => meta::REPLACED.contains(&name),
+    }
+}
+
+/// What a log level can be.
+const LEVELS: &[&str] = &[
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
 ];
 
 /// Takes members out of the object `name`, and the object out if none is left.
-fn without(members: &mut Members, name: &str, goes: impl Fn(&str) -> bool) {
+fn without(members: &mut Members, name: &str, goes: impl Fn(&str, &RawValue) -> bool) {
     let object = members.get(name).map(|object| object.get());
     let Some(Ok(mut kept)) = object.map(serde_json::from_str::<Members>) else {
         return;
     };
-    kept.retain(|name, _| !goes(name));
+    kept.retain(|name, value| !goes(name, value));
     if kept.is_empty() {
         members.remove(name);
     } else if let Ok(kept) = serde_json::value::to_raw_value(&kept) {
@@ -382,7 +405,7 @@ mod tests {
         assert_eq!(of(plain), plain);
         for meta in [
             r#""progressToken":7"#,
-            r#""traceparent":"t","tracestate":"s""#,
+            r#""traceparent":"t","tracestate":"s","baggage":"user=root""#,
             r#""io.modelcontextprotocol/protocolVersion":"2026-07-28""#,
             r#""io.modelcontextprotocol/clientInfo":{},"io.modelcontextprotocol/logLevel":"debug""#,
             r#""io.modelcontextprotocol/clientCapabilities":{},"dev.tipstaff/x":1"#,
@@ -392,7 +415,8 @@ mod tests {
         }
         for meta in [
             r#""com.example/dry-run":false"#,
-            r#""baggage":"user=root""#,
+            r#""io.modelcontextprotocol/clientCapabilities":{"experimental":{"user":"root"}}"#,
+            r#""io.modelcontextprotocol/logLevel":"user=root""#,
             r#""io.modelcontextprotocol/related-task":{"taskId":"t"}"#,
             r#""dev.tipstaf":1"#,
         ] {

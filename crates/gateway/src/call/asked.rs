@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ledger::{Actor, Recorded};
-use mcp::{Era, Frame, Method, Raw, Request, Response};
+use mcp::frame::meta;
+use mcp::{Edit, Era, Frame, Method, Raw, Request, Response};
 use tokens::Caller;
 use vocab::limits::INPUT_REQUESTS_MAX;
 
@@ -13,12 +15,60 @@ use super::settle::{Seen, settle};
 use super::{Call, decide, subject};
 use crate::answer::Event;
 use crate::looks::{self, Edited, Passed};
-use crate::outgoing::Passing;
+use crate::outgoing::{Passing, next_id};
 use crate::plane::Plane;
 use crate::record::{Came, Outcome, OutcomeBody, Permit, Sent};
 use crate::route::Route;
-use crate::session::Asked as AskedOfClient;
-use crate::upstream::{Cause, Message, SendError};
+use crate::session::{Asked as AskedOfClient, Theirs};
+use crate::upstream::{Cause, Link, Message, SendError};
+
+/// A request of the server's, as its client is to know it: by an id and a progress token of ours.
+/// Nobody decides on the server's own, which may be any text.
+pub(super) struct Asking {
+    request: Arc<Request>,
+    theirs: Theirs,
+}
+
+impl Asking {
+    fn read(json: Bytes) -> Option<Self> {
+        let Ok(Frame::Request(request)) = Frame::parse(json) else {
+            return None;
+        };
+        let token = request
+            .meta()
+            .and_then(|it| it.get(meta::PROGRESS_TOKEN))
+            .map(|token| token.raw().into_owned());
+        let theirs = Theirs {
+            id: request.id().into_owned(),
+            progress: token,
+        };
+        let ours = Raw::integer(next_id());
+        let mut edits = vec![Edit::Id(ours.borrowed())];
+        if theirs.progress.is_some() {
+            edits.push(Edit::Meta(meta::PROGRESS_TOKEN, Some(ours.borrowed())));
+        }
+        let json = request.splice(&edits);
+        Self::of(json, theirs)
+    }
+
+    fn of(json: Bytes, theirs: Theirs) -> Option<Self> {
+        match Frame::parse(json) {
+            Ok(Frame::Request(request)) => Some(Self {
+                request: Arc::new(request),
+                theirs,
+            }),
+            Ok(Frame::Notification(_) | Frame::Response(_)) | Err(_) => None,
+        }
+    }
+
+    async fn refuse(theirs: &Theirs, link: &Link, text: &str, verdict: Option<Raw<'_>>) {
+        let code = mcp::error::code::DENIED;
+        let refusal = Passing::refusal(&theirs.id, code, text, verdict.as_ref());
+        if let Err(error) = link.pass(refusal).await {
+            tracing::debug!(error = %error, "An upstream did not take the answer to its request");
+        }
+    }
+}
 
 /// A request of the server to the client while a call of the client's is under way: it is looked into
 /// as part of what comes back for that call, and then decided on as what it is.
@@ -27,23 +77,22 @@ pub(super) async fn ask_within<F, E>(
     call: &Call,
     route: &Route,
     of: &Recorded<Permit>,
-    mut message: Message,
+    message: Message,
     sink: F,
 ) where
     F: AsyncFnOnce(Event) -> Result<(), E>,
 {
-    match looks::back(plane, of, &message.json).await {
-        Passed::Message(json) => message.json = json,
-        Passed::Withheld(why) => {
-            if let Ok(Frame::Request(request)) = Frame::parse(message.json) {
-                let code = mcp::error::code::DENIED;
-                let refusal = Passing::refusal(&request, code, &why, None);
-                let _unheard = route.link.pass(refusal).await;
-            }
-            return;
-        }
-    }
-    ask_client(plane, call, route, message, sink).await;
+    let Some(Asking { request, theirs }) = Asking::read(message.json.clone()) else {
+        return;
+    };
+    let told = match looks::back(plane, of, request.bytes()).await {
+        Passed::Message(json) => match Asking::of(json, theirs.clone()) {
+            Some(asking) => return ask(plane, call, route, (asking, message), sink).await,
+            None => "what it asks could not be masked".to_owned(),
+        },
+        Passed::Withheld(why) => why,
+    };
+    Asking::refuse(&theirs, &route.link, &told, None).await;
 }
 
 /// Decides on a request of the server to the client, and passes it on if it is permitted.
@@ -56,20 +105,26 @@ pub(crate) async fn ask_client<F, E>(
 ) where
     F: AsyncFnOnce(Event) -> Result<(), E>,
 {
-    let Ok(Frame::Request(request)) = Frame::parse(message.json.clone()) else {
-        return;
-    };
-    let request = Arc::new(request);
+    if let Some(asking) = Asking::read(message.json.clone()) {
+        ask(plane, call, route, (asking, message), sink).await;
+    }
+}
+
+async fn ask<F, E>(
+    plane: &Arc<Plane>,
+    call: &Call,
+    route: &Route,
+    (Asking { request, theirs }, message): (Asking, Message),
+    sink: F,
+) where
+    F: AsyncFnOnce(Event) -> Result<(), E>,
+{
     let id = request.id_text().to_owned();
     let refuse = async |text: &str, verdict: Option<Raw<'_>>| {
-        let code = mcp::error::code::DENIED;
-        let refusal = Passing::refusal(&request, code, text, verdict.as_ref());
-        if let Err(error) = route.link.pass(refusal).await {
-            tracing::debug!(error = %error, "An upstream did not take the answer to its request");
-        }
+        Asking::refuse(&theirs, &route.link, text, verdict).await;
     };
     if *request.method() == Method::Ping {
-        let _sent = route.link.pass(Passing::pong(&request)).await;
+        let _sent = route.link.pass(Passing::pong(&theirs.id)).await;
         return;
     }
     let Some(session) = &call.session else {
@@ -93,7 +148,7 @@ pub(crate) async fn ask_client<F, E>(
         }
     };
     let request_said = edited.as_ref().map_or(&*request, Edited::request);
-    let json = request_said.splice(&[mcp::frame::Edit::StripOwn]);
+    let json = request_said.splice(&[Edit::StripOwn]);
     // It goes to the client, whatever it came in: policy on what comes back is about it, too.
     let json = match looks::back(plane, &permit, &json).await {
         Passed::Message(json) => json,
@@ -106,19 +161,14 @@ pub(crate) async fn ask_client<F, E>(
     let asked = AskedOfClient {
         permit,
         link: Arc::clone(&route.link),
+        theirs: theirs.clone(),
     };
     session
         .asked
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .insert(id.clone(), asked);
-    if sink(Event {
-        json,
-        id: message.event_id,
-        retry: message.retry,
-    })
-    .await
-    .is_err()
+    if sink(route.event(plane, &message, json)).await.is_err()
         && let Some(asked) = session.take_asked(&id)
     {
         let _settled = settle(
@@ -159,9 +209,13 @@ pub(super) async fn asked_in(
             Ok((permit, _flight)) => asked.push(permit),
             Err(denied) => {
                 withhold(plane, call, asked).await;
+                let what = match denied.effect {
+                    mcp::error::Effect::Hold => "waits for people",
+                    mcp::error::Effect::Deny | mcp::error::Effect::Allow => "is denied",
+                };
                 let told = format!(
-                    "Upstream `{}` asks for input (`{method}`) before it goes on, and that is \
-                     denied: {} Its answer is withheld.",
+                    "Upstream `{}` asks for input (`{method}`) before it goes on, and that {what}: \
+                     {} Its answer is withheld.",
                     call.served.name, denied.reason
                 );
                 return Err(Failure::unknown("input-denied", told));
@@ -221,17 +275,12 @@ pub(crate) async fn client_answered(
         Passed::Withheld(_) => None,
     };
     let passing = match &passed {
-        Some(Frame::Response(response)) => Passing::answer(&asked.permit, response),
+        Some(Frame::Response(response)) => Passing::answer(&asked, response),
         // The server is told so, rather than left waiting.
         Some(Frame::Request(_) | Frame::Notification(_)) | None => {
             let code = mcp::error::code::DENIED;
-            let request = asked.permit.value().request();
-            Some(Passing::refusal(
-                request,
-                code,
-                "the answer is withheld",
-                None,
-            ))
+            let text = "the answer is withheld";
+            Some(Passing::refusal(&asked.theirs.id, code, text, None))
         }
     };
     let delivered = passing.as_ref().map(Passing::bytes).cloned();

@@ -149,7 +149,8 @@ pub(crate) async fn ruled<R>(
 where
     R: Record + Ruling,
 {
-    let seen = Seen::request(plane, question.passing, question.request).await;
+    let sent_here = question.request.filter(|_| question.asker.is_none());
+    let seen = Seen::request(plane, question.passing, sent_here).await;
     // Twice at most: the second time because the caller was narrowed between decision and record.
     for last in [false, true] {
         let Some(who) = Who::now(plane, question.instance, &question.served.name) else {

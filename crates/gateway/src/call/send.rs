@@ -13,7 +13,7 @@ use super::Call;
 use super::asked::ask_within;
 use super::decide::NARROWED;
 use super::settle::{answer, fail, http_error};
-use crate::answer::{Answer, Event, Out};
+use crate::answer::{Answer, Out};
 use crate::ending::{Ended, Ending};
 use crate::limits::InFlight;
 use crate::looks::{self, Passed};
@@ -148,11 +148,7 @@ pub(super) async fn send(
                 }
                 MessageKind::Empty => {
                     resumable |= message.event_id.is_some();
-                    let event = Event {
-                        json: Bytes::new(),
-                        id: message.event_id,
-                        retry: message.retry,
-                    };
+                    let event = route.event(plane, &message, Bytes::new());
                     // A client that does not read must not keep the call alive.
                     if let Err(ended) = ending.or(out.event(event)).await {
                         break Failure::ended(Came::Unknown, ended);
@@ -161,16 +157,12 @@ pub(super) async fn send(
                 MessageKind::Notification => {
                     resumable |= message.event_id.is_some();
                     let passed = match looks::back(plane, &cleared, &message.json).await {
-                        Passed::Message(json) => route.notification(&json, &back),
+                        Passed::Message(json) => route.notification(&json, Some(&back)),
                         // The client may still come back for what follows it.
                         Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
                     };
                     if let Some(json) = passed {
-                        let event = Event {
-                            json,
-                            id: message.event_id,
-                            retry: message.retry,
-                        };
+                        let event = route.event(plane, &message, json);
                         if let Err(ended) = ending.or(out.event(event)).await {
                             break Failure::ended(Came::Unknown, ended);
                         }
@@ -184,7 +176,7 @@ pub(super) async fn send(
                 }
             },
             Some(Err(ExchangeError::Ended)) | None if resumable && route.keeps() => {
-                route.keep(call, cleared);
+                route.keep(back, cleared);
                 return Some(Answer::bare(StatusCode::OK));
             }
             None => break lost(name, &ExchangeError::Ended),

@@ -7,7 +7,7 @@ use http::StatusCode;
 use ledger::Recorded;
 use ledger::seal::group_of;
 use mcp::frame::{ReplyEdit, meta};
-use mcp::{Frame, Method, Raw, Response};
+use mcp::{Frame, Method};
 use register::Instance;
 use tokens::Caller;
 use vocab::{Digest, RecordRef};
@@ -16,11 +16,12 @@ use super::asked::{asked_in, questions, withhold};
 use super::decide::IntentError;
 use super::send::Failure;
 use super::{Call, actor, verdict};
-use crate::answer::{Answer, Event};
+use crate::answer::Answer;
 use crate::looks::{self, Passed};
 use crate::plane::Plane;
 use crate::record::{Came, Outcome, OutcomeBody, Permit, SealedRef, Sent, seal};
 use crate::route::Route;
+use crate::session::Loose;
 use crate::upstream::{Message, MessageKind};
 
 /// Settles a call without an answer of the upstream's.
@@ -137,11 +138,7 @@ pub(super) async fn answer(
     Answer {
         status: route.status(message),
         headers: http::HeaderMap::new(),
-        event: Some(Event {
-            json: delivered,
-            id: message.event_id.clone(),
-            retry: message.retry,
-        }),
+        event: Some(route.event(plane, message, delivered)),
     }
 }
 
@@ -316,12 +313,10 @@ fn withheld(call: &Call) -> Answer {
 pub(crate) async fn late_answer(
     plane: &Arc<Plane>,
     call: &Call,
-    cleared: Recorded<Permit>,
+    late: Loose,
     route: &Route,
     message: &Message,
-    response: &Response,
 ) -> Answer {
-    let id = response.id().map_or(Raw::NULL, Raw::into_owned);
-    let back = crate::route::Back::as_sent(id);
-    answer(plane, call, cleared, route, &back, message).await
+    let Loose { permit, back } = late;
+    answer(plane, call, permit, route, &back, message).await
 }

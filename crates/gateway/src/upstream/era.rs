@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use ::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use mcp::{Era, Free, ProtocolVersion};
 use serde::Deserialize;
@@ -22,6 +21,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 use vocab::limits::{PAGES_MAX, TOOL_LIST_BYTES_MAX, TOOLS_MAX};
+
+use crate::outgoing::next_id;
 
 use super::pool::{Opening, Upstream};
 use super::{
@@ -406,7 +407,8 @@ impl Upstream {
         let version = ProtocolVersion::LATEST_LEGACY.as_str();
         own.params.insert("protocolVersion".into(), version.into());
         own.params.insert("capabilities".into(), capabilities);
-        own.params.insert("clientInfo".into(), client_info());
+        own.params
+            .insert("clientInfo".into(), mcp::translate::own_info());
         let result = own.ask(link, after).await?;
         let said: Said<'_> =
             serde_json::from_slice(&result).map_err(|_| AskError::Malformed { method: METHOD })?;
@@ -447,25 +449,10 @@ impl Own {
         }
     }
 
-    async fn send(mut self, link: &Link, after: Duration) -> Result<Exchange, SendError> {
-        let mut headers = Vec::new();
-        if let Some(version) = self.version.filter(|it| it.era() == Era::Modern) {
-            let meta = json!({
-                "io.modelcontextprotocol/protocolVersion": version.as_str(),
-                "io.modelcontextprotocol/clientCapabilities": self.capabilities,
-                "io.modelcontextprotocol/clientInfo": client_info(),
-            });
-            self.params.insert("_meta".into(), meta);
-            let header = |name, value| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            };
-            headers.push(header("mcp-protocol-version", version.as_str()));
-            headers.push(header("mcp-method", self.method.as_str()));
-        }
-        let outgoing = Outgoing::own(self.method, &self.params, headers);
+    async fn send(self, link: &Link, after: Duration) -> Result<Exchange, SendError> {
+        let modern = self.version.filter(|it| it.era() == Era::Modern);
+        let modern = modern.map(|version| (version, self.capabilities));
+        let outgoing = Outgoing::free(next_id(), self.method, self.params, modern);
         link.request_within(outgoing, after).await
     }
 
@@ -658,8 +645,4 @@ fn askable() -> Value {
         "sampling": {"context": {}, "tools": {}},
         "elicitation": {"form": {}, "url": {}},
     })
-}
-
-fn client_info() -> Value {
-    json!({"name": "tipstaff", "version": env!("CARGO_PKG_VERSION")})
 }

@@ -215,7 +215,7 @@ impl Conversation {
     pub(super) async fn pass(&self, passing: Passing) -> Result<(), SendError> {
         let after = self.shared.state.call_timeout;
         let body = passing.into_bytes();
-        let response = self.shared.post(body, Vec::new(), after).await?;
+        let response = self.shared.post(body, HeaderMap::new(), after).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -306,13 +306,9 @@ impl Shared {
     async fn post(
         &self,
         body: Bytes,
-        given: Vec<(HeaderName, HeaderValue)>,
+        mut headers: HeaderMap,
         after: Duration,
     ) -> Result<Response<Incoming>, SendError> {
-        let mut headers: HeaderMap = given
-            .into_iter()
-            .filter(|(name, _)| may_pass(name))
-            .collect();
         headers.insert(ACCEPT, ACCEPTED);
         headers.insert(CONTENT_TYPE, JSON);
         self.send(Verb::POST, body, headers, after).await
@@ -370,13 +366,6 @@ impl Shared {
             })),
         }
     }
-}
-
-/// Whether a header of the caller's goes on to the upstream. The session is ours; everything that
-/// is not named here, credentials first of all, stays.
-fn may_pass(name: &HeaderName) -> bool {
-    (name.as_str().starts_with("mcp-") && *name != SESSION)
-        || matches!(name.as_str(), "traceparent" | "tracestate" | "baggage")
 }
 
 fn is_type(headers: &HeaderMap, wanted: &str) -> bool {
@@ -617,7 +606,7 @@ impl Drop for Exchange {
         let body = Passing::cancelled(id).into_bytes();
         let shared = Arc::clone(&self.shared);
         let telling = async move {
-            let _unheard = shared.post(body, Vec::new(), CLEAN_UP_TIMEOUT).await;
+            let _unheard = shared.post(body, HeaderMap::new(), CLEAN_UP_TIMEOUT).await;
         };
         self.shared.state.tasks.spawn_on(telling, &runtime);
     }

@@ -16,8 +16,8 @@
 //! * What an upstream is reached with is leased from its account for each request, and for each child,
 //!   right before it is sent or started; without it nothing is. What comes back of it is masked here,
 //!   before anybody else sees the message.
-//! * Nothing of the agent's own HTTP request goes on but the `Mcp-*` headers and trace context, so
-//!   its token stays here.
+//! * No header of the agent's own HTTP request goes on: those that are sent are written here, from
+//!   what was decided on. So its token stays here.
 //! * When a link is closed or dropped, everything on it ends.
 
 mod backoff;
@@ -449,7 +449,7 @@ impl Link {
             let code = mcp::error::code::INTERNAL;
             // A server that is gone waits no more.
             let _gone = self
-                .pass(Passing::refusal(&request, code, text, None))
+                .pass(Passing::refusal(&request.id(), code, text, None))
                 .await;
         }
     }

@@ -175,15 +175,6 @@ impl ParamHeaders {
         }
         Ok(())
     }
-
-    /// Copies the `Mcp-Param-*` headers that mean nothing to us: whoever they are for checks them.
-    pub fn pass_unknown(&self, from: &HeaderMap, to: &mut HeaderMap) {
-        for (name, value) in from {
-            if name.as_str().starts_with(PARAM_PREFIX) && !self.knows(name) {
-                to.append(name.clone(), value.clone());
-            }
-        }
-    }
 }
 
 impl ParamHeader {

@@ -337,7 +337,7 @@ async fn an_approval_is_for_that_call_of_that_instance_and_no_other() {
         "{shown}"
     );
     assert!(!shown.contains("progressToken"), "{shown}");
-    let same = r#""traceparent":"t","progressToken":2,"com.example/account":"A-1""#;
+    let same = r#""traceparent":"t","baggage":"n=2","progressToken":2,"com.example/account":"A-1""#;
     assert_eq!(waits(&tagged(same).await), id);
     assert_ne!(waits(&tagged(r#""com.example/account":"A-2""#).await), id);
     plane.end().await;

@@ -580,7 +580,7 @@ const MALFORMED: &[&str] = &[
     "nonsense",
     "[]",
     r#"{"jsonrpc":"2.0","id":7}"#,
-    r#"{"jsonrpc":"2.0","id":8,"result":{"content":[]}}"#,
+    r#"{"jsonrpc":"2.0","id":-8,"result":{"content":[]}}"#,
     r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]},"result":{"content":[]}}"#,
     r#"{"jsonrpc":"2.0","id":7,"Result":{"content":[]}}"#,
     r#"[{"jsonrpc":"2.0","id":7,"result":{"content":[]}}]"#,

@@ -287,13 +287,27 @@ async fn a_server_may_ask_what_policy_permits() {
         )
     };
     let other = token.legacy().await;
-    for (client, token) in [(&other, "p"), (&session, "q"), (&session, "p")] {
+    let token = asked["params"]["_meta"]["progressToken"].clone();
+    assert!(token.is_i64() && asked["id"].is_i64(), "{asked}");
+    for (client, token) in [
+        (&other, &token),
+        (&session, &json!("p")),
+        (&session, &token),
+    ] {
         let progress = format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{token}","progress":1}}}}"#
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":1,"total":2.5,"message":"words"}}}}"#
         );
         assert_eq!(client.ask(progress).send().await.status, 202);
     }
-    assert_eq!(files.seen_of("notifications/progress").len(), 1);
+    let heard: Vec<Value> = files
+        .seen_of("notifications/progress")
+        .iter()
+        .map(|it| it.json()["params"].take())
+        .collect();
+    assert_eq!(
+        heard,
+        [json!({"progressToken": "p", "progress": 1, "total": 2.5})]
+    );
     assert_eq!(
         other
             .ask(answer(r#"{"action":"accept"}"#))
@@ -614,19 +628,20 @@ async fn a_notification_is_no_way_past_the_ledger() {
         assert!(!text.contains("words"), "{text}");
     }
     // What is under way can be taken back.
-    let notice = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"words","x":"words"}}"#
         .to_owned();
     assert_eq!(session.ask(notice.clone()).send().await.status, 202);
-    assert_eq!(
-        said("notifications/cancelled"),
-        std::slice::from_ref(&notice)
+    let sent = plane.files().last_call().json()["id"].clone();
+    let told = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{sent}}}}}"#
     );
+    assert_eq!(said("notifications/cancelled"), std::slice::from_ref(&told));
     plane.files().set_gate(true);
     assert_eq!(flight.await.unwrap().status, 200);
     // And what is answered cannot.
     until("it is settled", async || plane.gateway().in_flight() == 0).await;
     assert_eq!(session.ask(notice.clone()).send().await.status, 202);
-    assert_eq!(said("notifications/cancelled"), [notice]);
+    assert_eq!(said("notifications/cancelled"), [told]);
     plane.end().await;
 }
 
@@ -663,17 +678,33 @@ async fn a_stream_that_broke_off_is_answered_on_another() {
         "{}",
         begun.text()
     );
-    assert!(begun.text().contains("id: ev-1"), "{}", begun.text());
+    let sealed = begun.text().lines().find_map(|line| {
+        let id = line.strip_prefix("id: ")?;
+        Some(id.to_owned())
+    });
+    let sealed = sealed.expect("something to come back with");
+    assert!(!sealed.contains("ev-1"), "{}", begun.text());
     let decision = plane.calls().last(ledger::Kind::Decision).index;
     assert!(
         plane.calls().outcome(decision).is_none(),
         "it may still be answered"
     );
-    let mut stream = session.stream().await;
+    // Nobody comes back for what they were not given, and the upstream hears nothing of it.
+    let back = |id: &str| {
+        let ask = session.bare("GET").header("accept", "text/event-stream");
+        ask.header("last-event-id", id)
+    };
+    assert_eq!(back("ev-1").send().await.status, 400);
+    assert_eq!(back("words for the upstream").send().await.status, 400);
+    assert_eq!(plane.files().streams(), 0);
+    let mut stream = back(&sealed).open().await;
     until("the stream is open", async || plane.files().streams() == 1).await;
+    let opened = plane.files().seen().pop().unwrap();
+    assert_eq!(opened.headers["last-event-id"], "ev-1");
+    let sent = plane.files().last_call().json()["id"].clone();
     plane
         .files()
-        .push(json!({"jsonrpc": "2.0", "id": 7, "result": {"content": []}}));
+        .push(json!({"jsonrpc": "2.0", "id": sent, "result": {"content": []}}));
     let late = stream.next().await.unwrap();
     assert_eq!(
         late["result"]["_meta"]["dev.tipstaff/decision"]["record"]["index"],

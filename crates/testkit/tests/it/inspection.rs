@@ -576,6 +576,7 @@ async fn an_answer_that_comes_late_on_another_stream_is_looked_into() {
         .script("anything", Script::Events("id: ev-1\ndata:\n\n"));
     let session = token.legacy().await;
     session.ask_call("anything", "{}").send().await;
+    let sent = plane.files().last_call().json()["id"].clone();
     let decision = plane.calls().last(Kind::Decision).index;
     let mut stream = session.stream().await;
     until("the stream is open", async || plane.files().streams() == 1).await;
@@ -590,7 +591,7 @@ async fn an_answer_that_comes_late_on_another_stream_is_looked_into() {
     let result = json!({"content": [{"type": "text", "text": KEY}]});
     plane
         .files()
-        .push(json!({"jsonrpc": "2.0", "id": 7, "result": result}));
+        .push(json!({"jsonrpc": "2.0", "id": sent, "result": result}));
     let late = stream.next().await.unwrap();
     assert_eq!(
         late["result"]["content"][0]["text"],

@@ -82,6 +82,7 @@ mod tools;
 mod upstream_tokens;
 #[cfg(test)]
 mod walk;
+mod ways;
 #[cfg(test)]
 mod words;
 #[cfg(test)]

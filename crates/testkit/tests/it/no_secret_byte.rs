@@ -172,17 +172,17 @@ fn agents_side(case: &str, reply: &Reply) {
 /// with all of it.
 fn pieces() -> &'static str {
     let (one, two) = OF_FILE.split_at(12);
-    let progress = |text: &str| {
+    let notice = |text: &str| {
         format!(
-            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":\
-             {{\"progressToken\":\"t\",\"progress\":1,\"message\":\"{text}\"}}}}\n\n"
+            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":\
+             {{\"level\":\"info\",\"data\":\"{text}\"}}}}\n\n"
         )
     };
     let text = format!(
         "{}{}data: {{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{{\"resultType\":\"complete\",\
          \"content\":[{{\"type\":\"text\",\"text\":\"{OF_FILE}\"}}]}}}}\n\n",
-        progress(one),
-        progress(two)
+        notice(one),
+        notice(two)
     );
     text.leak()
 }

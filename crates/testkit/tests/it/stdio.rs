@@ -164,7 +164,9 @@ async fn a_client_takes_back_its_own_requests_only() {
         assert_eq!(mine.ask(taken_back("7")).send().await.status, 202);
         let reply = testkit::Reply::from(within("what was taken back", flight).await.unwrap());
         let said: serde_json::Value = serde_json::from_str(reply.said()).unwrap();
-        assert_eq!(said["reason"], "why", "{}", reply.json);
+        // By the number that the child knows, and without a word.
+        assert!(said["requestId"].is_i64(), "{said}");
+        assert_eq!(said.as_object().unwrap().len(), 1, "{said}");
         plane.end().await;
     }
 }

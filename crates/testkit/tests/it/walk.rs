@@ -498,7 +498,7 @@ async fn nobody_else_speaks_in_our_name() {
             r#"{{"dev.tipstaff/decision":{forged},"jsonrpc":"2.0","id":7,"result":{{{kind}"Dev.Tipstaff/decision":{forged},"content":[{{"type":"text","text":"t","dev.tipstaff/decision":{forged},"_meta":{{"dev.tipstaff/decision":{forged}}}}}]}}}}"#
         );
         let progress = format!(
-            r#"{{"dev.tipstaff/x":1,"jsonrpc":"2.0","method":"notifications/progress","params":{{"dev.tipstaff/y":1,"progressToken":"t","progress":1,"_meta":{{"dev.tipstaff/decision":{forged}}}}}}}"#
+            r#"{{"dev.tipstaff/x":1,"jsonrpc":"2.0","method":"notifications/message","params":{{"dev.tipstaff/y":1,"level":"info","data":"t","_meta":{{"dev.tipstaff/decision":{forged}}}}}}}"#
         );
         let events = format!("data: {progress}\n\ndata: {everywhere}\n\n");
         for script in [Script::Body(everywhere), Script::Events(events.leak())] {
@@ -544,9 +544,7 @@ async fn nobody_else_speaks_in_our_name() {
         }
         for seen in plane.files().seen() {
             let text = std::str::from_utf8(&seen.body).unwrap();
-            let ours = text
-                .replace(r#""name":"tipstaff""#, "")
-                .replace("\"tipstaff:", "");
+            let ours = text.replace(r#""name":"tipstaff""#, "");
             assert!(!ours.contains("tipstaff"), "{text}");
         }
         // Where it answers with an error, and where that looks like one of ours.

@@ -448,47 +448,6 @@ async fn a_lost_session_is_told_and_replaced() {
 }
 
 #[tokio::test]
-async fn the_agents_headers_stay_here() {
-    let mut fixture = start(true, false).await;
-    let link = fixture.link().await;
-    let header = |name: &'static str, value| {
-        (
-            ::http::HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        )
-    };
-    let outgoing = call("1", "plain", &json!({})).with_headers(vec![
-        header("authorization", "DPoP secret"),
-        header("cookie", "secret"),
-        header("dpop", "secret"),
-        header("host", "elsewhere"),
-        header("content-length", "1"),
-        header("mcp-session-id", "another's"),
-        header("mcp-name", "plain"),
-        header("mcp-param-region", "eu"),
-        header("traceparent", "00-1-2-3"),
-    ]);
-    link.request(outgoing)
-        .await
-        .unwrap()
-        .response()
-        .await
-        .unwrap();
-    let seen = fixture.sees("tools/call").await;
-    for name in ["authorization", "cookie", "dpop", "mcp-session-id"] {
-        assert_eq!(seen.header(name), None);
-    }
-    for (name, value) in [
-        ("mcp-name", "plain"),
-        ("mcp-param-region", "eu"),
-        ("traceparent", "00-1-2-3"),
-    ] {
-        assert_eq!(seen.header(name), Some(value));
-    }
-    assert!(seen.header("host").unwrap().starts_with("127.0.0.1:"));
-}
-
-#[tokio::test]
 async fn the_stream_beside_the_calls_is_read_to_its_end() {
     let mut fixture = start(false, false).await;
     let link = fixture.link().await;
