@@ -46,7 +46,7 @@ pub use hosts::{HostError, Hosts};
 pub use limits::Bounds;
 pub use metrics::Metrics;
 pub use names::{FaultyName, NameFault};
-pub use pins::{Alike, Doubt, JudgeError, Pin, PinState, Pins, findings};
+pub use pins::{Alike, Doubt, JudgeError, Pin, PinState, Pins};
 pub use plane::{Life, Parts, Plane, PlaneError, Served, ServedConfig, Settings, Trial};
 pub use refusals::Refusals;
 pub use tools::JudgeToolError;

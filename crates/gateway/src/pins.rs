@@ -8,10 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use inspect::{Class, Finding, Inspector, Likeness, Uninspectable, look_alikes};
+use inspect::{Class, Finding, Findings, Inspector, Likeness, Uninspectable, look_alikes};
 use mcp::json::{Json, Limits};
 use mcp::{Raw, Value};
 use register::{FirstSight, Judgement};
@@ -20,8 +20,6 @@ use vocab::{Digest, ToolName, UpstreamName, limits};
 
 /// The member that says what became of a tool; [`policy::ToolList::pinned`] has it too.
 const PIN: &str = "dev.tipstaff/pin";
-
-static INSPECTOR: LazyLock<Option<Inspector>> = LazyLock::new(|| Inspector::built_in().ok());
 
 /// Why a definition is not accepted without a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -170,17 +168,6 @@ impl Pin {
     fn length(&self) -> usize {
         let text = self.accepted.as_ref().or(self.listed.as_ref());
         text.map_or(0, |text| text.len())
-    }
-}
-
-/// What inspection finds in a definition. What cannot be inspected is a finding.
-pub fn findings(definition: &str) -> Vec<Finding> {
-    match &*INSPECTOR {
-        Some(inspector) => inspector
-            .inspect_json(definition.as_bytes())
-            .into_iter()
-            .collect(),
-        None => vec![Uninspectable::ContentType.finding(0..definition.len())],
     }
 }
 
@@ -428,9 +415,10 @@ impl Pins {
     pub(crate) fn see(
         &mut self,
         listed: &Definitions,
-        first_sight: FirstSight,
+        (first_sight, inspector): (FirstSight, &Inspector),
         look_alikes: &BTreeSet<ToolName>,
     ) -> usize {
+        let found = |text: &str| inspector.inspect_json(text.as_bytes());
         let mut length: usize = self.tools.values().map(Pin::length).sum();
         let mut left_out = 0;
         for (name, pin) in &mut self.tools {
@@ -446,7 +434,7 @@ impl Pins {
                 pin.listed = Some(Arc::clone(text));
                 pin.doubts = match pin.state() {
                     PinState::Accepted => BTreeSet::new(),
-                    _ => doubts_about(listed, name, text, look_alikes),
+                    _ => doubts_about(listed, name, &found(text), look_alikes),
                 };
                 if pin.state().is_held() {
                     pin.doubts.insert(Doubt::Changed);
@@ -461,7 +449,7 @@ impl Pins {
                 left_out += 1;
                 continue;
             }
-            let mut doubts = doubts_about(listed, name, text, look_alikes);
+            let mut doubts = doubts_about(listed, name, &found(text), look_alikes);
             match first_sight {
                 FirstSight::AcceptFirst => {}
                 FirstSight::Review => {
@@ -530,10 +518,10 @@ impl Pins {
 fn doubts_about(
     listed: &Definitions,
     name: &ToolName,
-    text: &str,
+    found: &Findings,
     look_alikes: &BTreeSet<ToolName>,
 ) -> BTreeSet<Doubt> {
-    let mut doubts: BTreeSet<Doubt> = findings(text).iter().filter_map(Doubt::of).collect();
+    let mut doubts: BTreeSet<Doubt> = found.iter().filter_map(Doubt::of).collect();
     if listed.twice.contains(name) {
         doubts.insert(Doubt::Twice);
     }

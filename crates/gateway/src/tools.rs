@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use inspect::Findings;
 use ledger::Actor;
 use mcp::Json;
 use policy::ToolList;
@@ -99,7 +100,8 @@ impl Plane {
         let before = known.map(|(_, tools)| tools.pins().clone());
         let mut pins = before.clone().unwrap_or_default();
         let look_alikes = definitions.look_alikes(name, self.accepted_elsewhere(name));
-        let left_out = pins.see(&definitions, first_sight, &look_alikes);
+        let looked = (first_sight, &self.inspector());
+        let left_out = pins.see(&definitions, looked, &look_alikes);
         if served.is_elsewhere() {
             // The operator's own file says what can be done there.
             pins.accept_all();
@@ -151,6 +153,11 @@ impl Plane {
                     .map(|(tool, _)| (upstream.clone(), tool.clone()))
             })
             .collect()
+    }
+
+    /// What inspection finds in a definition.
+    pub fn findings(&self, definition: &str) -> Findings {
+        self.inspector().inspect_json(definition.as_bytes())
     }
 
     /// The pins of each upstream whose tools are known.

@@ -12,6 +12,11 @@ fn name(name: &str) -> ToolName {
     name.parse().unwrap()
 }
 
+fn lists(pins: &mut Pins, listed: &Definitions, first_sight: FirstSight) -> usize {
+    let inspector = Inspector::built_in().unwrap();
+    pins.see(listed, (first_sight, &inspector), &BTreeSet::new())
+}
+
 fn state(pins: &Pins, tool: &str) -> Option<PinState> {
     pins.tool(&name(tool)).map(Pin::state)
 }
@@ -21,7 +26,7 @@ fn check(first: FirstSight, listings: &[serde_json::Value], expected: &[PinState
     let mut pins = Pins::default();
     let mut found = Vec::new();
     for tools in listings {
-        assert_eq!(pins.see(&list(tools), first, &BTreeSet::new()), 0);
+        assert_eq!(lists(&mut pins, &list(tools), first), 0);
         found.push(state(&pins, "x").unwrap());
         let blob = pins.to_blob();
         assert_eq!(Pins::parse(&blob).as_ref(), Some(&pins), "{pins:?}");
@@ -114,7 +119,7 @@ fn what_is_found_in_a_new_definition_is_for_a_person() {
     ] {
         let mut pins = Pins::default();
         let listed = list(&serde_json::json!([tool("x", description), tool("y", "d")]));
-        pins.see(&listed, FirstSight::AcceptFirst, &BTreeSet::new());
+        lists(&mut pins, &listed, FirstSight::AcceptFirst);
         let pin = pins.tool(&name("x")).unwrap();
         assert_eq!(pin.doubts.iter().next().copied(), doubt, "{description}");
         assert_eq!(state(&pins, "y"), Some(PinState::Accepted));
@@ -126,7 +131,7 @@ fn a_tool_that_is_listed_twice_is_held_and_cannot_be_accepted() {
     let files: UpstreamName = "files".parse().unwrap();
     let mut pins = Pins::default();
     let twice = list(&serde_json::json!([tool("x", "one"), tool("x", "other")]));
-    pins.see(&twice, FirstSight::AcceptFirst, &BTreeSet::new());
+    lists(&mut pins, &twice, FirstSight::AcceptFirst);
     assert_eq!(state(&pins, "x"), Some(PinState::New));
     let digest = pins.tool(&name("x")).unwrap().digest().unwrap();
     let judged = pins.judge(&files, &name("x"), digest, Judgement::Accepted);
@@ -142,7 +147,7 @@ fn exactly_what_was_shown_is_accepted_or_refused() {
     let files: UpstreamName = "files".parse().unwrap();
     let see = |pins: &mut Pins, description: &str| {
         let listed = list(&serde_json::json!([tool("x", description)]));
-        pins.see(&listed, FirstSight::AcceptFirst, &BTreeSet::new());
+        lists(pins, &listed, FirstSight::AcceptFirst);
         pins.tool(&name("x")).unwrap().digest().unwrap()
     };
     let mut pins = Pins::default();
@@ -178,7 +183,7 @@ fn a_list_from_before_there_were_pins_is_what_was_accepted() {
     let raw = br#"[ {"name" : "x", "inputSchema":{"type":"object"},"description":"one"} ]"#;
     let mut pins = Pins::parse(raw).unwrap();
     let listed = list(&serde_json::json!([tool("x", "one"), tool("y", "new")]));
-    pins.see(&listed, FirstSight::Review, &BTreeSet::new());
+    lists(&mut pins, &listed, FirstSight::Review);
     assert_eq!(state(&pins, "x"), Some(PinState::Accepted));
     assert_eq!(state(&pins, "y"), Some(PinState::New));
 }
@@ -191,14 +196,8 @@ fn nothing_is_forgotten_to_make_room() {
     };
     let mut pins = Pins::default();
     let max = limits::PINNED_TOOLS_MAX;
-    assert_eq!(
-        pins.see(&many(0, max), FirstSight::AcceptFirst, &BTreeSet::new()),
-        0
-    );
-    assert_eq!(
-        pins.see(&many(max, 1), FirstSight::AcceptFirst, &BTreeSet::new()),
-        1
-    );
+    assert_eq!(lists(&mut pins, &many(0, max), FirstSight::AcceptFirst), 0);
+    assert_eq!(lists(&mut pins, &many(max, 1), FirstSight::AcceptFirst), 1);
     assert_eq!(state(&pins, "t0"), Some(PinState::Gone));
     assert_eq!(state(&pins, &format!("t{max}")), None);
 }

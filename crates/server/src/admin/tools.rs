@@ -2,7 +2,7 @@
 
 use axum::extract::{Extension, Path, State};
 use bytes::Bytes;
-use gateway::{Alike, Doubt, JudgeError, JudgeToolError, Pin, PinState, PlaneError, findings};
+use gateway::{Alike, Doubt, JudgeError, JudgeToolError, Pin, PinState, Plane, PlaneError};
 use http::StatusCode;
 use register::Judgement;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ pub(super) async fn list(State(admin): App) -> Answer {
         .iter()
         .flat_map(|(upstream, pins)| {
             pins.tools()
-                .map(|(tool, pin)| view(upstream, tool, pin, &alike))
+                .map(|(tool, pin)| view(plane, upstream, tool, (pin, &alike)))
                 .collect::<Vec<_>>()
         })
         .collect();
@@ -102,7 +102,7 @@ pub(super) async fn show(
     Ok(ok(&Definitions {
         accepted_text: text(&pin.accepted),
         listed_text: text(&pin.listed),
-        view: view(&upstream, &tool, pin, &plane.look_alikes()),
+        view: view(plane, &upstream, &tool, (pin, &plane.look_alikes())),
     }))
 }
 
@@ -152,10 +152,16 @@ fn named(upstream: &str, tool: &str) -> Result<(UpstreamName, ToolName), Problem
     Ok((parsed(upstream)?, parsed(tool)?))
 }
 
-fn view(upstream: &UpstreamName, tool: &ToolName, pin: &Pin, alike: &[Alike]) -> ToolView {
+fn view(
+    plane: &Plane,
+    upstream: &UpstreamName,
+    tool: &ToolName,
+    (pin, alike): (&Pin, &[Alike]),
+) -> ToolView {
     let definition = pin.listed.as_ref().or(pin.accepted.as_ref());
     let mut found: Vec<Found> = Vec::new();
-    for finding in definition.map(|text| findings(text)).unwrap_or_default() {
+    let findings = definition.map(|text| plane.findings(text));
+    for finding in findings.unwrap_or_default() {
         let one = Found {
             class: finding.class().as_str(),
             rule: finding.rule().to_owned(),
