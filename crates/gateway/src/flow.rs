@@ -64,6 +64,12 @@ impl Labels {
         })
     }
 
+    /// Every one of them.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        let of_tools = self.tools.values().flatten();
+        self.all.iter().chain(of_tools).map(String::as_str)
+    }
+
     /// What a call picks up.
     pub(crate) fn of(&self, tool: Option<&ToolName>) -> Vec<String> {
         let own = tool.and_then(|tool| self.tools.get(tool.as_str()));

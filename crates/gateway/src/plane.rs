@@ -644,7 +644,7 @@ impl Plane {
     }
 
     /// What is looked for in what passes.
-    pub(crate) fn inspector(&self) -> Inspector {
+    pub fn inspector(&self) -> Inspector {
         Inspector::clone(&self.inspector.load())
     }
 

@@ -36,7 +36,7 @@
 //!
 //! Beside `who`, `call` and `expect`, a case may have `name`, `args`, `policies`, `stage`, `reason`
 //! and `now`, the time of the call (`2026-01-01T00:00:00Z` without it); `findings`, what inspection
-//! saw (`[secret, personal/card, "injection:high"]`), `direction` (`response` for what came back),
+//! saw (`[secret, personal/card-number, "injection:high"]`), `direction` (`response` for what came back),
 //! `labels`, what was read before, and `masks`, exactly what is to be masked.
 //!
 //! A case fails that calls what is not there (an upstream, a tool, an argument), for it would be
@@ -51,7 +51,7 @@ use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use vocab::{AgentId, Time, suggest};
 
-pub use names::{People, slips};
+pub use names::{Known, slips};
 
 use crate::approval::ApprovedBy;
 use crate::decision::{Effect, Verdict};
@@ -130,12 +130,12 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Vec<Diagnostic>> {
 }
 
 /// Runs cases.
-pub fn run(engine: &Engine, people: &People, cases: &[Case]) -> Vec<CaseResult> {
+pub fn run(engine: &Engine, people: &Known, cases: &[Case]) -> Vec<CaseResult> {
     let one = |case| run_one(engine, people, case);
     cases.iter().map(one).collect()
 }
 
-fn run_one(engine: &Engine, people: &People, case: &Case) -> CaseResult {
+fn run_one(engine: &Engine, people: &Known, case: &Case) -> CaseResult {
     let (void, warning) = match names::fault(engine, people, case) {
         Some(Fault::Void(why)) => (Some(why), None),
         Some(Fault::Odd(why)) => (None, Some(why)),

@@ -13,6 +13,8 @@ use vocab::suggest;
 
 /// Most names in one `@mask`.
 const NAMES_MAX: usize = 64;
+/// The rule of a finding in a case that names none.
+pub(crate) const ANY_RULE: &str = "example";
 /// The word in `@mask` for masks that are the same for the same value.
 const STABLE: &str = "stable";
 
@@ -164,9 +166,9 @@ impl Which {
     /// The least that is meant by it.
     pub(crate) fn example(&self) -> Found {
         let (rule, confidence) = match self {
-            Self::Class(_) => ("example", Confidence::Low),
+            Self::Class(_) => (ANY_RULE, Confidence::Low),
             Self::Rule(_, rule) => (rule.as_str(), Confidence::Low),
-            Self::AtLeast(_, confidence) => ("example", *confidence),
+            Self::AtLeast(_, confidence) => (ANY_RULE, *confidence),
         };
         Found {
             class: self.class(),
@@ -174,6 +176,11 @@ impl Which {
             confidence,
             count: 1,
         }
+    }
+
+    /// What only one rule finds.
+    pub(crate) const fn is_rule(&self) -> bool {
+        matches!(self, Self::Rule(_, _))
     }
 
     const fn class(&self) -> Class {
@@ -189,6 +196,13 @@ impl Which {
 pub struct Masks {
     of: BTreeSet<Which>,
     stable: bool,
+}
+
+impl Masks {
+    /// What they are for, as it was written.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &Which> {
+        self.of.iter()
+    }
 }
 
 impl FromStr for Masks {

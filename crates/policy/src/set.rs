@@ -13,7 +13,7 @@ use vocab::{Digest, suggest};
 
 use crate::approval::{Approvers, ApproversError};
 use crate::diagnostic::{Diagnostic, Place, Source};
-use crate::findings::{MaskError, Masks, Which};
+use crate::findings::{Direction, MaskError, Masks, Which};
 use crate::tools::quoted;
 
 /// Most policies in one set.
@@ -303,6 +303,16 @@ fn read_policy(
             );
         }
     }
+    for text in &reads.directions_said {
+        let all = [Direction::Request, Direction::Response].map(Direction::as_str);
+        if !all.contains(&text.as_str()) {
+            let help = suggest::nearest(text, all).map(|near| format!("did you mean `{near}`?"));
+            wrong(
+                format!("`context.direction` is `request` or `response`, never {text:?}"),
+                help,
+            );
+        }
+    }
     match scope {
         Some(scope) if problems.is_empty() => Ok(Policy {
             cedar: cedar.new_id(PolicyId::new(&id)),
@@ -548,6 +558,8 @@ pub(crate) struct Reads {
     pub(crate) findings_said: BTreeSet<String>,
     /// The texts that labels are compared with.
     pub(crate) labels_said: BTreeSet<String>,
+    /// The texts that the direction is compared with.
+    directions_said: BTreeSet<String>,
 }
 
 impl Reads {
@@ -626,6 +638,7 @@ impl Reads {
             match path.first().map(String::as_str) {
                 Some("findings") => texts(other, &mut self.findings_said),
                 Some("labels") => texts(other, &mut self.labels_said),
+                Some("direction") => texts(other, &mut self.directions_said),
                 _ => {}
             }
         }

@@ -5,21 +5,23 @@
 
 mod offline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::Trial;
+use inspect::{Inspector, Uninspectable};
 use ledger::Actor;
-use policy::cases::{self, People};
+use policy::cases::{self, Known};
 use policy::{Diagnostic, Engine, PolicyFile, PolicySet, Severity};
 use register::TestResults;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use vocab::finding::Class;
 use vocab::{AdminId, Digest, UpstreamName};
 
-use crate::config::Environment;
+use crate::config::{Config, Environment};
 use crate::node::Shared;
 use crate::output::count;
 
@@ -182,8 +184,8 @@ pub trait Ground {
     /// An engine on a proposed set.
     fn engine(&self, set: &PolicySet) -> Engine;
 
-    /// Who is registered.
-    fn people(&self) -> People;
+    /// Who is registered, and what else policies may name.
+    fn known(&self) -> Known;
 }
 
 impl Ground for Shared {
@@ -191,19 +193,42 @@ impl Ground for Shared {
         self.plane.engine(set)
     }
 
-    fn people(&self) -> People {
+    fn known(&self) -> Known {
+        let sights = Sights::of(&self.config, &self.plane.inspector());
         self.plane.control().view(|state| {
             let agents = state.agents();
             let sponsors = state.sponsors().into_iter().filter_map(|it| it.id());
             let groups = state.groups().filter_map(|it| it.name());
-            People {
+            Known {
                 agents: agents
                     .map(|agent| (agent.id.clone(), agent.purposes.clone()))
                     .collect(),
                 sponsors: Some(sponsors.map(ToString::to_string).collect()),
                 groups: Some(groups.map(str::to_owned).collect()),
+                findings: Some(sights.findings),
+                labels: Some(sights.labels),
             }
         })
+    }
+}
+
+/// What policies may say of what passes.
+struct Sights {
+    findings: BTreeSet<String>,
+    labels: BTreeSet<String>,
+}
+
+impl Sights {
+    fn of(config: &Config, inspector: &Inspector) -> Self {
+        let by_rule = |rule: &inspect::Rule| format!("{}/{}", rule.class(), rule.id());
+        let unseen =
+            Uninspectable::ALL.map(|why| format!("{}/{}", Class::Uninspectable, why.rule()));
+        let upstreams = config.upstreams.values();
+        let labels = upstreams.flat_map(|upstream| upstream.labels.all());
+        Self {
+            findings: inspector.rules().map(by_rule).chain(unseen).collect(),
+            labels: labels.map(str::to_owned).collect(),
+        }
     }
 }
 
@@ -224,7 +249,7 @@ fn judged(ground: &dyn Ground, files: &Files) -> CheckReport {
         Ok(set) => {
             let engine = ground.engine(&set);
             let mut diagnostics = engine.diagnostics().to_vec();
-            diagnostics.extend(cases::slips(&engine, &ground.people()));
+            diagnostics.extend(cases::slips(&engine, &ground.known()));
             CheckReport {
                 valid: !has_errors(&diagnostics),
                 set: Some(set.digest()),
@@ -250,11 +275,11 @@ pub fn test(ground: &dyn Ground, folder: &Path) -> Result<TestReport, String> {
             cases: Vec::new(),
             diagnostics,
         }),
-        Ok(set) => Ok(tested(&ground.engine(&set), &ground.people(), &files)),
+        Ok(set) => Ok(tested(&ground.engine(&set), &ground.known(), &files)),
     }
 }
 
-fn tested(engine: &Engine, people: &People, files: &Files) -> TestReport {
+fn tested(engine: &Engine, known: &Known, files: &Files) -> TestReport {
     let mut report = TestReport {
         passed: 0,
         failed: 0,
@@ -265,7 +290,7 @@ fn tested(engine: &Engine, people: &People, files: &Files) -> TestReport {
         match cases::parse(&file.name, &file.text) {
             Err(diagnostics) => report.diagnostics.extend(diagnostics),
             Ok(cases) => {
-                for result in cases::run(engine, people, &cases) {
+                for result in cases::run(engine, known, &cases) {
                     let counter = if result.passed {
                         &mut report.passed
                     } else {
@@ -312,12 +337,12 @@ fn judge(shared: &Shared, set: PolicySet, files: &Files) -> Result<Judged, Apply
     if has_errors(diagnostics) {
         return Err(ApplyError::Invalid(diagnostics.to_vec()));
     }
-    let people = shared.people();
-    let slips = cases::slips(trial.engine(), &people);
+    let known = shared.known();
+    let slips = cases::slips(trial.engine(), &known);
     for slip in &slips {
         tracing::warn!("Policy problem: {slip}");
     }
-    let tests = tested(trial.engine(), &people, files);
+    let tests = tested(trial.engine(), &known, files);
     if !tests.diagnostics.is_empty() {
         return Err(ApplyError::Invalid(tests.diagnostics));
     }

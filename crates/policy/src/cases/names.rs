@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
+use vocab::finding::Class;
 use vocab::{AgentId, PurposePath, suggest};
 
 use super::Case;
@@ -12,26 +13,31 @@ use crate::decision::{Effect, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Engine;
 use crate::facts::Target;
+use crate::findings::{ANY_RULE, Masks, Which};
 use crate::set::{Policy, id_of, type_of};
 use crate::target::{Callable, METHODS};
 
-/// Who is registered, as far as that is known.
-#[derive(Debug, Default)]
-pub struct People {
+/// Who is registered, and what else policies may name, as far as that is known.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
     /// The agents and the purposes they may have.
     pub agents: BTreeMap<AgentId, Vec<PurposePath>>,
     /// What the sponsors are called; none if nobody here can read it.
     pub sponsors: Option<BTreeSet<String>>,
     /// What the groups are called; none if nobody here can read it.
     pub groups: Option<BTreeSet<String>>,
+    /// What inspection finds, each as `CLASS/RULE`; none if nobody said.
+    pub findings: Option<BTreeSet<String>>,
+    /// The labels of upstreams and their tools; none if nobody said.
+    pub labels: Option<BTreeSet<String>>,
 }
 
 /// Warns of each agent and purpose in a policy that nobody has, where somebody has one of nearly
 /// that name: a forbid with such a slip holds for nobody. And of each sponsor and group that nobody
-/// knows.
-pub fn slips(engine: &Engine, people: &People) -> Vec<Diagnostic> {
-    let agents: Vec<&str> = people.agents.keys().map(AgentId::as_str).collect();
-    let registered = people.agents.values().flatten();
+/// knows, each rule that nothing is found by, and each label that nothing has.
+pub fn slips(engine: &Engine, known: &Known) -> Vec<Diagnostic> {
+    let agents: Vec<&str> = known.agents.keys().map(AgentId::as_str).collect();
+    let registered = known.agents.values().flatten();
     let registered: Vec<&str> = registered.map(PurposePath::as_str).collect();
     // A policy may speak of all that is below a common one.
     let purposes: Vec<&str> = registered.iter().flat_map(|path| paths(path)).collect();
@@ -40,30 +46,31 @@ pub fn slips(engine: &Engine, people: &People) -> Vec<Diagnostic> {
         let mut seen = HashSet::new();
         for uid in policy.literals.iter().filter(|uid| seen.insert(*uid)) {
             let id = id_of(uid);
-            let (what, known) = match type_of(uid.type_name()) {
+            let (what, names) = match type_of(uid.type_name()) {
                 "Agent" => ("agent", &agents),
                 "Purpose" if registered.iter().any(|above| is_at_or_below(&id, above)) => continue,
                 "Purpose" => ("purpose", &purposes),
                 _ => continue,
             };
-            if known.contains(&id.as_str()) {
+            if names.contains(&id.as_str()) {
                 continue;
             }
-            let Some(near) = suggest::nearest(&id, known.iter().copied()) else {
+            let Some(near) = suggest::nearest(&id, names.iter().copied()) else {
                 continue;
             };
             let message = format!("no {what} `{id}` is registered");
             let warning = Diagnostic::warning(&policy.place_of(&id), message);
             slips.push(warning.of_policy(&policy.id).suggest(Some(near)));
         }
-        strangers(policy, people, &mut slips);
+        strangers(policy, known, &mut slips);
+        never_seen(policy, known, &mut slips);
     }
     slips.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     slips
 }
 
 /// Warns of sponsors and groups that nobody knows, and of groups that may be anything.
-fn strangers(policy: &Policy, people: &People, out: &mut Vec<Diagnostic>) {
+fn strangers(policy: &Policy, known: &Known, out: &mut Vec<Diagnostic>) {
     let sponsors = policy.literals.iter();
     let sponsors = sponsors.filter(|uid| type_of(uid.type_name()) == "Sponsor");
     // The empty one is whoever is erased.
@@ -77,8 +84,8 @@ fn strangers(policy: &Policy, people: &People, out: &mut Vec<Diagnostic>) {
         }
     }
     let said = [
-        ("sponsor", &sponsors, &people.sponsors),
-        ("group", &groups, &people.groups),
+        ("sponsor", &sponsors, &known.sponsors),
+        ("group", &groups, &known.groups),
     ];
     for (what, names, known) in said {
         let Some(known) = known else {
@@ -100,6 +107,53 @@ fn strangers(policy: &Policy, people: &People, out: &mut Vec<Diagnostic>) {
         let help = "write the names of the groups into the policy";
         out.push(warning.of_policy(&policy.id).help(help));
     }
+}
+
+/// Warns of rules that nothing is found by and of labels that nothing has: a forbid that waits for
+/// one holds for nobody.
+fn never_seen(policy: &Policy, known: &Known, out: &mut Vec<Diagnostic>) {
+    let said = policy.reads.findings_said.iter();
+    let said = said.filter_map(|text| text.parse::<Which>().ok());
+    let masked = policy.mask.iter().flat_map(Masks::named).cloned();
+    let rules = said.chain(masked).filter(Which::is_rule);
+    let rules: BTreeSet<String> = rules.map(|it| it.to_string()).collect();
+    let labels = policy.reads.labels_said.iter();
+    let found = rules.iter().filter_map(|it| no_rule(known, it));
+    let read = labels.filter_map(|it| no_label(known, it));
+    for Unseen { name, text, near } in found.chain(read) {
+        let warning = Diagnostic::warning(&policy.place_of(name), text);
+        out.push(warning.of_policy(&policy.id).suggest(near));
+    }
+}
+
+/// Something that policies never see.
+struct Unseen<'a> {
+    name: &'a str,
+    text: String,
+    near: Option<&'a str>,
+}
+
+/// What to say of a rule, as `CLASS/RULE`, that nothing is found by.
+fn no_rule<'a>(known: &'a Known, name: &'a str) -> Option<Unseen<'a>> {
+    let rules = known.findings.as_ref().filter(|it| !it.contains(name))?;
+    Some(Unseen {
+        name,
+        text: format!("no rule finds `{name}`"),
+        near: suggest::nearest(name, rules.iter().map(String::as_str)),
+    })
+}
+
+/// What to say of a label that nothing has.
+fn no_label<'a>(known: &'a Known, name: &'a str) -> Option<Unseen<'a>> {
+    let labels = known.labels.as_ref().filter(|it| !it.contains(name))?;
+    // Classes of findings are labels, too.
+    name.parse::<Class>().err()?;
+    let classes = Class::ALL.map(Class::as_str);
+    Some(Unseen {
+        name,
+        text: format!("no upstream and no tool has the label `{name}`"),
+        near: suggest::nearest(name, labels.iter().map(String::as_str).chain(classes)),
+    })
 }
 
 /// `a`, `a/b` and `a/b/c` of `a/b/c`.
@@ -125,11 +179,33 @@ pub(super) enum Fault {
 
 /// What is wrong with the names of `case`. One that states the stage at which it is denied for such
 /// a name means it.
-pub(super) fn fault(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
-    let called = called(engine, case).err().map(Fault::Void);
+pub(super) fn fault(engine: &Engine, known: &Known, case: &Case) -> Option<Fault> {
+    let called = called(engine, case);
+    let called = called
+        .and_then(|()| seen(known, case))
+        .err()
+        .map(Fault::Void);
     // Who is allowed, is allowed; who is denied may only not be who was meant.
     let denied = case.expect.effect == Effect::Deny;
-    called.or_else(|| denied.then(|| who(engine, people, case)).flatten())
+    called.or_else(|| denied.then(|| who(engine, known, case)).flatten())
+}
+
+/// What a case says was seen has to be something that can be.
+fn seen(known: &Known, case: &Case) -> Result<(), String> {
+    let rules = case.facts.findings.iter();
+    let rules = rules.filter(|it| it.rule != ANY_RULE);
+    let rules: Vec<String> = rules
+        .map(|it| format!("{}/{}", it.class, it.rule))
+        .collect();
+    let found = rules.iter().find_map(|it| no_rule(known, it));
+    let mut labels = case.facts.labels.iter();
+    match found.or_else(|| labels.find_map(|it| no_label(known, it))) {
+        None => Ok(()),
+        Some(Unseen { text, near, .. }) => Err(match near {
+            Some(near) => format!("{text}; did you mean `{near}`?"),
+            None => text,
+        }),
+    }
 }
 
 fn called(engine: &Engine, case: &Case) -> Result<(), String> {
@@ -199,7 +275,7 @@ fn called(engine: &Engine, case: &Case) -> Result<(), String> {
     }
 }
 
-fn who(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
+fn who(engine: &Engine, known: &Known, case: &Case) -> Option<Fault> {
     let instance = &case.facts.instance;
     let named = |ty: &str| -> Vec<String> {
         let literals = engine.policies().iter().flat_map(|policy| &policy.literals);
@@ -209,7 +285,7 @@ fn who(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
             .collect()
     };
     let in_policies = named("Agent");
-    let registered = people.agents.keys().map(AgentId::as_str);
+    let registered = known.agents.keys().map(AgentId::as_str);
     let agents: Vec<&str> = registered
         .chain(in_policies.iter().map(String::as_str))
         .collect();
@@ -223,9 +299,9 @@ fn who(engine: &Engine, people: &People, case: &Case) -> Option<Fault> {
         return None;
     }
     let in_policies = named("Purpose");
-    let registered = match people.agents.get(&instance.agent) {
+    let registered = match known.agents.get(&instance.agent) {
         Some(purposes) => purposes.iter().collect::<Vec<_>>(),
-        None => people.agents.values().flatten().collect(),
+        None => known.agents.values().flatten().collect(),
     };
     let purposes: Vec<&str> = registered
         .into_iter()

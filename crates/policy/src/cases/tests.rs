@@ -11,13 +11,13 @@ when { context.canonical.path like "/public/*" && context.now < datetime("2027-0
 when { principal.sponsor == Sponsor::"maya" && context.canonical.uri like "docs://*" };
 "#;
 
-fn people() -> People {
-    People {
+fn people() -> Known {
+    Known {
         agents: BTreeMap::from([(
             "deploy".parse().unwrap(),
             vec!["deploy/canary".parse().unwrap()],
         )]),
-        ..People::default()
+        ..Known::default()
     }
 }
 
@@ -126,7 +126,7 @@ permit (principal, action, resource) when { context has approval };
     )
     .engine;
     let names = |all: &[&str]| Some(all.iter().map(|&it| it.to_owned()).collect());
-    let told = |people: &People| -> Vec<String> {
+    let told = |people: &Known| -> Vec<String> {
         let all = slips(&engine, people);
         let told = all.iter().map(|it| {
             let help = it.help.as_deref().unwrap_or("-");
@@ -138,10 +138,10 @@ permit (principal, action, resource) when { context has approval };
                      group is renamed it says something else (write the names of the groups into the \
                      policy)";
     let later = "whoever is added first by that name will be meant";
-    let people = People {
+    let people = Known {
         sponsors: names(&["maya", "noor"]),
         groups: names(&["Contractors"]),
-        ..People::default()
+        ..Known::default()
     };
     assert_eq!(
         told(&people),
@@ -153,7 +153,85 @@ permit (principal, action, resource) when { context has approval };
             format!("held:no group `Finance` is known; {later} (-)"),
         ]
     );
-    assert_eq!(told(&People::default()), [unwritten]);
+    assert_eq!(told(&Known::default()), [unwritten]);
+}
+
+fn seeing() -> Known {
+    let names = |all: &[&str]| Some(all.iter().map(ToString::to_string).collect());
+    Known {
+        findings: names(&["secret/github-token", "personal/card-number"]),
+        labels: names(&["customer-data"]),
+        ..people()
+    }
+}
+
+#[test]
+fn what_policies_never_see_is_told() {
+    let engine = World::new(
+        r#"
+@id("right") @mask("personal/card-number, secret:medium") forbid (principal, action, resource)
+when { context.findings.contains("secret/github-token") || context.findings.contains("personal") };
+@id("rule") forbid (principal, action, resource)
+when { context.findings.contains("secret/githubtoken") };
+@id("mask") @mask("personal/card-numbr") permit (principal, action, resource);
+@id("labels") forbid (principal, action, resource)
+when { context.labels.containsAny(["customer-data", "custmer-data", "persnal", "personal"]) };
+"#,
+    )
+    .engine;
+    let told = |known: &Known| -> Vec<String> {
+        let slips = slips(&engine, known);
+        let told = slips.iter().map(|it| {
+            let near = it.help.as_deref().unwrap_or("-");
+            format!(
+                "{}: {} ({near})",
+                it.policy.as_deref().unwrap_or("-"),
+                it.message
+            )
+        });
+        told.collect()
+    };
+    assert_eq!(
+        told(&seeing()),
+        [
+            "rule: no rule finds `secret/githubtoken` (did you mean `secret/github-token`?)",
+            "mask: no rule finds `personal/card-numbr` (did you mean `personal/card-number`?)",
+            "labels: no upstream and no tool has the label `custmer-data` (did you mean `customer-data`?)",
+            "labels: no upstream and no tool has the label `persnal` (did you mean `personal`?)",
+        ]
+    );
+    assert_eq!(told(&Known::default()), [""; 0]);
+}
+
+#[test]
+fn a_case_that_says_what_is_never_seen_shows_nothing() {
+    let engine = World::new(POLICIES).engine;
+    for (said, why) in [
+        (
+            "findings: [secret, personal/card-number, \"injection:high\"]",
+            None,
+        ),
+        ("labels: [customer-data, personal]", None),
+        (
+            "findings: [secret/github-tokn]",
+            Some("no rule finds `secret/github-tokn`; did you mean `secret/github-token`?"),
+        ),
+        ("findings: [hidden/x]", Some("no rule finds `hidden/x`")),
+        (
+            "labels: [custmer-data]",
+            Some(
+                "no upstream and no tool has the label `custmer-data`; did you mean `customer-data`?",
+            ),
+        ),
+    ] {
+        let text = format!(
+            "- {{who: {{agent: triage}}, call: files/read, args: {{path: /public/a}}, {said}, \
+             expect: allow}}\n"
+        );
+        let cases = parse("a.test.yaml", &text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let results = run(&engine, &seeing(), &cases);
+        assert_eq!(results[0].mismatch.as_deref(), why, "{said}");
+    }
 }
 
 #[test]
@@ -170,7 +248,7 @@ unless { principal in Purpose::"holidays" };
 "#,
     )
     .engine;
-    let told = |people: &People| -> Vec<String> {
+    let told = |people: &Known| -> Vec<String> {
         let slips = slips(&engine, people);
         slips.iter().map(ToString::to_string).collect()
     };
@@ -183,7 +261,7 @@ unless { principal in Purpose::"holidays" };
             "p.cedar:5:74: warning: no purpose `deplyo` is registered\n  help: did you mean `deploy`?",
         ]
     );
-    assert_eq!(told(&People::default()), [""; 0]);
+    assert_eq!(told(&Known::default()), [""; 0]);
 }
 
 #[test]

@@ -231,6 +231,12 @@ fn what_does_not_parse_is_said_with_its_place() {
         ],
     );
     check(
+        "forbid (principal, action, resource) when { context.direction == \"reponse\" };",
+        &[
+            "files.cedar:1:1: error: `context.direction` is `request` or `response`, never \"reponse\"\n  help: did you mean `response`?",
+        ],
+    );
+    check(
         "@warn(\"x\") forbid (principal, action, resource);",
         &[
             "files.cedar:1:1: error: `@warn` on a forbid does nothing\n  help: put it on the permit, or use `@reason` here",

@@ -9,6 +9,7 @@
 mod cli;
 mod config;
 mod errors;
+mod findings;
 mod metrics;
 mod policies;
 mod records;
@@ -26,6 +27,7 @@ const PAGES: &[Page] = &[
     ("cli.md", |_| Ok(cli::page())),
     ("config.md", config::page),
     ("errors.md", errors::page),
+    ("findings.md", |_| findings::page()),
     ("metrics.md", |_| Ok(metrics::page())),
     ("policy-vocabulary.md", policies::page),
     ("records.md", records::page),

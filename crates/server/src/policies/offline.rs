@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ledger::{Blobs as _, LogReader as _};
-use policy::cases::People;
+use policy::cases::Known;
 use policy::{Engine, PolicySet, ToolList, UpstreamInput, UpstreamOptions};
 use register::State;
 use serde_json::Value;
 use store::{FileBlobs, OfflineLog};
 use vocab::{LogName, UpstreamName, limits, suggest};
 
-use super::Ground;
+use super::{Ground, Sights};
 use crate::config::Config;
 
 /// A file with an upstream's tools: `[UPSTREAM=]FILE`.
@@ -48,7 +48,7 @@ impl FromStr for ToolsFile {
 #[derive(Debug)]
 pub struct Offline {
     upstreams: BTreeMap<UpstreamName, (UpstreamOptions, Option<ToolList>)>,
-    people: People,
+    known: Known,
 }
 
 impl Offline {
@@ -59,10 +59,17 @@ impl Offline {
             .iter()
             .map(|(name, upstream)| (name.clone(), (upstream.policy_options(), None)))
             .collect();
-        let mut people = People::default();
+        let inspector = config.inspect.inspector();
+        let inspector = inspector.map_err(|error| crate::admin::wire::chain(&error))?;
+        let sights = Sights::of(config, &inspector);
+        let mut known = Known {
+            findings: Some(sights.findings),
+            labels: Some(sights.labels),
+            ..Known::default()
+        };
         if let Some(state) = on_record(&config.data)? {
             for agent in state.agents() {
-                people
+                known
                     .agents
                     .insert(agent.id.clone(), agent.purposes.clone());
             }
@@ -87,7 +94,7 @@ impl Offline {
                 *list = Some(tools_in(&name, file)?);
             }
         }
-        Ok(Self { upstreams, people })
+        Ok(Self { upstreams, known })
     }
 }
 
@@ -105,12 +112,9 @@ impl Ground for Offline {
         Engine::build(set, &inputs)
     }
 
-    fn people(&self) -> People {
+    fn known(&self) -> Known {
         // What sponsors and groups are called lies sealed, and is not opened for this.
-        People {
-            agents: self.people.agents.clone(),
-            ..People::default()
-        }
+        self.known.clone()
     }
 }
 
