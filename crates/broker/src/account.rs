@@ -1,16 +1,17 @@
 //! What one upstream is reached with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use vocab::{CredentialName, Digest, Secret};
+use vocab::{CredentialName, Digest, InstanceId, Secret};
 
 use crate::bearer::{Bearer, Token, TokenEndpoint, TokenError};
 use crate::echo::Echo;
 use crate::header::HeaderTemplate;
+use crate::lessee::{Ending, Lessee};
 use crate::reads::{ReadError, Reads};
 use crate::source::{Source, SourceError};
 use crate::vault::Vault;
@@ -80,7 +81,7 @@ impl Grant {
 pub struct Credential {
     env: Vec<(String, Secret<String>)>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    token: Option<Arc<Token>>,
+    token: Option<(Arc<Bearer>, Arc<Token>)>,
 }
 
 impl Credential {
@@ -94,9 +95,16 @@ impl Credential {
     /// Headers for a request.
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         let token = self.token.iter();
-        let token = token.map(|it| (&AUTHORIZATION, it.header()));
+        let token = token.map(|(_, it)| (&AUTHORIZATION, it.header()));
         let headers = self.headers.iter().map(|(name, value)| (name, value));
         headers.chain(token)
+    }
+
+    /// That the upstream did not accept it (401): what can be had anew is, for the next lease.
+    pub fn refused(&self) {
+        if let Some((bearer, token)) = &self.token {
+            bearer.give_up(token);
+        }
     }
 
     /// What tells whether the environment is still the same, without it.
@@ -155,17 +163,56 @@ pub enum LeaseError {
 /// What one upstream is reached with: its credential, others that policies name, and what is known
 /// of them so that an echo is recognised.
 pub struct Account {
-    reads: Reads,
+    reads: Arc<Reads>,
     default: Arc<Grant>,
     named: BTreeMap<CredentialName, Arc<Grant>>,
-    bearer: Option<Bearer>,
+    bearer: Option<Arc<Bearer>>,
+    /// Where each instance has a token of its own.
+    personal: Option<Personal>,
     known: Mutex<Known>,
 }
 
+/// Who has a token of their own, and how one is had.
+struct Personal {
+    secret: Source,
+    endpoint: Arc<dyn TokenEndpoint>,
+    lessees: Mutex<HashMap<InstanceId, Arc<Lessee>>>,
+}
+
+impl Personal {
+    fn lessees(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Lessee>>> {
+        self.lessees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Default)]
-struct Known {
+pub(crate) struct Known {
     values: Vec<Secret<String>>,
     echo: Arc<Echo>,
+}
+
+impl Known {
+    pub(crate) fn echo(&self) -> Arc<Echo> {
+        Arc::clone(&self.echo)
+    }
+
+    pub(crate) fn note(&mut self, seen: Vec<Secret<String>>) {
+        let mut is_new = false;
+        for secret in seen {
+            if self.values.iter().any(|it| it.expose() == secret.expose()) {
+                continue;
+            }
+            is_new = true;
+            if self.values.len() == KNOWN_MAX {
+                self.values.remove(0);
+            }
+            self.values.push(secret);
+        }
+        if is_new {
+            let values = self.values.iter().map(|it| it.expose().as_str());
+            self.echo = Arc::new(Echo::of(values));
+        }
+    }
 }
 
 impl fmt::Debug for Account {
@@ -186,10 +233,11 @@ impl Account {
     ) -> Self {
         let named = named.into_iter().map(|(name, it)| (name, Arc::new(it)));
         Self {
-            reads: Reads::new(vault),
+            reads: Arc::new(Reads::new(vault)),
             default: Arc::new(default),
             named: named.collect(),
             bearer: None,
+            personal: None,
             known: Mutex::default(),
         }
     }
@@ -198,13 +246,62 @@ impl Account {
     /// as `Authorization: Bearer`, which no other header of it may be.
     #[must_use]
     pub fn with_tokens(mut self, secret: Source, endpoint: Arc<dyn TokenEndpoint>) -> Self {
-        self.bearer = Some(Bearer::new(secret, endpoint));
+        self.bearer = Some(Arc::new(Bearer::new(secret, endpoint, None)));
         self
+    }
+
+    /// The same, where each instance has a token of its own: it is had on behalf of whoever the
+    /// instance acts for. What the gateway asks by itself goes with the client's own.
+    #[must_use]
+    pub fn with_tokens_of_each(mut self, secret: Source, endpoint: Arc<dyn TokenEndpoint>) -> Self {
+        self.personal = Some(Personal {
+            secret: secret.clone(),
+            endpoint: Arc::clone(&endpoint),
+            lessees: Mutex::default(),
+        });
+        self.with_tokens(secret, endpoint)
+    }
+
+    /// Whether instances are reached for each as itself, so that nothing may be sent for one with what
+    /// another was leased.
+    pub const fn is_personal(&self) -> bool {
+        self.personal.is_some()
+    }
+
+    /// The one that credentials for an instance are leased to; none if all are leased the same.
+    pub fn lessee(&self, instance: &InstanceId) -> Option<Arc<Lessee>> {
+        let personal = self.personal.as_ref()?;
+        let mut lessees = personal.lessees();
+        if let Some(known) = lessees.get(instance) {
+            return Some(Arc::clone(known));
+        }
+        let (secret, endpoint) = (personal.secret.clone(), Arc::clone(&personal.endpoint));
+        let bearer = Bearer::new(secret, endpoint, Some(instance.clone()));
+        let lessee = Arc::new(Lessee::new(instance.clone(), bearer));
+        lessees.insert(instance.clone(), Arc::clone(&lessee));
+        Some(lessee)
+    }
+
+    /// Ends what is leased to instances that `stands` does not say may act: from now on they have
+    /// nothing. What they had is to be given back.
+    pub fn end_unless(&self, stands: impl Fn(&InstanceId) -> bool) -> Vec<Ending> {
+        let Some(personal) = &self.personal else {
+            return Vec::new();
+        };
+        let mut lessees = personal.lessees();
+        let over = lessees.extract_if(|instance, _| !stands(instance));
+        over.map(|(_, lessee)| Ending::of(lessee, Arc::clone(&self.reads)))
+            .collect()
     }
 
     /// The credential of this moment: the one that policy named, or the one for all else. What is
     /// absent, unreadable or late gives none.
-    pub async fn lease(&self, named: Option<&CredentialName>) -> Result<Credential, LeaseError> {
+    /// `lessee` is whom it is for; none: the gateway itself, or all alike.
+    pub async fn lease(
+        &self,
+        named: Option<&CredentialName>,
+        lessee: Option<&Arc<Lessee>>,
+    ) -> Result<Credential, LeaseError> {
         let grant = match named {
             None => &self.default,
             Some(name) => {
@@ -218,50 +315,38 @@ impl Account {
         } else {
             grant.read(self.reads.vault())?
         };
-        self.note(seen);
+        self.note(lessee, seen);
+        let bearer = match lessee {
+            Some(lessee) => Some(&lessee.bearer),
+            None => self.bearer.as_ref(),
+        };
         if named.is_none()
-            && let Some(bearer) = &self.bearer
+            && let Some(bearer) = bearer
         {
             let had = bearer.token(&self.reads).await?;
-            self.note(had.seen);
-            credential.token = Some(had.token);
+            self.note(lessee, had.seen);
+            credential.token = Some((Arc::clone(bearer), had.token));
         }
         Ok(credential)
     }
 
-    /// That the upstream did not accept a credential (401): what can be had anew is, for the next
-    /// lease.
-    pub fn refused(&self, credential: &Credential) {
-        if let (Some(bearer), Some(token)) = (&self.bearer, &credential.token) {
-            bearer.give_up(token);
+    /// What recognises what was leased so far, to that lessee or to all.
+    pub fn echo(&self, lessee: Option<&Arc<Lessee>>) -> Arc<Echo> {
+        match lessee {
+            Some(lessee) => lessee.echo(),
+            None => self.known().echo(),
         }
     }
 
-    /// What recognises what was leased so far.
-    pub fn echo(&self) -> Arc<Echo> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&known.echo)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, seen: Vec<Secret<String>>) {
-        if seen.is_empty() {
-            return;
-        }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut is_new = false;
-        for secret in seen {
-            if known.values.iter().any(|it| it.expose() == secret.expose()) {
-                continue;
-            }
-            is_new = true;
-            if known.values.len() == KNOWN_MAX {
-                known.values.remove(0);
-            }
-            known.values.push(secret);
-        }
-        if is_new {
-            let values = known.values.iter().map(|it| it.expose().as_str());
-            known.echo = Arc::new(Echo::of(values));
+    fn note(&self, lessee: Option<&Arc<Lessee>>, seen: Vec<Secret<String>>) {
+        match lessee {
+            _ if seen.is_empty() => {}
+            Some(lessee) => lessee.note(seen),
+            None => self.known().note(seen),
         }
     }
 }

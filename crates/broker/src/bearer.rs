@@ -1,5 +1,6 @@
-//! Access tokens that an upstream is reached with: fetched with a client's secret (RFC 6749 §4.4),
-//! kept in memory until shortly before they expire.
+//! Access tokens that an upstream is reached with: fetched with a client's secret, as the client
+//! itself (RFC 6749 §4.4) or on behalf of an instance (RFC 8693), and kept in memory until shortly
+//! before they expire.
 //!
 //! How the endpoint is asked is for whoever has sockets ([`TokenEndpoint`]); what of its answer is
 //! taken is decided here.
@@ -7,13 +8,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
 use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, timeout};
-use vocab::Secret;
+use vocab::{InstanceId, Secret};
 use zeroize::Zeroizing;
 
 use crate::reads::Reads;
@@ -28,17 +30,49 @@ const USE_MAX: Duration = Duration::from_hours(1);
 /// How long before it expires a token is given up, or a fifth of its life if that is less: clocks
 /// differ, and a request takes its time.
 const MARGIN: Duration = Duration::from_secs(30);
+/// What an access token is called where tokens are exchanged, and what a JWT is, which some call one
+/// (RFC 8693 §3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// Longest token, in bytes: what servers accept as a header.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// What an endpoint answers, or why it did not; the reason goes to the log and says nothing secret.
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Secret<Vec<u8>>, String>> + Send + 'a>>;
 
+/// What became of giving a token back: whether there was a way to do so.
+pub type Revoking<'a> = Pin<Box<dyn Future<Output = Result<bool, RevokeError>> + Send + 'a>>;
+
 /// Where tokens are had, as one client.
 pub trait TokenEndpoint: Send + Sync + fmt::Debug {
-    /// Asks for a token, and gives the JSON of a successful answer. Redirects are not followed, and
-    /// what is read is bounded.
-    fn ask<'a>(&'a self, client_secret: &'a Secret<String>) -> Asking<'a>;
+    /// Asks for a token, and gives the JSON of a successful answer: for the client itself or, on
+    /// behalf of whoever it acts for, for an instance. Redirects are not followed, and what is read
+    /// is bounded.
+    fn ask<'a>(
+        &'a self,
+        whom: Option<&'a InstanceId>,
+        client_secret: &'a Secret<String>,
+    ) -> Asking<'a>;
+
+    /// The scope that is asked for.
+    fn scope(&self) -> Option<&str>;
+
+    /// Asks that a token be good no more.
+    fn revoke<'a>(
+        &'a self,
+        token: &'a Secret<String>,
+        client_secret: &'a Secret<String>,
+    ) -> Revoking<'a>;
+}
+
+/// Why a token was not given back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct RevokeError {
+    /// The reason, for the log. It says nothing secret.
+    pub why: String,
+    /// Whether it may be otherwise when asked again.
+    pub again: bool,
 }
 
 /// Why there is no token. It never says anything of the answer.
@@ -62,6 +96,15 @@ pub enum TokenError {
          or has a character that no header can have"
     )]
     Token,
+    /// Something else than an access token was given in exchange.
+    #[error("oauth: the token endpoint gave something else than an access token in exchange")]
+    Issued,
+    /// A token for more than was asked for.
+    #[error("oauth: the token endpoint gave a token for more than the scope that was asked for")]
+    Scope,
+    /// The instance that it is for is over.
+    #[error("oauth: the instance that a token is for may not act any more")]
+    Ended,
     /// It took too long.
     #[error("oauth: no token was given in time")]
     Late,
@@ -72,11 +115,17 @@ pub(crate) struct Token {
     value: Secret<String>,
     header: HeaderValue,
     until: Instant,
+    expires: Option<Instant>,
 }
 
 impl Token {
     pub(crate) const fn header(&self) -> &HeaderValue {
         &self.header
+    }
+
+    /// When it is good no more; none: its giver did not say.
+    pub(crate) const fn expires(&self) -> Option<Instant> {
+        self.expires
     }
 }
 
@@ -86,39 +135,51 @@ pub(crate) struct Had {
     pub(crate) seen: Vec<Secret<String>>,
 }
 
-/// A client of a token endpoint, and the token that it has.
+/// A client of a token endpoint, and the token that it has for itself or for one instance.
 pub(crate) struct Bearer {
     secret: Source,
     endpoint: Arc<dyn TokenEndpoint>,
+    whom: Option<InstanceId>,
+    ended: AtomicBool,
     held: Mutex<Option<Arc<Token>>>,
     /// Whoever fetches has it, so that one does for all who wait; with it, how it went last if it
     /// went wrong.
-    fetching: tokio::sync::Mutex<Option<(Instant, TokenError)>>,
+    fetching: Arc<tokio::sync::Mutex<Option<(Instant, TokenError)>>>,
     patience: Duration,
 }
 
 impl Bearer {
-    pub(crate) fn new(secret: Source, endpoint: Arc<dyn TokenEndpoint>) -> Self {
+    pub(crate) fn new(
+        secret: Source,
+        endpoint: Arc<dyn TokenEndpoint>,
+        whom: Option<InstanceId>,
+    ) -> Self {
         Self {
             secret,
             endpoint,
+            whom,
+            ended: AtomicBool::new(false),
             held: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            fetching: Arc::default(),
             patience: FETCH_TIMEOUT,
         }
     }
 
     /// The token that is held, or another one.
-    pub(crate) async fn token(&self, reads: &Reads) -> Result<Had, TokenError> {
+    pub(crate) async fn token(self: &Arc<Self>, reads: &Arc<Reads>) -> Result<Had, TokenError> {
         let had = |token| Had {
             token,
             seen: Vec::new(),
         };
+        if self.ended.load(Ordering::Acquire) {
+            return Err(TokenError::Ended);
+        }
         if let Some(token) = self.fresh() {
             return Ok(had(token));
         }
         let asked = Instant::now();
-        let turn = timeout(self.patience, self.fetching.lock());
+        let turn = Arc::clone(&self.fetching).lock_owned();
+        let turn = timeout(self.patience, turn);
         let mut last = turn.await.map_err(|_| TokenError::Late)?;
         if let Some(token) = self.fresh() {
             return Ok(had(token));
@@ -130,18 +191,61 @@ impl Bearer {
         {
             return Err(error.clone());
         }
-        let fetched = timeout(self.patience, self.fetch(reads)).await;
-        match fetched.unwrap_or(Err(TokenError::Late)) {
-            Ok(fetched) => {
-                *last = None;
-                *self.held() = Some(Arc::clone(&fetched.token));
-                Ok(fetched)
-            }
-            Err(error) => {
-                *last = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
+        // Whoever waits may go away. What was asked for is taken all the same: what nobody took could
+        // not be given back.
+        let (it, reads) = (Arc::clone(self), Arc::clone(reads));
+        let fetching = tokio::spawn(async move {
+            let fetched = timeout(it.patience, it.fetch(&reads)).await;
+            let fetched = fetched.unwrap_or(Err(TokenError::Late));
+            *last = match &fetched {
+                Ok(fetched) => {
+                    *it.held() = Some(Arc::clone(&fetched.token));
+                    None
+                }
+                Err(error) => Some((Instant::now(), error.clone())),
+            };
+            fetched
+        });
+        let fetched = fetching.await.unwrap_or(Err(TokenError::Late))?;
+        if self.ended.load(Ordering::Acquire) {
+            return Err(TokenError::Ended);
         }
+        Ok(fetched)
+    }
+
+    /// From now on no token is given.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// What is held in the end, whoever is just fetching.
+    pub(crate) async fn last(&self) -> Option<Arc<Token>> {
+        let _turn = self.fetching.lock().await;
+        self.held().take()
+    }
+
+    /// Gives a token back; whether there was a way to do so.
+    pub(crate) async fn revoke(&self, token: &Token, reads: &Reads) -> Result<bool, RevokeError> {
+        let late = |_| RevokeError {
+            why: "it took too long".to_owned(),
+            again: true,
+        };
+        let revoking = async {
+            let secret = self.secret(reads).await.map_err(|error| RevokeError {
+                why: error.to_string(),
+                again: true,
+            })?;
+            self.endpoint.revoke(&token.value, &secret).await
+        };
+        timeout(self.patience, revoking).await.map_err(late)?
+    }
+
+    /// The client's secret, as it is at this moment.
+    async fn secret(&self, reads: &Reads) -> Result<Secret<String>, TokenError> {
+        let source = self.secret.clone();
+        let reading = reads.read(move |vault| source.read(vault)).await;
+        let secret = reading.map_err(|error| TokenError::NoSecret(error.to_string()))?;
+        secret.map_err(|error| TokenError::NoSecret(error.to_string()))
     }
 
     /// Gives up a token that the upstream refused, unless another took its place already.
@@ -164,22 +268,29 @@ impl Bearer {
         held.clone()
     }
 
+    fn exchanged(&self) -> Option<Exchanged<'_>> {
+        let scope = self.endpoint.scope();
+        self.whom.as_ref().map(|_| Exchanged { scope })
+    }
+
     async fn fetch(&self, reads: &Reads) -> Result<Had, TokenError> {
-        let source = self.secret.clone();
-        let reading = reads.read(move |vault| source.read(vault)).await;
-        let secret = reading.map_err(|error| TokenError::NoSecret(error.to_string()))?;
-        let secret = secret.map_err(|error| TokenError::NoSecret(error.to_string()))?;
+        let secret = self.secret(reads).await?;
         // The life of a token begins before its answer is on its way.
         let asked = Instant::now();
-        let answer = self.endpoint.ask(&secret).await;
+        let answer = self.endpoint.ask(self.whom.as_ref(), &secret).await;
         let answer = answer.map_err(TokenError::Refused)?;
-        let token = Arc::new(read(answer.expose(), asked)?);
+        let token = Arc::new(read(answer.expose(), asked, self.exchanged())?);
         let value = Secret::new(token.value.expose().clone());
         Ok(Had {
             token,
             seen: vec![value, secret],
         })
     }
+}
+
+/// What a token that is given in exchange may be good for.
+struct Exchanged<'a> {
+    scope: Option<&'a str>,
 }
 
 //= https://www.rfc-editor.org/rfc/rfc6749#section-5.1
@@ -191,19 +302,47 @@ struct Answer {
     token_type: String,
     #[serde(default)]
     expires_in: serde_json::Value,
+    #[serde(default)]
+    issued_token_type: Option<String>,
+    #[serde(default)]
+    scope: Option<String>,
 }
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
     String::deserialize(from).map(Secret::new)
 }
 
-fn read(answer: &[u8], asked: Instant) -> Result<Token, TokenError> {
+fn read(
+    answer: &[u8],
+    asked: Instant,
+    exchanged: Option<Exchanged<'_>>,
+) -> Result<Token, TokenError> {
     // What the parser says may repeat what it read.
     let answer: Answer = serde_json::from_slice(answer).map_err(|_| TokenError::Malformed)?;
     //= https://www.rfc-editor.org/rfc/rfc6749#section-7.1
     //# The client MUST NOT use an access token if it does not understand the token type.
     if !answer.token_type.eq_ignore_ascii_case("bearer") {
         return Err(TokenError::Type);
+    }
+    if let Some(exchanged) = exchanged {
+        //= https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+        //# issued_token_type REQUIRED. An identifier, as described in Section 3, for the
+        //# representation of the issued security token.
+        if !matches!(
+            answer.issued_token_type.as_deref(),
+            Some(ACCESS_TOKEN | JWT)
+        ) {
+            return Err(TokenError::Issued);
+        }
+        let (wanted, given) = (exchanged.scope, answer.scope.as_deref());
+        let within = |wanted: &str, word: &str| wanted.split(' ').any(|it| it == word);
+        if let (Some(wanted), Some(given)) = (wanted, given)
+            && !given
+                .split_ascii_whitespace()
+                .all(|word| within(wanted, word))
+        {
+            return Err(TokenError::Scope);
+        }
     }
     let text = answer.access_token.expose();
     let is_one = (1..=TOKEN_BYTES_MAX).contains(&text.len());
@@ -220,6 +359,7 @@ fn read(answer: &[u8], asked: Instant) -> Result<Token, TokenError> {
         value: answer.access_token,
         header,
         until: asked + used.min(USE_MAX),
+        expires: told.and_then(|life| asked.checked_add(life)),
     })
 }
 
@@ -227,7 +367,14 @@ fn read(answer: &[u8], asked: Instant) -> Result<Token, TokenError> {
 /// taken can stand in a header.
 #[doc(hidden)]
 pub fn read_token_answer(bytes: &[u8]) -> bool {
-    let token = read(bytes, Instant::now());
+    let exchanged = Exchanged { scope: Some("a") };
+    let token = read(bytes, Instant::now(), None);
+    if read(bytes, Instant::now(), Some(exchanged)).is_ok() {
+        assert!(
+            token.is_ok(),
+            "an exchange takes nothing beyond what others take"
+        );
+    }
     token.is_ok_and(|token| {
         let sent = token.header.as_bytes();
         assert!(sent.iter().all(|byte| matches!(byte, b' '..=b'~')));

@@ -17,6 +17,7 @@ use vocab::{AgentId, Digest, Handle, InstanceId, Time, ToolName, UpstreamName};
 
 use crate::plane::Plane;
 use crate::record::{Came, DecisionBody, Effect, OutcomeBody};
+use crate::returns::CredentialPart;
 
 /// How long calls that were in flight are waited for. A cut ends them within milliseconds; one that
 /// has no outcome by then is shown as open, and its outcome follows in the log.
@@ -55,6 +56,9 @@ pub struct Certificate {
     /// When the last token that was ever issued to them expires, for those who believe a token
     /// without asking this node.
     pub tokens_expire_by: Option<Time>,
+    /// Credentials for upstreams that instances had of their own, and what became of giving them back.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub credentials: Vec<CredentialPart>,
     /// Every call that was in flight when the barrier was written.
     pub calls: Vec<CallPart>,
     /// What is left over.
@@ -185,8 +189,9 @@ pub struct Residue {
     /// Permits told to enforcement points elsewhere in the minute before the cut, and since the
     /// oldest call in flight began: whether they were acted on, those who asked know.
     pub told_elsewhere: Vec<String>,
-    /// Credentials that an upstream may honour yet. The node gives none to agents; those that it
-    /// uses itself, from its configuration, are not the instances' and go on.
+    /// Of `credentials`, those that an upstream may honour yet: `UPSTREAM of INSTANCE`. The node gives
+    /// none to agents; those that it uses for all, from its configuration, are not the instances' and
+    /// go on.
     pub credentials: Vec<String>,
 }
 
@@ -245,6 +250,11 @@ struct About {
 }
 
 impl About {
+    /// Whether a credential was one of its instances', or for the upstream that it stopped.
+    fn had(&self, upstream: &UpstreamName, instance: &InstanceId) -> bool {
+        self.instances.contains(instance) || self.upstream.as_ref() == Some(upstream)
+    }
+
     fn covers(&self, body: &DecisionBody) -> bool {
         body.effect == Effect::Allow
             && (self.instances.contains(&body.instance)
@@ -408,6 +418,12 @@ impl Plane {
                 () = &mut wait => break,
             }
         }
+        let covers = |upstream: &UpstreamName, id: &InstanceId| about.had(upstream, id);
+        tokio::select! {
+            () = self.returns.settled(covers) => {}
+            () = &mut wait => {}
+        }
+        let credentials = self.returns.parts(cut.at, covers);
         let since = cut.at.minus(Duration::from_secs(TOLD_SECONDS));
         let found = self.reading(&about, move |calls, about| {
             let earlier = Earlier::read(calls, about, from, since)?;
@@ -416,7 +432,7 @@ impl Plane {
         let (mut flight, earlier) = found.await?;
         flight.last = flight.last.or(earlier.last);
         flight.told_elsewhere.splice(0..0, earlier.told_elsewhere);
-        let covered = (agents, instances);
+        let covered = (agents, instances, credentials);
         let written = self.beside(move |plane| plane.written(&cut, covered, flight, barrier));
         let body = written.await??;
         let (record, instances, calls) = (body.cut, body.instances, body.in_flight);
@@ -460,7 +476,7 @@ impl Plane {
     fn written(
         &self,
         cut: &Cut,
-        (agents, instances): (Vec<AgentId>, Vec<Arc<Instance>>),
+        (agents, instances, credentials): (Vec<AgentId>, Vec<Arc<Instance>>, Vec<CredentialPart>),
         flight: Flight,
         barrier: u64,
     ) -> Result<CutOff, CertifyError> {
@@ -469,7 +485,7 @@ impl Plane {
             index: barrier,
             cause: error.to_string(),
         })?;
-        let covered = (agents, instances.as_slice());
+        let covered = (agents, instances.as_slice(), credentials);
         let certificate = self.certificate(cut, covered, flight, (barrier, entry.time));
         Ok(CutOff {
             cut: cut.record,
@@ -486,7 +502,7 @@ impl Plane {
     fn certificate(
         &self,
         cut: &Cut,
-        (mut agents, instances): (Vec<AgentId>, &[Arc<Instance>]),
+        (mut agents, instances, credentials): (Vec<AgentId>, &[Arc<Instance>], Vec<CredentialPart>),
         flight: Flight,
         (barrier, barrier_at): (u64, Time),
     ) -> Certificate {
@@ -544,7 +560,11 @@ impl Plane {
                 .into_iter()
                 .map(|index| format!("calls/{index}"))
                 .collect(),
-            credentials: Vec::new(),
+            credentials: credentials
+                .iter()
+                .filter(|it| it.is_left())
+                .map(|it| format!("{} of {}", it.upstream, it.instance))
+                .collect(),
         };
         let micros =
             |from: Time, to: Time| u64::try_from(to.since(from).as_micros()).unwrap_or(u64::MAX);
@@ -569,6 +589,7 @@ impl Plane {
                     .plus(Duration::from_secs(vocab::limits::ACCESS_TOKEN_SECONDS))
             }),
             tokens,
+            credentials,
             calls,
             complete: residue.open.is_empty(),
             residue,

@@ -576,7 +576,8 @@ async fn open_session(
                 .await
                 .map_err(|error| unreachable(&error))?
         } else {
-            Arc::new(upstream.open().await.map_err(|error| unreachable(&error))?)
+            let opened = upstream.open(Some(call.caller.instance())).await;
+            Arc::new(opened.map_err(|error| unreachable(&error))?)
         };
         if let Some(negotiated) = link.negotiated() {
             // A second session of the instance on its one child: the handshake was made.

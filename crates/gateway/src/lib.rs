@@ -30,6 +30,7 @@ mod pins;
 mod plane;
 pub mod record;
 mod refusals;
+mod returns;
 mod route;
 mod session;
 mod standing;

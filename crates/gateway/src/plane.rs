@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use broker::GivenBack;
 use bytes::Bytes;
 use inspect::Inspector;
 use ledger::seal::GroupKey;
@@ -35,6 +36,7 @@ use crate::pass::Strange;
 use crate::pins::Pins;
 use crate::record::{Barrier, BarrierBody, Basis};
 use crate::refusals::Refusals;
+use crate::returns::Returns;
 use crate::route::Hubs;
 use crate::session::Sessions;
 use crate::standing::Hearers;
@@ -139,6 +141,8 @@ pub struct Plane {
     pub(crate) hearers: Arc<Hearers>,
     /// Cuts that are being certified.
     certifying: TaskTracker,
+    /// What was leased to instances that are over.
+    pub(crate) returns: Arc<Returns>,
     /// Where calls run.
     runtime: runtime::Handle,
     pub(crate) metrics: Metrics,
@@ -624,6 +628,7 @@ impl Plane {
             settled: Notify::new(),
             certified: watch::channel(0).0,
             certifying: TaskTracker::new(),
+            returns: Arc::default(),
             runtime: runtime::Handle::current(),
             tasks: TaskTracker::new(),
             streams: TaskTracker::new(),
@@ -1014,6 +1019,20 @@ impl Plane {
         }
         for served in self.upstreams.values() {
             served.close_owners(|id| stands(id, &served.name));
+            self.give_back(served, |id| stands(id, &served.name));
+        }
+    }
+
+    /// Credentials of instances that were given back since the start, or were not.
+    pub fn returned(&self) -> Vec<(GivenBack, u64)> {
+        self.returns.counted()
+    }
+
+    /// Gives back what was leased to instances that `keep` says are over.
+    fn give_back(&self, served: &Served, keep: impl Fn(&InstanceId) -> bool) {
+        for ending in served.upstream.config().account.end_unless(keep) {
+            self.returns
+                .give(&served.name, ending, &self.clock, &self.runtime);
         }
     }
 
@@ -1025,6 +1044,7 @@ impl Plane {
             self.limiter
                 .forget(|id| state.instance(id).is_some_and(|it| !it.outlived(now)));
         });
+        self.returns.forget(now);
         if let Err(error) = self.refusals.flush(&*self.calls).await {
             tracing::warn!(error = %chain(&error), "Refused requests could not be counted on record");
         }
@@ -1057,7 +1077,9 @@ impl Plane {
         }
         for served in self.upstreams.values() {
             served.upstream.close_all().await;
+            self.give_back(served, |_| false);
         }
+        let _late = tokio::time::timeout(grace, self.returns.end()).await;
         if let Err(error) = self.refusals.flush(&*self.calls).await {
             tracing::warn!(error = %chain(&error), "Refused requests could not be counted on record");
         }

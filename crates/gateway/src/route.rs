@@ -126,8 +126,12 @@ impl Route {
             None if stdio => upstream.link(owner, Opening::Handshake).await?,
             None => {
                 match upstream.probe().await?.era() {
-                    // Stateless: one link serves all.
-                    Era::Modern => upstream.link("*", Opening::PassThrough).await?,
+                    // Stateless: one link serves all, unless each is reached for as itself.
+                    Era::Modern => {
+                        let is_personal = upstream.config().account.is_personal();
+                        let owner = if is_personal { owner } else { "*" };
+                        upstream.link(owner, Opening::PassThrough).await?
+                    }
                     Era::Legacy => upstream.link(owner, Opening::Handshake).await?,
                 }
             }

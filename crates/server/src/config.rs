@@ -31,7 +31,7 @@ mod signals;
 
 pub use approvals::{Approvals, WebhookConfig};
 pub use broker::Source as Reference;
-pub use oauth::{ClientAuth, OAuthConfig};
+pub use oauth::{ClientAuth, ExchangeConfig, OAuthConfig};
 pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
 pub use signals::{AskDirectory, Poll, Signals};
 

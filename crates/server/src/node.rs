@@ -414,6 +414,7 @@ impl Node {
         let inspector = config.inspect.inspector();
         let inspector =
             inspector.map_err(|error| StartError::Unusable(admin::wire::chain(&error)))?;
+        let upstreams = served(&config, confiner.as_deref(), &issuer);
         let parts = Parts {
             settings: Settings {
                 node: config.node.clone(),
@@ -442,7 +443,7 @@ impl Node {
                 config.environment == Environment::Development,
             ),
             inspector,
-            upstreams: served(&config, confiner.as_deref()),
+            upstreams,
             public_url,
         };
         let plane = Plane::new(parts).await?;
@@ -809,7 +810,7 @@ pub fn is_root() -> bool {
 }
 
 /// The upstreams of a configuration.
-fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
+fn served(config: &Config, confiner: Option<&Path>, issuer: &Arc<Issuer>) -> Vec<ServedConfig> {
     let has_children = config
         .upstreams
         .values()
@@ -847,8 +848,13 @@ fn served(config: &Config, confiner: Option<&Path>) -> Vec<ServedConfig> {
         });
         let mut account = Account::new(Arc::clone(&vault), upstream.grant.clone(), []);
         if let Some(oauth) = &upstream.oauth {
-            let endpoint = Endpoint::new(oauth.clone(), Arc::clone(&fetch));
-            account = account.with_tokens(oauth.client_secret.clone(), Arc::new(endpoint));
+            let endpoint = Endpoint::new(oauth.clone(), Arc::clone(&fetch))
+                .vouched_for(name.clone(), Arc::clone(issuer));
+            let (secret, endpoint) = (oauth.client_secret.clone(), Arc::new(endpoint));
+            account = match oauth.exchange {
+                Some(_) => account.with_tokens_of_each(secret, endpoint),
+                None => account.with_tokens(secret, endpoint),
+            };
         }
         let sandbox = match upstream.confine {
             Confine::Off => SandboxMode::Off,

@@ -94,7 +94,7 @@ impl Claims {
     }
 }
 
-fn actor(id: &InstanceId, on_behalf_of: Option<serde_json::Value>) -> serde_json::Value {
+pub(crate) fn actor(id: &InstanceId, on_behalf_of: Option<serde_json::Value>) -> serde_json::Value {
     match on_behalf_of {
         Some(act) => json!({ "sub": id, "act": act }),
         None => json!({ "sub": id }),

@@ -30,7 +30,6 @@ use crate::fresh::Moment;
 use crate::grants::{IdJagError, NoPerson, RefreshError};
 use crate::issued::Issued;
 use crate::jwk::{PublicKey, b64};
-use crate::jws;
 use crate::login::Login;
 use crate::mcp_client::{McpClientError, McpClients};
 use crate::replay::ReplayCache;
@@ -183,7 +182,7 @@ impl Issuer {
     }
 
     /// The signer of the key that the register says is to sign.
-    fn signer(&self) -> Result<Arc<dyn TokenSigner>, SignError> {
+    pub(crate) fn signer(&self) -> Result<Arc<dyn TokenSigner>, SignError> {
         let kid = self.config.control.view(|state| {
             let keys = state.token_keys().iter();
             let mut current = keys.filter(|key| matches!(key.life, SigningLife::Current { .. }));
@@ -590,16 +589,7 @@ impl Issuer {
         self.issued
             .note(&claims.instance, &claims.token_id, now, claims.expires_at);
         let claims = claims.to_json(self.config.public_url.as_str());
-        let signer = self.signer()?;
-        let key = signer.public();
-        let header = jws::header(&json!({
-            "typ": "at+jwt",
-            "alg": key.algorithm().as_str(),
-            "kid": &**key.thumbprint(),
-        }));
-        let text = jws::unsigned(&header, &claims);
-        let signature = signer.sign(text.as_bytes()).await?;
-        Ok(jws::signed(text, &signature))
+        Ok(self.signed_as("at+jwt", &claims).await?)
     }
 }
 

@@ -21,6 +21,7 @@
 //! | `workload`, `mcp_client`, `redirect`, `authorize`, `refresh`, `login`, `grants` | workloads, and people with their MCP clients |
 //! | `assertion`, `dpop`, `fresh`, `replay` | who asks, now and once |
 //! | `issuer`, `exchange`, `verify`, `access`, `cache`, `metadata` | tokens given and taken |
+//! | `onward` | what an authorization server of others is told |
 
 mod access;
 mod assertion;
@@ -41,6 +42,7 @@ mod jws;
 mod login;
 mod mcp_client;
 mod metadata;
+mod onward;
 mod provider;
 mod redirect;
 mod refresh;
@@ -81,6 +83,7 @@ pub use login::{Begun, Login, LoginConfig, LoginError, PersonClaim, Returned, Se
 #[doc(hidden)]
 pub use mcp_client::read_client;
 pub use mcp_client::{ClientKeys, McpClient, McpClientError, McpClients, Proves};
+pub use onward::{SubjectName, VouchError, Vouched};
 pub use provider::{Discovered, Provider, ProviderError, Source, discovery_url};
 pub use redirect::{RedirectError, RedirectUri};
 pub use request::{DPOP, OwnTokenRequest, RequestError, TokenRequest};

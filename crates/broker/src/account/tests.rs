@@ -19,7 +19,7 @@ fn header(value: &str) -> Grant {
 
 async fn sent(account: &Account, named: Option<&str>) -> Result<String, String> {
     let named: Option<CredentialName> = named.map(|it| it.parse().unwrap());
-    let credential = account.lease(named.as_ref()).await;
+    let credential = account.lease(named.as_ref(), None).await;
     let credential = credential.map_err(|error| error.to_string())?;
     let (_, value) = credential.headers().next().unwrap();
     Ok(value.to_str().unwrap().to_owned())
@@ -47,7 +47,7 @@ async fn what_was_changed_is_leased_next_and_both_are_recognised() {
     assert_eq!(sent(&account, None).await.unwrap(), "Bearer second-value");
     for value in ["first-value", "second-value"] {
         assert!(
-            account.echo().mask_text(value.as_bytes()).is_some(),
+            account.echo(None).mask_text(value.as_bytes()).is_some(),
             "{value}"
         );
     }
@@ -93,11 +93,11 @@ async fn a_fingerprint_changes_with_the_environment_and_shows_nothing() {
     };
     set(&vault, "k", "one-value");
     let account = Account::new(Arc::clone(&vault), grant, []);
-    let one = account.lease(None).await.unwrap();
-    let same = account.lease(None).await.unwrap();
+    let one = account.lease(None, None).await.unwrap();
+    let same = account.lease(None, None).await.unwrap();
     assert!(one.fingerprint() == same.fingerprint());
     set(&vault, "k", "other-value");
-    let other = account.lease(None).await.unwrap();
+    let other = account.lease(None, None).await.unwrap();
     assert!(one.fingerprint() != other.fingerprint());
     assert_eq!(other.env().collect::<Vec<_>>(), [("KEY", "other-value")]);
     assert_eq!(format!("{:?}", one.fingerprint()), "Fingerprint");
@@ -115,7 +115,7 @@ async fn as_many_values_are_recognised_as_are_kept() {
     }
     let knows = |at: usize| {
         let text = format!("value-number-{at:03}");
-        account.echo().mask_text(text.as_bytes()).is_some()
+        account.echo(None).mask_text(text.as_bytes()).is_some()
     };
     assert!(!knows(0) && knows(1) && knows(KNOWN_MAX));
 }
@@ -125,7 +125,7 @@ async fn plain_values_are_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let account = Account::new(vault(folder.path()), header("plain:production"), []);
     assert_eq!(sent(&account, None).await.unwrap(), "production");
-    assert!(account.echo().is_empty());
+    assert!(account.echo(None).is_empty());
 }
 
 /// One source that hangs must not keep all else from its disk.

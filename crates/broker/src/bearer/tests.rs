@@ -33,7 +33,11 @@ impl Scripted {
 }
 
 impl TokenEndpoint for Scripted {
-    fn ask<'a>(&'a self, client_secret: &'a Secret<String>) -> Asking<'a> {
+    fn ask<'a>(
+        &'a self,
+        _: Option<&'a InstanceId>,
+        client_secret: &'a Secret<String>,
+    ) -> Asking<'a> {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::SeqCst);
             self.secrets
@@ -44,6 +48,14 @@ impl TokenEndpoint for Scripted {
             let answer = self.answer.lock().unwrap().clone();
             answer.map(|it| Secret::new(it.into_bytes()))
         })
+    }
+
+    fn scope(&self) -> Option<&str> {
+        None
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Secret<String>, _: &'a Secret<String>) -> Revoking<'a> {
+        panic!("what is the client's own is not given back")
     }
 }
 
@@ -64,7 +76,7 @@ impl Fixture {
             secrets: Mutex::default(),
         });
         let file = Source::File(folder.path().join("secret"));
-        let bearer = Arc::new(Bearer::new(file, Arc::clone(&endpoint) as _));
+        let bearer = Arc::new(Bearer::new(file, Arc::clone(&endpoint) as _, None));
         let it = Self {
             bearer,
             endpoint,
@@ -82,8 +94,8 @@ impl Fixture {
         Arc::new(Vault::of(self.folder.path(), self.folder.path()))
     }
 
-    fn reads(&self) -> Reads {
-        Reads::new(self.vault())
+    fn reads(&self) -> Arc<Reads> {
+        Arc::new(Reads::new(self.vault()))
     }
 
     async fn had(&self) -> Result<Had, TokenError> {
@@ -127,6 +139,7 @@ async fn a_token_is_kept_until_shortly_before_it_expires() {
         value: Secret::new(held.value.expose().clone()),
         header: held.header.clone(),
         until: Instant::now(),
+        expires: None,
     }));
     assert_eq!(it.token().await.unwrap(), "Bearer second-token");
     assert_eq!(it.endpoint.asked(), 2);
@@ -150,11 +163,15 @@ fn a_life_is_used_but_for_its_end_and_never_for_long() {
         ("\"3600\"", 60),
         ("[1]", 60),
     ] {
-        let token = read(response("x", told).as_bytes(), asked);
+        let token = read(response("x", told).as_bytes(), asked, None);
         let used = token.map(|it| it.until - asked);
         assert_eq!(used, Ok(Duration::from_secs(seconds)), "{told}");
     }
-    let untold = read(br#"{"token_type":"bearer","access_token":"x"}"#, asked);
+    let untold = read(
+        br#"{"token_type":"bearer","access_token":"x"}"#,
+        asked,
+        None,
+    );
     assert_eq!(untold.map(|it| it.until - asked), Ok(UNTOLD));
 }
 
@@ -276,7 +293,7 @@ fn a_token_of_another_type_is_not_used() {
         ("", false),
     ] {
         let text = format!(r#"{{"access_token":"x","token_type":"{token_type}"}}"#);
-        let read = read(text.as_bytes(), Instant::now()).map(drop);
+        let read = read(text.as_bytes(), Instant::now(), None).map(drop);
         let expected = if taken { Ok(()) } else { Err(TokenError::Type) };
         assert_eq!(read, expected, "{token_type}");
     }
@@ -285,7 +302,7 @@ fn a_token_of_another_type_is_not_used() {
 #[test]
 fn what_cannot_be_a_token_is_refused_and_not_repeated() {
     let long = "x".repeat(TOKEN_BYTES_MAX);
-    assert!(read(response(&long, "1").as_bytes(), Instant::now()).is_ok());
+    assert!(read(response(&long, "1").as_bytes(), Instant::now(), None).is_ok());
     let longer = format!("{long}x");
     for token in [
         "",
@@ -297,7 +314,7 @@ fn what_cannot_be_a_token_is_refused_and_not_repeated() {
         "s3cr3tü",
         &longer,
     ] {
-        let error = read(response(token, "1").as_bytes(), Instant::now()).map(drop);
+        let error = read(response(token, "1").as_bytes(), Instant::now(), None).map(drop);
         assert_eq!(error, Err(TokenError::Token), "{token}");
     }
     for answer in [
@@ -315,7 +332,7 @@ fn what_cannot_be_a_token_is_refused_and_not_repeated() {
         r#"{"access_token":"s3cr3t","token_type":"Bearer"} x"#,
         r#"{"access_token":"s3cr3t","token_type":"#,
     ] {
-        let error = read(answer.as_bytes(), Instant::now()).map(drop);
+        let error = read(answer.as_bytes(), Instant::now(), None).map(drop);
         assert_eq!(error, Err(TokenError::Malformed), "{answer}");
         assert!(!error.unwrap_err().to_string().contains("s3cr3t"));
     }
@@ -328,7 +345,7 @@ fn what_cannot_be_a_token_is_refused_and_not_repeated() {
 fn what_is_not_known_of_an_answer_is_ignored() {
     let text =
         r#"{"access_token":"x","token_type":"Bearer","refresh_token":"y","scope":"a","z":[{}]}"#;
-    assert!(read(text.as_bytes(), Instant::now()).is_ok());
+    assert!(read(text.as_bytes(), Instant::now(), None).is_ok());
 }
 
 proptest! {
@@ -353,7 +370,7 @@ async fn an_account_sends_the_token_beside_its_headers_and_knows_an_echo_of_it()
     };
     let account =
         crate::Account::new(it.vault(), grant, []).with_tokens(file, Arc::clone(&it.endpoint) as _);
-    let credential = account.lease(None).await.unwrap();
+    let credential = account.lease(None, None).await.unwrap();
     let sent: Vec<_> = credential
         .headers()
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
@@ -362,10 +379,18 @@ async fn an_account_sends_the_token_beside_its_headers_and_knows_an_echo_of_it()
         sent,
         [("x-key", "k"), ("authorization", "Bearer first-token")]
     );
-    let echoed = account.echo().mask_text(b"you sent first-token").is_some();
+    let echoed = account
+        .echo(None)
+        .mask_text(b"you sent first-token")
+        .is_some();
     assert!(echoed);
-    account.refused(&credential);
+    credential.refused();
     it.endpoint.says(Err("503"));
-    let error = account.lease(None).await.map(drop).unwrap_err().to_string();
+    let error = account
+        .lease(None, None)
+        .await
+        .map(drop)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("503"), "{error}");
 }

@@ -20,6 +20,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
+use vocab::InstanceId;
 use vocab::limits::{PAGES_MAX, TOOL_LIST_BYTES_MAX, TOOLS_MAX};
 
 use crate::outgoing::next_id;
@@ -183,7 +184,7 @@ impl Upstream {
             self.link("", Opening::Handshake).await?;
             return self.known().ok_or(OpenError::Closed);
         }
-        Ok(Box::pin(self.ready()).await?.1)
+        Ok(Box::pin(self.ready(None)).await?.1)
     }
 
     /// What is known without asking.
@@ -226,7 +227,7 @@ impl Upstream {
             let probed = self.probe().await?;
             return self.list_on(&link, &probed).await;
         }
-        let (link, probed) = self.introduced(askable()).await?;
+        let (link, probed) = self.introduced(None, askable()).await?;
         // Before the handshake is over, so that no question is missed.
         let questions = link.unsolicited();
         self.begin(&link, &probed).await?;
@@ -296,18 +297,25 @@ impl Upstream {
     }
 
     /// Opens a link that is ready for requests in the server's era.
-    pub(super) async fn ready(&self) -> Result<(Link, Arc<Probed>), OpenError> {
-        let (link, probed) = self.introduced(json!({})).await?;
+    pub(super) async fn ready(
+        &self,
+        whom: Option<&InstanceId>,
+    ) -> Result<(Link, Arc<Probed>), OpenError> {
+        let (link, probed) = self.introduced(whom, json!({})).await?;
         self.begin(&link, &probed).await?;
         Ok((link, probed))
     }
 
     /// Opens a link and makes the handshake but for its last word, as a client that has these
     /// capabilities if the server is legacy.
-    async fn introduced(&self, capabilities: Value) -> Result<(Link, Arc<Probed>), OpenError> {
+    async fn introduced(
+        &self,
+        whom: Option<&InstanceId>,
+        capabilities: Value,
+    ) -> Result<(Link, Arc<Probed>), OpenError> {
         let opened = match self.known() {
-            Some(probed) => self.reopen(probed, capabilities).await,
-            None => self.discover(capabilities).await,
+            Some(probed) => self.reopen(whom, probed, capabilities).await,
+            None => self.discover(whom, capabilities).await,
         };
         match &opened {
             Ok((_, probed)) => self.remember(Some(Arc::clone(probed))),
@@ -335,10 +343,11 @@ impl Upstream {
 
     async fn reopen(
         &self,
+        whom: Option<&InstanceId>,
         known: Arc<Probed>,
         capabilities: Value,
     ) -> Result<(Link, Arc<Probed>), OpenError> {
-        let link = self.open().await?;
+        let link = self.open(whom).await?;
         if known.era() == Era::Modern {
             return Ok((link, known));
         }
@@ -347,8 +356,12 @@ impl Upstream {
         Ok((link, Arc::new(probed)))
     }
 
-    async fn discover(&self, capabilities: Value) -> Result<(Link, Arc<Probed>), OpenError> {
-        let link = self.open().await?;
+    async fn discover(
+        &self,
+        whom: Option<&InstanceId>,
+        capabilities: Value,
+    ) -> Result<(Link, Arc<Probed>), OpenError> {
+        let link = self.open(whom).await?;
         let name = self.name();
         let own = Own::new(Free::Discover, Some(ProtocolVersion::LATEST));
         let start_timeout = self.config().start_timeout;
@@ -370,7 +383,7 @@ impl Upstream {
                 let link = if link.is_alive() {
                     link
                 } else {
-                    self.open().await?
+                    self.open(whom).await?
                 };
                 let probed = self.initialize(&link, capabilities).await;
                 let probed = probed.map_err(OpenError::handshake)?;

@@ -13,7 +13,7 @@ use ::http::header::{ACCEPT, CONTENT_TYPE};
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri,
 };
-use broker::{Account, Echo};
+use broker::{Account, Echo, Lessee};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
@@ -122,6 +122,8 @@ struct Shared {
     client: HttpClient,
     url: Uri,
     account: Arc<Account>,
+    /// To whom credentials are leased; none: to the gateway itself, or to all alike.
+    lessee: Option<Arc<Lessee>>,
     state: Arc<State>,
     session: Mutex<Option<HeaderValue>>,
     is_lost: AtomicBool,
@@ -131,7 +133,7 @@ impl Conversation {
     pub(super) fn new(
         client: HttpClient,
         url: Uri,
-        account: Arc<Account>,
+        (account, lessee): (Arc<Account>, Option<Arc<Lessee>>),
         state: Arc<State>,
     ) -> Self {
         let session = Mutex::default();
@@ -141,6 +143,7 @@ impl Conversation {
                 client,
                 url,
                 account,
+                lessee,
                 state,
                 session,
                 is_lost,
@@ -339,7 +342,7 @@ impl Shared {
             headers.entry(VERSION).or_insert(version);
         }
         // Last, so that nothing takes its place.
-        let credential = self.account.lease(None).await;
+        let credential = self.account.lease(None, self.lessee.as_ref()).await;
         let credential = credential.map_err(|error| {
             SendError::NotSent(Cause::NoCredential {
                 what: chain(&error),
@@ -354,7 +357,7 @@ impl Shared {
                 // It is not sent again by itself: what was recorded was one request, and that
                 // nothing was done with it is the upstream's word alone.
                 if response.status() == StatusCode::UNAUTHORIZED {
-                    self.account.refused(&credential);
+                    credential.refused();
                 }
                 Ok(response)
             }
@@ -429,7 +432,7 @@ impl Exchange {
 
     /// The next message; none at the end of a stream that answers no request.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, ExchangeError> {
-        let echo = self.shared.account.echo();
+        let echo = self.shared.account.echo(self.shared.lessee.as_ref());
         let masked = |bytes: Bytes| echo.mask_json(&bytes).map_or(bytes, Bytes::from);
         let result = match self.step().await {
             Ok(Some(message)) => Ok(Some(Message {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
-use vocab::UpstreamName;
+use vocab::{InstanceId, UpstreamName};
 
 use super::backoff::Backoff;
 use super::era::Probed;
@@ -185,6 +185,7 @@ impl Upstream {
             }
             Arc::clone(slots.entry(owner.to_owned()).or_default())
         };
+        let whom = self.whom(owner)?;
         // A child whose environment was changed serves those who have it to their end, and no more.
         let wanted = self
             .leased()
@@ -196,7 +197,19 @@ impl Upstream {
         }
         // Boxed, as all that calls rarely wait for: what a call's task is large by is moved and
         // allocated with each call.
-        Box::pin(self.connect(&slot, opening, wanted)).await
+        Box::pin(self.connect(&slot, opening, (whom, wanted))).await
+    }
+
+    /// For whom an owner's link is leased a credential, where that is not the same for all. Whoever is
+    /// no instance has no such link: a call must not go out as somebody else's.
+    fn whom(&self, owner: &str) -> Result<Option<InstanceId>, OpenError> {
+        if !self.config.account.is_personal() {
+            return Ok(None);
+        }
+        let whom = owner.parse().map_err(|_| OpenError::Unusable {
+            what: "what it is reached with belongs to one instance, and this is none".to_owned(),
+        })?;
+        Ok(Some(whom))
     }
 
     /// Opens the slot's link, unless somebody else has meanwhile.
@@ -204,7 +217,7 @@ impl Upstream {
         &self,
         slot: &Slot,
         opening: Opening,
-        wanted: Option<Fingerprint>,
+        (whom, wanted): (Option<InstanceId>, Option<Fingerprint>),
     ) -> Result<Arc<Link>, OpenError> {
         // Two probes, and a wait that is waited out.
         let after = self.config.start_timeout * 3;
@@ -235,10 +248,10 @@ impl Upstream {
         }
         let opened = match opening {
             Opening::PassThrough => {
-                let opened = self.open().await;
+                let opened = self.open(whom.as_ref()).await;
                 opened.inspect_err(|error| self.troubled(Some(error)))
             }
-            Opening::Handshake => self.ready().await.map(|(link, _)| link),
+            Opening::Handshake => self.ready(whom.as_ref()).await.map(|(link, _)| link),
         };
         match opened {
             Err(error) => {
@@ -264,14 +277,15 @@ impl Upstream {
         if !matches!(self.config.transport, Transport::Stdio { .. }) {
             return Ok(None);
         }
-        let leased = self.config.account.lease(None).await;
+        let leased = self.config.account.lease(None, None).await;
         leased.map(Some).map_err(|error| OpenError::NoCredential {
             what: chain(&error),
         })
     }
 
-    /// A link that no owner holds, as it is: nothing has been said on it.
-    pub async fn open(&self) -> Result<Link, OpenError> {
+    /// A link that no owner holds, as it is: nothing has been said on it. It is for an instance, or
+    /// for the gateway itself.
+    pub async fn open(&self, whom: Option<&InstanceId>) -> Result<Link, OpenError> {
         let closed = self.closed.child_token();
         if closed.is_cancelled() {
             return Err(OpenError::Closed);
@@ -289,8 +303,14 @@ impl Upstream {
             (Transport::Http { url }, Some(client)) => {
                 let client = client.clone()?;
                 let account = Arc::clone(&self.config.account);
+                let lessee = whom.and_then(|it| account.lessee(it));
                 let state = Arc::clone(&state);
-                Wire::Http(Conversation::new(client, url.clone(), account, state))
+                Wire::Http(Conversation::new(
+                    client,
+                    url.clone(),
+                    (account, lessee),
+                    state,
+                ))
             }
             (Transport::Unusable { why }, _) => {
                 return Err(OpenError::Unusable { what: why.clone() });

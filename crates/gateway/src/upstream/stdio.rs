@@ -121,7 +121,7 @@ impl Shared {
 
     /// Brings a line to whoever waits for it.
     fn route(&self, line: Bytes) {
-        let line = match self.account.echo().mask_json(&line) {
+        let line = match self.account.echo(None).mask_json(&line) {
             Some(masked) => Bytes::from(masked),
             None => line,
         };
@@ -457,7 +457,7 @@ async fn listen(
     let mut line = Vec::new();
     while let Ok(1..) = read_line(&mut stderr, &mut line, STDERR_LINE_BYTES_MAX).await {
         let mut text = plain(&String::from_utf8_lossy(&line));
-        if let Some(masked) = config.account.echo().mask_text(text.as_bytes()) {
+        if let Some(masked) = config.account.echo(None).mask_text(text.as_bytes()) {
             text = String::from_utf8_lossy(&masked).into_owned();
         }
         line.clear();

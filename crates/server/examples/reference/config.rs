@@ -9,6 +9,8 @@ use vocab::Digest;
 
 use crate::{Sources, add, code, head, row};
 
+mod credentials;
+
 /// A key.
 struct Key {
     name: &'static str,
@@ -871,56 +873,7 @@ const TABLES: &[Table] = &[
             ),
         ],
     },
-    Table {
-        heading: "[upstream.NAME.oauth]",
-        about: "An upstream with `url` that wants an OAuth access token: the gateway has one by its client credentials (RFC 6749 §4.4) and sends it as `Authorization: Bearer`, which `headers` cannot say beside it. See [secrets](../secrets.md).",
-        before: "trust_domain = \"acme.example\"\n[upstream.files]\nurl = \"https://api.acme.example/mcp\"\n[upstream.name]\nurl = \"https://api.acme.example/mcp\"\n",
-        needs: "token_url = \"https://idp.acme.example/token\"\nclient_id = \"gate\"\nclient_secret = \"vault:acme\"",
-        keys: &[
-            key(
-                "token_url",
-                "URL",
-                Required,
-                "token_url = \"https://idp.acme.example/token\"\nclient_id = \"gate\"\nclient_secret = \"vault:acme\"",
-                "The token endpoint: `https`, or on this machine. Redirects are not followed.",
-            ),
-            key(
-                "client_id",
-                "text",
-                Required,
-                "token_url = \"https://idp.acme.example/token\"\nclient_id = \"gate\"\nclient_secret = \"vault:acme\"",
-                "What the token endpoint knows this node as.",
-            ),
-            key(
-                "client_secret",
-                "reference",
-                Required,
-                "token_url = \"https://idp.acme.example/token\"\nclient_id = \"gate\"\nclient_secret = \"vault:acme\"",
-                "The secret that goes with it: `env:NAME`, `file:PATH` or `vault:NAME`. It is read each time that a token is had.",
-            ),
-            key(
-                "scope",
-                "words",
-                Says("what the endpoint gives"),
-                "scope = \"tools.read tools.call\"",
-                "What is asked for.",
-            ),
-            key(
-                "resource",
-                "URI",
-                Says("–"),
-                "resource = \"https://api.acme.example/mcp\"",
-                "What the token is to be for (RFC 8707), so that it is good nowhere else.",
-            ),
-            key(
-                "client_auth",
-                "`basic`, `post`",
-                Is("\"basic\""),
-                "client_auth = \"post\"",
-                "Where the client says who it is: in a header `Authorization: Basic`, or in the form.",
-            ),
-        ],
-    },
+    credentials::OAUTH,
     Table {
         heading: "[service.NAME]",
         about: "What guards itself and asks here for decisions, over AuthZEN or `ext_authz`: see [AuthZEN](../authzen.md). Nothing is sent to it from here. Policies name it like an upstream.",

@@ -51,6 +51,7 @@ families! {
     MASKED "tipstaff_masked_total" true "Messages that went on with masks in them, by `direction`.";
     WITHHELD "tipstaff_withheld_total" true "Calls of which something that came back was withheld for what was found in it.";
     WARNED "tipstaff_warned_total" true "Calls permitted with a warning.";
+    RETURNED "tipstaff_credentials_returned_total" true "Credentials that instances had of their own and that were to be revoked when those were over, by `result`: revoked, irrevocable, failed.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
     TOOLS "tipstaff_upstream_tools" false "Tools of this `upstream`, by what has become of their definitions (`state`): accepted, new, changed, refused, gone. Those that are new, changed or refused cannot be called.";
     LOOK_ALIKES "tipstaff_tools_look_alike" false "Listed tools that a reader could take for a tool of another name, over all upstreams.";
@@ -185,6 +186,10 @@ fn page(shared: &Shared) -> String {
     }
     page.one(&WITHHELD, counters.answers_withheld());
     page.one(&WARNED, counters.allowed_with_warning());
+    page.family(&RETURNED);
+    for (result, count) in plane.returned() {
+        page.sample(&RETURNED, &[("result", result.as_str())], count);
+    }
     page.family(&OBSERVING);
     for served in plane.upstreams() {
         let observing = served.observe_until().is_some_and(|until| now < until);

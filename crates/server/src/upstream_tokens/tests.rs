@@ -47,7 +47,7 @@ async fn asked(
     let fetch = Arc::new(Posted { seen, answer });
     let endpoint = Endpoint::new(oauth.unwrap(), Arc::clone(&fetch) as _);
     let secret = Secret::new("p:w+ü%".to_owned());
-    let answer = endpoint.ask(&secret).await;
+    let answer = endpoint.ask(None, &secret).await;
     let answer = answer.map(|it| String::from_utf8(it.expose().clone()).unwrap());
     let seen = fetch.seen.lock().unwrap().remove(0);
     (answer, seen)
@@ -106,4 +106,71 @@ async fn a_refusal_is_told_by_its_standard_word_alone() {
         let is_there = word.is_some_and(|word| error.contains(word));
         assert_eq!(is_there, told, "{error}");
     }
+}
+
+#[test]
+fn what_belongs_to_an_exchange_stands_nowhere_else() {
+    let read = |table: &str| {
+        let text = format!(
+            "trust_domain = \"a\"\n[upstream.a]\nurl = \"https://a.example/mcp\"\n\
+             [upstream.a.oauth]\ntoken_url = \"https://idp.example/token\"\nclient_id = \"gate\"\n\
+             client_secret = \"vault:a\"\n{table}"
+        );
+        let config = crate::config::Config::parse(std::path::Path::new("/x.toml"), &text);
+        config.map(|it| it.upstreams.values().next().unwrap().oauth.clone().unwrap())
+    };
+    for (key, value) in [
+        ("issuer", "https://idp.example"),
+        ("audience", "crm"),
+        ("subject", "id"),
+        ("revocation_url", "https://idp.example/revoke"),
+    ] {
+        let line = format!("{key} = \"{value}\"");
+        let error = read(&line).unwrap_err().to_string();
+        assert!(
+            error.contains(key) && error.contains("token-exchange"),
+            "{error}"
+        );
+        read(&format!("grant = \"token-exchange\"\n{line}")).unwrap();
+    }
+    let plain = read("grant = \"token-exchange\"")
+        .unwrap()
+        .exchange
+        .unwrap();
+    assert_eq!(plain.issuer, "https://idp.example/token");
+    assert!(plain.revocation_url.is_none() && plain.audience.is_none());
+    for (line, key) in [
+        (
+            "revocation_url = \"http://idp.example/revoke\"",
+            "revocation_url",
+        ),
+        ("audience = \"a b\"", "audience"),
+        ("issuer = \"\"", "issuer"),
+        ("subject = \"email\"", "email"),
+    ] {
+        let error = read(&format!("grant = \"token-exchange\"\n{line}")).unwrap_err();
+        assert!(error.to_string().contains(key), "{error}");
+    }
+}
+
+/// The issuer is not asked to vouch where nothing says that tokens are exchanged.
+#[tokio::test]
+async fn without_an_exchange_nobody_is_vouched_for() {
+    let text = "trust_domain = \"a\"\n[upstream.a]\nurl = \"https://a.example/mcp\"\n\
+         [upstream.a.oauth]\ntoken_url = \"https://idp.example/token\"\nclient_id = \"gate\"\n\
+         client_secret = \"vault:a\"\n";
+    let config = crate::config::Config::parse(std::path::Path::new("/x.toml"), text).unwrap();
+    let oauth = config.upstreams.values().next().unwrap().oauth.clone();
+    let fetch = Arc::new(Posted {
+        seen: Mutex::default(),
+        answer: Ok("{}"),
+    });
+    let endpoint = Endpoint::new(oauth.unwrap(), Arc::clone(&fetch) as _);
+    let secret = Secret::new("s".to_owned());
+    let whom = "i-abcdefghijklmnopqrstuvwxyz".parse().unwrap();
+    assert!(endpoint.ask(Some(&whom), &secret).await.is_err());
+    assert!(fetch.seen.lock().unwrap().is_empty());
+    // Nor is there anywhere to give a token back to.
+    assert_eq!(endpoint.revoke(&secret, &secret).await, Ok(false));
+    assert!(fetch.seen.lock().unwrap().is_empty());
 }

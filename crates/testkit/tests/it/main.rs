@@ -33,6 +33,8 @@ mod directory;
 #[cfg(test)]
 mod eras;
 #[cfg(test)]
+mod exchanged_tokens;
+#[cfg(test)]
 mod ext_authz;
 #[cfg(test)]
 mod hostile;

@@ -292,7 +292,7 @@ async fn a_child_that_does_not_read_costs_its_timeout() {
         ..child(&["sleep", "1000"])
     };
     let upstream = Upstream::new(config);
-    let link = upstream.open().await.unwrap();
+    let link = upstream.open(None).await.unwrap();
     let long = json!({"text": "x".repeat(1 << 20)});
     let error = link.request(call("1", "echo", &long)).await.unwrap_err();
     assert!(
@@ -394,7 +394,7 @@ async fn a_stubborn_child_and_what_it_started_are_killed() {
         .open_receiver(&fifo)
         .unwrap();
     let upstream = Upstream::new(child(&["sh", "-c", &script]));
-    let link = upstream.open().await.unwrap();
+    let link = upstream.open(None).await.unwrap();
     let mut lines = BufReader::new(fifo).lines();
     assert_eq!(lines.next_line().await.unwrap().unwrap(), "started");
     drop(fifo_held);
