@@ -65,6 +65,8 @@ pub struct ServedConfig {
     pub upstream: UpstreamConfig,
     /// What of its configuration bears on decisions.
     pub options: UpstreamOptions,
+    /// The digest of all of its configuration, references to secrets included.
+    pub table: Digest,
     /// Until when policy denials pass.
     pub observe_until: Option<Time>,
     /// What is picked up by calling it.
@@ -572,6 +574,7 @@ impl Plane {
             let command = Command::ConfigureUpstream {
                 name: name.clone(),
                 config: options_blob,
+                table: config.table,
                 observe_until: config.observe_until,
             };
             parts.control.execute(actor.clone(), command).await?;

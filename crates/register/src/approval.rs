@@ -228,8 +228,8 @@ pub enum ApprovalOver {
     /// Something in the caller's chain was cut, or somebody who granted it, or its upstream; or
     /// what is asked was erased.
     Cut,
-    /// The policies changed, or the tools of the upstream did, or those who granted it are not
-    /// enough any more.
+    /// The policies changed, or the tools or the configuration of the upstream did, or those who
+    /// granted it are not enough any more.
     Changed,
 }
 
@@ -460,7 +460,7 @@ impl Approval {
     }
 
     /// Whether it is for exactly this. What cannot be read any more is for nothing.
-    pub(crate) fn is_for(&self, what: &Digest) -> bool {
+    pub fn is_for(&self, what: &Digest) -> bool {
         let request = self.request.known();
         request.is_some_and(|request| salted(&request.salt, what) == self.call)
     }

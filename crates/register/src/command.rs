@@ -408,8 +408,10 @@ pub enum Command {
     ConfigureUpstream {
         /// The upstream.
         name: UpstreamName,
-        /// The digest of its configuration.
+        /// The digest of what of its configuration decisions rest on.
         config: Digest,
+        /// The digest of all of its configuration.
+        table: Digest,
         /// Until when it only observes.
         observe_until: Option<Time>,
     },

@@ -576,10 +576,14 @@ pub(crate) fn decide(
         Command::ConfigureUpstream {
             name,
             config,
+            table,
             observe_until,
         } => {
+            let table = Some(table);
             let same = state.upstream(&name).is_some_and(|upstream| {
-                upstream.config == config && upstream.observe_until == observe_until
+                upstream.config == config
+                    && upstream.table == table
+                    && upstream.observe_until == observe_until
             });
             unless(
                 same,
@@ -588,6 +592,7 @@ pub(crate) fn decide(
                     upstream: name,
                     config,
                     observe_until,
+                    table,
                 }),
             )
         }

@@ -816,10 +816,14 @@ pub struct TokenRefreshed {
 pub struct UpstreamConfigured {
     /// The upstream.
     pub upstream: UpstreamName,
-    /// The digest of its configuration.
+    /// The digest of what of its configuration decisions rest on: a blob.
     pub config: Digest,
     /// Until when what policy denies passes and is recorded as such; null: it does not pass.
     pub observe_until: Option<Time>,
+    /// The digest of all of its configuration: how it is reached, and by which references to
+    /// secrets. Absent in old entries.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub table: Option<Digest>,
 }
 
 /// An upstream was stopped: nobody may call it until it is resumed.

@@ -793,8 +793,10 @@ pub struct Pins {
 pub struct Upstream {
     /// Its name.
     pub name: UpstreamName,
-    /// The digest of its configuration.
+    /// The digest of what of its configuration decisions rest on.
     pub config: Digest,
+    /// The digest of all of its configuration; none if it was put on record before there was one.
+    pub table: Option<Digest>,
     /// Whether it may be called.
     pub switch: Switch,
     /// Until when what policy denies passes and is recorded as such.

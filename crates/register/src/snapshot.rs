@@ -33,7 +33,7 @@ pub use crate::state::kept::Snapshot;
 
 /// Raised whenever the fold makes something else of an entry than it did: what was folded before
 /// is then folded again.
-pub const FOLD: u32 = 4;
+pub const FOLD: u32 = 5;
 
 const TITLE: &str = "tipstaff register snapshot v1";
 /// Ends the note; no text has it.

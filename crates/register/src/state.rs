@@ -761,7 +761,7 @@ impl State {
                 }
                 Arc::make_mut(instance).refresh_serial = body.serial;
             }
-            Event::UpstreamConfigured(body) => self.configure(body),
+            Event::UpstreamConfigured(body) => self.configure(body, time),
             Event::UpstreamStopped(body) => {
                 self.turn(&body.upstream, SwitchEvent::Stop, time)?;
                 let signal = Some(body.signal);

@@ -348,6 +348,7 @@ fn configure(name: &str) -> Command {
     Command::ConfigureUpstream {
         name: name.parse().unwrap(),
         config: vocab::Digest::of(name.as_bytes()),
+        table: vocab::Digest::of(b"a table"),
         observe_until: None,
     }
 }

@@ -279,6 +279,8 @@ pub struct Upstream {
     pub labels: Labels,
     /// What becomes of a tool that it lists for the first time.
     pub tools: FirstSight,
+    /// The digest of its whole table, as [`table`] has it.
+    pub table: Digest,
 }
 
 impl Upstream {
@@ -338,6 +340,7 @@ pub enum Confine {
 }
 
 const MIB: u64 = 1024 * 1024;
+const TABLE_DOMAIN: &[u8] = b"tipstaff/v1/table";
 const DAYS_MAX: u64 = 3650;
 
 #[derive(Deserialize)]
@@ -657,12 +660,14 @@ impl Config {
         let login = sign_in::login(raw.login, environment, &base).map_err(wrong)?;
         let workloads = sign_in::workloads(raw.workload, &base).map_err(wrong)?;
         let mut upstreams = BTreeMap::new();
+        let tables: toml::Table = toml::from_str(text).unwrap_or_default();
         for (name, raw) in raw.upstream {
             let key = format!("upstream.{name}");
+            let table = table(&tables, "upstream", &name);
             let name: UpstreamName = name
                 .parse()
                 .map_err(|error: vocab::IdError| bad(&key, error.to_string()))?;
-            let upstream = upstream(raw, &base).map_err(|(part, message)| {
+            let upstream = upstream(raw, &base, table).map_err(|(part, message)| {
                 bad(
                     &if part.is_empty() {
                         key.clone()
@@ -676,10 +681,11 @@ impl Config {
         }
         for (name, raw) in raw.service {
             let key = format!("service.{name}");
+            let table = table(&tables, "service", &name);
             let name: UpstreamName = name
                 .parse()
                 .map_err(|error: vocab::IdError| bad(&key, error.to_string()))?;
-            let service = service(raw, &base)
+            let service = service(raw, &base, table)
                 .map_err(|(part, message)| bad(&format!("{key}.{part}"), message))?;
             if upstreams.insert(name, service).is_some() {
                 let message = "there is an upstream of that name; policies could not tell them \
@@ -922,7 +928,20 @@ fn headers(
     Ok(headers)
 }
 
-fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, String)> {
+/// The digest of all that a table says of an upstream or service: where it is, what it is reached
+/// with (references, never what they stand for), how its calls are judged. It is taken of the whole
+/// table, so that no key is forgotten that is added one day.
+fn table(tables: &toml::Table, kind: &str, name: &str) -> Digest {
+    let table = tables.get(kind).and_then(|it| it.get(name));
+    let text = serde_json::to_vec(&table).unwrap_or_default();
+    Digest::of_parts(&[TABLE_DOMAIN, kind.as_bytes(), b"\0", &text])
+}
+
+fn upstream(
+    raw: RawUpstream,
+    base: &Path,
+    table: Digest,
+) -> Result<Upstream, (&'static str, String)> {
     let mut grant = Grant::default();
     let oauth = raw.oauth.map(|raw| oauth::oauth(raw, base)).transpose()?;
     let transport = match (raw.command, raw.url) {
@@ -988,6 +1007,7 @@ fn upstream(raw: RawUpstream, base: &Path) -> Result<Upstream, (&'static str, St
         confine: raw.confine,
         labels: labels(raw.labels, raw.tool_labels)?,
         tools: raw.tools,
+        table,
     })
 }
 
@@ -1005,7 +1025,11 @@ fn labels(
 }
 
 /// A service, as an upstream that nothing is sent to.
-fn service(raw: RawService, base: &Path) -> Result<Upstream, (&'static str, String)> {
+fn service(
+    raw: RawService,
+    base: &Path,
+    table: Digest,
+) -> Result<Upstream, (&'static str, String)> {
     let url = raw.url.map(|url| {
         tokens::endpoint(&url).ok_or_else(|| {
             let message = format!(
@@ -1033,6 +1057,7 @@ fn service(raw: RawService, base: &Path) -> Result<Upstream, (&'static str, Stri
         confine: Confine::Off,
         labels: labels(raw.labels, raw.tool_labels)?,
         tools: FirstSight::AcceptFirst,
+        table,
     })
 }
 

@@ -877,6 +877,7 @@ fn served(config: &Config, confiner: Option<&Path>, issuer: &Arc<Issuer>) -> Vec
                 keeper: keeper.clone(),
             },
             options: upstream.policy_options(),
+            table: upstream.table,
             observe_until: upstream.observe_until,
             labels: upstream.labels.clone(),
             first_sight: upstream.tools,

@@ -57,7 +57,7 @@ structs! {
     } but { last_used: Arc::default() };
     Tools { blob count listed_at record };
     Pins { blob accepted held record };
-    Upstream { name config switch observe_until tools pins record };
+    Upstream { name config table switch observe_until tools pins record };
     Cut { of kind record at signal certificate };
     Signal { source event received_at happened_at id };
     Latest { at rank record };

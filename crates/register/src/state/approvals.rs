@@ -17,6 +17,17 @@ use crate::approval::{
 };
 use crate::lifecycle::SponsorLife;
 
+/// Whose a call is, seen from one person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// It is made for them, or they answer for an agent of its chain.
+    Theirs,
+    /// It is not.
+    Others,
+    /// Somebody in its chain was forgotten, so nobody can tell, and nobody's word counts.
+    Unknown,
+}
+
 /// Every approval that is not forgotten.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Approvals {
@@ -144,20 +155,29 @@ impl State {
     }
 
     /// Whether the caller of an approval acts for a person, or they answer for an agent of its
-    /// chain. What nobody knows any more may be theirs.
+    /// chain.
     pub fn is_own_call(&self, person: &Handle, approval: &Approval) -> bool {
-        let chain = [&approval.instance].into_iter().chain(&approval.above);
-        self.is_own(person, chain)
+        self.whose_call(person, approval) == Whose::Theirs
     }
 
-    fn is_own<'a>(&self, person: &Handle, mut chain: impl Iterator<Item = &'a InstanceId>) -> bool {
-        chain.any(|id| {
+    fn whose_call(&self, person: &Handle, approval: &Approval) -> Whose {
+        let chain = [&approval.instance].into_iter().chain(&approval.above);
+        self.whose(person, chain)
+    }
+
+    fn whose<'a>(&self, person: &Handle, chain: impl Iterator<Item = &'a InstanceId>) -> Whose {
+        let mut whose = Whose::Others;
+        for id in chain {
             let instance = self.instances.get(id);
-            instance.is_none_or(|instance| {
-                let agent = self.agents.get(&instance.agent);
-                instance.sponsor == *person || agent.is_none_or(|it| it.sponsor == *person)
-            })
-        })
+            let agent = instance.and_then(|it| self.agents.get(&it.agent));
+            let (Some(instance), Some(agent)) = (instance, agent) else {
+                return Whose::Unknown;
+            };
+            if instance.sponsor == *person || agent.sponsor == *person {
+                whose = Whose::Theirs;
+            }
+        }
+        whose
     }
 
     /// Whether the word of a person counts now, for any of what an approval needs.
@@ -165,14 +185,14 @@ impl State {
         if !self.is_active(person) {
             return Err(NotApprover::NotActive);
         }
-        let own = self.is_own_call(person, approval);
+        let whose = self.whose_call(person, approval);
         let mut ways = approval.needs.iter().flatten();
-        if ways.any(|way| self.is_of(person, own, way)) {
-            Ok(())
-        } else if own {
-            Err(NotApprover::OwnCall)
-        } else {
-            Err(NotApprover::NotAsked)
+        if ways.any(|way| self.is_of(person, whose, way)) {
+            return Ok(());
+        }
+        match whose {
+            Whose::Theirs => Err(NotApprover::OwnCall),
+            Whose::Others | Whose::Unknown => Err(NotApprover::NotAsked),
         }
     }
 
@@ -181,11 +201,14 @@ impl State {
         matches!(life, Some(SponsorLife::Active { .. }))
     }
 
-    fn is_of(&self, person: &Handle, own: bool, way: &Way) -> bool {
-        way.of.iter().any(|it| match it {
-            MayApprove::Sponsor => own,
-            MayApprove::Person { sponsor } => !own && sponsor == person,
-            MayApprove::Group { group } => !own && self.is_member(group, person),
+    fn is_of(&self, person: &Handle, whose: Whose, way: &Way) -> bool {
+        way.of.iter().any(|it| match (whose, it) {
+            (Whose::Theirs, MayApprove::Sponsor) => true,
+            (Whose::Others, MayApprove::Person { sponsor }) => sponsor == person,
+            (Whose::Others, MayApprove::Group { group }) => self.is_member(group, person),
+            (Whose::Theirs, MayApprove::Person { .. } | MayApprove::Group { .. })
+            | (Whose::Others, MayApprove::Sponsor)
+            | (Whose::Unknown, _) => false,
         })
     }
 
@@ -198,10 +221,10 @@ impl State {
         let by: BTreeSet<_> = by.filter(|it| self.is_active(it)).collect();
         let by: Vec<_> = by
             .into_iter()
-            .map(|it| (it, self.is_own_call(it, approval)))
+            .map(|it| (it, self.whose_call(it, approval)))
             .collect();
         let is_met = |way: &Way| {
-            let theirs = by.iter().filter(|(it, own)| self.is_of(it, *own, way));
+            let theirs = by.iter().filter(|(it, whose)| self.is_of(it, *whose, way));
             enough(theirs.count(), way)
         };
         !approval.needs.is_empty() && approval.needs.iter().all(|ways| ways.iter().any(is_met))
@@ -236,7 +259,7 @@ impl State {
                 }
             }
             let of = people.into_iter().filter(|it| {
-                self.is_active(it) && self.is_of(it, self.is_own(it, chain.iter()), way)
+                self.is_active(it) && self.is_of(it, self.whose(it, chain.iter()), way)
             });
             enough(of.count(), way)
         };
@@ -261,6 +284,8 @@ impl State {
         let policy = policy.filter(|it| it.set == body.policy_set);
         let policy = policy.ok_or_else(|| unknown("policy set", &body.policy_set))?;
         let lasts = Duration::from_secs(body.lasts_s);
+        // Whoever called cannot use it after their own time, and nobody is to be asked for nothing.
+        let until = at.plus(lasts).min(instance.expires_at);
         let approval = Approval {
             id: body.id,
             above: self.ancestors(instance).map(|it| it.id.clone()).collect(),
@@ -293,10 +318,7 @@ impl State {
                 record: self.size,
                 commit: body.commit,
             },
-            life: ApprovalLife::Pending {
-                since: at,
-                until: at.plus(lasts),
-            },
+            life: ApprovalLife::Pending { since: at, until },
         };
         self.approvals.put(approval);
         Ok(())
@@ -320,7 +342,9 @@ impl State {
             record: self.size,
         });
         let event = if self.is_granted(&approval) {
-            ApprovalEvent::Grant(approval.lasts)
+            let instance = self.instances.get(&approval.instance);
+            let left = instance.map_or(Duration::ZERO, |it| it.expires_at.since(at));
+            ApprovalEvent::Grant(approval.lasts.min(left))
         } else {
             ApprovalEvent::Join
         };
@@ -414,12 +438,21 @@ impl State {
         });
     }
 
+    /// Ends what was asked for instances that are forgotten: the time of their calls is over.
+    pub(super) fn end_forgotten_approvals(&mut self, at: Time) {
+        self.end_approvals(ApprovalOver::Expired, at, |state, approval| {
+            let mut chain = [&approval.instance].into_iter().chain(&approval.above);
+            !chain.all(|id| state.instances.contains_key(id))
+        });
+    }
+
     /// Ends all: other policies are in force.
     pub(super) fn outdate_approvals(&mut self, at: Time) {
         self.end_approvals(ApprovalOver::Changed, at, |_, _| true);
     }
 
-    /// Ends those of an upstream whose tools changed: what was shown of them is not so any more.
+    /// Ends those of an upstream that is configured otherwise, or whose tools changed: what people
+    /// were shown is not so any more.
     pub(super) fn outdate_approvals_of(&mut self, upstream: &UpstreamName, at: Time) {
         self.end_approvals(ApprovalOver::Changed, at, |_, approval| {
             approval.upstream == *upstream

@@ -29,6 +29,7 @@ impl State {
         if !self.open_cuts.is_empty() {
             return;
         }
+        let before = self.instances.len();
         while self
             .kept_until
             .first()
@@ -52,6 +53,9 @@ impl State {
             {
                 self.continues.remove(&continues);
             }
+        }
+        if self.instances.len() < before {
+            self.end_forgotten_approvals(now);
         }
     }
 }

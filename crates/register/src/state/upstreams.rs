@@ -12,12 +12,17 @@ use crate::lifecycle::SwitchEvent;
 use crate::nouns::{Pins, Tools, Upstream};
 
 impl State {
-    /// An upstream's configuration took effect.
-    pub(super) fn configure(&mut self, body: UpstreamConfigured) {
+    /// An upstream's configuration took effect. What people approved was for the upstream that they
+    /// were told of, and it may be another now: reached elsewhere, by another account, or judged
+    /// otherwise. Before entries had the digest of all of it, nothing ended by it.
+    pub(super) fn configure(&mut self, body: UpstreamConfigured, at: Time) {
         let known = self.upstreams.get(&body.upstream);
+        let is_other = body.table.is_some()
+            && known.is_some_and(|it| (it.table, it.config) != (body.table, body.config));
         let upstream = Upstream {
             name: body.upstream.clone(),
             config: body.config,
+            table: body.table,
             // A restart with another configuration is no way around a stop.
             switch: known.map(|upstream| upstream.switch).unwrap_or_default(),
             observe_until: body.observe_until,
@@ -25,6 +30,9 @@ impl State {
             pins: known.and_then(|upstream| upstream.pins.clone()),
             record: self.size,
         };
+        if is_other {
+            self.outdate_approvals_of(&body.upstream, at);
+        }
         self.upstreams.insert(body.upstream, Arc::new(upstream));
     }
 

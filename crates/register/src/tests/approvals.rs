@@ -1,5 +1,7 @@
 //! People approve one exact call, which uses that up; and everything that could make more of it.
 
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -444,8 +446,18 @@ async fn an_administrators_credential_is_nobodys_approval() {
     }
 }
 
-/// What the fold makes of an entry that no command writes.
+/// Why the fold does not take an entry that no command writes.
 fn forged(node: &Node, event: &Event, actor: Actor) -> Option<FoldCause> {
+    folded(node, event, actor, Result::err)
+}
+
+/// What the fold makes of such an entry.
+fn folded<T>(
+    node: &Node,
+    event: &Event,
+    actor: Actor,
+    then: impl FnOnce(Result<crate::State, FoldCause>) -> T,
+) -> T {
     let before = node.log.len();
     let header = ledger::Header {
         trust_domain: "acme.example".parse().unwrap(),
@@ -458,7 +470,7 @@ fn forged(node: &Node, event: &Event, actor: Actor) -> Option<FoldCause> {
     node.log.forge(bytes);
     let found = fold_prefix(&*node.log, Some(&*node.keyring), before + 1);
     node.log.entries.lock().unwrap().pop();
-    found.err().map(|error| error.cause)
+    then(found.map_err(|error| error.cause))
 }
 
 #[tokio::test]

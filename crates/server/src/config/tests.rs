@@ -325,3 +325,53 @@ fn a_resource_is_an_absolute_uri_without_fragment() {
         assert!(error.contains("no absolute URI"), "{wrong}: {error}");
     }
 }
+
+#[test]
+fn another_way_to_an_upstream_is_another_table() {
+    let table = |text: &str| {
+        let text = format!("trust_domain = \"a\"\n{text}");
+        let config = read(&text).unwrap();
+        config.upstreams.values().next().unwrap().table
+    };
+    let http = "[upstream.a]\nurl = \"https://a.example/mcp\"\ntimeout_s = 30\n\
+                headers = { X-Key = \"env:KEY\" }\n";
+    let child = "[upstream.a]\ncommand = [\"serve\", \"--root\", \"/srv\"]\ncwd = \"work\"\n\
+                 env = { KEY = \"vault:key\" }\n";
+    for (text, from, to) in [
+        (http, "https://a.example", "https://b.example"),
+        (http, "https://a.example", "http://a.example"),
+        (http, "env:KEY", "env:OTHER"),
+        (http, "X-Key", "X-Other"),
+        (http, "timeout_s = 30", "undeclared_arguments = \"allow\""),
+        (http, "[upstream.a]", "[upstream.a]\nlabels = [\"outside\"]"),
+        (child, "\"serve\"", "\"other\""),
+        (child, "\"/srv\"", "\"/\""),
+        (child, "cwd = \"work\"\n", ""),
+        (child, "vault:key", "file:key"),
+        (child, "KEY = ", "OTHER = "),
+        (child, "[upstream.a]", "[upstream.a]\nconfine = \"off\""),
+    ] {
+        let other = text.replace(from, to);
+        assert_ne!(table(text), table(&other), "{other}");
+    }
+    let oauth = format!(
+        "[upstream.a]\nurl = \"https://x\"\n[upstream.a.oauth]\n{OAUTH}resource = \"urn:a:b\""
+    );
+    let other = oauth.replace("urn:a:b", "urn:a:c");
+    assert_ne!(table(&oauth), table(&other));
+    let service = |url: &str| {
+        table(&format!(
+            "[service.a]\nactions = \"a.json\"\nurl = \"https://{url}.example/api\""
+        ))
+    };
+    assert_ne!(service("a"), service("b"));
+    // What says the same is the same, and so is what other tables say.
+    for same in [
+        http.replace(" = ", "  =  "),
+        format!("# a comment\n{http}"),
+        format!("{http}[upstream.b]\nurl = \"https://b.example\"\n"),
+        format!("{http}[approvals]\nlasts_minutes = 5\n"),
+    ] {
+        assert_eq!(table(http), table(&same), "{same}");
+    }
+}

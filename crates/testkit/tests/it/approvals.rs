@@ -480,6 +480,37 @@ async fn a_refusal_holds_and_a_cut_or_other_policies_end_what_was_granted() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_is_repointed_between_approval_and_call_is_asked_about_anew() {
+    let mut plane = office("").await;
+    let agent = plane.agent("triage").await;
+    let client = agent.token("files").await.modern();
+    let id = waits(&client.call("refund", REFUND).await);
+    answers(&plane, "noor", true).await;
+    plane.stop().await.unwrap();
+    let path = plane.folder().join("tipstaff.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let table = "[upstream.files]\n";
+    assert!(text.contains(table), "{text}");
+    let other = format!("{table}headers = {{ X-Account = \"plain:another\" }}\n");
+    std::fs::write(&path, text.replace(table, &other)).unwrap();
+    plane.boot().await.unwrap();
+    let approval = plane.gateway().control().view(|state| {
+        let approval = state.approval(&id.parse().unwrap());
+        approval.unwrap().life.as_str()
+    });
+    assert_eq!(approval, "over");
+    let again = agent
+        .token("files")
+        .await
+        .modern()
+        .call("refund", REFUND)
+        .await;
+    assert_ne!(waits(&again), id);
+    assert_eq!(plane.files().calls(), 0);
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn what_nobody_answers_expires_loudly() {
     let plane = office("").await;
     let agent = plane.agent("triage").await;

@@ -173,6 +173,7 @@ impl Bench {
             self.execute(Command::ConfigureUpstream {
                 name: name.parse().unwrap(),
                 config: Digest::of(b""),
+                table: Digest::of(b""),
                 observe_until: None,
             });
         }
