@@ -146,6 +146,7 @@ fn facts(body: Bytes, caller: &InstanceFacts) -> Result<Facts> {
         now: machine::now(),
         standing: None,
         limit: None,
+        unread: false,
         observe: false,
         approval: None,
         findings: Vec::new(),

@@ -15,7 +15,7 @@ mod shown;
 mod who;
 
 pub(crate) use self::asked::{abandon, ask_client, client_answered};
-pub(crate) use self::decide::{Question, UNRECORDED, ruled, unread};
+pub(crate) use self::decide::{Question, UNRECORDED, ruled};
 pub(crate) use self::settle::late_answer;
 pub(crate) use self::who::Who;
 

@@ -139,9 +139,6 @@ pub(crate) async fn answer(
         return Denied::unrecorded(why).verdict(plane);
     }
     plane.ensure_tools(matter.served).await;
-    if let Err(denied) = call::unread(plane, matter.served, matter.target, who.instance()) {
-        return denied.verdict(plane);
-    }
     let (proven, token, token_key) = match who {
         Who::Proven(caller) => (caller.proven(), caller.token_id(), Some(caller.token_key())),
         Who::Said(_) => (false, "", None),

@@ -102,6 +102,7 @@ fn measure(count: usize) -> Result<String, Box<dyn Error>> {
         now: vocab::Time::from_secs(1_795_254_662),
         standing: None,
         limit: None,
+        unread: false,
         observe: false,
         approval: None,
         findings: Vec::new(),

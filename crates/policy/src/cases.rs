@@ -39,6 +39,9 @@
 //! saw (`[secret, personal/card-number, "injection:high"]`), `direction` (`response` for what came back),
 //! `labels`, what was read before, and `masks`, exactly what is to be masked.
 //!
+//! A tool that is held at the moment (quarantined) is judged as if it were not: cases are about what
+//! the policies say.
+//!
 //! A case fails that calls what is not there (an upstream, a tool, an argument), for it would be
 //! denied whatever the policies say; one that means it names the `stage`: `unknown-tool`, `schema`.
 //! So does one that expects a denial of an agent or a purpose that is neither registered nor named
@@ -141,7 +144,8 @@ fn run_one(engine: &Engine, people: &Known, case: &Case) -> CaseResult {
         Some(Fault::Odd(why)) => (None, Some(why)),
         None => (None, None),
     };
-    let verdict = engine.decide(&case.facts).verdict();
+    // A tool may be held for what its upstream did; a set is not wrong for that.
+    let verdict = engine.decide_as_accepted(&case.facts).verdict();
     let stage = verdict.stage.map_or("", crate::Stage::as_str);
     let expect = &case.expect;
     let mismatch = if void.is_some() {
@@ -396,6 +400,7 @@ impl Reader<'_> {
                 now: now?,
                 standing: None,
                 limit: None,
+                unread: false,
                 observe: false,
                 approval,
                 findings,

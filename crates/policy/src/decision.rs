@@ -65,6 +65,8 @@ pub enum Stage {
     Limit,
     /// There is no valid policy to decide this with.
     PolicyUnavailable,
+    /// The upstream's tools were not read since the node started.
+    ToolsNotRead,
     /// The upstream has no such tool or method.
     UnknownTool,
     /// Nobody accepted what the upstream says of the tool.
@@ -83,11 +85,12 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of the walk.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Standing,
         Self::Authority,
         Self::Limit,
         Self::PolicyUnavailable,
+        Self::ToolsNotRead,
         Self::UnknownTool,
         Self::Quarantined,
         Self::Schema,
@@ -104,6 +107,7 @@ impl Stage {
             Self::Authority => "authority",
             Self::Limit => "limit",
             Self::PolicyUnavailable => "policy-unavailable",
+            Self::ToolsNotRead => "tools-not-read",
             Self::UnknownTool => "unknown-tool",
             Self::Quarantined => "quarantined",
             Self::Schema => "schema",

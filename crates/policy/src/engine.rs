@@ -152,6 +152,8 @@ pub(crate) struct As {
     pub(crate) approved: bool,
     /// As if this were not in it.
     pub(crate) masked: Masks,
+    /// As if its tool were accepted as policies are judged by it.
+    pub(crate) accepted: bool,
 }
 
 /// How far a call gets.
@@ -301,9 +303,22 @@ impl Engine {
     /// Decides one call. Where a name may be read in more than one way, what any reading denies is
     /// denied, and of the rest what any holds is held.
     pub fn decide(&self, facts: &Facts) -> Decision {
+        self.decide_as(facts, &As::default())
+    }
+
+    /// Decides one call by what the policies say of it, also if its tool is held at this moment.
+    pub(crate) fn decide_as_accepted(&self, facts: &Facts) -> Decision {
+        let accepted = As {
+            accepted: true,
+            ..As::default()
+        };
+        self.decide_as(facts, &accepted)
+    }
+
+    fn decide_as(&self, facts: &Facts, as_if: &As) -> Decision {
         let instance = &facts.instance;
         if instance.perhaps_sponsor.is_empty() && instance.perhaps_groups.is_empty() {
-            return self.decide_as_read(facts);
+            return self.decide_as_read(facts, as_if);
         }
         let Some(readings) = instance.readings() else {
             let text = "Too many names of this agent's sponsor, or of their groups, changed since \
@@ -316,7 +331,7 @@ impl Engine {
                 instance,
                 ..facts.clone()
             };
-            match self.decide_as_read(&facts) {
+            match self.decide_as_read(&facts, as_if) {
                 Decision::Permit(permit) if permit.observed.is_none() => {
                     permitted.get_or_insert(Decision::Permit(permit));
                 }
@@ -350,14 +365,14 @@ impl Engine {
         self.says_groups.contains(name)
     }
 
-    fn decide_as_read(&self, facts: &Facts) -> Decision {
-        let asked = match self.reach(facts, Shown::Read, &As::default()) {
+    fn decide_as_read(&self, facts: &Facts, as_if: &As) -> Decision {
+        let asked = match self.reach(facts, Shown::Read, as_if) {
             Reached::Refused(denial) => return Decision::Denial(denial),
             Reached::Policy(asked) => asked,
         };
         let decision = match self.ask(&asked) {
             Decision::Denial(denial) if denial.stage == Stage::Policy => {
-                self.if_masked(facts, &asked.slice, denial)
+                self.if_masked(facts, &asked.slice, denial, as_if.accepted)
             }
             decision => decision,
         };
@@ -371,12 +386,12 @@ impl Engine {
 
     /// What becomes of a call that is denied as it is: permitted, exactly if it would be without what
     /// the forbids in its way ask to have masked; else what an approval makes of it.
-    fn if_masked(&self, facts: &Facts, slice: &Slice, denial: Denial) -> Decision {
+    fn if_masked(&self, facts: &Facts, slice: &Slice, denial: Denial, accepted: bool) -> Decision {
         let masks = slice.masks(&denial.policies);
         let can_mask = !facts.elsewhere && facts.findings.iter().any(|it| masks.hides(it));
         if !can_mask {
             return if slice.reads_approval {
-                self.if_approved(facts, denial, &Masks::default())
+                self.if_approved(facts, denial, &Masks::default(), accepted)
             } else {
                 Decision::Denial(denial)
             };
@@ -384,6 +399,7 @@ impl Engine {
         let masked = As {
             approved: false,
             masked: masks.clone(),
+            accepted,
         };
         let Reached::Policy(asked) = self.reach(facts, Shown::Read, &masked) else {
             return Decision::Denial(denial);
@@ -391,7 +407,7 @@ impl Engine {
         match self.ask(&asked) {
             Decision::Permit(permit) => Decision::Permit(permit.masking(&masks)),
             Decision::Denial(rest) if rest.stage == Stage::Policy && slice.reads_approval => {
-                match self.if_approved(facts, rest, &masks) {
+                match self.if_approved(facts, rest, &masks, accepted) {
                     Decision::Denial(_) => Decision::Denial(denial),
                     decision => decision,
                 }
@@ -402,10 +418,17 @@ impl Engine {
 
     /// What becomes of a call that is denied as it is: held, exactly if an approval would permit it,
     /// and permitted if the people who approved it are enough.
-    fn if_approved(&self, facts: &Facts, denial: Denial, masks: &Masks) -> Decision {
+    fn if_approved(
+        &self,
+        facts: &Facts,
+        denial: Denial,
+        masks: &Masks,
+        accepted: bool,
+    ) -> Decision {
         let approved = As {
             approved: true,
             masked: masks.clone(),
+            accepted,
         };
         let Reached::Policy(asked) = self.reach(facts, Shown::Read, &approved) else {
             return Decision::Denial(denial);
@@ -428,8 +451,8 @@ impl Engine {
     }
 
     /// Takes a call through everything that is decided whatever its arguments are: to the index of
-    /// its target, or to a denial.
-    pub(crate) fn before_arguments(&self, facts: &Facts) -> Result<usize, Denial> {
+    /// its target, or to a denial. A tool that is held is denied unless it is taken as `accepted`.
+    pub(crate) fn before_arguments(&self, facts: &Facts, accepted: bool) -> Result<usize, Denial> {
         let plain = |stage, text: &str| Err(denied_plainly(stage, text));
         if let Some(why) = &facts.standing {
             return plain(Stage::Standing, why);
@@ -443,13 +466,22 @@ impl Engine {
             let text = "There is no valid policy set, so nothing is permitted.";
             return plain(Stage::PolicyUnavailable, text);
         }
-        self.find(facts)
+        if facts.unread {
+            let upstream = facts.upstream.as_str();
+            let text = format!(
+                "The tools of `{upstream}` could not be read since this node started, so nobody \
+                 knows whether they are those that were accepted. Try again later. Whoever runs \
+                 this node can mend that: `tipstaff doctor` says why."
+            );
+            return plain(Stage::ToolsNotRead, &text);
+        }
+        self.find(facts, accepted)
             .map_err(|(stage, refusal)| denied(stage, refusal))
     }
 
     /// Takes a call through everything that comes before policy.
     pub(crate) fn reach(&self, facts: &Facts, shown: Shown, as_if: &As) -> Reached {
-        let index = match self.before_arguments(facts) {
+        let index = match self.before_arguments(facts, as_if.accepted) {
             Ok(index) => index,
             Err(denial) => return Reached::Refused(denial),
         };

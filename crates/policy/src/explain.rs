@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::decision::{Effect, Nearest, Verdict};
 use crate::engine::{As, Asked, Engine, Reached, Shown};
 use crate::facts::Facts;
-use crate::findings::Masks;
 use crate::set::Policy;
 
 /// Why a call is decided as it is.
@@ -82,7 +81,7 @@ impl Engine {
         };
         let as_if = As {
             approved: facts.approval.is_some() && needs.is_none(),
-            masked: Masks::default(),
+            ..As::default()
         };
         let (request, policies) = match self.reach(facts, Shown::All, &as_if) {
             Reached::Policy(asked) => (Some(request(&asked)), self.outcomes(&asked)),

@@ -41,6 +41,10 @@ pub struct Facts {
     pub standing: Option<String>,
     /// The limit that this call is over, if so: a rate, a budget, the breaker.
     pub limit: Option<String>,
+    /// It is a tool of an upstream whose tools were not read since the node started, so that nobody
+    /// knows whether they are those that were accepted.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub unread: bool,
     /// The upstream is being observed: what policy denies passes, and is recorded as such.
     pub observe: bool,
     /// The approval that this call uses up, if it has one.

@@ -9,8 +9,9 @@ use crate::target::Target;
 use crate::tools::{Refusal, quoted};
 
 impl Engine {
-    /// Where what is called is, or why it cannot be.
-    pub(crate) fn find(&self, facts: &Facts) -> Result<usize, (Stage, Refusal)> {
+    /// Where what is called is, or why it cannot be. A tool that is held cannot be called, unless
+    /// it is taken as `accepted`.
+    pub(crate) fn find(&self, facts: &Facts, accepted: bool) -> Result<usize, (Stage, Refusal)> {
         let upstream = facts.upstream.as_str();
         let refuse = |stage, cause: &str, reason: String| {
             let cause = cause.to_owned();
@@ -36,6 +37,7 @@ impl Engine {
                 };
                 if let Some(index) = tools.get(name.as_str()) {
                     let held = self.target(*index).and_then(Target::held);
+                    let held = held.filter(|_| !accepted);
                     return match held {
                         None => Ok(*index),
                         Some(held) => refuse(

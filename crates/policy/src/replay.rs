@@ -27,13 +27,18 @@ pub fn replay(facts: &Facts, engine: &Engine, recorded: &Verdict) -> Replay {
 /// [`replay`] of a denial whose arguments were not kept. What is refused whatever the arguments are
 /// is decided again; the rest is bounded.
 pub fn replay_without_arguments(facts: &Facts, engine: &Engine, recorded: &Verdict) -> Replay {
-    if let Err(denial) = engine.before_arguments(facts) {
+    if let Err(denial) = engine.before_arguments(facts, false) {
         return compare(Decision::Denial(denial).verdict(), recorded);
     }
     let rests_on_arguments = match recorded.stage {
-        None | Some(Stage::Standing | Stage::Limit | Stage::UnknownTool | Stage::Quarantined) => {
-            false
-        }
+        None
+        | Some(
+            Stage::Standing
+            | Stage::Limit
+            | Stage::ToolsNotRead
+            | Stage::UnknownTool
+            | Stage::Quarantined,
+        ) => false,
         // What is handed on may be a part of the arguments.
         Some(Stage::Authority) => facts.instance.handed_on().next().is_some(),
         // A policy that cannot be evaluated shows only once the arguments are found good.

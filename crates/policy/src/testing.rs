@@ -87,6 +87,7 @@ pub(crate) fn facts(call: &str, args: &Value) -> Facts {
         now: Time::from_micros(1_795_254_662_123_456),
         standing: None,
         limit: None,
+        unread: false,
         observe: false,
         approval: None,
         findings: Vec::new(),

@@ -97,6 +97,7 @@ fn call(world: &World, tool: &str, args: &str) -> Option<Facts> {
         now: Time::from_secs(1_795_254_662),
         standing: None,
         limit: None,
+        unread: false,
         observe: false,
         approval: None,
         findings: Vec::new(),

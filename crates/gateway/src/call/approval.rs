@@ -140,10 +140,14 @@ async fn use_up(
             Ok(())
         }
         // Somebody was faster: another call like it, or whoever ended it.
-        Ok(_) | Err(CommandError::Refused(_)) => Err(Denied::unrecorded(
-            "The approval of this call was used, or ended, a moment ago. Send the call again if it \
-             is to be made once more: people are then asked again.",
-        )),
+        Ok(_) | Err(CommandError::Refused(_)) => {
+            let instance = Some(question.instance);
+            plane.refusals.note("approval-gone", "call", instance);
+            Err(Denied::unrecorded(
+                "The approval of this call was used, or ended, a moment ago. Send the call again if \
+                 it is to be made once more: people are then asked again.",
+            ))
+        }
         Err(error) => {
             tracing::error!(error = %error, "An approval could not be used, so nothing was sent");
             Err(Denied::unrecorded(UNRECORDED))

@@ -47,32 +47,7 @@ pub(super) async fn target<'a>(
         ));
     };
     plane.ensure_tools(&call.served).await;
-    unread(plane, &call.served, target, call.caller.instance())?;
     Ok(target)
-}
-
-/// Refuses calls of tools that are known from an earlier start alone: what the upstream says of them
-/// may have changed since.
-pub(crate) fn unread(
-    plane: &Plane,
-    served: &Served,
-    target: &Target,
-    instance: &InstanceId,
-) -> Result<(), Denied> {
-    let is_tool = matches!(target, Target::Tool { .. });
-    if !is_tool || served.is_listed() || plane.known_tools(&served.name).is_none() {
-        // Of an upstream that was never listed, nothing is permitted: that is decided, and on record.
-        return Ok(());
-    }
-    plane
-        .refusals
-        .note("tools-not-read", "call", Some(instance));
-    Err(Denied::unrecorded(&format!(
-        "The tools of `{}` could not be read since this node started, so nobody knows whether they \
-         are those that were accepted; nothing was sent. Try again later. Whoever runs this node can \
-         mend that: `tipstaff doctor` says why.",
-        served.name
-    )))
 }
 
 pub(super) async fn rule(
@@ -154,7 +129,7 @@ where
     // Twice at most: the second time because the caller was narrowed between decision and record.
     for last in [false, true] {
         let Some(who) = Who::now(plane, question.instance, &question.served.name) else {
-            return Err(Denied::unrecorded(NARROWED));
+            return Err(narrowed(plane, question));
         };
         match decide_once(plane, question, (&who, &seen), &made).await {
             Ok(cleared) => return Ok(cleared),
@@ -163,7 +138,15 @@ where
             Err(Undecided::Narrowed) => {}
         }
     }
-    Err(Denied::unrecorded(NARROWED))
+    Err(narrowed(plane, question))
+}
+
+/// The answer to somebody of whom nobody can say any more who they are, or who was narrowed twice in
+/// a moment: there is nothing to be put on record as decided, so it is counted.
+fn narrowed(plane: &Plane, question: &Question<'_>) -> Denied {
+    let instance = Some(question.instance);
+    plane.refusals.note("narrowed", "call", instance);
+    Denied::unrecorded(NARROWED)
 }
 
 pub(super) const NARROWED: &str = "This agent instance may not act any more. Stop, and tell the person you \
@@ -202,6 +185,8 @@ where
         Target::Method { .. } => None,
     };
     let snapshot = &who.snapshot;
+    // Of an upstream that was never listed nothing is known, and nothing permitted.
+    let unread = tool.is_some() && !served.is_listed() && snapshot.tools.contains_key(&served.name);
     let facts = Facts {
         v: policy::FACTS_VERSION,
         instance: who.facts(question.proven),
@@ -211,6 +196,7 @@ where
         now: plane.clock.now(),
         standing: who.standing.as_ref().err().map(ToString::to_string),
         limit,
+        unread,
         observe: served.observing(plane.clock.now()),
         approval: None,
         findings: seen.found.clone(),
@@ -343,7 +329,7 @@ fn kind_of(
     upstream: &UpstreamName,
 ) -> Digest {
     let action = match stage {
-        policy::Stage::UnknownTool => upstream.to_string(),
+        policy::Stage::UnknownTool | policy::Stage::ToolsNotRead => upstream.to_string(),
         _ => target.action(upstream),
     };
     let policies = policies.join(",");

@@ -144,6 +144,7 @@ impl Who {
             now,
             standing: self.standing.as_ref().err().map(ToString::to_string),
             limit: None,
+            unread: false,
             observe: call.served.observing(now),
             approval: None,
             findings,

@@ -73,8 +73,8 @@ impl Engine {
             return Err(denial);
         }
         let masked = As {
-            approved: false,
             masked: masks.clone(),
+            ..As::default()
         };
         let rest = asked(&masked).map(|(decision, _)| passes(decision));
         match rest {

@@ -79,6 +79,10 @@ JSON-RPC error 7403 over HTTP 200, with the same object in `error.data`. The rec
                 "There is no valid policy set that could decide this upstream's calls, or its tools are not known.",
                 "`tipstaff policy check`; `tipstaff doctor`.",
             ),
+            Stage::ToolsNotRead => (
+                "The upstream's tools could not be listed since the node started, so nobody knows whether they are those that were accepted.",
+                "`tipstaff doctor` says why; mend the upstream, and the next call lists them.",
+            ),
             Stage::UnknownTool => (
                 "The upstream lists no such tool, or the method is none that can be called.",
                 "List the tools again. A tool that is listed and cannot be called is named by `tipstaff doctor`.",
@@ -451,8 +455,12 @@ const CAUSES: &[(&str, &str)] = &[
         "The tool's name is none that a tool can have.",
     ),
     (
-        "tools-not-read",
-        "The upstream's tools could not be listed since the node started, so nobody knows whether they are those that were accepted.",
+        "narrowed",
+        "The instance was suspended or forgotten while its call was being decided, so that there was nobody left to decide on.",
+    ),
+    (
+        "approval-gone",
+        "The approval of a call was used up by another like it, or ended, between its decision and its use. Nothing was sent; the decision that held the call is on record.",
     ),
     (
         "repeated-denial",

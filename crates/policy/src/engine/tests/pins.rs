@@ -52,8 +52,50 @@ fn a_held_tool_is_denied_and_not_seen_and_policies_are_judged_by_what_was_accept
                 assert_eq!(again, Replay::Same);
             }
         }
+        // What the policies say of it, for their own cases.
+        facts.observe = false;
+        let said = world.engine.decide_as_accepted(&facts).verdict();
+        let gone = (state == "gone").then_some(Stage::UnknownTool);
+        assert_eq!(said.stage, gone, "{state}");
+        let other = facts_of_other(&facts);
+        let said = world.engine.decide_as_accepted(&other).verdict();
+        assert_eq!(said.stage, gone.or(Some(Stage::Policy)), "{state}");
         let (upstream, tool) = ("files".parse().unwrap(), "read".parse().unwrap());
         let is_seen = world.engine.visible(&facts.instance, &upstream, &tool);
         assert_eq!(is_seen, stage.is_none(), "{state}");
     }
+}
+
+/// The same with arguments that no policy permits.
+fn facts_of_other(facts: &Facts) -> Facts {
+    Facts {
+        args: serde_json::value::to_raw_value(&json!({"path": "/b"})).unwrap(),
+        ..facts.clone()
+    }
+}
+
+#[test]
+fn a_tool_that_was_not_read_since_the_start_is_denied_whatever_policies_say() {
+    let tools = json!([{"name": "read", "inputSchema": {"type": "object",
+        "properties": {"path": {"type": "string"}}}}]);
+    let world = World::with_tools("permit (principal, action, resource);", &tools);
+    let mut facts = facts("files/read", &json!({"path": "/a"}));
+    facts.unread = true;
+    for observe in [false, true] {
+        facts.observe = observe;
+        let verdict = world.engine.decide(&facts).verdict();
+        assert_eq!(verdict.stage, Some(Stage::ToolsNotRead), "{verdict:?}");
+        assert_eq!(verdict.effect, Effect::Deny);
+        assert!(verdict.reason.contains("could not be read since"));
+        assert_eq!(replay(&facts, &world.engine, &verdict), Replay::Same);
+        let again = replay_without_arguments(&facts, &world.engine, &verdict);
+        assert_eq!(again, Replay::Same);
+    }
+    // Who may not act at all is told that.
+    facts.standing = Some("the agent is suspended".to_owned());
+    let verdict = world.engine.decide(&facts).verdict();
+    assert_eq!(verdict.stage, Some(Stage::Standing));
+    facts.standing = None;
+    facts.unread = false;
+    assert_eq!(world.engine.decide(&facts).verdict().effect, Effect::Allow);
 }
