@@ -40,18 +40,77 @@ pub enum JudgeToolError {
     Plane(#[from] PlaneError),
 }
 
-/// How often notifications have an upstream listed: it may send any number of them.
+/// How often notifications have an upstream listed, and how often what it lists is put on record: it
+/// may send any number of notifications, and say something else each time.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<Option<Duration>>);
+pub(crate) struct Pace(Mutex<Paced>);
+
+#[derive(Debug, Default)]
+struct Paced {
+    /// When it is listed next, or was last, for a notification.
+    listing: Option<Duration>,
+    /// Changes since it was quiet.
+    changes: u32,
+    /// From when on the next change is put on record.
+    open_at: Duration,
+    /// Listings whose changes were not.
+    put_off: u64,
+    /// The last listing was one of them.
+    is_put_off: bool,
+}
 
 impl Pace {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Paced> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How long the next listing has to wait.
     pub(crate) fn wait(&self, now: Duration) -> Duration {
         let every = Duration::from_millis(limits::LISTINGS_EVERY_MS);
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = last.map_or(now, |last| now.max(last + every));
-        *last = Some(at);
+        let mut paced = self.lock();
+        let at = paced.listing.map_or(now, |last| now.max(last + every));
+        paced.listing = Some(at);
         at.saturating_sub(now).min(every)
+    }
+
+    /// Whether a change is put on record now: many at once, then ever more rarely.
+    fn takes(&self, now: Duration) -> bool {
+        let calm = Duration::from_secs(limits::LISTINGS_CALM_SECONDS);
+        let mut paced = self.lock();
+        paced.is_put_off = now < paced.open_at;
+        if paced.is_put_off {
+            paced.put_off += 1;
+            return false;
+        }
+        if now.saturating_sub(paced.open_at) >= calm {
+            paced.changes = 0;
+        }
+        paced.changes = paced.changes.saturating_add(1);
+        let too_many = paced.changes.checked_sub(limits::LISTINGS_BURST + 1);
+        let pause = too_many.map_or(Duration::ZERO, |times| {
+            Duration::from_secs(1u64.checked_shl(times).unwrap_or(u64::MAX)).min(calm)
+        });
+        paced.open_at = now + pause;
+        true
+    }
+
+    /// What was listed is what is on record.
+    fn is_as_recorded(&self) {
+        self.lock().is_put_off = false;
+    }
+
+    /// How many listings since the start were not put on record, and whether the last one was not.
+    fn put_off(&self) -> (u64, bool) {
+        let paced = self.lock();
+        (paced.put_off, paced.is_put_off)
+    }
+}
+
+impl Served {
+    /// How many listings were not put on record since the start, because its tools change too often,
+    /// and whether what it lists at present is not.
+    pub fn listings_put_off(&self) -> (u64, bool) {
+        self.pace.put_off()
     }
 }
 
@@ -80,7 +139,14 @@ impl Plane {
             (kept, upstream.is_some_and(|it| it.pins.is_some()))
         });
         let actor = Actor::node(&self.settings.node);
-        if !kept {
+        if kept {
+            served.pace.is_as_recorded();
+        } else if served.is_listed() && !served.pace.takes(self.clock.elapsed()) {
+            // What was accepted stays what agents see and calls are judged by. The first listing of
+            // a start is always taken.
+            tracing::warn!(upstream.name = %name, "Upstream {name} changes its tools too often: this change is not put on record yet, and nothing of it is in force");
+            return Ok(());
+        } else {
             let command = Command::RecordTools {
                 upstream: name.clone(),
                 blob: self.blobs.put(list)?,
@@ -288,5 +354,31 @@ mod tests {
             let waits = pace.wait(Duration::from_millis(now));
             assert_eq!(waits, Duration::from_millis(expected), "at {now}");
         }
+    }
+
+    /// How many changes are put on record of an upstream that changes its tools each second.
+    fn taken(pace: &Pace, seconds: std::ops::Range<u64>) -> usize {
+        let taken = |second: &u64| pace.takes(Duration::from_secs(*second));
+        seconds.filter(taken).count()
+    }
+
+    #[test]
+    fn an_upstream_that_never_stops_changing_is_put_on_record_ever_more_rarely() {
+        let pace = Pace::default();
+        let at_once = |_: &u32| pace.takes(Duration::from_secs(5));
+        assert_eq!((0..100).filter(at_once).count(), 17);
+        assert_eq!(pace.put_off(), (83, true));
+        // 1, 2, 4 … seconds.
+        assert_eq!(taken(&pace, 6..6 + 127), 7);
+        // No more than one an hour in the end, however long it goes on.
+        let day = 24 * 60 * 60;
+        let first = taken(&pace, 200..day);
+        assert!(first < 30, "{first}");
+        assert_eq!(taken(&pace, day..2 * day), 24);
+        pace.is_as_recorded();
+        assert!(!pace.put_off().1);
+        // What is quiet for an hour is as if it were new.
+        let calm = Duration::from_secs(2 * day + 2 * limits::LISTINGS_CALM_SECONDS);
+        assert_eq!((0..100).filter(|_| pace.takes(calm)).count(), 17);
     }
 }

@@ -626,6 +626,7 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
                 }
             });
             found.extend(held(shared, &name));
+            found.extend(restless(&served));
             let configured = shared.config.upstreams.get(&name);
             let wanted = configured.is_some_and(|it| it.confine != Confine::Off);
             match served.upstream().confinement() {
@@ -667,6 +668,33 @@ async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {
         )];
     }
     found
+}
+
+/// An upstream that changes its tools so often that not all of it is put on record.
+fn restless(served: &gateway::Served) -> Option<Finding> {
+    let (put_off, is_put_off) = served.listings_put_off();
+    if put_off == 0 {
+        return None;
+    }
+    let name = served.name();
+    let now = if is_put_off {
+        "what it lists at present is not on record yet, and nothing of it is in force"
+    } else {
+        "what it lists at present is on record"
+    };
+    Some(Finding::warn(
+        "upstreams",
+        format!(
+            "`{name}` changes its tools too often: {} since the start not put on record; {now}",
+            count(
+                usize::try_from(put_off).unwrap_or(usize::MAX),
+                "change was",
+                "changes were"
+            )
+        ),
+        "see why the server lists something else each time (a date or a counter in a description \
+         is enough) and mend it; what was accepted stays in force",
+    ))
 }
 
 /// Its tools that cannot be called, and those that could be taken for others.

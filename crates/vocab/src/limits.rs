@@ -30,6 +30,12 @@ pub const PINNED_TOOLS_MAX: usize = 2 * TOOLS_MAX;
 pub const PINS_BYTES_MAX: usize = 4 * TOOL_LIST_BYTES_MAX;
 /// Least time between two listings that an upstream's notifications ask for, in milliseconds.
 pub const LISTINGS_EVERY_MS: u64 = 1_000;
+/// Changes of an upstream's tools that are put on record as they come; those after it ever more
+/// rarely, until it has been quiet for [`LISTINGS_CALM_SECONDS`].
+pub const LISTINGS_BURST: u32 = 16;
+/// How long an upstream whose tools changed too often waits at most for its next change to be put
+/// on record, in seconds; and for how long it has to be quiet for that to be forgotten.
+pub const LISTINGS_CALM_SECONDS: u64 = 60 * 60;
 /// Most pages followed in one listing.
 pub const PAGES_MAX: usize = 200;
 /// Deepest purpose path, in segments.

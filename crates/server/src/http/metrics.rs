@@ -54,6 +54,7 @@ families! {
     RETURNED "tipstaff_credentials_returned_total" true "Credentials that instances had of their own and that were to be revoked when those were over, by `result`: revoked, irrevocable, failed.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
     TOOLS "tipstaff_upstream_tools" false "Tools of this `upstream`, by what has become of their definitions (`state`): accepted, new, changed, refused, gone. Those that are new, changed or refused cannot be called.";
+    PUT_OFF "tipstaff_upstream_listings_put_off_total" true "Listings of this `upstream` whose changes were not put on record, because its tools change too often.";
     LOOK_ALIKES "tipstaff_tools_look_alike" false "Listed tools that a reader could take for a tool of another name, over all upstreams.";
     NAMES "tipstaff_policy_names_faulty" false "Sponsors and groups that the policies in force name, by what is wrong with the name (`fault`): unknown, renamed, taken.";
     ENTRIES "tipstaff_ledger_entries" false "Durable entries, by `log`.";
@@ -209,6 +210,11 @@ fn page(shared: &Shared) -> String {
                 states.filter(|it| *it == state).count(),
             );
         }
+    }
+    page.family(&PUT_OFF);
+    for served in plane.upstreams() {
+        let (put_off, _) = served.listings_put_off();
+        page.sample(&PUT_OFF, &[("upstream", served.name().as_str())], put_off);
     }
     let alike = plane.look_alikes();
     page.one(&LOOK_ALIKES, alike.iter().filter(|it| !it.same).count());

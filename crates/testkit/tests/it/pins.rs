@@ -138,13 +138,58 @@ async fn nothing_is_called_by_definitions_of_an_earlier_start_alone() {
         "{}",
         reply.json
     );
+    // That is a denial like any other: on record, made again by a replay, no word about policies.
+    assert_eq!(stage(&plane, &reply), "tools-not-read", "{}", reply.json);
     assert_eq!(plane.files().calls(), sent);
-    assert_eq!(
-        plane.ledger_with_refusals().await.refused("tools-not-read"),
-        1
-    );
     plane.files().set_tools(honest);
     assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+    assert!(plane.end().await.replayed >= 2);
+}
+
+#[tokio::test]
+async fn a_chatty_upstream_does_not_fill_the_disk() {
+    let plane = Plane::start().await;
+    let client = plane.agent("triage").await.token("files").await.modern();
+    let honest = plane.files().tools();
+    let says = async |text: &str| {
+        let tools = described(&honest, "read_text_file", text);
+        plane.files().set_tools(tools);
+        plane.refresh("files").await.unwrap();
+    };
+    let written = || {
+        let control = plane.ledger().control;
+        let lists = [Kind::ToolsListed, Kind::ToolsPinned];
+        control.iter().filter(|it| lists.contains(&it.kind)).count()
+    };
+    let before = written();
+    for nth in 0..100 {
+        says(&format!("Reads a file. Called {nth} times.")).await;
+    }
+    // A list and pins for each of 17, and for one after 1, 2, 4 … seconds more.
+    let found = written() - before;
+    assert!((34..=44).contains(&found), "{found}");
+    // What is held stays held, and the rest is called as ever.
+    let reply = client.call("read_text_file", PUBLIC).await;
+    assert_eq!(stage(&plane, &reply), "quarantined", "{}", reply.json);
+    assert_eq!(client.call("anything", ANY).await.effect(), "allow");
+    let told = plane.admin("GET", "/v1/doctor", None).await;
+    assert!(
+        told.text().contains("changes its tools too often"),
+        "{}",
+        told.text()
+    );
+    let page = plane.ask("GET", "/metrics").send().await;
+    let page = page.text();
+    assert!(
+        page.contains("listings_put_off_total{upstream=\"files\"} 8"),
+        "{page}"
+    );
+    // Later the change of that moment is taken, and can be accepted.
+    plane.clock.advance(std::time::Duration::from_mins(2));
+    says("Reads a file, at last.").await;
+    assert_eq!(written() - before, found + 2);
+    let held = tool(&plane, "files/read_text_file").await.to_string();
+    assert!(held.contains("at last"), "{held}");
     plane.end().await;
 }
 
