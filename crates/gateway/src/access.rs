@@ -1,4 +1,5 @@
-//! The `AuthZEN` Authorization API 1.0: `/access/v1/evaluation` and `/access/v1/evaluations`.
+//! The `AuthZEN` Authorization API 1.0: `/access/v1/evaluation` and `/access/v1/evaluations`; and
+//! under `/access/v1/requests` what people were asked about for it ([`requests`]).
 //!
 //! What a request's four parts are here:
 //!
@@ -14,6 +15,8 @@
 //!
 //! A denial is an answer, with status 200.
 
+pub(crate) mod requests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +30,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::header::{WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
 use http::{HeaderMap, Request as HttpRequest, StatusCode};
 use mcp::error::{Effect, Verdict};
 use mcp::{Json, Raw, Value};
@@ -52,6 +56,8 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
     Router::new()
         .route("/access/v1/evaluation", post(evaluation))
         .route("/access/v1/evaluations", post(evaluations))
+        .route("/access/v1/requests", post(requests::submit))
+        .route("/access/v1/requests/{id}", get(requests::status))
         .route("/.well-known/authzen-configuration", get(metadata))
         .with_state(plane)
 }
@@ -106,7 +112,11 @@ impl Refused {
 #[derive(Debug)]
 enum Answered {
     /// Decided, and on record.
-    Decided(Box<Verdict>),
+    Decided {
+        verdict: Box<Verdict>,
+        /// Whether the request says that something was approved.
+        presented: bool,
+    },
     /// There is nothing to decide; closed, as decisions default to.
     Failed {
         status: StatusCode,
@@ -125,12 +135,12 @@ impl Answered {
     }
 
     fn is_permit(&self) -> bool {
-        matches!(self, Self::Decided(verdict) if verdict.effect == Effect::Allow)
+        matches!(self, Self::Decided { verdict, .. } if verdict.effect == Effect::Allow)
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self, plane: &Plane) -> serde_json::Value {
         match self {
-            Self::Decided(verdict) => {
+            Self::Decided { verdict, presented } => {
                 let mut context = serde_json::Map::new();
                 context.insert("reason".to_owned(), json!(verdict.reason));
                 if let Some(policies) = &verdict.policies {
@@ -141,6 +151,13 @@ impl Answered {
                 }
                 if let Some(approval) = &verdict.approval {
                     context.insert("approval".to_owned(), json!(approval));
+                    context.insert("evaluation_id".to_owned(), json!(approval.id));
+                    let requestable = requests::requestable(plane, approval);
+                    context.insert("access_request".to_owned(), requestable);
+                }
+                if *presented && !self.is_permit() {
+                    let next = verdict.approval.as_ref().map_or("none", |_| "request");
+                    context.insert("next_action".to_owned(), json!(next));
                 }
                 //= https://openid.net/specs/authorization-api-1_0.html#section-5.5
                 //# Decision is an object that contains a REQUIRED `decision` key with a `boolean`
@@ -197,6 +214,8 @@ async fn metadata(State(plane): State<Arc<Plane>>, request: HttpRequest<Body>) -
         "policy_decision_point": url.as_str(),
         "access_evaluation_endpoint": format!("{url}/access/v1/evaluation"),
         "access_evaluations_endpoint": format!("{url}/access/v1/evaluations"),
+        "access_request_endpoint": requests::endpoint(&plane),
+        "capabilities": [requests::CAPABILITY],
     });
     with_type("application/json", metadata.to_string())
 }
@@ -229,12 +248,8 @@ async fn respond(plane: &Arc<Plane>, request: HttpRequest<Body>, many: bool) -> 
     response
 }
 
-async fn served(
-    plane: &Arc<Plane>,
-    request: HttpRequest<Body>,
-    many: bool,
-) -> Result<String, Refused> {
-    let (parts, body) = request.into_parts();
+/// Who sends a request that calls the node by its name.
+fn asker(plane: &Plane, parts: &Parts) -> Result<Asker, Refused> {
     plane
         .hosts
         .check(&parts.uri, &parts.headers)
@@ -244,11 +259,20 @@ async fn served(
             told: error.to_string(),
         })?;
     let asker = Asker::known(plane, &parts.headers, Over::Authzen);
-    let asker = asker.ok_or_else(|| Refused {
+    asker.ok_or_else(|| Refused {
         status: StatusCode::UNAUTHORIZED,
         cause: Cause::Asker,
         told: "present the token of a policy enforcement point as `Authorization: Bearer`".into(),
-    })?;
+    })
+}
+
+/// Who sends a request, its headers, and the JSON object that is its body.
+async fn received(
+    plane: &Plane,
+    request: HttpRequest<Body>,
+) -> Result<(Asker, HeaderMap, Json), Refused> {
+    let (parts, body) = request.into_parts();
+    let asker = asker(plane, &parts)?;
     //= https://openid.net/specs/authorization-api-1_0.html#section-10.1
     //# Requests MUST include a `Content-Type` header with the value `application/json`
     if !mcp::headers::says_json(&parts.headers) {
@@ -269,10 +293,19 @@ async fn served(
     if !document.root().is_object() {
         return Err(Refused::bad("the body must be a JSON object"));
     }
+    Ok((asker, parts.headers, document))
+}
+
+async fn served(
+    plane: &Arc<Plane>,
+    request: HttpRequest<Body>,
+    many: bool,
+) -> Result<String, Refused> {
+    let (asker, headers, document) = received(plane, request).await?;
     let asking = Asking {
         plane,
         asker: &asker,
-        headers: &parts.headers,
+        headers: &headers,
     };
     // An asker that goes away misses an answer that may be on record, and acts on none.
     let answer = if many {
@@ -412,13 +445,24 @@ impl<'a> Evaluation<'a> {
             format!(r#"{{"type":{},"id":{}{more}}}"#, kind.text(), id.text()),
         );
         if let Some(context) = self.context {
-            put("context", context.text().to_owned());
+            // What was approved is no argument of what is asked: the same, asked again, is the same.
+            let members = context.members().filter(|it| it.name() != APPROVAL);
+            let kept: Vec<String> = members
+                .map(|it| format!("{}:{}", Raw::string(&it.name()).as_str(), it.value.text()))
+                .collect();
+            if context.get(APPROVAL).is_none() {
+                put("context", context.text().to_owned());
+            } else if !kept.is_empty() {
+                put("context", format!("{{{}}}", kept.join(",")));
+            }
         }
         format!("{{{}}}", members.join(","))
     }
 }
 
 const DPOP: &str = "dpop";
+/// The member of `context` in which an enforcement point brings back what was approved.
+const APPROVAL: &str = "approval";
 
 /// When a list of evaluations is answered early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -462,7 +506,7 @@ struct Asking<'a> {
 impl<'a> Asking<'a> {
     async fn one(self, request: Value<'_>) -> Result<serde_json::Value, Refused> {
         let evaluation = Evaluation::read(request, None).map_err(Refused::bad)?;
-        Ok(self.answer(&evaluation).await.json())
+        Ok(self.answer(&evaluation).await.json(self.plane))
     }
 
     async fn all(self, request: Value<'_>) -> Result<serde_json::Value, Refused> {
@@ -504,7 +548,7 @@ impl<'a> Asking<'a> {
         let mut answers = stream::iter(items).buffered(at_once);
         let mut all = Vec::new();
         while let Some(answer) = answers.next().await {
-            all.push(answer.json());
+            all.push(answer.json(self.plane));
             let settled = match semantic {
                 Semantic::All => false,
                 Semantic::UntilDenied => !answer.is_permit(),
@@ -536,7 +580,8 @@ impl<'a> Asking<'a> {
         answered
     }
 
-    async fn ask(self, evaluation: &Evaluation<'_>) -> Result<Answered, Answered> {
+    /// What is asked about, without who asks.
+    fn about(self, evaluation: &Evaluation<'_>) -> Result<About<'a>, Answered> {
         let name = evaluation.action.1.as_str().unwrap_or_default();
         let (served, target) = self.target(&name)?;
         let args = arguments(served, &target, &name, evaluation)?;
@@ -554,7 +599,6 @@ impl<'a> Asking<'a> {
                 (target, method)
             }
         };
-        let who = self.who(served, evaluation)?;
         let args = RawValue::from_string(args).map_err(|_| {
             Answered::failed(
                 StatusCode::BAD_REQUEST,
@@ -562,6 +606,22 @@ impl<'a> Asking<'a> {
                 "the arguments cannot be read",
             )
         })?;
+        Ok(About {
+            served,
+            method,
+            target,
+            args,
+        })
+    }
+
+    async fn ask(self, evaluation: &Evaluation<'_>) -> Result<Answered, Answered> {
+        let About {
+            served,
+            method,
+            target,
+            args,
+        } = self.about(evaluation)?;
+        let who = self.who(served, evaluation)?;
         let id = self.headers.get(REQUEST_ID);
         let trace = self.headers.get("traceparent");
         let trace = trace.and_then(|trace| face::trace_id(trace.to_str().ok()?));
@@ -575,7 +635,11 @@ impl<'a> Asking<'a> {
             trace: trace.as_deref(),
         };
         let answer = elsewhere::answer(self.plane, self.asker, &who, &matter);
-        Ok(Answered::Decided(Box::new(Box::pin(answer).await)))
+        let presented = evaluation.context.and_then(|it| it.get(APPROVAL));
+        Ok(Answered::Decided {
+            verdict: Box::new(Box::pin(answer).await),
+            presented: presented.is_some(),
+        })
     }
 
     /// What an action's name means to this asker.
@@ -678,6 +742,16 @@ impl<'a> Asking<'a> {
             )),
         }
     }
+}
+
+/// What is asked about.
+#[derive(Debug)]
+struct About<'a> {
+    served: &'a Arc<Served>,
+    /// The MCP method; that of a tool call for whatever is named as one.
+    method: String,
+    target: Target,
+    args: Box<RawValue>,
 }
 
 /// What an action names.

@@ -37,9 +37,10 @@ mod standing;
 mod tools;
 pub mod upstream;
 
+#[doc(hidden)]
+pub use access::requests::reads_submission;
 pub use cors::Crossing;
 pub use ext_authz::grpc::connection as ext_authz;
-#[doc(hidden)]
 pub use ext_authz::proto::reads as reads_check;
 pub use face::{STANDING, router};
 pub use flow::{LabelError, Labels};

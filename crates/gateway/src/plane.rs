@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use vocab::{AdminId, Clock, Digest, Handle, InstanceId, Rng, Time, ToolName, UpstreamName};
 
+use crate::access::requests::Keys;
 use crate::flow::{Flow, Labels};
 use crate::handed::Handed;
 use crate::hosts::Hosts;
@@ -130,6 +131,8 @@ pub struct Plane {
     pub(crate) open: Arc<OpenIntents>,
     pub(crate) sessions: Sessions,
     pub(crate) refusals: Refusals,
+    /// `Idempotency-Key`s of access requests.
+    pub(crate) keys: Keys,
     pub(crate) life: Life,
     /// Changes whenever something may have been narrowed.
     pub(crate) cut: watch::Sender<u64>,
@@ -626,6 +629,7 @@ impl Plane {
             open: Arc::default(),
             sessions: Sessions::default(),
             refusals: Refusals::default(),
+            keys: Keys::default(),
             life: Life::default(),
             cut: watch::channel(0).0,
             settled: Notify::new(),

@@ -89,7 +89,7 @@ pub use redirect::{RedirectError, RedirectUri};
 pub use request::{DPOP, OwnTokenRequest, RequestError, TokenRequest};
 pub use signer::{Es256Key, Es256KeyError, SignError, Signing, TokenSigner};
 pub use uri::{PublicUrl, PublicUrlError, Resource, endpoint};
-pub use verify::{Caller, Challenge, VerifyError};
+pub use verify::{Caller, Challenge, VerifyError, instance_assertion};
 pub use workload::{ClaimRule, WorkloadError, WorkloadRule, Workloads};
 
 #[cfg(test)]

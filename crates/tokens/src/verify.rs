@@ -18,6 +18,14 @@ use crate::jws::{JwsError, Typ, Unverified};
 use crate::request;
 use crate::uri::Resource;
 
+/// The instance that an access token says it is of. Nobody checked its signature or time: good for
+/// telling which instance somebody means who may ask about it anyway, and for nothing else.
+pub fn instance_assertion(token: &str) -> Option<InstanceId> {
+    let claims = Unverified::parse(token, Typ::Access).ok()?.claimed().ok()?;
+    let act = claims.object("act").ok()??;
+    act.text("sub").ok()??.parse().ok()
+}
+
 /// Who sent a request. There is one way to get one: [`Issuer::verify`].
 ///
 /// It says who asks and for what purpose, and not what they may do.

@@ -29,7 +29,7 @@ pub use inspected::{inspect, inspect_rules, mask};
 pub use ledger_files::{
     checkpoint, cosignature, entry, note, proof, submission, tile, tlog_proof, witness,
 };
-pub use messages::{check, frame, headers, hosts, json, sse, translate, upstream};
+pub use messages::{access_request, check, frame, headers, hosts, json, sse, translate, upstream};
 pub use names::names;
 pub use policies::{cases, decide, policy_set, tool_list};
 pub use provisioned::{scim_filter, scim_patch, security_event};
@@ -47,6 +47,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("headers", headers),
     ("hosts", hosts),
     ("check", check),
+    ("access_request", access_request),
     ("translate", translate),
     ("upstream", upstream),
     ("entry", entry),

@@ -36,6 +36,13 @@ pub fn check(data: &[u8]) -> bool {
     gateway::reads_check(data)
 }
 
+/// An access request is a question and the denial that it is about, or none.
+pub fn access_request(data: &[u8]) -> bool {
+    let taken = gateway::reads_submission(data);
+    assert!(!taken || Json::parse(Bytes::copy_from_slice(data)).is_ok());
+    taken
+}
+
 fn walk(value: Value<'_>) {
     let alone = Json::parse(Bytes::copy_from_slice(value.text().as_bytes()));
     assert!(alone.is_ok_and(|alone| alone.root().kind() == value.kind()));

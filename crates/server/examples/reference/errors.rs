@@ -487,6 +487,10 @@ const CAUSES: &[(&str, &str)] = &[
         "The request for a decision lacks something, or contradicts itself.",
     ),
     (
+        "bad-access-request",
+        "An access request was for nothing that the enforcement point may request, or no task of its own.",
+    ),
+    (
         "unknown-subject",
         "The subject of a request for a decision is no agent's instance.",
     ),

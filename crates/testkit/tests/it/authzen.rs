@@ -13,14 +13,14 @@ use crate::approvals;
 use crate::common::PUBLIC;
 
 /// A policy enforcement point that asks.
-struct Asker<'a> {
+pub(crate) struct Asker<'a> {
     plane: &'a Plane,
     token: String,
 }
 
 impl<'a> Asker<'a> {
     /// One that is registered for these upstreams.
-    async fn add(plane: &'a Plane, id: &str, serves: &[&str], trusted: bool) -> Self {
+    pub(crate) async fn add(plane: &'a Plane, id: &str, serves: &[&str], trusted: bool) -> Self {
         let token = format!("tsp_{id}");
         let body = json!({
             "id": id, "serves": serves, "trusted": trusted,
@@ -31,18 +31,29 @@ impl<'a> Asker<'a> {
         Self { plane, token }
     }
 
-    fn ask(&self, path: &str) -> Ask {
+    /// One that shows a token.
+    pub(crate) fn with(plane: &'a Plane, token: &str) -> Self {
+        let token = token.to_owned();
+        Self { plane, token }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Ask {
+        let bearer = format!("Bearer {}", self.token);
+        self.plane.ask("GET", path).header("authorization", bearer)
+    }
+
+    pub(crate) fn ask(&self, path: &str) -> Ask {
         self.plane
             .ask("POST", path)
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask(path).body(body.to_string()).send().await
     }
 
-    async fn evaluate(&self, body: &Value) -> Value {
+    pub(crate) async fn evaluate(&self, body: &Value) -> Value {
         let answer = self.post("/access/v1/evaluation", body).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -61,7 +72,7 @@ impl<'a> Asker<'a> {
 }
 
 /// A call of a tool, asked about by the caller's token.
-fn by_token(token: &Token, tool: &str, args: &str) -> Value {
+pub(crate) fn by_token(token: &Token, tool: &str, args: &str) -> Value {
     let args: Value = serde_json::from_str(args).unwrap();
     let mut subject = json!({"type": "access_token", "id": token.text});
     if token.key().is_some() {

@@ -33,6 +33,8 @@ const CLOSED: &[(&str, &str)] = &[
     ("/accept/triage", "POST"),
     ("/access/v1/evaluation", "POST"),
     ("/access/v1/evaluations", "POST"),
+    ("/access/v1/requests", "POST"),
+    ("/access/v1/requests/x", "GET"),
     ("/.well-known/authzen-configuration", "GET"),
     ("/scim/v2/Users", "GET"),
     ("/ssf/x", "POST"),

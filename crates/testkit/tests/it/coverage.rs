@@ -96,6 +96,13 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
         "/access/v1/evaluations",
         Askers,
     ),
+    ("/access/v1/requests", "POST", "/access/v1/requests", Askers),
+    (
+        "/access/v1/requests/{id}",
+        "GET",
+        "/access/v1/requests/ap-none",
+        Askers,
+    ),
     (
         "/.well-known/authzen-configuration",
         "GET",

@@ -1,6 +1,8 @@
 //! Everything at once: the whole node in process, real HTTP, real files, scripted upstreams.
 
 #[cfg(test)]
+mod access_requests;
+#[cfg(test)]
 mod admin;
 #[cfg(test)]
 mod anchors;
