@@ -291,6 +291,74 @@ async fn what_comes_back_is_masked_whatever_it_is() {
 }
 
 #[tokio::test]
+async fn what_was_decided_on_what_came_back_is_made_again_and_a_tampered_one_is_named() {
+    let (mut plane, token) = plane(Speaks::Both, MASKED).await;
+    let answer = json!({"resultType": "complete",
+        "content": [{"type": "text", "text": format!("the key {KEY}.")}]});
+    plane
+        .files()
+        .script("anything", Script::Result(answer.to_string()));
+    let client = token.modern();
+    for _ in 0..140 {
+        assert_eq!(client.call("anything", "{}").await.effect(), "allow");
+    }
+    plane.stop().await.unwrap();
+    let key = server::keys::facts_key(&plane.folder().join("keys"));
+    let replay = |key| server::commands::ledger::replay(&plane.data(), key).unwrap();
+    let replayed = replay(Some(key.as_path()));
+    assert!(replayed.is_good(), "{replayed:?}");
+    assert_eq!((replayed.same, replayed.responses), (140, 140));
+    assert!(replayed.text(false).contains("140 second decisions"));
+    // Without the facts there is nothing to make them again from.
+    let sealed = replay(None);
+    assert_eq!((sealed.sealed, sealed.responses), (140, 0));
+    let tile = plane.data().join("calls/tile/entries/000");
+    let own = std::fs::read(&tile).unwrap();
+    for (from, to, told) in [
+        (
+            r#""done":"masked","policies":["all"]"#,
+            r#""done":"passed","policies":["all"]"#,
+            "was passed on by all as recorded, and is masked by all now",
+        ),
+        (
+            r#""done":"masked","policies":["all"]"#,
+            r#""done":"masked","policies":["any"]"#,
+            "was masked by any as recorded, and is masked by all now",
+        ),
+        (
+            r#""class":"secret","rule""#,
+            r#""class":"hidden","rule""#,
+            "and is passed on by all now",
+        ),
+    ] {
+        let mut bytes = own.clone();
+        let found = |bytes: &[u8], what: &str| {
+            let what = what.as_bytes();
+            bytes.windows(what.len()).position(|it| it == what)
+        };
+        let at = found(&bytes, r#""response":{"#).unwrap();
+        let Some(within) = found(&bytes[at..], from) else {
+            panic!(
+                "no {from} in {}",
+                String::from_utf8_lossy(&bytes[at..at + 400])
+            );
+        };
+        bytes[at + within..][..to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&tile, bytes).unwrap();
+        let replayed = replay(Some(key.as_path()));
+        assert!(!replayed.is_good());
+        assert_eq!((replayed.different, replayed.responses), (1, 139), "{to}");
+        assert!(
+            replayed.text(false).contains(told),
+            "{}",
+            replayed.text(false)
+        );
+    }
+    std::fs::write(&tile, own).unwrap();
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn what_comes_back_is_withheld_where_policy_forbids_it() {
     let (plane, token) = plane(Speaks::Both, NOT_BACK).await;
     for era in ERAS {

@@ -1,16 +1,17 @@
 //! Running every decision again: the facts as they were sealed, on the policies, tools and options
-//! that the decision rested on.
+//! that the decision rested on; and the second ones, on what was found in what came back.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
 
-use gateway::record::{Basis, DecisionBody, DecisionSeal};
+use gateway::record::{Basis, DecisionBody, DecisionSeal, Done, Inspected, OutcomeBody};
 use ledger::{Blobs, Entry, Keyring, Kind, LogReader, Opened, ReadError, seal};
+use mcp::Method;
 use policy::{
-    Engine, Facts, PolicySet, Replay, Stage, Target, ToolList, UpstreamInput, UpstreamOptions,
-    Verdict,
+    Decision, Direction, Engine, Facts, Masks, PolicySet, Replay, Stage, Target, ToolList,
+    UpstreamInput, UpstreamOptions, Verdict,
 };
 use serde::Serialize;
 use store::{FileBlobs, FileKeyring, WrappingKey};
@@ -31,6 +32,10 @@ const TELL_EVERY: u64 = 1_000;
 pub struct Replayed {
     /// Decided the same.
     pub same: u64,
+    /// Second decisions, on what came back, that were decided the same. One that was not counts
+    /// among the different and the missing ones; what its first one counts as, it is not counted as
+    /// again.
+    pub responses: u64,
     /// Decided otherwise, or not to be decided from what is here.
     pub different: u64,
     /// Not run: what they were decided on was erased, on record.
@@ -137,6 +142,7 @@ pub(super) fn replay_telling(
         match again(&bytes, index, &calls, &opener, &mut bases) {
             Ok(Again::Other) => {}
             Ok(Again::Same) => replayed.same += 1,
+            Ok(Again::SameResponse) => replayed.responses += 1,
             Ok(Again::Erased) => replayed.erased += 1,
             Ok(Again::Sealed) => replayed.sealed += 1,
             Ok(Again::Bounded) => replayed.bounded += 1,
@@ -151,6 +157,8 @@ enum Again {
     /// It is no decision.
     Other,
     Same,
+    /// It is the outcome of a call, and what came back was decided on the same.
+    SameResponse,
     Erased,
     Sealed,
     Bounded,
@@ -177,8 +185,10 @@ fn again(
     bases: &mut Bases<'_>,
 ) -> Result<Again, Wrong> {
     let entry = Entry::parse(bytes).map_err(|error| error.to_string())?;
-    if entry.kind != Kind::Decision {
-        return Ok(Again::Other);
+    match entry.kind {
+        Kind::Decision => {}
+        Kind::Outcome => return response_again(&entry, calls, opener, bases),
+        _ => return Ok(Again::Other),
     }
     let body: DecisionBody = serde_json::from_str(entry.body.get())
         .map_err(|error| format!("the body is not of a decision's shape: {error}"))?;
@@ -207,6 +217,93 @@ fn again(
             let what = difference(&recorded, &now, &body.basis.versions);
             Err(Wrong::Different(what))
         }
+    }
+}
+
+/// Decides on what came back again: on the facts of the permit, with what was found in it.
+fn response_again(
+    entry: &Entry<'_>,
+    calls: &dyn LogReader,
+    opener: &Opener<'_>,
+    bases: &mut Bases<'_>,
+) -> Result<Again, Wrong> {
+    let outcome: OutcomeBody = serde_json::from_str(entry.body.get())
+        .map_err(|error| format!("the body is not of an outcome's shape: {error}"))?;
+    let Some(response) = outcome.response.filter(|it| !it.found.is_empty()) else {
+        return Ok(Again::Other);
+    };
+    let index = outcome.decision;
+    let Ok(bytes) = calls.entry(index) else {
+        // That it is gone or damaged is told of itself.
+        return Ok(Again::Other);
+    };
+    let decision = Entry::parse(&bytes).map_err(|error| error.to_string())?;
+    let body: DecisionBody = serde_json::from_str(decision.body.get())
+        .map_err(|_| format!("calls/{index}, which it names, is no decision"))?;
+    if !Method::from(body.method.as_str()).is_for_servers() {
+        // What a client answered goes upstream, and is decided on by the labels of that moment.
+        return Ok(Again::Other);
+    }
+    let Unsealed::Plain(seal) = opener.open(&body, index, calls)? else {
+        return Ok(Again::Other);
+    };
+    let engine = bases.engine(&body.basis, &body.upstream)?;
+    let facts = Facts {
+        findings: response.found.clone(),
+        direction: Direction::Response,
+        ..seal.facts
+    };
+    match response_difference(&engine.decide(&facts), &body, &response) {
+        None => Ok(Again::SameResponse),
+        Some(what) => Err(Wrong::Different(what)),
+    }
+}
+
+/// What differs between what was done about what came back and what is decided about it now, if
+/// anything does. More may have been taken away than policy said, where a mask had no place.
+fn response_difference(
+    now: &Decision,
+    body: &DecisionBody,
+    response: &Inspected,
+) -> Option<String> {
+    let verdict = now.verdict();
+    let mut masks = Masks::default();
+    let done = match now {
+        Decision::Permit(permit) => {
+            masks = permit.masks().clone().and(&body.masks);
+            let covers = |it: &policy::Found| masks.cover(it.class, &it.rule, it.confidence);
+            if response.found.iter().any(covers) {
+                Done::Masked
+            } else {
+                Done::Passed
+            }
+        }
+        Decision::Hold(_) | Decision::Denial(_) => Done::Withheld,
+    };
+    let is_narrower = response.done == Done::Withheld && masks != Masks::default();
+    let mut policies = response.policies.clone();
+    policies.sort_unstable();
+    let mut by = verdict.policies;
+    by.sort_unstable();
+    by.dedup();
+    if (response.done == done || is_narrower) && policies == by {
+        return None;
+    }
+    let (was, done) = (told(response.done), told(done));
+    let (was_by, by) = (policies.join(", "), by.join(", "));
+    let mut text =
+        format!("what came back was {was} by {was_by} as recorded, and is {done} by {by} now");
+    if body.basis.versions != policy::versions() {
+        let _infallible = write!(text, "; it was decided by {}", body.basis.versions);
+    }
+    Some(text)
+}
+
+const fn told(done: Done) -> &'static str {
+    match done {
+        Done::Passed => "passed on",
+        Done::Masked => "masked",
+        Done::Withheld => "withheld",
     }
 }
 
@@ -399,6 +496,7 @@ impl Replayed {
     pub fn text(&self, locked: bool) -> String {
         let Self {
             same,
+            responses,
             different,
             erased,
             sealed,
@@ -422,6 +520,13 @@ impl Replayed {
              sealed, {bounded} bounded, {missing} missing",
             output::count(all, "decision", "decisions")
         );
+        if *responses > 0 {
+            let _infallible = writeln!(
+                text,
+                "{} on what came back: the same",
+                output::count(*responses, "second decision", "second decisions")
+            );
+        }
         if *bounded > 0 {
             text.push_str(
                 "Bounded are denials that rest on arguments of which only length and digest were kept.\n",

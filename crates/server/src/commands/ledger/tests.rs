@@ -49,6 +49,6 @@ fn what_was_made_again_is_told() {
     );
     assert_eq!(
         serde_json::json!(replayed),
-        serde_json::json!({"same": 3, "different": 2, "erased": 0, "sealed": 1, "bounded": 0, "missing": 0})
+        serde_json::json!({"same": 3, "responses": 0, "different": 2, "erased": 0, "sealed": 1, "bounded": 0, "missing": 0})
     );
 }
