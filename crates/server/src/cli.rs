@@ -73,6 +73,9 @@ pub enum Command {
     /// The local vault: secrets that `vault:NAME` in the configuration refers to.
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// What is looked for in what passes: the rules in force, and having them read again.
+    #[command(subcommand)]
+    Inspection(InspectionCommand),
     /// Instances: running agents.
     #[command(subcommand)]
     Instance(InstanceCommand),
@@ -638,6 +641,16 @@ pub enum SecretCommand {
         #[command(flatten)]
         files: VaultFiles,
     },
+}
+
+/// `tipstaff inspection …`.
+#[derive(Debug, clap::Subcommand)]
+pub enum InspectionCommand {
+    /// Show the rules in force: how many, their digest, the files, and what is left out.
+    Show,
+    /// Read `[inspect]` of the configuration and its files again, and look for those rules from now
+    /// on. If they cannot be used, those that were in force stay.
+    Reload,
 }
 
 /// Which vault a `secret` command is about.

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod group;
 mod init;
+mod inspection;
 mod instance;
 mod keys;
 pub mod ledger;
@@ -325,6 +326,7 @@ fn in_runtime(context: &Context, command: Command) -> Outcome {
             Command::Tools(command) => upstream::run(context, command).await,
             Command::Login { id } => sponsor::login(context, id).await,
             Command::Sponsor(command) => sponsor::run(context, command).await,
+            Command::Inspection(command) => inspection::run(context, command).await,
             Command::Secret(command) => secret::run(context, command).await,
             Command::Scim(command) => scim::run(context, command).await,
             Command::Group(command) => group::run(context, command).await,

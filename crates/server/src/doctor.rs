@@ -9,6 +9,7 @@ mod named;
 mod names;
 pub(crate) mod stops;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -423,6 +424,7 @@ pub async fn of_node(shared: &Arc<Shared>) -> Vec<Finding> {
     found.extend(acceptance(&shared.config));
     found.extend(named::agents(shared));
     found.extend(named::secrets(shared));
+    found.push(inspection(shared));
     found.extend(isolation(shared.shared_user, &shared.config));
     found
 }
@@ -595,6 +597,23 @@ fn snapshot(told: &Told) -> Finding {
         }
     };
     Finding::ok("snapshot", format!("{start}; {next}"))
+}
+
+/// What is looked for in what passes.
+fn inspection(shared: &Shared) -> Finding {
+    let it = shared.inspection.get();
+    let digest = it.digest.to_string();
+    let mut told = format!(
+        "{} in force, digest {}",
+        count(it.rules, "rule is", "rules are"),
+        digest.get(..12).unwrap_or_default()
+    );
+    for (what, names) in [("also from", &it.files), ("left out:", &it.left_out)] {
+        if !names.is_empty() {
+            let _infallible = write!(told, "; {what} {}", names.join(", "));
+        }
+    }
+    Finding::ok("inspection", told)
 }
 
 async fn upstreams(shared: &Arc<Shared>) -> Vec<Finding> {

@@ -36,8 +36,8 @@ use crate::upstream_tokens::Endpoint;
 use crate::webhook::Webhook;
 use crate::wrapping::{self, WrappingError};
 use crate::{
-    admin, anchor, approvals, approvers, asking, break_glass, http, keys, listen, names, policies,
-    secrets, signals, trust,
+    admin, anchor, approvals, approvers, asking, break_glass, http, inspection, keys, listen,
+    names, policies, secrets, signals, trust,
 };
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -212,6 +212,8 @@ pub struct Shared {
     pub directory: Option<Arc<asking::Directory>>,
     /// Who is told of approvals, if anybody is.
     pub webhook: Option<Arc<Webhook>>,
+    /// The rules of inspection that are in force.
+    pub inspection: inspection::Current,
     /// Whether agents may run as the node's own user.
     #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
@@ -411,9 +413,9 @@ impl Node {
             Arc::clone(&rng),
         )
         .map_err(|error| StartError::Unusable(error.to_string()))?;
-        let inspector = config.inspect.inspector();
-        let inspector =
-            inspector.map_err(|error| StartError::Unusable(admin::wire::chain(&error)))?;
+        let loaded = config.inspect.load();
+        let (inspector, looked_for) =
+            loaded.map_err(|error| StartError::Unusable(admin::wire::chain(&error)))?;
         let upstreams = served(&config, confiner.as_deref(), &issuer);
         let parts = Parts {
             settings: Settings {
@@ -448,6 +450,7 @@ impl Node {
         };
         let plane = Plane::new(parts).await?;
         let shared = Arc::new(Shared {
+            inspection: inspection::Current::new(looked_for),
             plane: Arc::clone(&plane),
             config: Arc::clone(&config),
             control_log: Arc::clone(&control_log),

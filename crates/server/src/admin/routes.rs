@@ -98,6 +98,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
             get(directory::tokens).post(directory::add_token),
         )
         .route("/v1/scim/tokens/{id}/revoke", post(directory::remove_token))
+        .route("/v1/inspection", get(inspection))
+        .route("/v1/inspection/reload", post(reload_inspection))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/{name}", post(secrets::set))
         .route("/v1/secrets/{name}/remove", post(secrets::remove))
@@ -109,6 +111,27 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
             authenticated,
         ))
         .with_state(admin)
+}
+
+/// The rules of inspection that are in force.
+async fn inspection(State(admin): App) -> Answer {
+    Ok(ok(&*admin.shared.inspection.get()))
+}
+
+/// Has the rules read again.
+async fn reload_inspection(State(admin): App, Extension(caller): Extension<Caller>) -> Answer {
+    let loaded = crate::inspection::reload(&admin.shared).await;
+    let loaded = loaded.map_err(|error| {
+        let told = format!("{}; what was in force stays", wire::chain(&error));
+        Problem::new(StatusCode::CONFLICT, "inspection", &told)
+    })?;
+    tracing::warn!(
+        "Inspection was told by {} to look for other rules: {}, digest {}",
+        caller.actor.id,
+        loaded.rules,
+        loaded.digest
+    );
+    Ok(ok(&loaded))
 }
 
 pub(super) async fn no_route() -> Problem {

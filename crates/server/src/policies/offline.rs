@@ -59,8 +59,8 @@ impl Offline {
             .iter()
             .map(|(name, upstream)| (name.clone(), (upstream.policy_options(), None)))
             .collect();
-        let inspector = config.inspect.inspector();
-        let inspector = inspector.map_err(|error| crate::admin::wire::chain(&error))?;
+        let loaded = config.inspect.load();
+        let (inspector, _) = loaded.map_err(|error| crate::admin::wire::chain(&error))?;
         let sights = Sights::of(config, &inspector);
         let mut known = Known {
             findings: Some(sights.findings),

@@ -267,6 +267,13 @@ const ROUTES: &[(&str, &str, &str, Who)] = &[
     ),
     ("/ssf/{name}", "POST", "/ssf/idp", Directory),
     ("/v1/scim/tokens", "GET", "/v1/scim/tokens", Administrators),
+    ("/v1/inspection", "GET", "/v1/inspection", Administrators),
+    (
+        "/v1/inspection/reload",
+        "POST",
+        "/v1/inspection/reload",
+        Administrators,
+    ),
     ("/v1/secrets", "GET", "/v1/secrets", Administrators),
     (
         "/v1/secrets/{name}",

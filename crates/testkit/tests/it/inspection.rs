@@ -707,6 +707,75 @@ async fn a_warning_comes_with_the_answer() {
 }
 
 #[tokio::test]
+async fn rules_are_read_again_without_a_restart_and_bad_ones_change_nothing() {
+    let (plane, token) = plane(Speaks::Both, NO_SECRETS).await;
+    let client = token.modern();
+    let ticket = async || {
+        let reply = client.call("anything", r#"{"note":"TICKET-1234"}"#).await;
+        reply.effect().to_owned()
+    };
+    let shown = async || plane.admin("GET", "/v1/inspection", None).await.json();
+    let reload = async || {
+        let answer = plane.admin("POST", "/v1/inspection/reload", None).await;
+        (answer.status.as_u16(), answer.json())
+    };
+    let first = shown().await;
+    assert_eq!(
+        (&first["files"], &first["left_out"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(ticket().await, "allow");
+    // With nothing changed, nothing is.
+    assert_eq!(reload().await, (200, first.clone()));
+    let config = plane.folder().join("tipstaff.toml");
+    let own = std::fs::read_to_string(&config).unwrap();
+    let rules = plane.folder().join("tickets.toml");
+    let rule = "[[rule]]\nid = \"ticket\"\nclass = \"secret\"\nconfidence = \"high\"\n\
+                why = \"Names a case.\"\nkeywords = [\"ticket-\"]\n\
+                regex = 'TICKET-[0-9]{4}'\npositive = []\nnegative = []\n";
+    std::fs::write(&rules, rule).unwrap();
+    let with = "[inspect]\nrules = [\"tickets.toml\"]\nleave_out = [\"email-address\"]\n";
+    std::fs::write(&config, format!("{own}\n{with}")).unwrap();
+    assert_eq!(ticket().await, "allow", "not before somebody says so");
+    let (status, loaded) = reload().await;
+    assert_eq!(status, 200, "{loaded}");
+    assert_eq!(loaded["left_out"], json!(["email-address"]));
+    assert_eq!(loaded["rules"], first["rules"], "one more, one less");
+    assert_ne!(loaded["digest"], first["digest"]);
+    assert_eq!(ticket().await, "deny");
+    let doctor = plane.admin("GET", "/v1/doctor", None).await;
+    assert!(
+        doctor
+            .text()
+            .contains("tickets.toml; left out: email-address"),
+        "{}",
+        doctor.text()
+    );
+    // A file or a table that cannot be used is refused, and the rules before stay.
+    for (file, table) in [
+        ("nonsense", with),
+        (rule, "[inspect]\nrules = [\"nowhere.toml\"]\n"),
+        (rule, "[inspect]\nleave_out = [\"no-such-rule\"]\n"),
+        (rule, "[inspect]\nrulez = []\n"),
+    ] {
+        std::fs::write(&rules, file).unwrap();
+        std::fs::write(&config, format!("{own}\n{table}")).unwrap();
+        let (status, told) = reload().await;
+        assert_eq!(status, 409, "{told}");
+        assert!(
+            told.to_string().contains("what was in force stays"),
+            "{told}"
+        );
+        assert_eq!(shown().await, loaded);
+        assert_eq!(ticket().await, "deny");
+    }
+    std::fs::write(&config, own).unwrap();
+    assert_eq!(reload().await, (200, first));
+    assert_eq!(ticket().await, "allow");
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_looked_into_is_a_finding() {
     let policies = r#"@id("unseen") @reason("Nobody could look into it.")
         forbid (principal, action, resource)
