@@ -185,7 +185,11 @@ pub enum JudgeError {
         nearest: Option<String>,
     },
     /// There is nothing to say about it.
-    #[error("`{upstream}/{tool}` is not held: it is {}", .state.as_str())]
+    #[error(
+        "`{upstream}/{tool}` is not held: it is {}, and stays that for as long as its definition \
+         does; to stop it all the same, write a policy: `forbid (principal, action == \
+         Action::\"{upstream}/{tool}\", resource);`", .state.as_str()
+    )]
     NotHeld {
         /// The upstream.
         upstream: UpstreamName,

@@ -42,7 +42,9 @@ pub enum Command {
     Up(Up),
     /// Speak MCP on stdio and carry it to the gateway: what a desktop client's `command` runs.
     Connect(Connect),
-    /// Print an access token for a new (or continued) instance.
+    /// Print an access token for a new (or continued) instance, as the token endpoint's JSON answer.
+    ///
+    /// What goes into `Authorization`, after the `token_type`, is the `access_token` in it.
     Token(Token),
     /// Stop everything, one agent, or one upstream, from the very next call.
     Kill(KillArgs),

@@ -322,6 +322,9 @@ impl Node {
         let ahead = Duration::from_secs(if killed { CLOCK_LEEWAY_SECONDS } else { 0 });
         let boot = clock.now().max(last.time).plus(ahead);
         // What can fail by the configuration fails before anything is on record.
+        let loaded = config.inspect.load();
+        let (inspector, looked_for) =
+            loaded.map_err(|error| StartError::Unusable(admin::wire::chain(&error)))?;
         let address = listen.unwrap_or(config.listen);
         let (listener, address) = bind(address).await?;
         let proxies = match config.ext_authz {
@@ -413,9 +416,6 @@ impl Node {
             Arc::clone(&rng),
         )
         .map_err(|error| StartError::Unusable(error.to_string()))?;
-        let loaded = config.inspect.load();
-        let (inspector, looked_for) =
-            loaded.map_err(|error| StartError::Unusable(admin::wire::chain(&error)))?;
         let upstreams = served(&config, confiner.as_deref(), &issuer);
         let parts = Parts {
             settings: Settings {

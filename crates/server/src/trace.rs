@@ -1,11 +1,14 @@
 //! `tipstaff trace`: who, for whom, why, what was decided by which policy, and what came of it,
 //! read from the logs themselves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use gateway::record::{Came, DecisionBody, Effect, LeftOut, OutcomeBody, SealedRef};
+use gateway::record::{
+    Came, DecisionBody, Effect, Inspected, LeftOut, OutcomeBody, SealedRef, Sent,
+};
 use ledger::{Actor, Entry, Keyring, Kind, LogReader, Opened, ReadError, hash, seal};
+use policy::Found;
 use register::entry::{Event, Sponsorship};
 use register::{AgentView, Binding, BreakGlassView, Control, InstanceView, SponsorView};
 use serde::{Deserialize, Serialize};
@@ -214,6 +217,12 @@ pub struct DecisionTrace {
     pub left_out: Option<LeftOut>,
     /// Whether the facts can be read.
     pub facts: FactsState,
+    /// What inspection saw in what was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<Found>,
+    /// The labels of what its delegation had read before, where the facts are open.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<String>,
     /// What came of it; null for a denial, and for a call in flight.
     pub outcome: Option<OutcomeTrace>,
 }
@@ -245,6 +254,15 @@ pub struct OutcomeTrace {
     pub cause: Option<String>,
     /// Whether the upstream's answer was an error.
     pub is_error: Option<bool>,
+    /// What was masked in what was sent; absent where it went as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
+    /// What inspection saw in what came back, if anything, and what was done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<Inspected>,
+    /// The classes of what was found and delivered, which its delegation has read since.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// What of a decision's sealed part is shown.
@@ -260,6 +278,8 @@ struct Sealed {
 struct SealedFacts {
     target: policy::Target,
     args: Box<RawValue>,
+    #[serde(default)]
+    labels: BTreeSet<String>,
 }
 
 impl Sources<'_> {
@@ -428,6 +448,7 @@ impl Sources<'_> {
         };
         let (facts, sealed) = self.sealed(index, &body.facts);
         let (mut method, mut tool) = (body.method, body.tool);
+        let mut labels = BTreeSet::new();
         let (reason, arguments, left_out) = match sealed {
             None => (None, None, None),
             Some(sealed) => {
@@ -436,6 +457,7 @@ impl Sources<'_> {
                     policy::Target::Method { method: asked, .. } if body.unlisted => method = asked,
                     policy::Target::Tool { .. } | policy::Target::Method { .. } => {}
                 }
+                labels = sealed.facts.labels;
                 let kept = sealed.left_out.is_none().then_some(sealed.facts.args);
                 (Some(sealed.reason), kept, sealed.left_out)
             }
@@ -476,6 +498,8 @@ impl Sources<'_> {
             arguments,
             left_out,
             facts,
+            found: body.found,
+            labels,
             outcome,
         })
     }
@@ -536,6 +560,9 @@ impl Sources<'_> {
             result: body.result,
             cause: body.cause,
             is_error: body.is_error,
+            sent: body.sent,
+            response: body.response,
+            labels: body.labels,
         }))
     }
 }

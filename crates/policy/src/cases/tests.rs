@@ -156,6 +156,14 @@ permit (principal, action, resource) when { context has approval };
     assert_eq!(told(&Known::default()), [unwritten]);
 }
 
+#[test]
+fn a_file_of_comments_has_no_cases() {
+    for text in ["", "# none yet\n", "# - name: a\n#   call: b\n\n"] {
+        let cases = parse("a.test.yaml", text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        assert!(cases.is_empty(), "{text}");
+    }
+}
+
 fn seeing() -> Known {
     let names = |all: &[&str]| Some(all.iter().map(ToString::to_string).collect());
     Known {

@@ -855,7 +855,7 @@ const TABLES: &[Table] = &[
                 "`if-available`, `required`, `off`",
                 Is("\"if-available\""),
                 "confine = \"required\"",
-                "Whether Landlock keeps a child from reading the data and keys folders and from changing configuration and policies: where the kernel can do it; always, so that the child is not started where it cannot; or never. What it may reach is fixed when it starts: a file beside `tipstaff.toml` that is replaced meanwhile it can read once it is started again.",
+                "Whether Landlock keeps a child from reading the data and keys folders and from changing configuration and policies: where the kernel can do it; always, so that the child is not started where it cannot; or never. What it may reach is fixed when it starts: a file beside `tipstaff.toml` that is replaced meanwhile it can read once it is started again. In the folder of the configuration it can make no new files either, nor in those above it: a server that writes needs a folder of its own elsewhere.",
             ),
             key(
                 "labels",

@@ -110,6 +110,10 @@ async fn change(
     name: &SecretName,
     change: Change,
 ) -> Outcome {
+    let done = match &change {
+        Change::Set(_) => "Set",
+        Change::Remove => "Removed",
+    };
     let told = match (node(context, files)?, change) {
         (None, change) => offline(context, files, name, &change)?,
         (Some(node), Change::Set(value)) => {
@@ -129,7 +133,7 @@ async fn change(
             ""
         };
         format!(
-            "Changed secret {} ({}){recorded}.",
+            "{done} secret {} ({}){recorded}.",
             cell(&it["name"]),
             cell(&it["id"])
         )

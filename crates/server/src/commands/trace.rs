@@ -141,6 +141,14 @@ fn decided(it: &Value) -> String {
         by(it)
     );
     let _infallible = writeln!(out, "    with {}", clean(&arguments(it)));
+    for (what, of) in [
+        ("found in it", found(&it["found"])),
+        ("read before", cell(&it["labels"])),
+    ] {
+        if !of.is_empty() {
+            let _infallible = writeln!(out, "    {what}: {}", clean(&of));
+        }
+    }
     for glass in it["break_glass"].as_array().into_iter().flatten() {
         let _infallible = writeln!(
             out,
@@ -159,7 +167,66 @@ fn decided(it: &Value) -> String {
         let _infallible = writeln!(out, "    {}", clean(&reason(it)));
     }
     let _infallible = writeln!(out, "    {}", came(it));
+    for line in passed(&it["outcome"]) {
+        let _infallible = writeln!(out, "    {}", clean(&line));
+    }
     out
+}
+
+/// What inspection found, as policies name it.
+fn found(all: &Value) -> String {
+    let one = |it: &Value| {
+        format!(
+            "{}/{} ×{}",
+            cell(&it["class"]),
+            cell(&it["rule"]),
+            it["count"]
+        )
+    };
+    let all = all.as_array().into_iter().flatten().map(one);
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// What was masked, by rule.
+fn masked(all: &Value) -> String {
+    let one = |it: &Value| format!("{} ×{}", cell(&it["rule"]), it["count"]);
+    let all = all.as_array().into_iter().flatten().map(one);
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// What was looked into on the way, and what was done about it.
+fn passed(outcome: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let sent = masked(at(outcome, "/sent/masked"));
+    if !sent.is_empty() {
+        lines.push(format!("masked before it was sent: {sent}"));
+    }
+    let response = &outcome["response"];
+    if !response.is_object() {
+        return lines;
+    }
+    let by = match cell(&response["policies"]) {
+        none if none.is_empty() => String::new(),
+        policies => format!(" by {policies}"),
+    };
+    let done = match response["done"].as_str() {
+        Some("withheld") => format!("what came back was withheld from the agent{by}"),
+        Some("masked") => format!(
+            "what came back was masked{by}: {}",
+            masked(&response["masked"])
+        ),
+        _ => format!("what came back was passed on{by}"),
+    };
+    lines.push(format!(
+        "found in what came back: {}",
+        found(&response["found"])
+    ));
+    lines.push(done);
+    let labels = cell(&outcome["labels"]);
+    if !labels.is_empty() {
+        lines.push(format!("read since: {labels}"));
+    }
+    lines
 }
 
 /// The approval of a call, and by which records.
@@ -247,6 +314,10 @@ fn came(it: &Value) -> String {
         cause => format!(", {}", clean(&cause)),
     };
     let told = match (outcome["result"].as_str(), outcome["is_error"].as_bool()) {
+        // What the agent had is an error of ours then.
+        (Some("completed"), _) if outcome.pointer("/response/done") == Some(&"withheld".into()) => {
+            "the upstream answered"
+        }
         (Some("completed"), Some(true)) => "the upstream answered with an error",
         (Some("completed"), _) => "the upstream answered",
         (Some("not-sent"), _) => "nothing was sent",
@@ -395,6 +466,61 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::decided;
+
+    #[test]
+    fn a_call_says_what_was_found_and_what_was_done_about_it() {
+        let said = decided(&json!({
+            "effect": "allow", "tool": "leak", "upstream": "bank", "policies": ["all"],
+            "facts": "open", "arguments": {},
+            "found": [{"class": "personal", "rule": "card-number", "confidence": "high", "count": 2}],
+            "labels": ["customer-data"],
+            "outcome": {
+                "result": "completed", "is_error": true,
+                "sent": {"masked": [{"rule": "card-number", "count": 2}]},
+                "response": {
+                    "found": [{"class": "secret", "rule": "github-token", "confidence": "high", "count": 1}],
+                    "done": "withheld", "policies": ["no-secrets"],
+                },
+            },
+        }));
+        let told: Vec<&str> = said.lines().skip(1).map(str::trim).collect();
+        assert_eq!(
+            told[..3],
+            [
+                "with {}",
+                "found in it: personal/card-number ×2",
+                "read before: customer-data"
+            ]
+        );
+        assert!(told[3].starts_with("the upstream answered ("), "{said}");
+        assert_eq!(
+            told[4..],
+            [
+                "masked before it was sent: card-number ×2",
+                "found in what came back: secret/github-token ×1",
+                "what came back was withheld from the agent by no-secrets",
+            ]
+        );
+        let masked = decided(&json!({
+            "effect": "allow", "outcome": {
+                "result": "completed", "labels": ["personal"],
+                "response": {
+                    "found": [], "done": "masked", "policies": ["cards"],
+                    "masked": [{"rule": "card-number", "count": 1}],
+                },
+            },
+        }));
+        assert!(
+            masked.contains("what came back was masked by cards: card-number ×1"),
+            "{masked}"
+        );
+        assert!(masked.contains("read since: personal"), "{masked}");
+        let plain = decided(
+            &json!({"effect": "allow", "outcome": {"result": "completed", "is_error": true}}),
+        );
+        assert!(plain.contains("answered with an error"), "{plain}");
+        assert!(!plain.contains("found"), "{plain}");
+    }
 
     #[test]
     fn a_call_says_who_approved_it_and_a_held_one_whether_anybody_did() {

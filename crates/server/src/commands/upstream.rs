@@ -18,6 +18,12 @@ pub(super) async fn run(context: &Context, command: UpstreamCommand) -> Outcome 
             let mut tools = node.get("/v1/tools").await?;
             if let (Some(upstream), Some(all)) = (&upstream, tools.as_array_mut()) {
                 all.retain(|it| it["upstream"] == upstream.as_str());
+                if all.is_empty() {
+                    return Err(Failure::Other(format!(
+                        "no tool of an upstream `{upstream}` is known; `tipstaff doctor` says which \
+                         upstreams there are, and what is wrong with them"
+                    )));
+                }
             }
             context.show(&tools, table)?;
         }
