@@ -15,6 +15,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, timeout};
+use vocab::secret::same_bytes;
 use vocab::{InstanceId, Secret};
 use zeroize::Zeroizing;
 
@@ -25,7 +26,7 @@ use crate::source::Source;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// For how long a token is used whose endpoint does not say when it expires.
 const UNTOLD: Duration = Duration::from_mins(1);
-/// Longest use of a token, so that a changed secret or client is not put off for days.
+/// Longest use of a token, so that a client that was shut out at the endpoint is not for days.
 const USE_MAX: Duration = Duration::from_hours(1);
 /// How long before it expires a token is given up, or a fifth of its life if that is less: clocks
 /// differ, and a request takes its time.
@@ -135,13 +136,19 @@ pub(crate) struct Had {
     pub(crate) seen: Vec<Secret<String>>,
 }
 
+/// The token that is used, and the client's secret that it was had with.
+struct Held {
+    token: Arc<Token>,
+    secret: Secret<String>,
+}
+
 /// A client of a token endpoint, and the token that it has for itself or for one instance.
 pub(crate) struct Bearer {
     secret: Source,
     endpoint: Arc<dyn TokenEndpoint>,
     whom: Option<InstanceId>,
     ended: AtomicBool,
-    held: Mutex<Option<Arc<Token>>>,
+    held: Mutex<Option<Held>>,
     /// Whoever fetches has it, so that one does for all who wait; with it, how it went last if it
     /// went wrong.
     fetching: Arc<tokio::sync::Mutex<Option<(Instant, TokenError)>>>,
@@ -165,7 +172,8 @@ impl Bearer {
         }
     }
 
-    /// The token that is held, or another one.
+    /// The token that is held, or another one if it expires or was had with another secret than the
+    /// present one.
     pub(crate) async fn token(self: &Arc<Self>, reads: &Arc<Reads>) -> Result<Had, TokenError> {
         let had = |token| Had {
             token,
@@ -174,14 +182,16 @@ impl Bearer {
         if self.ended.load(Ordering::Acquire) {
             return Err(TokenError::Ended);
         }
-        if let Some(token) = self.fresh() {
+        let asked = Instant::now();
+        if let Some(token) = self.fresh(&self.secret(reads).await?) {
             return Ok(had(token));
         }
-        let asked = Instant::now();
         let turn = Arc::clone(&self.fetching).lock_owned();
         let turn = timeout(self.patience, turn);
         let mut last = turn.await.map_err(|_| TokenError::Late)?;
-        if let Some(token) = self.fresh() {
+        // It may have been changed while others fetched.
+        let secret = self.secret(reads).await?;
+        if let Some(token) = self.fresh(&secret) {
             return Ok(had(token));
         }
         // Whoever waited while it went wrong does not try once more by itself: many who wait for an
@@ -195,15 +205,23 @@ impl Bearer {
         // not be given back.
         let (it, reads) = (Arc::clone(self), Arc::clone(reads));
         let fetching = tokio::spawn(async move {
-            let fetched = timeout(it.patience, it.fetch(&reads)).await;
+            let mut replaced = None;
+            let fetched = timeout(it.patience, it.fetch(&secret)).await;
             let fetched = fetched.unwrap_or(Err(TokenError::Late));
             *last = match &fetched {
                 Ok(fetched) => {
-                    *it.held() = Some(Arc::clone(&fetched.token));
+                    let token = Arc::clone(&fetched.token);
+                    replaced = it.held().replace(Held { token, secret });
                     None
                 }
                 Err(error) => Some((Instant::now(), error.clone())),
             };
+            // An instance's that could be used on, had with a secret that was changed since, is not
+            // left behind: nobody would give it back at its end.
+            let is_left = |old: &Held| it.whom.is_some() && old.token.until > Instant::now();
+            if let Some(old) = replaced.filter(is_left) {
+                let _may_expire = it.revoke(&old.token, &reads).await;
+            }
             fetched
         });
         let fetched = fetching.await.unwrap_or(Err(TokenError::Late))?;
@@ -221,7 +239,7 @@ impl Bearer {
     /// What is held in the end, whoever is just fetching.
     pub(crate) async fn last(&self) -> Option<Arc<Token>> {
         let _turn = self.fetching.lock().await;
-        self.held().take()
+        self.held().take().map(|it| it.token)
     }
 
     /// Gives a token back; whether there was a way to do so.
@@ -242,30 +260,37 @@ impl Bearer {
 
     /// The client's secret, as it is at this moment.
     async fn secret(&self, reads: &Reads) -> Result<Secret<String>, TokenError> {
-        let source = self.secret.clone();
-        let reading = reads.read(move |vault| source.read(vault)).await;
-        let secret = reading.map_err(|error| TokenError::NoSecret(error.to_string()))?;
-        secret.map_err(|error| TokenError::NoSecret(error.to_string()))
+        let read = if self.secret.waits() {
+            let source = self.secret.clone();
+            let reading = reads.read(move |vault| source.read(vault)).await;
+            reading.map_err(|error| TokenError::NoSecret(error.to_string()))?
+        } else {
+            self.secret.read(reads.vault())
+        };
+        read.map_err(|error| TokenError::NoSecret(error.to_string()))
     }
 
     /// Gives up a token that the upstream refused, unless another took its place already.
     pub(crate) fn give_up(&self, token: &Arc<Token>) {
         let mut held = self.held();
-        if held.as_ref().is_some_and(|it| Arc::ptr_eq(it, token)) {
+        let is_it = |it: &Held| Arc::ptr_eq(&it.token, token);
+        if held.as_ref().is_some_and(is_it) {
             *held = None;
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Arc<Token>>> {
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self) -> Option<Arc<Token>> {
-        let mut held = self.held();
-        if held.as_ref().is_some_and(|it| it.until <= Instant::now()) {
-            *held = None;
-        }
-        held.clone()
+    fn fresh(&self, secret: &Secret<String>) -> Option<Arc<Token>> {
+        let held = self.held();
+        let is_fresh = |it: &&Held| {
+            let (one, other) = (it.secret.expose(), secret.expose());
+            it.token.until > Instant::now() && same_bytes(one.as_bytes(), other.as_bytes())
+        };
+        let fresh = held.as_ref().filter(is_fresh);
+        fresh.map(|it| Arc::clone(&it.token))
     }
 
     fn exchanged(&self) -> Option<Exchanged<'_>> {
@@ -273,17 +298,16 @@ impl Bearer {
         self.whom.as_ref().map(|_| Exchanged { scope })
     }
 
-    async fn fetch(&self, reads: &Reads) -> Result<Had, TokenError> {
-        let secret = self.secret(reads).await?;
+    async fn fetch(&self, secret: &Secret<String>) -> Result<Had, TokenError> {
         // The life of a token begins before its answer is on its way.
         let asked = Instant::now();
-        let answer = self.endpoint.ask(self.whom.as_ref(), &secret).await;
+        let answer = self.endpoint.ask(self.whom.as_ref(), secret).await;
         let answer = answer.map_err(TokenError::Refused)?;
         let token = Arc::new(read(answer.expose(), asked, self.exchanged())?);
         let value = Secret::new(token.value.expose().clone());
         Ok(Had {
             token,
-            seen: vec![value, secret],
+            seen: vec![value, Secret::new(secret.expose().clone())],
         })
     }
 }

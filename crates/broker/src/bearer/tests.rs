@@ -135,12 +135,13 @@ async fn a_token_is_kept_until_shortly_before_it_expires() {
     it.endpoint.says(Ok(&response("second-token", "3600")));
     // As if its time had passed.
     let held = it.bearer.held().take().unwrap();
-    *it.bearer.held() = Some(Arc::new(Token {
-        value: Secret::new(held.value.expose().clone()),
-        header: held.header.clone(),
+    let token = Arc::new(Token {
+        value: Secret::new(held.token.value.expose().clone()),
+        header: held.token.header.clone(),
         until: Instant::now(),
         expires: None,
-    }));
+    });
+    *it.bearer.held() = Some(Held { token, ..held });
     assert_eq!(it.token().await.unwrap(), "Bearer second-token");
     assert_eq!(it.endpoint.asked(), 2);
 }
@@ -275,6 +276,46 @@ async fn the_secret_is_read_for_each_token() {
     std::fs::remove_file(it.folder.path().join("secret")).unwrap();
     let error = it.token().await.unwrap_err();
     assert!(matches!(error, TokenError::NoSecret(_)), "{error}");
+    assert_eq!(it.endpoint.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_changed_secret_is_used_at_once_and_an_absent_one_gives_nothing() {
+    let it = Fixture::new(&response("first-token", "3600"));
+    for _ in 0..3 {
+        assert_eq!(it.token().await.unwrap(), "Bearer first-token");
+    }
+    it.secret("another-secret");
+    it.endpoint.says(Ok(&response("second-token", "3600")));
+    for _ in 0..3 {
+        assert_eq!(it.token().await.unwrap(), "Bearer second-token");
+    }
+    assert_eq!(
+        *it.endpoint.secrets.lock().unwrap(),
+        ["the-clients-secret", "another-secret"]
+    );
+    // What the endpoint says of it is said once to each who asks, and nothing older is used.
+    it.secret("a-wrong-secret");
+    it.endpoint.says(Err("invalid_client"));
+    let refused = TokenError::Refused("invalid_client".to_owned());
+    for _ in 0..2 {
+        assert_eq!(it.token().await, Err(refused.clone()));
+    }
+    std::fs::remove_file(it.folder.path().join("secret")).unwrap();
+    let error = it.token().await.unwrap_err();
+    assert!(matches!(error, TokenError::NoSecret(_)), "{error}");
+}
+
+/// Many calls at the moment of the change: one fetches for all of them.
+#[tokio::test]
+async fn a_changed_secret_is_one_request_for_all_who_wait() {
+    let it = Fixture::new(&response("first-token", "3600"));
+    it.token().await.unwrap();
+    it.secret("another-secret");
+    it.endpoint.says(Ok(&response("second-token", "3600")));
+    for one in it.many().await {
+        one.await.unwrap().unwrap();
+    }
     assert_eq!(it.endpoint.asked(), 2);
 }
 

@@ -181,7 +181,8 @@ async fn a_refused_token_and_a_changed_secret_are_replaced_for_the_next_call() {
     let client = Client::new(&it.token, ERAS[0]).await;
     std::fs::write(it.file(), "another-secret-of-the-client").unwrap();
     assert_eq!(client.call("anything", ANY).await.effect(), "allow");
-    assert_eq!(it.endpoint.asked(), 1, "the token is good still");
+    assert_eq!(it.endpoint.asked(), 2, "a changed secret is used at once");
+    assert_eq!(it.sent(), format!("Bearer {}", given(2)));
     let calls = it.plane.files().calls();
     let refusal = Script::Http(
         401,
@@ -190,17 +191,17 @@ async fn a_refused_token_and_a_changed_secret_are_replaced_for_the_next_call() {
     it.plane.files().script("anything", refusal);
     assert!(client.call("anything", ANY).await.is_error());
     assert_eq!(it.plane.files().calls(), calls + 1, "it is not sent again");
-    assert_eq!(it.endpoint.asked(), 1);
+    assert_eq!(it.endpoint.asked(), 2);
     let said = format!(
         r#"{{"content":[{{"type":"text","text":"{} {}"}}]}}"#,
         given(1),
-        given(2)
+        given(3)
     );
     it.plane.files().script("anything", Script::Result(said));
     let reply = client.call("anything", ANY).await;
     assert_eq!(reply.effect(), "allow", "{}", reply.json);
-    assert_eq!(it.sent(), format!("Bearer {}", given(2)));
-    assert_eq!(it.endpoint.asked(), 2);
+    assert_eq!(it.sent(), format!("Bearer {}", given(3)));
+    assert_eq!(it.endpoint.asked(), 3);
     let basic = STANDARD.encode("gate:another-secret-of-the-client");
     let (headers, _) = it.endpoint.inner.lock().unwrap().asked[1].clone();
     assert_eq!(headers["authorization"], format!("Basic {basic}"));
