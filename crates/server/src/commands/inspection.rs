@@ -1,5 +1,7 @@
 //! `tipstaff inspection …`.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{Context, Outcome, Verdict};
@@ -24,7 +26,7 @@ fn text(it: &Value) -> String {
     );
     for (what, member) in [("File     ", "files"), ("Left out ", "left_out")] {
         for name in it[member].as_array().into_iter().flatten() {
-            text.push_str(&format!("\n{what} {}", cell(name)));
+            let _infallible = write!(text, "\n{what} {}", cell(name));
         }
     }
     text
