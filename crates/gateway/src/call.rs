@@ -36,6 +36,7 @@ use self::send::send;
 use self::settle::settle;
 use crate::answer::{Answer, Out};
 use crate::limits::InFlight;
+use crate::looks::Looks;
 use crate::plane::{Plane, Served};
 use crate::record::{Came, Permit};
 use crate::session::Session;
@@ -53,6 +54,8 @@ pub(crate) struct Call {
     pub(crate) session: Option<Arc<Session>>,
     /// The id that the upstream knows the request by, once it is sent.
     pub(crate) sent_as: OnceLock<i64>,
+    /// What is looked into of it, once it is permitted.
+    pub(crate) looks: OnceLock<Arc<Looks>>,
 }
 
 impl Call {

@@ -29,10 +29,10 @@ use crate::answer::{self, Answer, Event, Out};
 use crate::call::{self, Call};
 use crate::cors::Crossing;
 use crate::ending::{Ended, Ending};
-use crate::looks::{self, Overheard, Passed};
+use crate::looks::{Overheard, Passed};
 use crate::pass;
 use crate::plane::{Plane, Served};
-use crate::route::Route;
+use crate::route::{Route, heed};
 use crate::session::Session;
 use crate::upstream::{Link, MessageKind, Opening, Transport, chain};
 
@@ -343,6 +343,7 @@ impl From<'_> {
             sampled: parent.as_deref().is_some_and(is_sampled),
             session,
             sent_as: OnceLock::new(),
+            looks: OnceLock::new(),
         })
     }
 
@@ -582,7 +583,7 @@ async fn open_session(
         if let Some(negotiated) = link.negotiated() {
             // A second session of the instance on its one child: the handshake was made.
             let session = new_session((None, false))?;
-            let result = looks::handshake(plane, call, &negotiated.result).await?;
+            let result = pass::handshake(plane, call, &negotiated.result).await?;
             let result = std::str::from_utf8(&result).unwrap_or_default();
             let result = result
                 .parse::<Raw<'_>>()
@@ -620,7 +621,7 @@ async fn open_session(
         .probe()
         .await
         .map_err(|error| unreachable(&error))?;
-    let discovered = looks::handshake(plane, call, &probed.result).await?;
+    let discovered = pass::handshake(plane, call, &probed.result).await?;
     let discovered = Json::parse(discovered).map_err(|error| unreachable(&error))?;
     let asked = call
         .request
@@ -687,9 +688,12 @@ async fn follow(
         let event = match message.kind {
             MessageKind::Empty => Some(route.event(plane, &message, Bytes::new())),
             MessageKind::Notification => {
-                let findings = overheard.see(plane, &message.json).await;
-                let seen = looks::free(plane, call, "", &message.json, &findings);
-                let json = match seen.0 {
+                heed(plane, &call.served, &message.json);
+                let under_way = call.session.as_ref().map(|it| it.looks());
+                let under_way = under_way.unwrap_or_default();
+                let passed =
+                    pass::noticed(plane, call, &mut overheard, (&message.json, &under_way));
+                let json = match passed.await {
                     Passed::Message(json) => route.notification(&json, None),
                     Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
                 };

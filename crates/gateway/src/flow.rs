@@ -15,7 +15,7 @@ use vocab::finding::Class;
 use vocab::limits::CLOCK_LEEWAY_SECONDS;
 use vocab::{InstanceId, Time, ToolName};
 
-use crate::record::{DecisionBody, Effect, OutcomeBody};
+use crate::record::{DecisionBody, Effect, ListingBody, OutcomeBody};
 
 /// Longest label, in bytes.
 const LABEL_BYTES_MAX: usize = 64;
@@ -155,6 +155,10 @@ pub(crate) fn on_record(
                 let (_, decision) = entry(body.decision, &calls.entry(body.decision)?)?;
                 let decision: DecisionBody = parsed(body.decision, &decision)?;
                 Some((decision.chain, body.labels))
+            }
+            (Kind::Listing, body) => {
+                let body: ListingBody = parsed(index, &body)?;
+                Some((body.root.into_iter().collect(), body.labels))
             }
             _ => None,
         };

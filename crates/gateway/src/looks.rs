@@ -152,6 +152,10 @@ struct State {
     masked: ByRule,
     sent: Option<(ByRule, Digest)>,
     withheld: Option<String>,
+    /// Whether something that came beside it was withheld. That says nothing of its answer.
+    withheld_beside: bool,
+    /// Its outcome is going on record: what comes now would not be in it.
+    is_over: bool,
 }
 
 /// A message that may go on, or not.
@@ -226,6 +230,8 @@ impl Looks {
             masked: BTreeMap::new(),
             sent: None,
             withheld: None,
+            withheld_beside: false,
+            is_over: false,
         };
         Self {
             snapshot,
@@ -246,17 +252,19 @@ impl Looks {
         self.state.lock().await.policies.iter().cloned().collect()
     }
 
-    /// What goes on record beside the outcome.
+    /// What goes on record beside the outcome. Nothing passes after it.
     pub(crate) async fn account(&self) -> Account {
-        let state = self.state.lock().await;
+        let mut state = self.state.lock().await;
+        state.is_over = true;
         let found = state.back.found();
-        let done = match (&state.withheld, state.masked.is_empty()) {
-            (Some(_), _) => Done::Withheld,
-            (None, false) => Done::Masked,
-            (None, true) => Done::Passed,
+        let is_withheld = state.withheld.is_some() || state.withheld_beside;
+        let done = match (is_withheld, state.masked.is_empty()) {
+            (true, _) => Done::Withheld,
+            (false, false) => Done::Masked,
+            (false, true) => Done::Passed,
         };
         Account {
-            response: (!found.is_empty() || state.withheld.is_some()).then(|| Inspected {
+            response: (!found.is_empty() || is_withheld).then(|| Inspected {
                 found,
                 done,
                 policies: state.policies.iter().cloned().collect(),
@@ -355,25 +363,61 @@ pub(crate) fn is_to_be_masked(cleared: &Recorded<Permit>) -> bool {
 
 /// What may go on of a message that came back.
 pub(crate) async fn back(plane: &Plane, cleared: &Recorded<Permit>, json: &Bytes) -> Passed {
-    looked(plane, cleared, json, Direction::Response).await
+    looked(plane, cleared.value().looks(), json, Direction::Response).await
+}
+
+/// What may go on of a message that came back beside the answers of calls: nobody knows which of them
+/// it is about, so it is looked into as part of each. None if no call is under way.
+pub(crate) async fn beside(
+    plane: &Plane,
+    under_way: &[Arc<Looks>],
+    json: &Bytes,
+) -> Option<Passed> {
+    let mut passed = None;
+    for looks in under_way {
+        let mut state = looks.state.lock().await;
+        if state.is_over {
+            continue;
+        }
+        let json = match passed {
+            Some(Passed::Message(json)) => json,
+            Some(Passed::Withheld(_)) => return passed,
+            None => json.clone(),
+        };
+        let before = state.withheld.clone();
+        let next = look(plane, looks, &mut state, (&json, Direction::Response)).await;
+        if matches!(next, Passed::Withheld(_)) {
+            state.withheld_beside = true;
+            state.withheld = before;
+        }
+        drop(state);
+        passed = Some(next);
+    }
+    passed
 }
 
 /// What may go upstream of the client's answer to a question. It is decided on whatever is in it:
 /// the client may have read since what may not go there.
 pub(crate) async fn answered(plane: &Plane, cleared: &Recorded<Permit>, json: &Bytes) -> Passed {
-    looked(plane, cleared, json, Direction::Request).await
+    looked(plane, cleared.value().looks(), json, Direction::Request).await
 }
 
-async fn looked(
-    plane: &Plane,
-    cleared: &Recorded<Permit>,
-    json: &Bytes,
-    direction: Direction,
-) -> Passed {
-    let looks = cleared.value().looks();
+async fn looked(plane: &Plane, looks: &Looks, json: &Bytes, direction: Direction) -> Passed {
     let mut state = looks.state.lock().await;
+    look(plane, looks, &mut state, (json, direction)).await
+}
+
+async fn look(
+    plane: &Plane,
+    looks: &Looks,
+    state: &mut State,
+    (json, direction): (&Bytes, Direction),
+) -> Passed {
     if let Some(why) = &state.withheld {
         return Passed::Withheld(why.clone());
+    }
+    if state.is_over {
+        return Passed::Withheld("The call that it belongs to is over.".to_owned());
     }
     let findings = see(&mut state.stream, plane.inspector(), json).await;
     if findings.is_empty() && direction == Direction::Response {
@@ -397,13 +441,13 @@ async fn looked(
     let permit = match decision {
         Decision::Permit(permit) => permit,
         Decision::Hold(_) | Decision::Denial(_) => {
-            return withheld(plane, &mut state, verdict.reason);
+            return withheld(plane, state, verdict.reason);
         }
     };
     state.warnings.extend(permit.warnings().iter().cloned());
     let masks = permit.masks().clone().and(&looks.masks);
     let Ok(chosen) = chosen(&findings, &masks) else {
-        return withheld(plane, &mut state, UNSEEN.to_owned());
+        return withheld(plane, state, UNSEEN.to_owned());
     };
     let is_left = |it: &&Finding| !masks.cover(it.class(), it.rule(), it.confidence());
     let left = findings.iter().filter(is_left).map(Finding::class);
@@ -415,7 +459,7 @@ async fn looked(
     let masked = mask(plane, &state.facts.instance.id, &masks, json, &chosen);
     let Ok((masked, by)) = masked else {
         let text = "Something in it has to be masked, and could not be.";
-        return withheld(plane, &mut state, text.to_owned());
+        return withheld(plane, state, text.to_owned());
     };
     for (rule, count) in by {
         *state.masked.entry(rule).or_default() += count;
@@ -461,48 +505,76 @@ async fn see(stream: &mut Stream, inspector: Inspector, json: &Bytes) -> Finding
 /// What is looked into where no permit stands behind it: a listing, a handshake, what an upstream says
 /// of its own accord.
 #[derive(Debug, Default)]
-pub(crate) struct Overheard(Stream);
+pub(crate) struct Overheard {
+    stream: Stream,
+    /// What is on record of it: to whom it went, which rule, and what was done.
+    told: BTreeSet<(InstanceId, String, &'static str)>,
+}
 
 impl Overheard {
     /// Looks into the next message.
     pub(crate) async fn see(&mut self, plane: &Plane, json: &Bytes) -> Findings {
-        see(&mut self.0, plane.inspector(), json).await
+        see(&mut self.stream, plane.inspector(), json).await
+    }
+
+    /// Whether that says anything of this stream that is not on record. An upstream may say the same
+    /// again and again, and does not fill the log by it.
+    pub(crate) fn is_new(&mut self, to: &InstanceId, inspected: &Inspected) -> bool {
+        let done = match inspected.done {
+            Done::Passed => "passed",
+            Done::Masked => "masked",
+            Done::Withheld => "withheld",
+        };
+        let found = inspected.found.iter();
+        let new = found.map(|found| self.told.insert((to.clone(), found.rule.clone(), done)));
+        new.fold(false, |any, new| any | new)
     }
 }
 
-/// What may go on of a handshake that was made before.
-pub(crate) async fn handshake(plane: &Plane, call: &Call, result: &Bytes) -> Result<Bytes, String> {
-    let findings = Overheard::default().see(plane, result).await;
-    let method = call.request.method().as_str();
-    match free(plane, call, method, result, &findings).0 {
-        Passed::Message(json) => Ok(json),
-        Passed::Withheld(why) => Err(format!("The answer is withheld: {why}")),
-    }
+/// What becomes of a message that no permit stands behind.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) passed: Passed,
+    /// What was found in it, if anything.
+    pub(crate) inspected: Option<Inspected>,
+    /// The classes of what was found and goes on.
+    pub(crate) read: BTreeSet<Class>,
 }
 
 /// What may go on of a message that no permit stands behind, for what was found in it. `method` is what
-/// it answers, if it is no notification.
+/// it answers, if it is no notification. Whoever passes it on puts that on record first.
 pub(crate) fn free(
     plane: &Plane,
     call: &Call,
     method: &str,
     json: &Bytes,
     findings: &Findings,
-) -> (Passed, Option<Inspected>) {
+) -> Heard {
     if findings.is_empty() {
-        return (Passed::Message(json.clone()), None);
+        return Heard {
+            passed: Passed::Message(json.clone()),
+            inspected: None,
+            read: BTreeSet::new(),
+        };
     }
     let mut tally = Tally::default();
     tally.add(findings);
     let found = tally.found();
     plane.metrics.found(Direction::Response, &found);
-    let inspected = |done, policies, masked| {
-        Some(Inspected {
+    let heard = |passed, (done, policies, masked), read| Heard {
+        passed,
+        inspected: Some(Inspected {
             found: found.clone(),
             done,
             policies,
             masked,
-        })
+        }),
+        read,
+    };
+    let withheld = |policies, why| {
+        plane.metrics.withheld();
+        let done = (Done::Withheld, policies, Vec::new());
+        heard(Passed::Withheld(why), done, BTreeSet::new())
     };
     let said = match Frame::parse(json.clone()) {
         Ok(Frame::Notification(notification)) => notification.method().as_str().to_owned(),
@@ -510,44 +582,37 @@ pub(crate) fn free(
     };
     let Some(who) = Who::now(plane, call.caller.instance(), &call.served.name) else {
         let why = "This agent instance may not act any more.".to_owned();
-        return (
-            Passed::Withheld(why),
-            inspected(Done::Withheld, Vec::new(), Vec::new()),
-        );
+        return withheld(Vec::new(), why);
     };
     let labels = plane.flow.of(who.root());
     let facts = who.passing(call, said, (found.clone(), labels), plane.clock.now());
     let free = match who.snapshot.engine.pass(&facts) {
         Ok(free) => free,
         Err(denial) => {
-            plane.metrics.withheld();
-            let policies = denial.policies().to_vec();
-            let why = denial.reason().to_owned();
-            return (
-                Passed::Withheld(why),
-                inspected(Done::Withheld, policies, Vec::new()),
-            );
+            return withheld(denial.policies().to_vec(), denial.reason().to_owned());
         }
     };
     let Ok(chosen) = chosen(findings, &free.masks) else {
-        plane.metrics.withheld();
-        let inspected = inspected(Done::Withheld, free.policies, Vec::new());
-        return (Passed::Withheld(UNSEEN.to_owned()), inspected);
+        return withheld(free.policies, UNSEEN.to_owned());
     };
+    let is_left = |it: &&Finding| !free.masks.cover(it.class(), it.rule(), it.confidence());
+    let read = findings
+        .iter()
+        .filter(is_left)
+        .map(Finding::class)
+        .collect();
     if chosen.is_empty() {
-        let inspected = inspected(Done::Passed, free.policies, Vec::new());
-        return (Passed::Message(json.clone()), inspected);
+        let done = (Done::Passed, free.policies, Vec::new());
+        return heard(Passed::Message(json.clone()), done, read);
     }
     let masked = mask(plane, call.caller.instance(), &free.masks, json, &chosen);
     let Ok((masked, by)) = masked else {
-        plane.metrics.withheld();
         let why = "Something in it has to be masked, and could not be.".to_owned();
-        let inspected = inspected(Done::Withheld, free.policies, Vec::new());
-        return (Passed::Withheld(why), inspected);
+        return withheld(free.policies, why);
     };
     plane.metrics.masked(Direction::Response);
-    let inspected = inspected(Done::Masked, free.policies, told(&by));
-    (Passed::Message(masked.into()), inspected)
+    let done = (Done::Masked, free.policies, told(&by));
+    heard(Passed::Message(masked.into()), done, read)
 }
 
 /// What is to be masked. Where not all was looked into, nobody knows where else a mask belongs, and

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use inspect::Findings;
 use mcp::frame::ReplyEdit;
 use mcp::method::List;
 use mcp::{Era, Frame, Json, Method, ProtocolVersion, Raw};
@@ -17,11 +18,11 @@ use vocab::{Digest, ToolName};
 use crate::answer::{Answer, Event, Out};
 use crate::call::{self, Call};
 use crate::ending::{Ended, Ending};
-use crate::looks::{self, Overheard, Passed};
+use crate::looks::{self, Heard, Looks, Overheard, Passed};
 use crate::pins::PinState;
 use crate::plane::{Life, Plane};
-use crate::record::{Inspected, Listing, ListingBody};
-use crate::route::{Back, Route, RouteError, about_cursor, refresh};
+use crate::record::{Inspected, Listing, ListingBody, OTHER_METHOD};
+use crate::route::{Back, Route, RouteError, about_cursor, heed, refresh};
 use crate::upstream::{ExchangeError, MessageKind};
 
 /// Carries one request that needs no permit.
@@ -57,10 +58,10 @@ async fn carried(plane: &Arc<Plane>, call: &Arc<Call>, out: &Out) -> Answer {
 async fn discovered(plane: &Arc<Plane>, call: &Call, result: &Bytes) -> Answer {
     let findings = Overheard::default().see(plane, result).await;
     let method = call.request.method().as_str();
-    let (passed, inspected) = looks::free(plane, call, method, result, &findings);
-    let result = match passed {
+    let heard = looks::free(plane, call, method, result, &findings);
+    let result = match on_record(plane, call, (0, 0), heard).await {
         Passed::Message(json) => json,
-        Passed::Withheld(why) => return unshown(plane, call, inspected, &why).await,
+        Passed::Withheld(why) => return trouble(call, &why),
     };
     let Ok(result) = Json::parse(result) else {
         return trouble(
@@ -68,24 +69,136 @@ async fn discovered(plane: &Arc<Plane>, call: &Call, result: &Bytes) -> Answer {
             "The upstream's own answer to `initialize` is not valid.",
         );
     };
-    if !is_recorded(plane, listing(call, (0, 0), inspected)).await {
-        return trouble(call, UNRECORDED);
-    }
     let result = mcp::translate::discover_result(result.root());
     Answer::ok(mcp::error::success(&call.request.id(), &result))
 }
 
-/// Records that an answer is withheld for what was found in it, and says so.
-async fn unshown(
-    plane: &Arc<Plane>,
-    call: &Call,
-    inspected: Option<Inspected>,
-    why: &str,
-) -> Answer {
-    if !is_recorded(plane, listing(call, (0, 0), inspected)).await {
-        return trouble(call, UNRECORDED);
+/// Puts an answer on record with what was found in it, and picks up the labels that it brings. What
+/// is not on record does not pass.
+async fn on_record(plane: &Plane, call: &Call, counts: (usize, usize), heard: Heard) -> Passed {
+    let method = call.request.method().as_str();
+    let (passed, inspected) = (heard.passed, heard.inspected);
+    let labels = heard.read.iter().map(ToString::to_string).collect();
+    if !noted(plane, call, (method, counts), inspected, labels).await {
+        return Passed::Withheld(UNRECORDED.to_owned());
     }
-    trouble(call, &format!("The answer is withheld: {why}"))
+    match passed {
+        Passed::Message(json) => Passed::Message(json),
+        Passed::Withheld(why) => Passed::Withheld(format!("The answer is withheld: {why}")),
+    }
+}
+
+/// What may go on of a handshake that was made before.
+pub(crate) async fn handshake(plane: &Plane, call: &Call, result: &Bytes) -> Result<Bytes, String> {
+    let findings = Overheard::default().see(plane, result).await;
+    let method = call.request.method().as_str();
+    let heard = looks::free(plane, call, method, result, &findings);
+    if heard.inspected.is_none() {
+        return Ok(result.clone());
+    }
+    match on_record(plane, call, (0, 0), heard).await {
+        Passed::Message(json) => Ok(json),
+        Passed::Withheld(why) => Err(why),
+    }
+}
+
+/// What may go on of a notification that comes beside the answers of calls. Where calls are under way
+/// it is looked into as part of each of them, and on record with them; where none is, what is found in
+/// it, and what its upstream's labels say of it, is on record before it passes.
+pub(crate) async fn noticed(
+    plane: &Plane,
+    call: &Call,
+    overheard: &mut Overheard,
+    (json, under_way): (&Bytes, &[Arc<Looks>]),
+) -> Passed {
+    if let Some(passed) = looks::beside(plane, under_way, json).await {
+        return passed;
+    }
+    let findings = overheard.see(plane, json).await;
+    overhears(plane, call, overheard, (json, &findings)).await
+}
+
+/// What may go on of a notification that belongs to no call, for what was found in it.
+pub(crate) async fn overhears(
+    plane: &Plane,
+    call: &Call,
+    overheard: &mut Overheard,
+    (json, findings): (&Bytes, &Findings),
+) -> Passed {
+    let Ok(Frame::Notification(notification)) = Frame::parse(json.clone()) else {
+        return Passed::Withheld("It is no notification.".to_owned());
+    };
+    let method = notification.method();
+    let heard = looks::free(plane, call, "", json, findings);
+    let mut labels: Vec<String> = heard.read.iter().map(ToString::to_string).collect();
+    // That a list changed, and how far something is, is no data of the upstream's.
+    let says_nothing = matches!(
+        method,
+        Method::ToolsChanged
+            | Method::PromptsChanged
+            | Method::ResourcesChanged
+            | Method::Progress
+            | Method::Cancelled
+            | Method::Acknowledged
+    );
+    if !says_nothing && matches!(heard.passed, Passed::Message(_)) {
+        labels.extend(call.served.labels.of(None));
+    }
+    let to = call.caller.instance();
+    let is_new = heard
+        .inspected
+        .as_ref()
+        .is_some_and(|it| overheard.is_new(to, it));
+    if !is_new && labels.is_empty() {
+        return heard.passed;
+    }
+    let method = match method {
+        Method::Other(_) => OTHER_METHOD,
+        known => known.as_str(),
+    };
+    let inspected = heard.inspected.filter(|_| is_new);
+    if noted(plane, call, (method, (0, 0)), inspected, labels).await {
+        heard.passed
+    } else {
+        Passed::Withheld(UNRECORDED.to_owned())
+    }
+}
+
+/// Puts on record what passes without a permit, unless it brings nothing that is not on record; picks
+/// up its labels. Whether that is done.
+async fn noted(
+    plane: &Plane,
+    call: &Call,
+    (method, counts): (&str, (usize, usize)),
+    inspected: Option<Inspected>,
+    labels: Vec<String>,
+) -> bool {
+    let mut record = listing(call, (method, counts), inspected);
+    let root = if labels.is_empty() {
+        None
+    } else {
+        let Some(who) = call::Who::now(plane, call.caller.instance(), &call.served.name) else {
+            return false;
+        };
+        Some(who.root().clone())
+    };
+    let is_notice = method != call.request.method().as_str();
+    if let Some(root) = &root {
+        let held = plane.flow.of(root);
+        let is_held = labels.iter().all(|label| held.contains(label));
+        if is_notice && is_held && record.body.response.is_none() {
+            return true;
+        }
+        record.body.labels.clone_from(&labels);
+        record.body.root = Some(root.clone());
+    }
+    if !is_recorded(plane, record).await {
+        return false;
+    }
+    if let Some(root) = &root {
+        plane.pick_up(root, &labels);
+    }
+    true
 }
 
 const UNRECORDED: &str = "The answer could not be put on record, so it is not given.";
@@ -106,16 +219,22 @@ async fn is_recorded(plane: &Plane, record: Listing) -> bool {
     }
 }
 
-/// The entry for an answer that needed no permit.
-fn listing(call: &Call, (listed, shown): (usize, usize), response: Option<Inspected>) -> Listing {
+/// The entry for what passes without a permit.
+fn listing(
+    call: &Call,
+    (method, (listed, shown)): (&str, (usize, usize)),
+    response: Option<Inspected>,
+) -> Listing {
     Listing {
         body: ListingBody {
             instance: call.caller.instance().clone(),
             upstream: call.served.name.clone(),
-            method: call.request.method().as_str().to_owned(),
+            method: method.to_owned(),
             listed: u64::try_from(listed).unwrap_or(u64::MAX),
             shown: u64::try_from(shown).unwrap_or(u64::MAX),
             response,
+            labels: Vec::new(),
+            root: None,
         },
         actor: call::actor(&call.caller),
         trace: call.trace.clone(),
@@ -136,6 +255,7 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
             return Answer::ok(mcp::error::failure(Some(&id), call.era, code, &text, None));
         }
     };
+    let _hub = route.attach(call, &back, out);
     let mut ending = Ending::watch(plane, call, out);
     let asked = match ending.check() {
         Ok(()) => ending.or(route.link.request(outgoing)).await,
@@ -150,9 +270,7 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
             return trouble(call, &format!("Upstream `{name}` cannot be reached."));
         }
     };
-    let _hub = route.attach(call, &back, out);
     let mut overheard = Overheard::default();
-    let method = call.request.method().as_str();
     loop {
         let message = match ending.or(exchange.next()).await {
             Ok(message) => message,
@@ -172,9 +290,9 @@ pub(crate) async fn over(plane: &Arc<Plane>, call: &Arc<Call>, route: &Route, ou
                     let _gone = out.event(event).await;
                 }
                 MessageKind::Notification => {
-                    let findings = overheard.see(plane, &message.json).await;
-                    let seen = looks::free(plane, call, method, &message.json, &findings);
-                    let json = match seen.0 {
+                    heed(plane, &call.served, &message.json);
+                    let passed = noticed(plane, call, &mut overheard, (&message.json, &[])).await;
+                    let json = match passed {
                         Passed::Message(json) => route.notification(&json, Some(&back)),
                         Passed::Withheld(_) => message.event_id.is_some().then(Bytes::new),
                     };
@@ -271,11 +389,10 @@ async fn answered(
         }
     };
     let findings = overheard.see(plane, &json).await;
-    let (json, inspected) = match looks::free(plane, call, method.as_str(), &json, &findings) {
-        (Passed::Message(json), inspected) => (json, inspected),
-        (Passed::Withheld(why), inspected) => {
-            return unshown(plane, call, inspected, &why).await;
-        }
+    let heard = looks::free(plane, call, method.as_str(), &json, &findings);
+    let json = match on_record(plane, call, (listed, shown), heard).await {
+        Passed::Message(json) => json,
+        Passed::Withheld(why) => return trouble(call, &why),
     };
     let Ok(Frame::Response(response)) = Frame::parse(json) else {
         return foreign();
@@ -310,9 +427,6 @@ async fn answered(
         // What is shown depends on the caller and on the policy of this moment.
         edits.push(ReplyEdit::Set("ttlMs", Some(Raw::integer(0))));
         edits.push(ReplyEdit::Set("cacheScope", Some(Raw::string("private"))));
-    }
-    if !is_recorded(plane, listing(call, (listed, shown), inspected)).await {
-        return trouble(call, UNRECORDED);
     }
     let json = match route.response(response, back, &edits, method) {
         Ok(json) => json,

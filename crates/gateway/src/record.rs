@@ -241,7 +241,7 @@ pub(crate) struct Decided {
     pub(crate) standing: Box<dyn Fn() -> Guard + Send + Sync>,
     pub(crate) ticket: Ticket,
     /// For a permit: what is looked into, and by what it is decided on.
-    pub(crate) looks: Option<Looks>,
+    pub(crate) looks: Option<Arc<Looks>>,
 }
 
 impl Decided {
@@ -270,12 +270,12 @@ pub(crate) struct Permit {
     policy: policy::Permit,
     request: Arc<Request>,
     ticket: Ticket,
-    looks: Looks,
+    looks: Arc<Looks>,
 }
 
 impl Permit {
     /// What is looked into of it.
-    pub(crate) const fn looks(&self) -> &Looks {
+    pub(crate) const fn looks(&self) -> &Arc<Looks> {
         &self.looks
     }
 
@@ -468,7 +468,8 @@ impl Record for Outcome {
     }
 }
 
-/// The body of a `listing` entry: an answer that needed no permit.
+/// The body of a `listing` entry: an answer that needed no permit, or a notification that belongs to
+/// no call and that something was found in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListingBody {
@@ -485,6 +486,12 @@ pub struct ListingBody {
     /// What inspection saw in the answer, if anything, and what was done about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub response: Option<Inspected>,
+    /// The labels that those of the delegation picked up by it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub labels: Vec<String>,
+    /// The instance that nobody delegated to, where there are labels.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root: Option<InstanceId>,
 }
 
 /// A listing, ready to be recorded.

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use inspect::Findings;
 use ledger::Recorded;
 use mcp::frame::{Edit, Param, ReplyEdit, meta};
 use mcp::{Era, Frame, Free, Method, Notification, ProtocolVersion, Raw, Request, Response};
@@ -20,8 +19,9 @@ use tokens::Caller;
 
 use crate::answer::{ClientGone, Event, Out, Side};
 use crate::call::{self, Call};
-use crate::looks::{self, Edited, Overheard, Passed};
+use crate::looks::{self, Edited, Looks, Overheard, Passed};
 use crate::outgoing::{Envelope, Outgoing, Passing, next_id, own_info};
+use crate::pass;
 use crate::plane::{Plane, Served, Tools};
 use crate::record::Permit;
 use crate::session::{Loose, Session};
@@ -522,6 +522,17 @@ impl Hub {
             .cloned()
     }
 
+    /// What is looked into of the calls that a message may be about: where the child serves one
+    /// instance, of each that is under way.
+    fn looks(&self, hearer: &Sink) -> Vec<Arc<Looks>> {
+        if self.shared {
+            return hearer.call.looks.get().cloned().into_iter().collect();
+        }
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = sinks.iter().filter_map(|sink| sink.call.looks.get());
+        looks.cloned().collect()
+    }
+
     fn all(&self) -> Vec<Sink> {
         self.sinks
             .lock()
@@ -589,8 +600,7 @@ async fn listen(
                 plane.tasks.clone().spawn(ask(plane, link, hearer, message));
             }
             MessageKind::Notification => {
-                let findings = overheard.see(&plane, &message.json).await;
-                notify(&plane, &served, &link, &hub, (&message, &findings));
+                notify(&plane, &served, &link, &hub, (&message, &mut overheard)).await;
             }
         }
     }
@@ -619,12 +629,12 @@ async fn ask(plane: Arc<Plane>, link: Arc<Link>, hearer: Option<Sink>, message: 
     .await;
 }
 
-fn notify(
+async fn notify(
     plane: &Arc<Plane>,
     served: &Arc<Served>,
     link: &Arc<Link>,
     hub: &Arc<Hub>,
-    (message, findings): (&Message, &Findings),
+    (message, overheard): (&Message, &mut Overheard),
 ) {
     let Some(notification) = heard(&message.json) else {
         return;
@@ -643,12 +653,20 @@ fn notify(
         None => return,
     };
     let up = link.negotiated().map_or(Era::Modern, |it| it.version.era());
+    let findings = overheard.see(plane, &message.json).await;
     for sink in hearers {
         if sink.call.era != up {
             continue;
         }
-        let seen = looks::free(plane, &sink.call, "", &message.json, findings);
-        let Passed::Message(json) = seen.0 else {
+        let under_way = hub.looks(&sink);
+        let beside = looks::beside(plane, &under_way, &message.json).await;
+        let passed = if let Some(passed) = beside {
+            passed
+        } else {
+            let message = (&message.json, &findings);
+            pass::overhears(plane, &sink.call, overheard, message).await
+        };
+        let Passed::Message(json) = passed else {
             continue;
         };
         let Some(notification) = heard(&json) else {
@@ -733,6 +751,14 @@ fn heard(json: &Bytes) -> Option<Notification> {
             Some(notification)
         }
         Ok(_) | Err(_) => None,
+    }
+}
+
+/// Heeds what a notification says of the upstream itself: that its tools are others now.
+pub(crate) fn heed(plane: &Arc<Plane>, served: &Arc<Served>, json: &Bytes) {
+    let said = Frame::parse(json.clone());
+    if matches!(said, Ok(Frame::Notification(it)) if *it.method() == Method::ToolsChanged) {
+        refresh(plane, served);
     }
 }
 

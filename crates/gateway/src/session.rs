@@ -12,6 +12,7 @@ use vocab::rng::RngError;
 use vocab::{InstanceId, Rng, UpstreamName};
 
 use crate::call::Call;
+use crate::looks::Looks;
 use crate::record::Permit;
 use crate::route::Back;
 use crate::upstream::Link;
@@ -82,6 +83,18 @@ impl Session {
             let (ours, _) = loose.find(|(_, it)| it.back.client_id.as_str() == id)?;
             Some(*ours)
         })
+    }
+
+    /// What is looked into of each call of the client's that is under way.
+    pub(crate) fn looks(&self) -> Vec<Arc<Looks>> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = calls.iter().filter_map(Weak::upgrade);
+        let under_way = calls.filter_map(|call| call.looks.get().cloned());
+        let loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
+        let loose = loose
+            .values()
+            .map(|it| Arc::clone(it.permit.value().looks()));
+        under_way.chain(loose).collect()
     }
 
     /// The token by which the upstream wants to hear of the progress of what it asked the client,

@@ -414,12 +414,8 @@ fn decided(
     let looks = match &decision {
         policy::Decision::Permit(permit) => {
             let asked = (seen.findings.clone(), who.root().clone());
-            Some(Looks::new(
-                sealed.facts,
-                Arc::clone(snapshot),
-                asked,
-                permit,
-            ))
+            let looks = Looks::new(sealed.facts, Arc::clone(snapshot), asked, permit);
+            Some(Arc::new(looks))
         }
         policy::Decision::Hold(_) | policy::Decision::Denial(_) => None,
     };

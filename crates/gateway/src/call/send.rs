@@ -19,7 +19,7 @@ use crate::limits::InFlight;
 use crate::looks::{self, Passed};
 use crate::plane::Plane;
 use crate::record::{Came, Permit};
-use crate::route::Route;
+use crate::route::{Route, heed};
 use crate::upstream::{Cause, Exchange, ExchangeError, MessageKind, SendError, chain};
 
 /// Why a permitted call did not bring an answer, in a fixed word for the record and a sentence for
@@ -82,6 +82,7 @@ pub(super) async fn send(
 ) -> Option<Answer> {
     let _flight = flight;
     let name = &call.served.name;
+    let _first = call.looks.set(Arc::clone(cleared.value().looks()));
     let mut ending = Ending::watch(plane, call, out);
     let found = match ending.check() {
         Ok(()) => ending.or(Route::find(plane, call)).await,
@@ -124,6 +125,8 @@ pub(super) async fn send(
         let failure = Failure::ended(Came::NotSent, ended);
         return Some(fail(plane, call, cleared, failure).await);
     }
+    // Before it is sent: a child may speak before it answers, and its words meet this permit.
+    let _hub = route.attach(call, &back, out);
     let sent = ending.or(pin!(route.link.request(outgoing))).await;
     let mut exchange = match sent {
         Ok(Ok(exchange)) => exchange,
@@ -133,7 +136,6 @@ pub(super) async fn send(
             return Some(fail(plane, call, cleared, failure).await);
         }
     };
-    let _hub = route.attach(call, &back, out);
     let mut resumable = false;
     let failure = loop {
         let next = ending.or(pin!(exchange.next())).await;
@@ -156,6 +158,7 @@ pub(super) async fn send(
                 }
                 MessageKind::Notification => {
                     resumable |= message.event_id.is_some();
+                    heed(plane, &call.served, &message.json);
                     let passed = match looks::back(plane, &cleared, &message.json).await {
                         Passed::Message(json) => route.notification(&json, Some(&back)),
                         // The client may still come back for what follows it.
