@@ -116,7 +116,19 @@ pub fn frame(data: &[u8]) -> bool {
     true
 }
 
+/// What is said of what a client can do is in known words, whatever it said.
+fn capabilities(request: &Request) {
+    let known = mcp::capabilities::known(request.params());
+    let Ok(again) = Json::parse(known.to_string().into()) else {
+        wrong("known capabilities are no document");
+        return;
+    };
+    assert!(mcp::capabilities::is_known(again.root()));
+    assert_eq!(mcp::capabilities::known(Some(again.root())), known);
+}
+
 fn request_edits(request: &Request) {
+    capabilities(request);
     assert_eq!(request.splice(&[]), *request.bytes());
     let same = request.splice(&[Edit::Id(request.id())]);
     assert_eq!(same, *request.bytes());

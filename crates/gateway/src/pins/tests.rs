@@ -215,3 +215,24 @@ fn a_look_alike_of_an_accepted_tool_elsewhere_is_found() {
     // The same name at two upstreams is no look-alike: each is reached by its own address.
     assert_eq!(found, BTreeSet::from([name("read_fi1e")]));
 }
+
+#[test]
+fn a_definition_is_held_for_what_a_rule_of_the_nodes_own_finds() {
+    let own = "[[rule]]\nid = \"own\"\nclass = \"injection\"\nconfidence = \"high\"\n\
+               why = \"Words of ours.\"\nkeywords = [\"obey\"]\nregex = '''obey-[0-9]'''\n\
+               positive = []\nnegative = []\n";
+    let mut rules = inspect::Rules::built_in().unwrap();
+    rules.add(inspect::Rules::parse(own).unwrap()).unwrap();
+    let configured = Inspector::new(rules).unwrap();
+    let built_in = Inspector::built_in().unwrap();
+    let listed = list(&serde_json::json!([tool("x", "Says obey-7.")]));
+    for (inspector, expected) in [
+        (&built_in, PinState::Accepted),
+        (&configured, PinState::New),
+    ] {
+        let mut pins = Pins::default();
+        let looked = (FirstSight::AcceptFirst, inspector);
+        pins.see(&listed, looked, &BTreeSet::new());
+        assert_eq!(state(&pins, "x"), Some(expected));
+    }
+}
