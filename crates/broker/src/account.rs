@@ -41,8 +41,8 @@ impl Grant {
         env.chain(headers)
     }
 
-    fn waits(&self) -> bool {
-        self.sources().any(|(_, source)| source.waits())
+    fn waits(&self, vault: &Vault) -> bool {
+        self.sources().any(|(_, source)| source.waits(vault))
     }
 
     fn read(&self, vault: &Vault) -> Result<(Credential, Vec<Secret<String>>), LeaseError> {
@@ -309,7 +309,7 @@ impl Account {
                 self.named.get(name).ok_or_else(unknown)?
             }
         };
-        let (mut credential, seen) = if grant.waits() {
+        let (mut credential, seen) = if grant.waits(self.reads.vault()) {
             let grant = Arc::clone(grant);
             self.reads.read(move |vault| grant.read(vault)).await??
         } else {

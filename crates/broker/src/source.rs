@@ -106,9 +106,10 @@ impl Source {
     }
 
     /// Whether reading it may wait for a disk.
-    pub(crate) const fn waits(&self) -> bool {
+    pub(crate) fn waits(&self, vault: &Vault) -> bool {
         match self {
-            Self::File(_) | Self::Vault(_) => true,
+            Self::File(_) => true,
+            Self::Vault(name) => !vault.holds(name),
             Self::Env(_) | Self::Plain(_) => false,
         }
     }

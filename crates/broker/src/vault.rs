@@ -5,14 +5,16 @@
 //! together, so that neither shows, no value can be put under another's name, and none can be taken
 //! out or put back alone. The key lies outside the data folder and its backups.
 //!
-//! It is read anew each time: nothing is kept that could be stale. Whoever writes holds the data
-//! folder's lock, or is the node that does.
+//! What was asked for is held open in memory for as long as the file and its key are the ones that it
+//! was read from, which is looked at each time: nothing is given that could be stale. Whoever writes
+//! holds the data folder's lock, or is the node that does.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -130,6 +132,41 @@ pub struct Vault {
     faults: Faults,
     /// One change at a time.
     changing: Mutex<()>,
+    held: Mutex<Held>,
+}
+
+/// What tells whether a file is still the same: each write of ours makes another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self {
+            file: (meta.dev(), meta.ino()),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+}
+
+/// Secrets that were asked for, and the vault and key that they were read from.
+#[derive(Default)]
+struct Held {
+    of: Option<[Stamp; 2]>,
+    secrets: BTreeMap<SecretName, Zeroizing<String>>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
 }
 
 /// How often a vault was changed according to the record, and with what a change is made.
@@ -208,6 +245,7 @@ impl Vault {
             key: key.to_owned(),
             faults: Faults::default(),
             changing: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -223,10 +261,41 @@ impl Vault {
 
     /// A secret, as it is at this moment.
     pub fn get(&self, name: &SecretName) -> Result<Secret<String>, VaultError> {
+        // Before it is read: what is put in its place meanwhile has other ones.
+        let stamps = self.stamps();
+        if let Some(value) = self.held(stamps).secrets.get(name) {
+            return Ok(Secret::new(value.to_string()));
+        }
         let mut contents = self.read()?.unwrap_or_default();
         let kept = contents.secrets.get_mut(name);
         let kept = kept.ok_or_else(|| VaultError::Absent { name: name.clone() })?;
+        let mut held = self.held(stamps);
+        if held.of.is_some() {
+            let value = Zeroizing::new(kept.value.clone());
+            held.secrets.insert(name.clone(), value);
+        }
         Ok(Secret::new(std::mem::take(&mut kept.value)))
+    }
+
+    /// Whether a secret can be had without reading the vault.
+    pub(crate) fn holds(&self, name: &SecretName) -> bool {
+        self.held(self.stamps()).secrets.contains_key(name)
+    }
+
+    fn stamps(&self) -> Option<[Stamp; 2]> {
+        Some([Stamp::of(self.file.path())?, Stamp::of(&self.key)?])
+    }
+
+    /// What is held of the vault with these stamps; nothing is held of any other.
+    fn held(&self, stamps: Option<[Stamp; 2]>) -> MutexGuard<'_, Held> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.of != stamps || stamps.is_none() {
+            *held = Held {
+                of: stamps,
+                secrets: BTreeMap::new(),
+            };
+        }
+        held
     }
 
     /// What there is.

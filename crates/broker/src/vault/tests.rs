@@ -292,3 +292,40 @@ fn a_vault_that_was_set_back_is_not_changed_until_somebody_accepts_it() {
         assert_eq!(set.generation, accepted + 1);
     }
 }
+
+#[test]
+fn what_is_held_open_is_of_the_vault_and_the_key_that_are_there() {
+    let Fixture {
+        folder,
+        faults,
+        vault,
+    } = fixture();
+    let data = folder.path().join("data/vault");
+    let key = folder.path().join("keys/vault.key");
+    let secret = |value: &str| Secret::new(value.to_owned());
+    let value = |name: &str| vault.get(&named(name)).map(|it| it.expose().clone());
+    vault.set(&named("a"), &secret("first"), by(0)).unwrap();
+    assert!(!vault.holds(&named("a")));
+    assert_eq!(value("a").unwrap(), "first");
+    assert!(vault.holds(&named("a")) && !vault.holds(&named("b")));
+    // By whoever it is changed.
+    let other = at(folder.path(), &faults);
+    other.set(&named("a"), &secret("other"), by(0)).unwrap();
+    assert!(!vault.holds(&named("a")));
+    assert_eq!(value("a").unwrap(), "other");
+    let old = std::fs::read(&data).unwrap();
+    other.set(&named("a"), &secret("third"), by(0)).unwrap();
+    assert_eq!(value("a").unwrap(), "third");
+    // An old file in its place is an old value, as if it were read.
+    std::fs::write(&data, &old).unwrap();
+    assert_eq!(value("a").unwrap(), "other");
+    // Nothing is given without the key, nor without the vault.
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    assert!(!vault.holds(&named("a")));
+    assert!(matches!(value("a"), Err(VaultError::NoKey { .. })));
+    std::fs::write(&key, kept).unwrap();
+    assert_eq!(value("a").unwrap(), "other");
+    std::fs::remove_file(&data).unwrap();
+    assert!(matches!(value("a"), Err(VaultError::Absent { .. })));
+}
