@@ -260,7 +260,7 @@ impl Bearer {
 
     /// The client's secret, as it is at this moment.
     async fn secret(&self, reads: &Reads) -> Result<Secret<String>, TokenError> {
-        let read = if self.secret.waits() {
+        let read = if self.secret.waits(reads.vault()) {
             let source = self.secret.clone();
             let reading = reads.read(move |vault| source.read(vault)).await;
             reading.map_err(|error| TokenError::NoSecret(error.to_string()))?
