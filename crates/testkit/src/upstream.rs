@@ -148,6 +148,10 @@ impl Inner {
 }
 
 impl Inner {
+    fn cursor(&self) -> Option<String> {
+        self.cursor.lock().unwrap().clone()
+    }
+
     fn tools(&self) -> Vec<Value> {
         self.tools.lock().unwrap().clone()
     }
@@ -489,8 +493,8 @@ fn answered(inner: &Inner, method: &str, params: &Value) -> Result<Value, (i64, 
             let mut page = json!({"resources": [
                 {"uri": "file:///public/a.txt", "name": "a"}, {"uri": "file:///secret/b.txt", "name": "b"},
             ]});
-            if let Some(cursor) = &*inner.cursor.lock().unwrap() {
-                page["nextCursor"] = cursor.as_str().into();
+            if let Some(cursor) = inner.cursor() {
+                page["nextCursor"] = cursor.into();
             }
             page
         }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use policy::cases::People;
+use policy::cases::Known;
 use policy::{
     Decision, Engine, FACTS_VERSION, Facts, InstanceFacts, PolicyFile, PolicySet, Replay, Target,
     ToolList, UpstreamInput, UpstreamOptions,
@@ -165,7 +165,7 @@ pub fn cases(data: &[u8]) -> bool {
     let Ok(cases) = policy::cases::parse("cases.yaml", text) else {
         return false;
     };
-    let results = policy::cases::run(&world.engine, &People::default(), &cases);
+    let results = policy::cases::run(&world.engine, &Known::default(), &cases);
     assert_eq!(results.len(), cases.len());
     !cases.is_empty()
 }

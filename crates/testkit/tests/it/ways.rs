@@ -29,13 +29,22 @@ fn assert_wordless(seen: &[Seen]) {
 /// Wherever a client can write something into `_meta`.
 fn meta() -> Value {
     let mut meta = Modern::meta();
-    meta["io.modelcontextprotocol/clientInfo"] = json!({"name": WORDS, "version": WORDS});
-    meta["io.modelcontextprotocol/clientCapabilities"] =
-        json!({"experimental": {WORDS: WORDS}, "elicitation": {"form": {}, "note": WORDS}});
-    meta["progressToken"] = WORDS.into();
-    meta["baggage"] = format!("note={WORDS}").into();
-    meta["tracestate"] = format!("note={WORDS}").into();
-    meta["traceparent"] = WORDS.into();
+    let said = [
+        (
+            "io.modelcontextprotocol/clientInfo",
+            json!({"name": WORDS, "version": WORDS}),
+        ),
+        (
+            "io.modelcontextprotocol/clientCapabilities",
+            json!({"experimental": {WORDS: WORDS}, "elicitation": {"form": {}, "note": WORDS}}),
+        ),
+        ("progressToken", json!(WORDS)),
+        ("baggage", json!(format!("note={WORDS}"))),
+        ("tracestate", json!(format!("note={WORDS}"))),
+        ("traceparent", json!(WORDS)),
+    ];
+    let members = meta.as_object_mut().into_iter();
+    members.for_each(|it| it.extend(said.clone().map(|(name, value)| (name.to_owned(), value))));
     meta
 }
 
@@ -289,7 +298,7 @@ async fn a_server_says_of_its_own_accord_what_may_not_go_elsewhere() {
     let told = |plane: &Plane| -> Vec<ListingBody> {
         let ledger = plane.calls();
         let said = ledger.of(Kind::Listing).into_iter();
-        let said = said.map(|line| line.read::<ListingBody>());
+        let said = said.map(testkit::Line::read::<ListingBody>);
         said.filter(|it| it.method.starts_with("notifications/"))
             .collect()
     };
