@@ -174,7 +174,12 @@ pub(crate) async fn start(
         let value = Secret::new(vocab::id::base32(&rng::bytes::<32>(&SystemRng)?));
         let vault = Vault::of(&dir.join("data"), &dir.join("keys"));
         let name = world::SECRET.parse()?;
-        vault.set(&name, &value, (crate::machine::now(), &SystemRng))?;
+        let by = broker::Change {
+            recorded: 0,
+            now: crate::machine::now(),
+            rng: &SystemRng,
+        };
+        vault.set(&name, &value, by)?;
     }
     let faults = Faults::default();
     let (node, start_seconds) = begin(&config, deps(faults.clone())).await?;
