@@ -153,5 +153,6 @@ fn facts(body: Bytes, caller: &InstanceFacts) -> Result<Facts> {
         direction: policy::Direction::default(),
         elsewhere: false,
         labels: std::collections::BTreeSet::new(),
+        no_route: None,
     })
 }

@@ -9,6 +9,7 @@
 mod approval;
 mod asked;
 mod decide;
+mod routed;
 mod send;
 mod settle;
 mod shown;
@@ -29,7 +30,7 @@ use policy::Target;
 use serde_json::value::RawValue;
 use tokens::Caller;
 use tokio::time::timeout;
-use vocab::RecordRef;
+use vocab::{RecordRef, UpstreamName};
 
 use self::decide::{decide, rule, target};
 use self::send::send;
@@ -46,6 +47,8 @@ use crate::session::Session;
 pub(crate) struct Call {
     pub(crate) caller: Arc<Caller>,
     pub(crate) served: Arc<Served>,
+    /// The upstream that was asked, if policy sends the call to another.
+    pub(crate) asked: Option<Arc<Served>>,
     pub(crate) request: Arc<Request>,
     pub(crate) era: Era,
     pub(crate) trace: Option<String>,
@@ -59,6 +62,28 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The upstream that the client asked, and knows of.
+    fn addressed(&self) -> &UpstreamName {
+        &self.asked.as_ref().unwrap_or(&self.served).name
+    }
+
+    /// The call as it is made where policy sends it. Nothing of the session goes along: that is a
+    /// conversation with the upstream that was asked.
+    fn sent_to(&self, served: &Arc<Served>) -> Arc<Self> {
+        Arc::new(Self {
+            caller: Arc::clone(&self.caller),
+            served: Arc::clone(served),
+            asked: Some(Arc::clone(&self.served)),
+            request: Arc::clone(&self.request),
+            era: self.era,
+            trace: self.trace.clone(),
+            sampled: self.sampled,
+            session: None,
+            sent_as: OnceLock::new(),
+            looks: OnceLock::new(),
+        })
+    }
+
     /// Who it is from, and its trace.
     fn origin(&self) -> (&Caller, Option<&str>) {
         (&self.caller, self.trace.as_deref())
@@ -79,7 +104,10 @@ pub(crate) async fn walk(plane: &Arc<Plane>, call: &Arc<Call>, out: Out) {
         Err(denied) => Err(denied),
     };
     let answer = match decided {
-        Ok((cleared, flight)) => send(plane, call, cleared, flight, &out).await,
+        Ok((cleared, flight)) => match cleared.value().routed().map(|to| call.sent_to(to)) {
+            None => send(plane, call, cleared, flight, &out).await,
+            Some(there) => Box::pin(send(plane, &there, cleared, flight, &out)).await,
+        },
         Err(denied) => Some(denied.answer(plane, call)),
     };
     if let Some(answer) = answer {

@@ -166,6 +166,9 @@ pub struct CallPart {
     pub instance: InstanceId,
     /// The upstream.
     pub upstream: UpstreamName,
+    /// Where policy sent it in place of that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub routed_to: Option<UpstreamName>,
     /// The method.
     pub method: String,
     /// The tool, for `tools/call`.
@@ -258,7 +261,10 @@ impl About {
     fn covers(&self, body: &DecisionBody) -> bool {
         body.effect == Effect::Allow
             && (self.instances.contains(&body.instance)
-                || self.upstream.as_ref() == Some(&body.upstream))
+                || self
+                    .upstream
+                    .as_ref()
+                    .is_some_and(|it| *it == body.upstream || body.routed_to.as_ref() == Some(it)))
     }
 }
 
@@ -542,6 +548,7 @@ impl Plane {
                     outcome,
                     instance: it.body.instance,
                     upstream: it.body.upstream,
+                    routed_to: it.body.routed_to,
                     method: it.body.method,
                     tool: it.body.tool,
                     result: result.to_owned(),

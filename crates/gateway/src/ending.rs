@@ -56,12 +56,15 @@ impl<'a> Ending<'a> {
             return Err(Ended::Stopped);
         }
         let (id, now) = (self.call.caller.instance(), self.plane.clock.now());
-        let upstream = &self.call.served.name;
-        match self.plane.control.standing_at(id, upstream, now).active() {
-            Ok(_) => Ok(()),
-            Err(Why::InstanceExpired) => Err(Ended::Expired),
-            Err(why) => Err(Ended::Cut(why)),
+        for served in std::iter::once(&self.call.served).chain(&self.call.asked) {
+            let standing = self.plane.control.standing_at(id, &served.name, now);
+            match standing.active() {
+                Ok(_) => {}
+                Err(Why::InstanceExpired) => return Err(Ended::Expired),
+                Err(why) => return Err(Ended::Cut(why)),
+            }
         }
+        Ok(())
     }
 
     /// Resolves when it is to end.

@@ -335,6 +335,7 @@ impl From<'_> {
                 )
             });
         Arc::new(Call {
+            asked: None,
             caller: Arc::clone(&self.caller),
             served: Arc::clone(self.served),
             request: Arc::new(request),

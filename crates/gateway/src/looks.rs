@@ -20,7 +20,7 @@ use policy::{Decision, Direction, Facts, Found, Masks};
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use vocab::finding::{Class, Confidence};
-use vocab::{Digest, InstanceId};
+use vocab::{Digest, InstanceId, UpstreamName};
 
 use crate::call::{Call, Who};
 use crate::plane::{Plane, Snapshot};
@@ -136,6 +136,8 @@ pub(crate) struct Looks {
     root: InstanceId,
     /// What the permit asks to have masked.
     masks: Masks,
+    /// Where policy sent it: what comes back from there is decided by what holds there.
+    routed: Option<UpstreamName>,
     state: Mutex<State>,
 }
 
@@ -219,6 +221,7 @@ impl Looks {
         snapshot: Arc<Snapshot>,
         (asked, root): (Findings, InstanceId),
         permit: &policy::Permit,
+        routed: Option<&UpstreamName>,
     ) -> Self {
         let state = State {
             facts,
@@ -238,6 +241,7 @@ impl Looks {
             asked,
             root,
             masks: permit.masks().clone(),
+            routed: routed.cloned(),
             state: Mutex::new(state),
         }
     }
@@ -342,11 +346,23 @@ pub(crate) async fn edited(
     facts
         .findings
         .retain(|it| !looks.masks.cover(it.class, &it.rule, it.confidence));
-    match looks.snapshot.engine.decide(&facts) {
-        Decision::Permit(_) => {}
-        Decision::Hold(hold) => return Err(EditError::NotPermitted(hold.reason().to_owned())),
-        Decision::Denial(denial) => {
-            return Err(EditError::NotPermitted(denial.reason().to_owned()));
+    let engine = &looks.snapshot.engine;
+    let there = looks.routed.as_ref();
+    let there = there.map(|to| engine.decide_routed(&facts, to));
+    for decision in std::iter::once(engine.decide(&facts)).chain(there) {
+        match decision {
+            Decision::Permit(permit)
+                if permit
+                    .route()
+                    .is_none_or(|to| looks.routed.as_ref() == Some(to)) => {}
+            Decision::Permit(_) => {
+                let text = "Policy then sends it to another upstream.".to_owned();
+                return Err(EditError::NotPermitted(text));
+            }
+            Decision::Hold(hold) => return Err(EditError::NotPermitted(hold.reason().to_owned())),
+            Decision::Denial(denial) => {
+                return Err(EditError::NotPermitted(denial.reason().to_owned()));
+            }
         }
     }
     plane.metrics.masked(Direction::Request);
@@ -433,7 +449,11 @@ async fn look(
     }
     let found = state.back.found();
     let asked = std::mem::replace(&mut state.facts.findings, found);
-    let decision = looks.snapshot.engine.decide(&state.facts);
+    let engine = &looks.snapshot.engine;
+    let decision = match &looks.routed {
+        None => engine.decide(&state.facts),
+        Some(to) => engine.decide_routed(&state.facts, to),
+    };
     state.facts.findings = asked;
     state.facts.direction = Direction::Request;
     let verdict = decision.verdict();

@@ -27,6 +27,7 @@ pub struct Metrics {
     masked: [AtomicU64; 2],
     withheld: AtomicU64,
     warned: AtomicU64,
+    routed: AtomicU64,
 }
 
 impl Metrics {
@@ -94,6 +95,15 @@ impl Metrics {
     /// Calls permitted with a warning.
     pub fn allowed_with_warning(&self) -> u64 {
         self.warned.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn routed(&self) {
+        self.routed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls permitted that policy sent to another upstream than was asked.
+    pub fn sent_elsewhere(&self) -> u64 {
+        self.routed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn approval_asked(&self) {

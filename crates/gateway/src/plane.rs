@@ -35,7 +35,7 @@ use crate::names::Found;
 use crate::open::OpenIntents;
 use crate::pass::Strange;
 use crate::pins::Pins;
-use crate::record::{Barrier, BarrierBody, Basis};
+use crate::record::{Barrier, BarrierBody, Basis, RoutedBasis};
 use crate::refusals::Refusals;
 use crate::returns::Returns;
 use crate::route::Hubs;
@@ -386,13 +386,25 @@ impl Trial {
 
 impl Snapshot {
     /// What a decision about `served` rests on.
-    pub(crate) fn basis(&self, served: &Served, control_size: u64) -> Basis {
+    pub(crate) fn basis(
+        &self,
+        served: &Served,
+        routed: Option<&Served>,
+        control_size: u64,
+    ) -> Basis {
+        let tools = |of: &Served| self.tools.get(&of.name).map(|(digest, _)| *digest);
+        let routed = routed.map(|to| RoutedBasis {
+            upstream: to.name.clone(),
+            tools: tools(to),
+            options: to.options_blob,
+        });
         Basis {
             control_size,
             policy_set: self.set,
-            tools: self.tools.get(&served.name).map(|(digest, _)| *digest),
+            tools: tools(served),
             options: served.options_blob,
             versions: policy::versions(),
+            routed,
         }
     }
 }

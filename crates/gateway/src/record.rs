@@ -19,6 +19,7 @@ use vocab::{
 
 use crate::looks::Looks;
 use crate::open::Ticket;
+use crate::plane::Served;
 
 /// The body of a `decision` entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,6 +60,10 @@ pub struct DecisionBody {
     /// The most the caller's agent may ever do; none when the policies alone decide.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub authority: Option<Vec<String>>,
+    /// Where policy sends it, if not to the upstream that was asked; of a denial, where it would have
+    /// gone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub routed_to: Option<UpstreamName>,
     /// `allow`, `hold` or `deny`.
     pub effect: Effect,
     /// Where a denial was made; `approval` where the call is held.
@@ -174,6 +179,21 @@ pub struct Basis {
     pub options: Digest,
     /// Versions of the engine, the schema generator and the canonicaliser.
     pub versions: String,
+    /// What it rests on of the upstream that policy sends the call to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub routed: Option<RoutedBasis>,
+}
+
+/// What a decision rests on of the upstream that a call is sent to in place of the one asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoutedBasis {
+    /// That upstream.
+    pub upstream: UpstreamName,
+    /// Its tool list's blob; none when it was not known.
+    pub tools: Option<Digest>,
+    /// The blob of its options that bear on decisions.
+    pub options: Digest,
 }
 
 /// Where something sealed is, and what it was.
@@ -242,6 +262,8 @@ pub(crate) struct Decided {
     pub(crate) ticket: Ticket,
     /// For a permit: what is looked into, and by what it is decided on.
     pub(crate) looks: Option<Arc<Looks>>,
+    /// Where it goes, if not where it was asked for.
+    pub(crate) routed: Option<Arc<Served>>,
 }
 
 impl Decided {
@@ -271,9 +293,15 @@ pub(crate) struct Permit {
     request: Arc<Request>,
     ticket: Ticket,
     looks: Arc<Looks>,
+    routed: Option<Arc<Served>>,
 }
 
 impl Permit {
+    /// The upstream that policy sends it to, if not to the one that was asked.
+    pub(crate) const fn routed(&self) -> Option<&Arc<Served>> {
+        self.routed.as_ref()
+    }
+
     /// What is looked into of it.
     pub(crate) const fn looks(&self) -> &Arc<Looks> {
         &self.looks
@@ -316,6 +344,7 @@ impl Ruling for Intent {
                 request: self.request,
                 ticket: self.decided.ticket.permitted(),
                 looks,
+                routed: self.decided.routed,
             }),
             (policy::Decision::Permit(_), None)
             | (policy::Decision::Hold(_) | policy::Decision::Denial(_), _) => Err(Refusal),
@@ -387,6 +416,9 @@ pub struct OutcomeBody {
     /// Salted digest of what was delivered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub delivered: Option<Digest>,
+    /// Where it went, if not to the upstream that was asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub routed_to: Option<UpstreamName>,
     /// What was masked in what was sent; absent where it went as it came.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sent: Option<Sent>,

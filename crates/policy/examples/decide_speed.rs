@@ -109,6 +109,7 @@ fn measure(count: usize) -> Result<String, Box<dyn Error>> {
         direction: policy::Direction::default(),
         elsewhere: false,
         labels: std::collections::BTreeSet::new(),
+        no_route: None,
     };
     let before = clock.elapsed();
     let mut allowed = engine.decide(&facts).effect().as_str();

@@ -18,7 +18,7 @@
 //!   call: billing/refund
 //!   args: {amount: 5000}
 //!   approval: [li, {sponsor: sam, groups: [finance]}]  # who approved it, if anybody did
-//!   expect: allow               # or hold, or deny
+//!   expect: allow               # or hold, deny, or route: allowed, and sent elsewhere
 //! ```
 //!
 //! | of `who` | is | without it |
@@ -37,7 +37,9 @@
 //! Beside `who`, `call` and `expect`, a case may have `name`, `args`, `policies`, `stage`, `reason`
 //! and `now`, the time of the call (`2026-01-01T00:00:00Z` without it); `findings`, what inspection
 //! saw (`[secret, personal/card-number, "injection:high"]`), `direction` (`response` for what came back),
-//! `labels`, what was read before, and `masks`, exactly what is to be masked.
+//! `labels`, what was read before, and `masks`, exactly what is to be masked; `route`, the upstream
+//! where policy sends the call, or would once it is approved. A call that is sent elsewhere is none
+//! that is expected with `allow`.
 //!
 //! A tool that is held at the moment (quarantined) is judged as if it were not: cases are about what
 //! the policies say.
@@ -52,7 +54,7 @@ mod names;
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
-use vocab::{AgentId, Time, suggest};
+use vocab::{AgentId, Time, UpstreamName, suggest};
 
 pub use names::{Known, slips};
 
@@ -87,7 +89,7 @@ pub struct Case {
 /// What a case expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Allowed or denied.
+    /// Allowed, held or denied.
     pub effect: Effect,
     /// Exactly these policies, sorted.
     pub policies: Option<Vec<String>>,
@@ -97,6 +99,19 @@ pub struct Expected {
     pub reason: Option<String>,
     /// Exactly what is to be masked.
     pub masks: Option<Masks>,
+    /// Where it is sent.
+    pub route: Route,
+}
+
+/// Where a case expects a call to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Where it was asked for; of a call that is not allowed, anywhere.
+    Asked,
+    /// To another upstream.
+    Elsewhere,
+    /// To that upstream.
+    To(UpstreamName),
 }
 
 /// What came of a case.
@@ -189,7 +204,7 @@ fn run_one(engine: &Engine, people: &Known, case: &Case) -> CaseResult {
             named(&verdict.masks)
         ))
     } else {
-        None
+        misrouted(&expect.route, &verdict)
     };
     CaseResult {
         name: case.name.clone(),
@@ -200,6 +215,22 @@ fn run_one(engine: &Engine, people: &Known, case: &Case) -> CaseResult {
         warning,
         verdict,
     }
+}
+
+fn misrouted(expected: &Route, verdict: &Verdict) -> Option<String> {
+    let went = verdict.routed_to.as_ref();
+    let as_expected = match expected {
+        Route::Asked => went.is_none() || verdict.effect != Effect::Allow,
+        Route::Elsewhere => went.is_some(),
+        Route::To(to) => went == Some(to),
+    };
+    let expected = match expected {
+        Route::Asked => "no route".to_owned(),
+        Route::Elsewhere => "a route".to_owned(),
+        Route::To(to) => format!("a route to {to}"),
+    };
+    let got = went.map_or("none".to_owned(), |to| format!("one to {to}"));
+    (!as_expected).then(|| format!("expected {expected}, got {got}"))
 }
 
 struct Reader<'a> {
@@ -308,6 +339,7 @@ impl Reader<'_> {
             "stage",
             "reason",
             "masks",
+            "route",
         ];
         let [
             name,
@@ -324,6 +356,7 @@ impl Reader<'_> {
             stage,
             reason,
             masks,
+            route,
         ] = self.members(node, "a case", known)?;
         let who = self.needed(node, who, "who");
         let instance = who.and_then(|who| self.who(who));
@@ -342,15 +375,25 @@ impl Reader<'_> {
         };
         let labels = labels.map_or_else(Vec::new, |node| self.strings(node, "`labels`"));
         let effect = self.needed(node, expect, "expect");
+        let mut is_routed = false;
         let effect = effect.and_then(|effect| match string(effect) {
             Some("allow") => Some(Effect::Allow),
             Some("hold") => Some(Effect::Hold),
             Some("deny") => Some(Effect::Deny),
+            Some("route") => {
+                is_routed = true;
+                Some(Effect::Allow)
+            }
             _ => {
-                self.wrong(effect, "`expect` is `allow`, `hold` or `deny`");
+                self.wrong(effect, "`expect` is `allow`, `hold`, `deny` or `route`");
                 None
             }
         });
+        let route = match route {
+            Some(node) => Route::To(self.parsed(node, "`route`")?),
+            None if is_routed => Route::Elsewhere,
+            None => Route::Asked,
+        };
         let mut policies = policies.map(|policies| self.strings(policies, "`policies`"));
         if let Some(policies) = &mut policies {
             policies.sort_unstable();
@@ -407,6 +450,7 @@ impl Reader<'_> {
                 direction: direction?,
                 elsewhere: false,
                 labels: labels.into_iter().collect(),
+                no_route: None,
             },
             expect: Expected {
                 effect: effect?,
@@ -414,6 +458,7 @@ impl Reader<'_> {
                 stage,
                 reason,
                 masks,
+                route,
             },
         };
         (self.problems.len() == before).then_some(case)
@@ -563,7 +608,7 @@ impl Reader<'_> {
         &mut self,
         node: &MarkedYaml<'_>,
         args: Option<&Map<String, Value>>,
-    ) -> Option<(vocab::UpstreamName, Target)> {
+    ) -> Option<(UpstreamName, Target)> {
         let text = self.text(node, "`call`")?;
         let Some(at) = text.find(['/', ':']) else {
             self.wrong(node, "`call` is `UPSTREAM/TOOL` or `UPSTREAM:METHOD`");

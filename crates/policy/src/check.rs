@@ -114,6 +114,7 @@ pub(crate) fn check(policies: &[Arc<Policy>], tools: &Tools<'_>, schema: &Schema
         if check_arguments(policy, tools, &mut fit.diagnostics) || context {
             fit.broken.insert(index, Broken::Everywhere);
         }
+        check_route(policy, tools, &mut fit.diagnostics);
         note_unchecked(policy, tools, &mut fit);
         let meets = |target: &Target| target.is_under(policy);
         if fit.diagnostics.len() == before
@@ -338,6 +339,23 @@ fn check_context(policy: &Policy, out: &mut Vec<Diagnostic>) -> bool {
         });
     }
     !policy.reads.unknown.is_empty()
+}
+
+/// A route to nowhere denies what it is about; the upstream may be added later.
+fn check_route(policy: &Policy, tools: &Tools<'_>, out: &mut Vec<Diagnostic>) {
+    let Some(to) = &policy.route else {
+        return;
+    };
+    if tools.upstreams.contains_key(to.as_str()) {
+        return;
+    }
+    let message = format!(
+        "`@route` names `{to}`, and there is no such upstream: what this policy sends there is denied"
+    );
+    let known = tools.upstreams.keys().map(String::as_str);
+    let warning = Diagnostic::warning(&policy.place_of(to.as_str()), message);
+    let warning = warning.of_policy(&policy.id);
+    out.push(suggest_one(warning, to.as_str(), known.collect()));
 }
 
 /// Complains about upstreams, tools and methods that do not exist.

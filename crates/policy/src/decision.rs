@@ -3,9 +3,11 @@
 //! All are proofs that [`Engine::decide`](crate::Engine::decide) ran: it alone makes them, they
 //! cannot be copied, and what is to be written down about them is a [`Verdict`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use vocab::UpstreamName;
 
 use crate::approval::Needs;
 use crate::findings::Masks;
@@ -30,6 +32,8 @@ pub struct Permit {
     pub(crate) reason: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) masks: Masks,
+    /// Where its policies send it; one at most once it is decided.
+    pub(crate) routes: BTreeSet<UpstreamName>,
     pub(crate) observed: Option<DenialSummary>,
 }
 
@@ -40,6 +44,7 @@ pub struct Hold {
     pub(crate) policies: Vec<String>,
     pub(crate) reason: String,
     pub(crate) needs: Needs,
+    pub(crate) routes: BTreeSet<UpstreamName>,
 }
 
 /// A refusal of one call.
@@ -51,6 +56,8 @@ pub struct Denial {
     pub(crate) reason: String,
     pub(crate) policies: Vec<String>,
     pub(crate) nearest: Vec<Nearest>,
+    /// Where it would have gone.
+    pub(crate) route: Option<UpstreamName>,
 }
 
 /// Where on the way a call was refused.
@@ -188,6 +195,10 @@ pub struct Verdict {
     /// What has to be masked in what passes, if it is allowed.
     #[serde(skip_serializing_if = "Masks::is_empty", default)]
     pub masks: Masks,
+    /// Where policy sends it, if that is another upstream than was asked; if it is denied, where it
+    /// would have gone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub routed_to: Option<UpstreamName>,
 }
 
 impl Decision {
@@ -208,12 +219,35 @@ impl Decision {
             Self::Denial(denial) => denial.verdict(),
         }
     }
+
+    /// Where policy sends the call, or would have, if that is another upstream than was asked.
+    pub fn route(&self) -> Option<&UpstreamName> {
+        match self {
+            Self::Permit(permit) => permit.route(),
+            Self::Hold(hold) => hold.route(),
+            Self::Denial(denial) => denial.route.as_ref(),
+        }
+    }
 }
 
 impl Permit {
     /// The same, with these masks too.
     pub(crate) fn masking(mut self, masks: &Masks) -> Self {
         self.masks = self.masks.and(masks);
+        self
+    }
+
+    /// What both ask for.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.masks = self.masks.and(&other.masks);
+        for (all, more) in [
+            (&mut self.policies, other.policies),
+            (&mut self.warnings, other.warnings),
+        ] {
+            all.extend(more);
+            all.sort_unstable();
+            all.dedup();
+        }
         self
     }
 
@@ -237,6 +271,11 @@ impl Permit {
         &self.masks
     }
 
+    /// Where it has to go, if not where it was asked for.
+    pub fn route(&self) -> Option<&UpstreamName> {
+        self.routes.first()
+    }
+
     /// The denial that was only observed.
     pub const fn observed(&self) -> Option<&DenialSummary> {
         self.observed.as_ref()
@@ -251,6 +290,7 @@ impl Permit {
             reason: self.reason.clone(),
             observed: self.observed.is_some(),
             masks: self.masks.clone(),
+            routed_to: self.route().cloned(),
         }
     }
 }
@@ -262,6 +302,7 @@ impl Hold {
         self.policies.sort_unstable();
         self.policies.dedup();
         self.needs = self.needs.and(other.needs);
+        self.routes.extend(other.routes);
         if self.reason != other.reason {
             self.reason = format!("{} {}", self.reason, other.reason);
         }
@@ -278,6 +319,11 @@ impl Hold {
         &self.reason
     }
 
+    /// Where it would go once approved, if not where it was asked for.
+    pub fn route(&self) -> Option<&UpstreamName> {
+        self.routes.first()
+    }
+
     /// Who has to approve.
     pub const fn needs(&self) -> &Needs {
         &self.needs
@@ -292,6 +338,7 @@ impl Hold {
             reason: self.reason.clone(),
             observed: false,
             masks: Masks::default(),
+            routed_to: self.route().cloned(),
         }
     }
 }
@@ -331,6 +378,7 @@ impl Denial {
             reason: self.reason.clone(),
             observed: false,
             masks: Masks::default(),
+            routed_to: self.route.clone(),
         }
     }
 }

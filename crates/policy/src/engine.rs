@@ -2,6 +2,7 @@
 
 mod beyond;
 mod free;
+mod routed;
 mod said;
 mod shown;
 
@@ -125,6 +126,8 @@ pub(crate) struct Slice {
     reads_now: bool,
     /// Whether some policy asks for an approval.
     reads_approval: bool,
+    /// Whether some policy sends calls elsewhere.
+    has_routes: bool,
     /// Permits for this target and other callers.
     elsewhere: Vec<Nearest>,
 }
@@ -134,6 +137,7 @@ pub(crate) struct Asked {
     pub(crate) slice: Arc<Slice>,
     pub(crate) request: Request,
     pub(crate) caller: Arc<(InstanceFacts, Entities)>,
+    routed: bool,
 }
 
 /// How much of a call is shown to Cedar.
@@ -154,6 +158,8 @@ pub(crate) struct As {
     pub(crate) masked: Masks,
     /// As if its tool were accepted as policies are judged by it.
     pub(crate) accepted: bool,
+    /// As routed here: it needs no permit here, and heeds every forbid.
+    pub(crate) routed: bool,
 }
 
 /// How far a call gets.
@@ -325,15 +331,23 @@ impl Engine {
                         the policies came into force. They have to be put in force again.";
             return Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text));
         };
-        let (mut permitted, mut held, mut observed) = (None, None::<Hold>, None);
+        let (mut permitted, mut held, mut observed) = (None::<Permit>, None::<Hold>, None);
+        let mut routes = BTreeSet::new();
         for instance in readings {
             let facts = Facts {
                 instance,
                 ..facts.clone()
             };
-            match self.decide_as_read(&facts, as_if) {
+            let decision = self.decide_as_read(&facts, as_if);
+            if !matches!(decision, Decision::Denial(_)) {
+                routes.insert(decision.route().cloned());
+            }
+            match decision {
                 Decision::Permit(permit) if permit.observed.is_none() => {
-                    permitted.get_or_insert(Decision::Permit(permit));
+                    permitted = Some(match permitted {
+                        Some(before) => before.masking(&permit.masks),
+                        None => permit,
+                    });
                 }
                 Decision::Hold(hold) => {
                     held = Some(match held {
@@ -348,7 +362,14 @@ impl Engine {
                 denied @ Decision::Denial(_) => return denied,
             }
         }
+        if routes.len() > 1 {
+            let text = "Where policy sends this call depends on names of this agent's sponsor, or of \
+                        their groups, that changed since the policies came into force. They have to \
+                        be put in force again.";
+            return Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text));
+        }
         let held = held.map(Decision::Hold);
+        let permitted = permitted.map(Decision::Permit);
         observed.or(held).or(permitted).unwrap_or_else(|| {
             let text = "The names of this agent's sponsor cannot be read.";
             Decision::Denial(denied_plainly(Stage::PolicyUnavailable, text))
@@ -372,26 +393,35 @@ impl Engine {
         };
         let decision = match self.ask(&asked) {
             Decision::Denial(denial) if denial.stage == Stage::Policy => {
-                self.if_masked(facts, &asked.slice, denial, as_if.accepted)
+                self.if_masked(facts, &asked.slice, denial, as_if)
             }
             decision => decision,
         };
         let decision = maskable(facts, decision);
-        if facts.observe {
+        if as_if.routed {
+            return decision;
+        }
+        let decision = if facts.observe {
             observed(decision)
         } else {
             decision
-        }
+        };
+        self.sent_on(facts, decision, as_if)
     }
 
     /// What becomes of a call that is denied as it is: permitted, exactly if it would be without what
     /// the forbids in its way ask to have masked; else what an approval makes of it.
-    fn if_masked(&self, facts: &Facts, slice: &Slice, denial: Denial, accepted: bool) -> Decision {
+    fn if_masked(&self, facts: &Facts, slice: &Slice, denial: Denial, as_if: &As) -> Decision {
         let masks = slice.masks(&denial.policies);
         let can_mask = !facts.elsewhere && facts.findings.iter().any(|it| masks.hides(it));
         if !can_mask {
             return if slice.reads_approval {
-                self.if_approved(facts, denial, &Masks::default(), accepted)
+                let approved = As {
+                    approved: true,
+                    masked: Masks::default(),
+                    ..*as_if
+                };
+                self.if_approved(facts, denial, &approved)
             } else {
                 Decision::Denial(denial)
             };
@@ -399,7 +429,7 @@ impl Engine {
         let masked = As {
             approved: false,
             masked: masks.clone(),
-            accepted,
+            ..*as_if
         };
         let Reached::Policy(asked) = self.reach(facts, Shown::Read, &masked) else {
             return Decision::Denial(denial);
@@ -407,7 +437,11 @@ impl Engine {
         match self.ask(&asked) {
             Decision::Permit(permit) => Decision::Permit(permit.masking(&masks)),
             Decision::Denial(rest) if rest.stage == Stage::Policy && slice.reads_approval => {
-                match self.if_approved(facts, rest, &masks, accepted) {
+                let approved = As {
+                    approved: true,
+                    ..masked
+                };
+                match self.if_approved(facts, rest, &approved) {
                     Decision::Denial(_) => Decision::Denial(denial),
                     decision => decision,
                 }
@@ -418,19 +452,8 @@ impl Engine {
 
     /// What becomes of a call that is denied as it is: held, exactly if an approval would permit it,
     /// and permitted if the people who approved it are enough.
-    fn if_approved(
-        &self,
-        facts: &Facts,
-        denial: Denial,
-        masks: &Masks,
-        accepted: bool,
-    ) -> Decision {
-        let approved = As {
-            approved: true,
-            masked: masks.clone(),
-            accepted,
-        };
-        let Reached::Policy(asked) = self.reach(facts, Shown::Read, &approved) else {
+    fn if_approved(&self, facts: &Facts, denial: Denial, as_if: &As) -> Decision {
+        let Reached::Policy(asked) = self.reach(facts, Shown::Read, as_if) else {
             return Decision::Denial(denial);
         };
         let Decision::Permit(permit) = self.ask(&asked) else {
@@ -439,7 +462,7 @@ impl Engine {
         let (needs, asking) = needs(&asked.slice, &denial, &permit);
         let is_met = |approved: &Approved| needs.are_met(&approved.by);
         if facts.approval.as_ref().is_some_and(is_met) {
-            return Decision::Permit(permit.masking(masks));
+            return Decision::Permit(permit.masking(&as_if.masked));
         }
         let said = asking.iter().filter_map(|id| asked.slice.policies.get(id));
         let reason = reasons(said);
@@ -447,6 +470,7 @@ impl Engine {
             reason: reason.unwrap_or_else(|| "People have to approve this call first.".to_owned()),
             policies: asking,
             needs,
+            routes: permit.routes,
         })
     }
 
@@ -563,6 +587,7 @@ impl Engine {
                 slice,
                 request,
                 caller,
+                routed: as_if.routed,
             })),
             Err(_) => plain(
                 Stage::Error,
@@ -643,6 +668,7 @@ impl Engine {
             permits: 0,
             reads_now: false,
             reads_approval: false,
+            has_routes: false,
             elsewhere: Vec::new(),
         };
         for (at, policy) in self.policies.iter().enumerate() {
@@ -677,6 +703,7 @@ impl Engine {
                     slice.permits += usize::from(permit);
                     slice.reads_now |= policy.reads.now;
                     slice.reads_approval |= policy.reads.approval;
+                    slice.has_routes |= policy.route.is_some();
                 }
             }
         }
@@ -807,6 +834,7 @@ impl Engine {
                 reason: text,
                 policies: failed,
                 nearest: Vec::new(),
+                route: None,
             });
         }
         let said = policies.iter().filter_map(|id| slice.policies.get(id));
@@ -825,9 +853,13 @@ impl Engine {
                 },
                 warnings: warnings.into_iter().cloned().collect(),
                 masks: slice.masks(&policies),
+                routes: slice.routes(&policies),
                 policies,
                 observed: None,
             });
+        }
+        if asked.routed && policies.is_empty() {
+            return Decision::Permit(routed::unforbidden());
         }
         let (reason, nearest) = if policies.is_empty() {
             self.default_denial(asked)
@@ -846,6 +878,7 @@ impl Engine {
             reason,
             policies,
             nearest,
+            route: None,
         })
     }
 
@@ -911,6 +944,15 @@ impl Slice {
         masks.fold(Masks::default(), Masks::and)
     }
 
+    /// Where these policies send a call.
+    fn routes(&self, ids: &[String]) -> BTreeSet<UpstreamName> {
+        if !self.has_routes {
+            return BTreeSet::new();
+        }
+        let policies = ids.iter().filter_map(|id| self.policies.get(id));
+        policies.filter_map(|policy| policy.route.clone()).collect()
+    }
+
     /// Whether the argument at `path` matters to some policy.
     fn reads(&self, path: &[String]) -> bool {
         self.policies
@@ -946,6 +988,7 @@ fn denied(stage: Stage, refusal: Refusal) -> Denial {
         reason: refusal.reason,
         policies: Vec::new(),
         nearest: Vec::new(),
+        route: None,
     }
 }
 
@@ -963,7 +1006,8 @@ fn needs(slice: &Slice, denial: &Denial, permit: &Permit) -> (Needs, Vec<String>
     let forbids = denial.policies.iter().filter_map(ask);
     let mut all: Vec<BTreeSet<Approvers>> = forbids.map(|it| BTreeSet::from([it])).collect();
     let permits: Vec<Option<Approvers>> = permit.policies.iter().map(ask).collect();
-    let do_all_ask = permits.iter().all(Option::is_some);
+    // Where a call was routed to, there may be none.
+    let do_all_ask = !permits.is_empty() && permits.iter().all(Option::is_some);
     if do_all_ask {
         all.push(permits.into_iter().flatten().collect());
     }
@@ -1004,6 +1048,7 @@ fn observed(decision: Decision) -> Decision {
             reason: format!("Only observed, not enforced: {}", said.reason),
             warnings: Vec::new(),
             masks: Masks::default(),
+            routes: BTreeSet::new(),
             observed: Some(DenialSummary {
                 stage,
                 reason: said.reason,
@@ -1055,6 +1100,7 @@ fn unavailable(slice: &Slice) -> Denial {
         reason: text,
         policies,
         nearest: Vec::new(),
+        route: None,
     }
 }
 

@@ -63,6 +63,10 @@ pub struct Facts {
     /// tools, and the classes of what was found.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub labels: BTreeSet<String>,
+    /// Why nothing may be sent where policy routes this call to, if it does: that upstream is cut
+    /// off, say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub no_route: Option<String>,
 }
 
 /// An approval of one call.

@@ -7,7 +7,8 @@ use crate::facts::Facts;
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
-    /// The same effect, at the same stage, by the same policies, with the same masks.
+    /// The same effect, at the same stage, by the same policies, with the same masks, to the same
+    /// upstream.
     Same,
     /// Something else: what is decided now.
     Different(Verdict),
@@ -51,6 +52,8 @@ pub fn replay_without_arguments(facts: &Facts, engine: &Engine, recorded: &Verdi
             | Stage::Approval,
         ) => true,
     };
+    // Where it goes is decided on the arguments, and so is what is refused there.
+    let rests_on_arguments = rests_on_arguments || recorded.routed_to.is_some();
     if recorded.effect != Effect::Allow && rests_on_arguments {
         return Replay::Bounded;
     }
@@ -62,7 +65,8 @@ fn compare(now: Verdict, recorded: &Verdict) -> Replay {
         && now.stage == recorded.stage
         && now.policies == recorded.policies
         && now.observed == recorded.observed
-        && now.masks == recorded.masks;
+        && now.masks == recorded.masks
+        && now.routed_to == recorded.routed_to;
     if same {
         Replay::Same
     } else {

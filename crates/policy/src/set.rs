@@ -9,7 +9,7 @@ use cedar_policy::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vocab::{Digest, suggest};
+use vocab::{Digest, UpstreamName, suggest};
 
 use crate::approval::{Approvers, ApproversError};
 use crate::diagnostic::{Diagnostic, Place, Source};
@@ -73,6 +73,8 @@ pub(crate) struct Policy {
     pub(crate) approval: Option<Approvers>,
     /// What it asks to have masked.
     pub(crate) mask: Option<Masks>,
+    /// Where it sends what it permits.
+    pub(crate) route: Option<UpstreamName>,
     pub(crate) scope: Scope,
     /// Every entity it names.
     pub(crate) literals: Vec<EntityUid>,
@@ -295,6 +297,7 @@ fn read_policy(
     }
     let approval = read_approval(cedar, reads.approval, &mut wrong);
     let mask = read_mask(cedar, reads.findings, &mut wrong);
+    let route = read_route(cedar, &mut wrong);
     for text in &reads.findings_said {
         if let Err(error) = text.parse::<Which>() {
             wrong(
@@ -321,6 +324,7 @@ fn read_policy(
             warn: cedar.annotation("warn").map(ToOwned::to_owned),
             approval,
             mask,
+            route,
             scope,
             literals: cedar.entity_literals(),
             groups,
@@ -336,20 +340,14 @@ fn read_policy(
 }
 
 fn check_annotations(cedar: &cedar_policy::Policy, wrong: &mut impl FnMut(String, Option<String>)) {
-    const KNOWN: [&str; 6] = ["id", "reason", "warn", "note", "approval", "mask"];
-    const LATER: [&str; 1] = ["route"];
+    const KNOWN: [&str; 7] = ["id", "reason", "warn", "note", "approval", "mask", "route"];
     for (name, value) in cedar.annotations() {
-        if LATER.contains(&name) {
-            let message = format!("`@{name}` is not supported yet");
-            wrong(
-                message,
-                Some("what is asked for and not done must not be permitted".to_owned()),
-            );
-        } else if !KNOWN.contains(&name) {
+        if !KNOWN.contains(&name) {
             let nearest = suggest::nearest(name, KNOWN);
             let help = match nearest {
                 Some(near) => format!("did you mean `@{near}`?"),
-                None => "known are `@id`, `@reason`, `@warn`, `@mask`, `@approval` and `@note`"
+                None => "known are `@id`, `@reason`, `@warn`, `@mask`, `@approval`, `@route` and \
+                         `@note`"
                     .to_owned(),
             };
             wrong(format!("there is no annotation `@{name}`"), Some(help));
@@ -417,6 +415,29 @@ fn read_mask(
     }
     text.parse()
         .map_err(|error: MaskError| wrong(format!("`@mask`: {error}"), None))
+        .ok()
+}
+
+/// Where `@route` sends what the permit is about.
+fn read_route(
+    cedar: &cedar_policy::Policy,
+    wrong: &mut impl FnMut(String, Option<String>),
+) -> Option<UpstreamName> {
+    let text = cedar.annotation("route")?;
+    if cedar.effect() == Effect::Forbid {
+        let help = "put it on a permit: what it permits then goes there".to_owned();
+        wrong("`@route` on a forbid does nothing".to_owned(), Some(help));
+        return None;
+    }
+    text.trim()
+        .parse()
+        .map_err(|_| {
+            let help = "write the name of one upstream: `@route(\"sandbox\")`".to_owned();
+            wrong(
+                format!("`@route`: `{text}` is no name of an upstream"),
+                Some(help),
+            );
+        })
         .ok()
 }
 

@@ -94,5 +94,6 @@ pub(crate) fn facts(call: &str, args: &Value) -> Facts {
         direction: crate::Direction::default(),
         elsewhere: false,
         labels: std::collections::BTreeSet::new(),
+        no_route: None,
     }
 }

@@ -57,6 +57,8 @@ pub struct Exactly<'a> {
     pub args: &'a str,
     /// The policy set that decides.
     pub policy_set: &'a Digest,
+    /// Where policy sends it in place of `upstream`, and the tools there.
+    pub routed: Option<(&'a UpstreamName, Option<&'a Digest>)>,
 }
 
 impl Exactly<'_> {
@@ -83,6 +85,11 @@ impl Exactly<'_> {
             self.policy_set.as_bytes(),
         ];
         parts.extend(self.above.iter().map(|it| it.as_str().as_bytes()));
+        if let Some((to, tools)) = &self.routed {
+            // No instance has an empty id, so none above can pass for this.
+            parts.extend([&b""[..], to.as_str().as_bytes()]);
+            parts.extend(tools.map(|it| &it.as_bytes()[..]));
+        }
         // Each part after its length, so that none can pass for the end of another.
         let lengths: Vec<[u8; 8]> = parts
             .iter()

@@ -168,13 +168,16 @@ impl Used {
         let details = details.filter_map(|(id, nth)| Some((id, nth?)));
         self.details
             .extend(details.filter(|(id, _)| running.contains(id)));
-        match body.tool {
-            Some(tool) => {
-                self.tools.insert((body.agent, body.upstream, tool));
-            }
-            None => {
-                self.methods
-                    .insert((body.agent, body.upstream, body.method));
+        // Where policy sent it, it was within the allow list as well.
+        for upstream in [Some(body.upstream), body.routed_to].into_iter().flatten() {
+            let agent = body.agent.clone();
+            match &body.tool {
+                Some(tool) => {
+                    self.tools.insert((agent, upstream, tool.clone()));
+                }
+                None => {
+                    self.methods.insert((agent, upstream, body.method.clone()));
+                }
             }
         }
         Ok(entry.time)

@@ -184,6 +184,9 @@ pub struct DecisionTrace {
     pub proven: bool,
     /// The upstream.
     pub upstream: UpstreamName,
+    /// Where policy sent it in place of that; of a denial, where it would have gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routed_to: Option<UpstreamName>,
     /// The MCP method; `other` where nothing lists it and the facts are not open.
     pub method: String,
     /// The tool, for a tool call; null where its upstream does not list it and the facts are not open.
@@ -476,6 +479,7 @@ impl Sources<'_> {
             purpose: body.purpose,
             proven: body.proven,
             upstream: body.upstream,
+            routed_to: body.routed_to,
             method,
             tool,
             unlisted: body.unlisted,

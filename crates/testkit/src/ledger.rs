@@ -318,6 +318,7 @@ fn replayed(
             reason: seal.reason,
             observed: body.observed,
             masks: body.masks.clone(),
+            routed_to: body.routed_to.clone(),
         };
         let again = match &seal.left_out {
             None => policy::replay(&seal.facts, engine, &recorded),
@@ -339,16 +340,22 @@ fn engine(blobs: &FileBlobs, body: &DecisionBody) -> Engine {
         return Engine::none();
     };
     let set = PolicySet::from_blob(&get(set)).unwrap();
-    let tools = body
-        .basis
-        .tools
-        .as_ref()
-        .map(|tools| ToolList::pinned(&body.upstream, &get(tools)).unwrap());
-    let options = serde_json::from_slice(&get(&body.basis.options)).unwrap();
-    let input = UpstreamInput {
-        name: body.upstream.clone(),
+    let basis = &body.basis;
+    let own = (&body.upstream, &basis.tools, &basis.options);
+    let routed = basis.routed.as_ref();
+    let routed = routed.map(|it| (&it.upstream, &it.tools, &it.options));
+    let parts = std::iter::once(own).chain(routed);
+    let parts = parts.map(|(name, tools, options)| {
+        let tools = tools.as_ref();
+        let tools = tools.map(|tools| ToolList::pinned(name, &get(tools)).unwrap());
+        (name, tools, serde_json::from_slice(&get(options)).unwrap())
+    });
+    let parts: Vec<(_, _, policy::UpstreamOptions)> = parts.collect();
+    let inputs = parts.iter().map(|(name, tools, options)| UpstreamInput {
+        name: (*name).clone(),
         tools: tools.as_ref(),
-        options,
-    };
-    Engine::build(&set, &[input])
+        options: options.clone(),
+    });
+    let inputs: Vec<_> = inputs.collect();
+    Engine::build(&set, &inputs)
 }

@@ -104,6 +104,7 @@ fn call(world: &World, tool: &str, args: &str) -> Option<Facts> {
         direction: policy::Direction::default(),
         elsewhere: false,
         labels: std::collections::BTreeSet::new(),
+        no_route: None,
     })
 }
 

@@ -324,6 +324,8 @@ fn is_that(asking: Asking<'_>, approval: &Approval, evaluation: &Evaluation<'_>)
         target: &matter.target,
         args: matter.args.get(),
         policy_set: &approval.policy_set,
+        // Who makes the call itself is sent nowhere else.
+        routed: None,
     };
     if !approval.is_for(&exactly.digest()) {
         return false;

@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use vocab::{Digest, RecordRef};
 
 use super::decide::{Question, UNRECORDED, named};
+use super::routed::Routed;
 use super::{Call, Denied, Who, shown};
 use crate::plane::Plane;
 
@@ -37,16 +38,16 @@ pub(super) struct Held {
     asking: Result<Box<NewApproval>, String>,
 }
 
-/// Decides on a call. What is held and was approved is permitted, and has used its approval up;
+/// What becomes of a call that was decided on. What is held and was approved is permitted, and has used its approval up;
 /// what people were asked about and have not approved is answered, without another record.
 pub(super) async fn decided(
     plane: &Plane,
     question: &Question<'_>,
     who: &Who,
-    facts: Facts,
+    (facts, decision): (Facts, Decision),
+    routed: Option<&Routed>,
 ) -> Result<(Facts, Decision, Option<Held>), Denied> {
     let engine = &who.snapshot.engine;
-    let decision = engine.decide(&facts);
     let Decision::Hold(hold) = &decision else {
         return Ok((facts, decision, None));
     };
@@ -62,6 +63,10 @@ pub(super) async fn decided(
         target: question.target,
         args: &question.exact(),
         policy_set: &set,
+        routed: routed.map(|it| {
+            let tools = who.snapshot.tools.get(&it.served.name);
+            (&it.served.name, tools.map(|(digest, _)| digest))
+        }),
     };
     let what = what.digest();
     let known = plane.control.view(|state| {

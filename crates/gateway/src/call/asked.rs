@@ -202,7 +202,7 @@ pub(super) async fn asked_in(
                 let told = format!(
                     "Upstream `{}` asks for input (`{method}`) before it goes on, and something in \
                      that has to be masked. Its answer is withheld.",
-                    call.served.name
+                    call.addressed()
                 );
                 return Err(Failure::unknown("input-denied", told));
             }
@@ -216,7 +216,8 @@ pub(super) async fn asked_in(
                 let told = format!(
                     "Upstream `{}` asks for input (`{method}`) before it goes on, and that {what}: \
                      {} Its answer is withheld.",
-                    call.served.name, denied.reason
+                    call.addressed(),
+                    denied.reason
                 );
                 return Err(Failure::unknown("input-denied", told));
             }
@@ -231,7 +232,7 @@ pub(super) fn questions(call: &Call, response: &Response) -> Result<Vec<Request>
         // To its clients the member of a result means nothing.
         return Ok(Vec::new());
     }
-    let name = &call.served.name;
+    let name = call.addressed();
     let malformed = |what: String| {
         let told = format!("Upstream `{name}` asks for input in a way that is not MCP: {what}.");
         Failure::unknown("malformed-answer", told)
@@ -318,6 +319,7 @@ pub(crate) async fn abandon(plane: &Arc<Plane>, open: Vec<Recorded<Permit>>, cau
                 is_error: None,
                 said: None,
                 delivered: None,
+                routed_to: cleared.value().routed().map(|to| to.name.clone()),
                 sent: account.sent.map(|(masked, _)| Sent {
                     masked,
                     digest: None,

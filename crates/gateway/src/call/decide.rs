@@ -6,11 +6,12 @@ use ledger::seal::group_of;
 use ledger::{Actor, AppendError, Guard, Record, RecordError, Recorded, Ruling};
 use mcp::{Method, Request};
 use policy::{Facts, Target};
-use register::Pep;
+use register::{Active, Pep};
 use serde_json::value::RawValue;
 use vocab::{AgentId, Digest, InstanceId, RecordRef, ToolName, UpstreamName};
 
 use super::approval::{self, Held};
+use super::routed::{self, Routed};
 use super::{Call, Denied, Subject, Who, actor, who};
 use crate::limits::{InFlight, Stop};
 use crate::looks::{Looks, Seen};
@@ -126,16 +127,17 @@ where
 {
     let sent_here = question.request.filter(|_| question.asker.is_none());
     let seen = Seen::request(plane, question.passing, sent_here).await;
-    // Twice at most: the second time because the caller was narrowed between decision and record.
-    for last in [false, true] {
+    // Again where the caller was narrowed between decision and record, or where the tools were read of
+    // the upstream that policy sends it to.
+    for last in [false, false, true] {
         let Some(who) = Who::now(plane, question.instance, &question.served.name) else {
             return Err(narrowed(plane, question));
         };
         match decide_once(plane, question, (&who, &seen), &made).await {
             Ok(cleared) => return Ok(cleared),
             Err(Undecided::Denied(denied)) => return Err(denied),
-            Err(Undecided::Narrowed) if last => break,
-            Err(Undecided::Narrowed) => {}
+            Err(Undecided::Changed) if last => break,
+            Err(Undecided::Changed) => {}
         }
     }
     Err(narrowed(plane, question))
@@ -155,8 +157,8 @@ pub(crate) const UNRECORDED: &str = "The call was not made: it could not be put 
                                      nothing is done here that is not on record. Try again later.";
 
 enum Undecided {
-    /// The guard said no: the caller was narrowed after the decision.
-    Narrowed,
+    /// The guard said no: the caller was narrowed after the decision. Or what it rests on changed.
+    Changed,
     Denied(Denied),
 }
 
@@ -187,7 +189,7 @@ where
     let snapshot = &who.snapshot;
     // Of an upstream that was never listed nothing is known, and nothing permitted.
     let unread = tool.is_some() && !served.is_listed() && snapshot.tools.contains_key(&served.name);
-    let facts = Facts {
+    let mut facts = Facts {
         v: policy::FACTS_VERSION,
         instance: who.facts(question.proven),
         upstream: served.name.clone(),
@@ -203,8 +205,19 @@ where
         direction: policy::Direction::Request,
         elsewhere: question.asker.is_some(),
         labels: plane.flow.of(who.root()),
+        no_route: None,
     };
-    let decided_on = approval::decided(plane, question, who, facts).await;
+    let mut decision = snapshot.engine.decide(&facts);
+    let mut routed = None;
+    if let Some(to) = decision.route() {
+        let looked = Box::pin(routed::look(plane, who, &mut facts, to)).await;
+        routed = looked.map_err(|routed::Changed| Undecided::Changed)?;
+        if facts.no_route.is_some() {
+            decision = snapshot.engine.decide(&facts);
+        }
+    }
+    let routed = routed.as_ref();
+    let decided_on = approval::decided(plane, question, who, (facts, decision), routed).await;
     let (mut facts, mut decision, held) = decided_on.map_err(Undecided::Denied)?;
     let denied = match &decision {
         policy::Decision::Permit(_) => None,
@@ -257,14 +270,27 @@ where
             target.action(&served.name)
         );
     }
-    let decided =
-        decided(plane, question, (who, seen), facts, decision, &said).map_err(|cause| {
-            tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
-            Undecided::Denied(Denied::unrecorded(UNRECORDED))
-        })?;
+    let sent_to = routed.filter(|_| decision.effect() == policy::Effect::Allow);
+    let sent_to = sent_to.filter(|_| decision.route().is_some());
+    let to = sent_to.map_or(served, |it| &it.served);
+    if sent_to.is_some() {
+        plane.metrics.routed();
+    }
+    let decided = decided(
+        plane,
+        question,
+        (who, seen),
+        facts,
+        decision,
+        (&said, routed),
+    )
+    .map_err(|cause| {
+        tracing::error!(error = %cause, "A decision could not be sealed, so nothing was sent");
+        Undecided::Denied(Denied::unrecorded(UNRECORDED))
+    })?;
     let recorded = match ledger::record(&*plane.calls, made(decided)).await {
         Ok(recorded) => recorded,
-        Err(RecordError::Append(AppendError::Narrowed)) => return Err(Undecided::Narrowed),
+        Err(RecordError::Append(AppendError::Narrowed)) => return Err(Undecided::Changed),
         Err(cause) => {
             Life::noted(&cause);
             return Err(Undecided::Denied(Denied::unrecorded(UNRECORDED)));
@@ -277,7 +303,7 @@ where
         (Ok(cleared), Ok((flight, spending))) => {
             spending.spent();
             // Before anything is sent: who knows what comes back of it, and whether it is recorded.
-            plane.pick_up(who.root(), &served.labels.of(tool));
+            plane.pick_up(who.root(), &to.labels.of(tool));
             plane.control.touch(&instance.id, plane.clock.now());
             Ok((cleared, flight))
         }
@@ -391,7 +417,7 @@ fn decided(
     (who, seen): (&Who, &Seen),
     mut facts: Facts,
     decision: policy::Decision,
-    said: &policy::Verdict,
+    (said, routed): (&policy::Verdict, Option<&Routed>),
 ) -> Result<Decided, IntentError> {
     let (instance, agent, snapshot) = (&who.instance, &who.agent, &who.snapshot);
     let group = group_of(&instance.sponsor, &agent.id, facts.now);
@@ -405,6 +431,14 @@ fn decided(
     };
     let (found, masks) = (facts.findings.clone(), said.masks.clone());
     let approval = facts.approval.as_ref().map(|it| it.record);
+    let basis = snapshot.basis(
+        question.served,
+        routed.map(|it| &*it.served),
+        who.control_size,
+    );
+    // What it rests on stays what was looked at; where it goes is where the decision says.
+    let routed = routed.filter(|it| said.routed_to.as_ref() == Some(&it.served.name));
+    let served = routed.map_or(question.served, |it| &it.served);
     let sealed = DecisionSeal {
         facts,
         reason: said.reason.clone(),
@@ -414,17 +448,16 @@ fn decided(
     let looks = match &decision {
         policy::Decision::Permit(permit) => {
             let asked = (seen.findings.clone(), who.root().clone());
-            let looks = Looks::new(sealed.facts, Arc::clone(snapshot), asked, permit);
+            let routed = routed.map(|it| &it.served.name);
+            let looks = Looks::new(sealed.facts, Arc::clone(snapshot), asked, permit, routed);
             Some(Arc::new(looks))
         }
         policy::Decision::Hold(_) | policy::Decision::Denial(_) => None,
     };
     let warned = is_warned(&decision);
     let labels = match (&decision, question.target) {
-        (policy::Decision::Permit(_), Target::Tool { name }) => {
-            question.served.labels.of(Some(name))
-        }
-        (policy::Decision::Permit(_), Target::Method { .. }) => question.served.labels.of(None),
+        (policy::Decision::Permit(_), Target::Tool { name }) => served.labels.of(Some(name)),
+        (policy::Decision::Permit(_), Target::Method { .. }) => served.labels.of(None),
         (policy::Decision::Hold(_) | policy::Decision::Denial(_), _) => Vec::new(),
     };
     let (reference, sealed) = seal((&handle, &key), &*plane.rng, &plain)?;
@@ -444,11 +477,12 @@ fn decided(
         unlisted,
         request: Digest::of(question.id.as_bytes()),
         authority: who::lines(agent),
+        routed_to: said.routed_to.clone(),
         effect: said.effect.into(),
         stage: said.stage.map(|stage| stage.as_str().to_owned()),
         observed: said.observed,
         policies: said.policies.clone(),
-        basis: snapshot.basis(question.served, who.control_size),
+        basis,
         facts: reference,
         software: agent.software.as_str().to_owned(),
         model: agent.model.as_str().to_owned(),
@@ -470,6 +504,8 @@ fn decided(
     let active = who.standing.as_ref().ok().cloned();
     let token_key = question.token_key.cloned();
     let upstream = question.served.name.clone();
+    let there = routed.map(|it| (it.active.clone(), it.served.name.clone()));
+    let routed = routed.map(|it| Arc::clone(&it.served));
     Ok(Decided {
         decision,
         body,
@@ -483,9 +519,13 @@ fn decided(
                 token_key.clone(),
                 asker.clone(),
             );
-            let upstream = upstream.clone();
+            let (upstream, there) = (upstream.clone(), there.clone());
             Box::new(move |now| {
-                active.is_some_and(|active| control.still(&active, &upstream, now).is_ok())
+                let still = |active: Option<&Active>, upstream: &UpstreamName| {
+                    active.is_some_and(|active| control.still(active, upstream, now).is_ok())
+                };
+                still(active.as_ref(), &upstream)
+                    && there.is_none_or(|(active, upstream)| still(active.as_ref(), &upstream))
                     // A key that leaked could have signed the token of somebody else.
                     && token_key.is_none_or(|key| {
                         control.view(|state| state.token_key_verifies(&key, now))
@@ -497,6 +537,7 @@ fn decided(
         }),
         ticket,
         looks,
+        routed,
     })
 }
 

@@ -81,7 +81,7 @@ pub(super) async fn send(
     out: &Out,
 ) -> Option<Answer> {
     let _flight = flight;
-    let name = &call.served.name;
+    let name = call.addressed();
     let _first = call.looks.set(Arc::clone(cleared.value().looks()));
     let mut ending = Ending::watch(plane, call, out);
     let found = match ending.check() {
@@ -96,7 +96,8 @@ pub(super) async fn send(
         }
         Ok(Err(error)) => {
             let why = chain(&error);
-            tracing::warn!(upstream.name = %name, error = why, "Upstream {name} could not be reached");
+            let at = &call.served.name;
+            tracing::warn!(upstream.name = %at, error = why, "Upstream {at} could not be reached");
             // Why is for those who run the node: it may name their files and variables.
             let told = format!(
                 "Upstream `{name}` cannot be reached; nothing was sent to it. Why is in the node's \
@@ -236,8 +237,8 @@ async fn unsent(
     route: &Route,
     error: &SendError,
 ) -> Answer {
-    let name = &call.served.name;
-    tracing::warn!(upstream.name = %name, error = chain(error), "A call to upstream {name} was not sent");
+    let (name, at) = (call.addressed(), &call.served.name);
+    tracing::warn!(upstream.name = %at, error = chain(error), "A call to upstream {at} was not sent");
     route.failed(plane, error);
     let failure = match error {
         SendError::NotSent(_) => Failure::not_sent(

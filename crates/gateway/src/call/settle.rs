@@ -87,7 +87,7 @@ pub(super) async fn answer(
     let response = match Frame::parse(passed) {
         Ok(Frame::Response(response)) => response,
         Ok(Frame::Request(_) | Frame::Notification(_)) | Err(_) => {
-            let name = &call.served.name;
+            let name = call.addressed();
             let failure = Failure::unknown(
                 "malformed-answer",
                 format!("Upstream `{name}` answered with something that is not an MCP message."),
@@ -195,7 +195,7 @@ pub(super) async fn http_error(
         };
         return Box::pin(answer(plane, call, cleared, route, back, &message)).await;
     }
-    let name = &call.served.name;
+    let name = call.addressed();
     let failure = Failure::unknown(
         "http-error",
         format!(
@@ -228,6 +228,7 @@ pub(super) async fn settle(
     seen: Option<Seen<'_>>,
 ) -> Result<(), Unsettled> {
     let decision = cleared.receipt().index;
+    let routed_to = cleared.value().routed().map(|to| to.name.clone());
     // A call that took long was use, too.
     plane.control.touch(caller.instance(), plane.clock.now());
     let instance = plane
@@ -263,6 +264,7 @@ pub(super) async fn settle(
             is_error: seen.map(|seen| seen.is_error),
             said,
             delivered,
+            routed_to,
             sent: sent.map(|(sent, _)| sent),
             response: account.response,
             labels: account.labels,

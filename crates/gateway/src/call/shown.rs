@@ -64,6 +64,13 @@ pub(super) fn text(
         Target::Method { method, .. } => format!("{} of {}", shown(method), facts.upstream),
     };
     line(&mut out, "What", &what);
+    if let Some(to) = hold.route() {
+        let there = format!(
+            "{to}, in place of {}: policy sends it there",
+            facts.upstream
+        );
+        line(&mut out, "Goes to", &there);
+    }
     if let Some((pep, over)) = question.asker {
         let by = format!(
             "the enforcement point {}, which asks over {}: this node neither makes the call nor \
@@ -74,7 +81,8 @@ pub(super) fn text(
         line(&mut out, "Made by", &by);
     }
     if let Target::Tool { name } = &facts.target {
-        let tools = who.snapshot.tools.get(&facts.upstream);
+        let made_at = hold.route().unwrap_or(&facts.upstream);
+        let tools = who.snapshot.tools.get(made_at);
         let claims = tools
             .map(|(_, tools)| tools.claims(name))
             .unwrap_or_default();

@@ -151,6 +151,7 @@ impl Who {
             direction: Direction::Response,
             elsewhere: false,
             labels,
+            no_route: None,
         }
     }
 

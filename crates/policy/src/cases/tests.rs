@@ -72,6 +72,38 @@ fn cases_run() {
 }
 
 #[test]
+fn where_a_call_is_sent_is_expected_like_anything_else() {
+    let policies = r#"@route("web") permit (principal, action == Action::"files:resources/read", resource);
+        @approval("li") @route("web") permit (principal, action == Action::"files:prompts/get", resource)
+        when { context has approval };"#;
+    let engine = World::new(policies).engine;
+    let text = "\
+- {who: {agent: x}, call: \"files:resources/read\", args: {uri: \"docs://a\"}, expect: route}
+- {who: {agent: x}, call: \"files:resources/read\", args: {uri: \"docs://a\"}, expect: route, route: web}
+- {who: {agent: x}, call: \"files:prompts/get\", args: {name: a}, expect: hold, route: web}
+- {who: {agent: x}, call: \"files:prompts/get\", args: {name: a}, expect: hold}
+- {who: {agent: x}, call: \"files:resources/read\", args: {uri: \"docs://a\"}, expect: allow}
+- {who: {agent: x}, call: \"files:resources/read\", args: {uri: \"docs://a\"}, expect: route, route: files}
+- {who: {agent: x}, call: \"web:resources/read\", args: {uri: \"docs://a\"}, expect: deny, route: web}
+";
+    let cases = parse("a.test.yaml", text).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let came = run(&engine, &people(), &cases);
+    let came: Vec<_> = came.iter().map(|it| it.mismatch.as_deref()).collect();
+    assert_eq!(
+        came,
+        [
+            None,
+            None,
+            None,
+            None,
+            Some("expected no route, got one to web"),
+            Some("expected a route to files, got one to web"),
+            Some("expected a route to web, got none"),
+        ]
+    );
+}
+
+#[test]
 fn a_denial_of_what_is_not_there_shows_nothing() {
     check(
         "\
@@ -327,7 +359,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "a.test.yaml:1:16: error: `agent` is not valid: an agent id may not hold 'T' (byte 0); lower-case letters, \
              digits, `-`, `_` and `.` are allowed, the first a letter or digit",
             "a.test.yaml:2:9: error: `call` is `UPSTREAM/TOOL` or `UPSTREAM:METHOD`",
-            "a.test.yaml:3:11: error: `expect` is `allow`, `hold` or `deny`",
+            "a.test.yaml:3:11: error: `expect` is `allow`, `hold`, `deny` or `route`",
         ],
     );
     check(

@@ -3,6 +3,7 @@ mod chain;
 mod findings;
 mod names;
 mod pins;
+mod routed;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -207,9 +207,15 @@ fn what_does_not_parse_is_said_with_its_place() {
         ],
     );
     check(
-        "@route(\"copy\") permit (principal, action, resource);",
+        "@route(\"A copy\") permit (principal, action, resource);",
         &[
-            "files.cedar:1:1: error: `@route` is not supported yet\n  help: what is asked for and not done must not be permitted",
+            "files.cedar:1:1: error: `@route`: `A copy` is no name of an upstream\n  help: write the name of one upstream: `@route(\"sandbox\")`",
+        ],
+    );
+    check(
+        "@route(\"sandbox\") forbid (principal, action, resource);",
+        &[
+            "files.cedar:1:1: error: `@route` on a forbid does nothing\n  help: put it on a permit: what it permits then goes there",
         ],
     );
     check(

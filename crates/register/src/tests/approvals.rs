@@ -280,6 +280,7 @@ fn each_part_of_a_call_makes_another_digest() {
         target: &tool("delete"),
         args: "{}",
         policy_set: &sets[0],
+        routed: None,
     };
     let above = [one.clone(), two.clone()];
     let targets = [
@@ -332,6 +333,21 @@ fn each_part_of_a_call_makes_another_digest() {
         .digest(),
         Exactly {
             policy_set: &sets[1],
+            ..base
+        }
+        .digest(),
+        Exactly {
+            routed: Some((&files[0], None)),
+            ..base
+        }
+        .digest(),
+        Exactly {
+            routed: Some((&files[1], None)),
+            ..base
+        }
+        .digest(),
+        Exactly {
+            routed: Some((&files[1], Some(&sets[0]))),
             ..base
         }
         .digest(),

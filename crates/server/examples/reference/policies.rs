@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::source::head_of;
-use crate::{Sources, add, code, head, row};
+use crate::{Sources, code, head, row};
 
 pub(crate) fn page(sources: &Sources) -> Result<String> {
     let mut page = "\
@@ -75,24 +75,16 @@ nobody knows.
             "approval" => {
                 "Who has to approve before a call is permitted, by a policy with `context has approval` among its conditions: `maya`, `group:NAME`, `sponsor`, several with commas between them, `2 of …`. Until then the call is held, and they are asked: see [approvals](../approvals.md)."
             }
+            "route" => {
+                "On a `permit`: the upstream that the call is made at, in place of the one that was asked; every `forbid` that matches it there holds too: see [routes](../routes.md)."
+            }
             "note" => "For whoever reads the policy; it does nothing.",
             other => anyhow::bail!("no word about the annotation `@{other}`"),
         };
         page.push_str(&row(&[&format!("`@{name}(\"…\")`"), meaning]));
     }
-    let later: Vec<String> = quoted_list(&set, "const LATER")?
-        .iter()
-        .map(|name| format!("`@{name}`"))
-        .collect();
-    add(
-        &mut page,
-        format_args!(
-            "\nReserved, and an error until there is what they ask for: {}. Any other is an error too.\n",
-            later.join(", ")
-        ),
-    );
-
-    page.push_str("\n## Cases\n\n`*.test.yaml` beside the policies; `tipstaff policy test` runs them, and a set with a failed case is\nnot activated.\n\n");
+    page.push_str("\nAny other is an error.\n\n");
+    page.push_str("## Cases\n\n`*.test.yaml` beside the policies; `tipstaff policy test` runs them, and a set with a failed case is\nnot activated.\n\n");
     page.push_str(&after_first(&sources.text("policy/src/cases.rs")?));
     Ok(page)
 }

@@ -122,6 +122,7 @@ pub(crate) fn page(sources: &Sources) -> Result<String> {
         (&approval, "ApprovalOver", Sort::Word),
         (&calls, "Effect", Sort::Word),
         (&calls, "Basis", Sort::Object),
+        (&calls, "RoutedBasis", Sort::Object),
         (&calls, "SealedRef", Sort::Object),
         (&calls, "LeftOut", Sort::Object),
         (&calls, "Came", Sort::Word),

@@ -141,6 +141,14 @@ fn decided(it: &Value) -> String {
         by(it)
     );
     let _infallible = writeln!(out, "    with {}", clean(&arguments(it)));
+    if let Some(to) = it["routed_to"].as_str() {
+        let goes = match it["effect"].as_str() {
+            Some("allow") => "sent to",
+            Some("hold") => "goes, once approved, to",
+            _ => "would have gone to",
+        };
+        let _infallible = writeln!(out, "    {goes} {}, where policy routes it", clean(to));
+    }
     for (what, of) in [
         ("found in it", found(&it["found"])),
         ("read before", cell(&it["labels"])),

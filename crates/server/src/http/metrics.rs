@@ -52,6 +52,7 @@ families! {
     WITHHELD "tipstaff_withheld_total" true "Calls of which something that came back was withheld for what was found in it.";
     WARNED "tipstaff_warned_total" true "Calls permitted with a warning.";
     RETURNED "tipstaff_credentials_returned_total" true "Credentials that instances had of their own and that were to be revoked when those were over, by `result`: revoked, irrevocable, failed.";
+    ROUTED "tipstaff_routed_total" true "Calls permitted that policy sent to another upstream than was asked.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
     TOOLS "tipstaff_upstream_tools" false "Tools of this `upstream`, by what has become of their definitions (`state`): accepted, new, changed, refused, gone. Those that are new, changed or refused cannot be called.";
     PUT_OFF "tipstaff_upstream_listings_put_off_total" true "Listings of this `upstream` whose changes were not put on record, because its tools change too often.";
@@ -191,6 +192,7 @@ fn page(shared: &Shared) -> String {
     for (result, count) in plane.returned() {
         page.sample(&RETURNED, &[("result", result.as_str())], count);
     }
+    page.one(&ROUTED, counters.sent_elsewhere());
     page.family(&OBSERVING);
     for served in plane.upstreams() {
         let observing = served.observe_until().is_some_and(|until| now < until);

@@ -1,7 +1,7 @@
 //! The end of the last run: whether both logs are still what the other one says, and what was
 //! left open.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use ledger::{Actor, Draft, Entry, EntryError, Kind, Log, LogReader, Mention, Rea
 use register::Control;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
-use vocab::LogName;
+use vocab::{LogName, UpstreamName};
 
 use super::{Shared, StartError};
 
@@ -39,8 +39,9 @@ pub(super) async fn resume(
     let failed = |error: &dyn std::fmt::Display| StartError::Close(error.to_string());
     let count = open.decisions.len();
     let mut drafts = Vec::new();
-    for decision in open.decisions {
+    for (decision, routed_to) in open.decisions {
         let body = OutcomeBody {
+            routed_to,
             decision,
             result: Came::Unknown,
             cause: Some("node-ended".to_owned()),
@@ -201,7 +202,7 @@ impl End {
 
     fn open(&self, calls: &dyn LogReader) -> Result<Open, StartError> {
         let mut open = Open {
-            decisions: BTreeSet::new(),
+            decisions: BTreeMap::new(),
             rests_on: self.barrier.as_ref().map_or(0, |(_, it)| it.control_size),
         };
         for index in self.from..calls.size() {
@@ -212,7 +213,7 @@ impl End {
                     let body: DecisionBody = body(&entry)?;
                     open.rests_on = open.rests_on.max(body.basis.control_size);
                     if body.awaits_outcome() {
-                        open.decisions.insert(index);
+                        open.decisions.insert(index, body.routed_to);
                     }
                 }
                 Kind::Outcome => {
@@ -229,7 +230,7 @@ impl End {
 /// What the last run left.
 struct Open {
     /// Permits without an outcome.
-    decisions: BTreeSet<u64>,
+    decisions: BTreeMap<u64, Option<UpstreamName>>,
     /// Entries of the control log that it rested on.
     rests_on: u64,
 }

@@ -596,6 +596,7 @@ async fn used_by_hand(plane: &Plane, approval: &Approval) -> vocab::Digest {
         },
         args: &params,
         policy_set: &approval.policy_set,
+        routed: None,
     };
     let what = exactly.digest();
     let id = approval.id.clone();

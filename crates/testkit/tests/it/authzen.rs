@@ -974,3 +974,22 @@ async fn the_tables_of_the_certification_scenario_hold() {
     assert_eq!(token.ask("POST").json("{}").send().await.status, 404);
     plane.end().await;
 }
+
+#[tokio::test]
+async fn what_policy_sends_elsewhere_is_denied_to_who_makes_the_call() {
+    let plane = Plane::with(|setup| {
+        setup.policies = r#"@id("try") @route("sandbox")
+            permit (principal, action in Action::"files", resource);"#
+            .to_owned();
+    })
+    .await;
+    let token = plane.agent("triage").await.token("files").await;
+    let asker = Asker::add(&plane, "edge", &["files"], false).await;
+    let told = asker.evaluate(&by_token(&token, "anything", "{}")).await;
+    assert_eq!(told["decision"], false, "{told}");
+    assert!(told.to_string().contains("through the gateway"), "{told}");
+    let decision = plane.calls().decision(record(&told));
+    assert_eq!(decision.policies, ["try"]);
+    assert_eq!(decision.routed_to, None);
+    plane.end().await;
+}

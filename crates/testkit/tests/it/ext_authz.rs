@@ -682,3 +682,19 @@ async fn an_approval_is_for_the_door_that_asked() {
     assert_eq!(ids.len(), 3, "{ids:?}");
     plane.end().await;
 }
+
+#[tokio::test]
+async fn what_policy_sends_elsewhere_is_not_let_through() {
+    let plane = Plane::with(|setup| {
+        setup.top = "[ext_authz]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        setup.policies = r#"@id("try") @route("sandbox")
+            permit (principal, action in Action::"files", resource);"#
+            .to_owned();
+    })
+    .await;
+    let token = plane.agent("triage").await.token("files").await;
+    let proxy = Proxy::add(&plane, "edge", &["files"]).await;
+    let told = proxy.denied(&modern(&token, PUBLIC), 200).await;
+    assert!(told.contains("through the gateway"), "{told}");
+    plane.end().await;
+}

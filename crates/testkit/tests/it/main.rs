@@ -69,6 +69,8 @@ mod requests;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod routed;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod setback;

@@ -341,6 +341,7 @@ fn recorded(body: &DecisionBody, reason: String) -> Result<Verdict, String> {
         reason,
         observed: body.observed,
         masks: body.masks.clone(),
+        routed_to: body.routed_to.clone(),
     })
 }
 
@@ -359,6 +360,9 @@ fn worded(verdict: &Verdict) -> String {
     }
     if let Some(stage) = verdict.stage {
         let _infallible = write!(text, " at {stage}");
+    }
+    if let Some(to) = &verdict.routed_to {
+        let _infallible = write!(text, " routed to {to}");
     }
     if !verdict.policies.is_empty() {
         let _infallible = write!(text, " by {}", verdict.policies.join(", "));
@@ -410,7 +414,8 @@ impl Opener<'_> {
     }
 }
 
-type EngineKey = (Option<Digest>, Option<Digest>, Digest, UpstreamName);
+/// What an engine is made of: the basis without the size of the log.
+type EngineKey = (Basis, UpstreamName);
 
 /// What decisions rested on, read once each.
 struct Bases<'a> {
@@ -420,15 +425,14 @@ struct Bases<'a> {
 }
 
 impl Bases<'_> {
-    /// The engine of a basis. A policy is judged tool by tool, so that of one upstream decides
-    /// about it like the engine of all.
+    /// The engine of a basis. A policy is judged tool by tool, so that of one upstream, with the one
+    /// that calls of it are sent to, decides about it like the engine of all.
     fn engine(&mut self, basis: &Basis, upstream: &UpstreamName) -> Result<Rc<Engine>, Wrong> {
-        let key = (
-            basis.policy_set,
-            basis.tools,
-            basis.options,
-            upstream.clone(),
-        );
+        let of_any_size = Basis {
+            control_size: 0,
+            ..basis.clone()
+        };
+        let key = (of_any_size, upstream.clone());
         if let Some(engine) = self.engines.get(&key) {
             return Ok(Rc::clone(engine));
         }
@@ -436,26 +440,32 @@ impl Bases<'_> {
             None => Engine::none(),
             Some(digest) => {
                 let set = self.set(digest)?;
-                let options = self.blob("the upstream's options", basis.options)?;
-                let options: UpstreamOptions = serde_json::from_slice(&options)
-                    .map_err(|error| format!("the upstream's options cannot be read: {error}"))?;
-                let tools = match basis.tools {
-                    None => None,
-                    Some(digest) => {
-                        let list = self.blob("the upstream's tool list", digest)?;
-                        let list = ToolList::pinned(upstream, &list);
-                        Some(list.map_err(|error| error.to_string())?)
-                    }
-                };
-                let name = upstream.clone();
-                Engine::build(
-                    &set,
-                    &[UpstreamInput {
-                        name,
-                        tools: tools.as_ref(),
-                        options,
-                    }],
-                )
+                let own = (upstream, basis.tools, basis.options);
+                let routed = basis.routed.as_ref();
+                let routed = routed.map(|it| (&it.upstream, it.tools, it.options));
+                let mut parts = Vec::new();
+                for (name, tools, options) in std::iter::once(own).chain(routed) {
+                    let options = self.blob("the upstream's options", options)?;
+                    let options: UpstreamOptions =
+                        serde_json::from_slice(&options).map_err(|error| {
+                            format!("the upstream's options cannot be read: {error}")
+                        })?;
+                    let tools = match tools {
+                        None => None,
+                        Some(digest) => {
+                            let list = self.blob("the upstream's tool list", digest)?;
+                            let list = ToolList::pinned(name, &list);
+                            Some(list.map_err(|error| error.to_string())?)
+                        }
+                    };
+                    parts.push((name, tools, options));
+                }
+                let inputs = parts.iter().map(|(name, tools, options)| UpstreamInput {
+                    name: (*name).clone(),
+                    tools: tools.as_ref(),
+                    options: options.clone(),
+                });
+                Engine::build(&set, &inputs.collect::<Vec<_>>())
             }
         };
         if self.engines.len() >= KEPT_MAX {

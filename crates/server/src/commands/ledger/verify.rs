@@ -375,7 +375,9 @@ impl Calls {
 
     fn names(&mut self, index: u64, basis: &Basis) {
         let named = [Some(basis.options), basis.policy_set, basis.tools];
-        for digest in named.into_iter().flatten() {
+        let routed = basis.routed.iter();
+        let routed = routed.flat_map(|it| [Some(it.options), it.tools]);
+        for digest in named.into_iter().chain(routed).flatten() {
             let first = self.blobs.entry(digest);
             first.or_insert_with(|| known::entry(LogName::Calls, index));
         }
