@@ -11,9 +11,10 @@ use vocab::{CredentialName, Digest, InstanceId, Secret};
 use crate::bearer::{Bearer, Token, TokenEndpoint, TokenError};
 use crate::echo::Echo;
 use crate::header::HeaderTemplate;
+use crate::leases::{Baos, Fetched, Leases};
 use crate::lessee::{Ending, Lessee};
 use crate::reads::{ReadError, Reads};
-use crate::source::{Source, SourceError};
+use crate::source::{BaoRef, Source, SourceError};
 use crate::vault::Vault;
 
 /// Values of an upstream that are recognised when they come back. What was rotated out goes on being
@@ -45,13 +46,25 @@ impl Grant {
         self.sources().any(|(_, source)| source.waits(vault))
     }
 
-    fn read(&self, vault: &Vault) -> Result<(Credential, Vec<Secret<String>>), LeaseError> {
+    fn wanted(&self) -> impl Iterator<Item = &BaoRef> {
+        self.sources().filter_map(|(_, source)| match source {
+            Source::OpenBao(wanted) => Some(wanted),
+            Source::Env(_) | Source::File(_) | Source::Vault(_) | Source::Plain(_) => None,
+        })
+    }
+
+    fn read(
+        &self,
+        vault: &Vault,
+        fetched: &Fetched,
+    ) -> Result<(Credential, Vec<Secret<String>>), LeaseError> {
         let failed = |key: String| move |cause| LeaseError::Source { key, cause };
         let mut seen = Vec::new();
         let mut env = Vec::with_capacity(self.env.len());
         let mut headers = Vec::with_capacity(self.headers.len());
         for (name, source) in &self.env {
-            let value = source.read(vault).map_err(failed(format!("env.{name}")))?;
+            let value = fetched.read(source, vault);
+            let value = value.map_err(failed(format!("env.{name}")))?;
             if source.is_secret() {
                 seen.push(Secret::new(value.expose().clone()));
             }
@@ -59,7 +72,7 @@ impl Grant {
         }
         for template in &self.headers {
             let key = format!("headers.{}", template.name());
-            let value = template.read(vault, |secret| seen.push(secret));
+            let value = template.read(vault, fetched, |secret| seen.push(secret));
             let value = value.map_err(failed(key.clone()))?;
             let value = value.ok_or(LeaseError::NoHeader { key })?;
             headers.push((template.name().clone(), value));
@@ -140,6 +153,9 @@ pub enum LeaseError {
         /// Why.
         cause: SourceError,
     },
+    /// A server does not give it.
+    #[error(transparent)]
+    Server(SourceError),
     /// The value cannot be a header's.
     #[error("{key}: its value has a character that no header can have, perhaps a line break")]
     NoHeader {
@@ -167,15 +183,21 @@ pub struct Account {
     default: Arc<Grant>,
     named: BTreeMap<CredentialName, Arc<Grant>>,
     bearer: Option<Arc<Bearer>>,
-    /// Where each instance has a token of its own.
+    /// The servers that sources may name, and what they gave for all alike.
+    baos: Arc<Baos>,
+    leases: Leases,
+    /// Where each instance has something of its own.
     personal: Option<Personal>,
     known: Mutex<Known>,
 }
 
-/// Who has a token of their own, and how one is had.
+/// Who has something of their own, and what.
+#[derive(Default)]
 struct Personal {
-    secret: Source,
-    endpoint: Arc<dyn TokenEndpoint>,
+    /// A token, from there with that secret.
+    token: Option<(Source, Arc<dyn TokenEndpoint>)>,
+    /// What servers lease.
+    leases: bool,
     lessees: Mutex<HashMap<InstanceId, Arc<Lessee>>>,
 }
 
@@ -237,6 +259,8 @@ impl Account {
             default: Arc::new(default),
             named: named.collect(),
             bearer: None,
+            baos: Arc::default(),
+            leases: Leases::default(),
             personal: None,
             known: Mutex::default(),
         }
@@ -254,12 +278,20 @@ impl Account {
     /// instance acts for. What the gateway asks by itself goes with the client's own.
     #[must_use]
     pub fn with_tokens_of_each(mut self, secret: Source, endpoint: Arc<dyn TokenEndpoint>) -> Self {
-        self.personal = Some(Personal {
-            secret: secret.clone(),
-            endpoint: Arc::clone(&endpoint),
-            lessees: Mutex::default(),
-        });
+        let token = (secret.clone(), Arc::clone(&endpoint));
+        self.personal.get_or_insert_default().token = Some(token);
         self.with_tokens(secret, endpoint)
+    }
+
+    /// The same, whose sources may name these servers. What they lease is had for each instance if
+    /// `each` says so, and for all alike if not.
+    #[must_use]
+    pub fn with_baos(mut self, baos: Arc<Baos>, each: bool) -> Self {
+        self.baos = baos;
+        if each {
+            self.personal.get_or_insert_default().leases = true;
+        }
+        self
     }
 
     /// Whether instances are reached for each as itself, so that nothing may be sent for one with what
@@ -275,8 +307,10 @@ impl Account {
         if let Some(known) = lessees.get(instance) {
             return Some(Arc::clone(known));
         }
-        let (secret, endpoint) = (personal.secret.clone(), Arc::clone(&personal.endpoint));
-        let bearer = Bearer::new(secret, endpoint, Some(instance.clone()));
+        let bearer = personal.token.as_ref().map(|(secret, endpoint)| {
+            let (secret, endpoint) = (secret.clone(), Arc::clone(endpoint));
+            Bearer::new(secret, endpoint, Some(instance.clone()))
+        });
         let lessee = Arc::new(Lessee::new(instance.clone(), bearer));
         lessees.insert(instance.clone(), Arc::clone(&lessee));
         Some(lessee)
@@ -290,8 +324,13 @@ impl Account {
         };
         let mut lessees = personal.lessees();
         let over = lessees.extract_if(|instance, _| !stands(instance));
-        over.map(|(_, lessee)| Ending::of(lessee, Arc::clone(&self.reads)))
+        over.map(|(_, lessee)| Ending::of(&lessee, Arc::clone(&self.reads)))
             .collect()
+    }
+
+    /// Ends what was leased for all alike. It is to be given back.
+    pub fn end(&self) -> Ending {
+        Ending::of_all(&self.leases, Arc::clone(&self.reads))
     }
 
     /// The credential of this moment: the one that policy named, or the one for all else. What is
@@ -309,17 +348,21 @@ impl Account {
                 self.named.get(name).ok_or_else(unknown)?
             }
         };
+        let fetched = if self.baos.is_empty() {
+            Fetched::default()
+        } else {
+            self.fetched(grant, lessee).await?
+        };
         let (mut credential, seen) = if grant.waits(self.reads.vault()) {
             let grant = Arc::clone(grant);
-            self.reads.read(move |vault| grant.read(vault)).await??
+            let reading = self.reads.read(move |vault| grant.read(vault, &fetched));
+            reading.await??
         } else {
-            grant.read(self.reads.vault())?
+            grant.read(self.reads.vault(), &fetched)?
         };
         self.note(lessee, seen);
-        let bearer = match lessee {
-            Some(lessee) => Some(&lessee.bearer),
-            None => self.bearer.as_ref(),
-        };
+        let own = lessee.and_then(|it| it.bearer.as_ref());
+        let bearer = own.or(self.bearer.as_ref());
         if named.is_none()
             && let Some(bearer) = bearer
         {
@@ -328,6 +371,21 @@ impl Account {
             credential.token = Some((Arc::clone(bearer), had.token));
         }
         Ok(credential)
+    }
+
+    /// What servers give for it.
+    async fn fetched(
+        &self,
+        grant: &Grant,
+        lessee: Option<&Arc<Lessee>>,
+    ) -> Result<Fetched, LeaseError> {
+        let is_own = self.personal.as_ref().is_some_and(|it| it.leases);
+        let leases = match lessee {
+            Some(lessee) if is_own => &lessee.leases,
+            Some(_) | None => &self.leases,
+        };
+        let fetching = leases.fetch(&self.baos, grant.wanted(), &self.reads);
+        fetching.await.map_err(LeaseError::Server)
     }
 
     /// What recognises what was leased so far, to that lessee or to all.

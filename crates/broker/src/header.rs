@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use vocab::Secret;
 use zeroize::Zeroizing;
 
+use crate::leases::Fetched;
 use crate::source::{ReferenceError, Source, SourceError};
 use crate::vault::Vault;
 
@@ -120,6 +121,7 @@ impl HeaderTemplate {
     pub(crate) fn read(
         &self,
         vault: &Vault,
+        fetched: &Fetched,
         mut seen: impl FnMut(Secret<String>),
     ) -> Result<Option<HeaderValue>, SourceError> {
         let mut text = Zeroizing::new(String::new());
@@ -127,7 +129,7 @@ impl HeaderTemplate {
             match part {
                 Part::Text(it) => text.push_str(it),
                 Part::Source(source) => {
-                    let secret = source.read(vault)?;
+                    let secret = fetched.read(source, vault)?;
                     text.push_str(secret.expose());
                     if source.is_secret() {
                         seen(secret);

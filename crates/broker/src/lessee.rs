@@ -15,8 +15,10 @@ use tokio::time::{Instant, sleep};
 use vocab::{InstanceId, Secret};
 
 use crate::account::Known;
-use crate::bearer::{Bearer, RevokeError};
+use crate::bao::{Leased, Slot};
+use crate::bearer::{Bearer, RevokeError, Token};
 use crate::echo::Echo;
+use crate::leases::Leases;
 use crate::reads::Reads;
 
 /// Waits between attempts to give something back: half a minute in all.
@@ -31,7 +33,8 @@ const WAITS: [Duration; 5] = [
 /// The instance that something is leased to.
 pub struct Lessee {
     instance: InstanceId,
-    pub(crate) bearer: Arc<Bearer>,
+    pub(crate) bearer: Option<Arc<Bearer>>,
+    pub(crate) leases: Leases,
     known: Mutex<Known>,
 }
 
@@ -42,10 +45,11 @@ impl fmt::Debug for Lessee {
 }
 
 impl Lessee {
-    pub(crate) fn new(instance: InstanceId, bearer: Bearer) -> Self {
+    pub(crate) fn new(instance: InstanceId, bearer: Option<Bearer>) -> Self {
         Self {
             instance,
-            bearer: Arc::new(bearer),
+            bearer: bearer.map(Arc::new),
+            leases: Leases::default(),
             known: Mutex::default(),
         }
     }
@@ -86,46 +90,112 @@ impl GivenBack {
     }
 }
 
-/// What was had for an instance that is over, to be given back.
+/// What was had for an instance that is over, or for all alike, to be given back.
 pub struct Ending {
-    lessee: Arc<Lessee>,
+    instance: Option<InstanceId>,
+    bearer: Option<Arc<Bearer>>,
+    slots: Vec<Arc<Slot>>,
     reads: Arc<Reads>,
 }
 
 impl fmt::Debug for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ending({})", self.lessee.instance)
+        write!(f, "Ending({:?})", self.instance)
     }
 }
 
 impl Ending {
-    pub(crate) fn of(lessee: Arc<Lessee>, reads: Arc<Reads>) -> Self {
-        lessee.bearer.end();
-        Self { lessee, reads }
+    pub(crate) fn of(lessee: &Lessee, reads: Arc<Reads>) -> Self {
+        if let Some(bearer) = &lessee.bearer {
+            bearer.end();
+        }
+        Self {
+            instance: Some(lessee.instance.clone()),
+            bearer: lessee.bearer.clone(),
+            slots: lessee.leases.end(),
+            reads,
+        }
     }
 
-    /// Whose it was.
-    pub fn instance(&self) -> &InstanceId {
-        &self.lessee.instance
+    pub(crate) fn of_all(leases: &Leases, reads: Arc<Reads>) -> Self {
+        Self {
+            instance: None,
+            bearer: None,
+            slots: leases.end(),
+            reads,
+        }
     }
 
-    /// Gives the token back, in a few attempts. None: there is none, or its time is over. With a
-    /// result comes how long it would have been good, where its giver said so; a failure is told to
-    /// `failed`.
+    /// Whose it was; none: it was for all alike.
+    pub const fn instance(&self) -> Option<&InstanceId> {
+        self.instance.as_ref()
+    }
+
+    /// Gives all of it back, each in a few attempts: what became of each whose time was not over, and
+    /// for how long it would have been good, where its giver said so. A failure is told to `failed`.
     pub async fn carry_out(
         &self,
         failed: impl Fn(&RevokeError),
+    ) -> Vec<(GivenBack, Option<Duration>)> {
+        let mut became = Vec::new();
+        // Whoever is just fetching something is waited for, so that it is not left behind.
+        if let Some(bearer) = &self.bearer
+            && let Some(token) = bearer.last().await
+        {
+            let had = Had::Token(bearer, token);
+            became.extend(had.given_back(&self.reads, &failed).await);
+        }
+        for slot in &self.slots {
+            if let Some(leased) = slot.end().await {
+                let had = Had::Lease(slot, leased);
+                became.extend(had.given_back(&self.reads, &failed).await);
+            }
+        }
+        became
+    }
+}
+
+/// One thing that was had, and of whom.
+enum Had<'a> {
+    Token(&'a Bearer, Arc<Token>),
+    Lease(&'a Slot, Arc<Leased>),
+}
+
+impl Had<'_> {
+    fn expires(&self) -> Option<Instant> {
+        match self {
+            Self::Token(_, token) => token.expires(),
+            Self::Lease(_, leased) => leased.expires(),
+        }
+    }
+
+    /// Asks its giver to take it back; whether there was a way to do so.
+    async fn revoke(&self, reads: &Arc<Reads>) -> Result<bool, RevokeError> {
+        match self {
+            Self::Token(bearer, token) => bearer.revoke(token, reads).await,
+            Self::Lease(slot, leased) => match slot.revoke(leased, reads).await {
+                Ok(()) => Ok(true),
+                Err(error) => Err(RevokeError {
+                    why: error.to_string(),
+                    again: error.is_passing(),
+                }),
+            },
+        }
+    }
+
+    /// Attempts until one succeeds, or none of them would; nothing if its time is over meanwhile.
+    async fn given_back(
+        &self,
+        reads: &Arc<Reads>,
+        failed: &impl Fn(&RevokeError),
     ) -> Option<(GivenBack, Option<Duration>)> {
-        let bearer = &self.lessee.bearer;
-        // Whoever is just fetching one is waited for, so that it is not left behind.
-        let token = bearer.last().await?;
-        let good_for = || token.expires().map(|at| at - Instant::now());
+        let good_for = || self.expires().map(|at| at - Instant::now());
         let mut waits = WAITS.into_iter();
         loop {
-            if token.expires().is_some_and(|at| at <= Instant::now()) {
+            if self.expires().is_some_and(|at| at <= Instant::now()) {
                 return None;
             }
-            match bearer.revoke(&token, &self.reads).await {
+            match self.revoke(reads).await {
                 Ok(true) => return Some((GivenBack::Revoked, good_for())),
                 Ok(false) => return Some((GivenBack::Irrevocable, good_for())),
                 Err(error) => {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use vocab::{IdError, Secret, SecretName};
 use zeroize::Zeroizing;
 
+use crate::bao::BaoError;
 use crate::vault::{Vault, VaultError};
 
 /// Longest secret, in bytes: a certificate chain with its key fits.
@@ -21,8 +22,37 @@ pub enum Source {
     File(PathBuf),
     /// A secret of the local vault.
     Vault(SecretName),
+    /// A field of what an OpenBao or HashiCorp Vault server gives.
+    OpenBao(BaoRef),
     /// A plain value that is no secret: `plain:VALUE`.
     Plain(String),
+}
+
+/// A field of what a server gives at a path: `openbao:NAME/PATH#FIELD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaoRef {
+    /// What the configuration calls the server.
+    pub store: String,
+    /// What follows `/v1/` in its API.
+    pub path: String,
+    /// The field.
+    pub field: String,
+}
+
+impl BaoRef {
+    fn parse(text: &str) -> Option<Self> {
+        let (rest, field) = text.split_once('#')?;
+        let (store, path) = rest.split_once('/')?;
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        let part = |it: &str| !matches!(it, "" | "." | "..") && it.bytes().all(letter);
+        let is_one = part(store) && path.split('/').all(part);
+        let is_field = !field.is_empty() && field.bytes().all(|b| b.is_ascii_graphic());
+        (is_one && is_field).then(|| Self {
+            store: store.to_owned(),
+            path: path.to_owned(),
+            field: field.to_owned(),
+        })
+    }
 }
 
 /// Why a text is no reference.
@@ -30,10 +60,16 @@ pub enum Source {
 pub enum ReferenceError {
     /// It is something else, perhaps the secret itself; so it is not repeated.
     #[error(
-        "a value is a reference: `env:NAME`, `file:PATH`, `vault:NAME`, or `plain:VALUE` for what \
-         is no secret; secrets are never written here"
+        "a value is a reference: `env:NAME`, `file:PATH`, `vault:NAME`, `openbao:NAME/PATH#FIELD`, or \
+         `plain:VALUE` for what is no secret; secrets are never written here"
     )]
     Form,
+    /// It names no server, path and field.
+    #[error(
+        "`openbao:` is followed by NAME/PATH#FIELD: a table `[openbao.NAME]`, what follows `/v1/` in \
+         the server's API (`secret/data/github`, `database/creds/reader`), and a field of it"
+    )]
+    OpenBao,
     /// No secret can have that name.
     #[error("`vault:` names {0}")]
     Name(IdError),
@@ -83,6 +119,20 @@ pub enum SourceError {
     /// The vault does not give it.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// A server does not give it.
+    #[error("{from}: {cause}")]
+    Bao {
+        /// The source.
+        from: String,
+        /// Why.
+        cause: BaoError,
+    },
+    /// It is not to be had here.
+    #[error("{from} can stand in `env` and `headers` of upstreams only")]
+    Elsewhere {
+        /// The source.
+        from: String,
+    },
 }
 
 impl Source {
@@ -92,6 +142,10 @@ impl Source {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(base.join(path))),
             Some(("vault", name)) => name.parse().map(Self::Vault).map_err(ReferenceError::Name),
+            Some(("openbao", rest)) => {
+                let reference = BaoRef::parse(rest).ok_or(ReferenceError::OpenBao)?;
+                Ok(Self::OpenBao(reference))
+            }
             Some(("plain", value)) => Ok(Self::Plain(value.to_owned())),
             _ => Err(ReferenceError::Form),
         }
@@ -100,7 +154,7 @@ impl Source {
     /// Whether the value is a secret: all but `plain:` is.
     pub const fn is_secret(&self) -> bool {
         match self {
-            Self::Env(_) | Self::File(_) | Self::Vault(_) => true,
+            Self::Env(_) | Self::File(_) | Self::Vault(_) | Self::OpenBao(_) => true,
             Self::Plain(_) => false,
         }
     }
@@ -110,7 +164,7 @@ impl Source {
         match self {
             Self::File(_) => true,
             Self::Vault(name) => !vault.holds(name),
-            Self::Env(_) | Self::Plain(_) => false,
+            Self::Env(_) | Self::OpenBao(_) | Self::Plain(_) => false,
         }
     }
 
@@ -120,8 +174,17 @@ impl Source {
             Self::Env(name) => variable(name)?,
             Self::File(path) => file(path)?,
             Self::Vault(name) => vault.get(name)?,
+            Self::OpenBao(_) => {
+                let from = self.to_string();
+                return Err(SourceError::Elsewhere { from });
+            }
             Self::Plain(value) => return Ok(Secret::new(value.clone())),
         };
+        self.checked(value)
+    }
+
+    /// A value, if it can be a secret.
+    pub(crate) fn checked(&self, value: Secret<String>) -> Result<Secret<String>, SourceError> {
         let from = || self.to_string();
         if value.expose().len() > SECRET_BYTES_MAX {
             return Err(SourceError::TooLong { from: from() });
@@ -143,6 +206,7 @@ impl std::fmt::Display for Source {
             Self::Env(name) => write!(f, "`env:{name}`"),
             Self::File(path) => write!(f, "`file:{}`", path.display()),
             Self::Vault(name) => write!(f, "`vault:{name}`"),
+            Self::OpenBao(it) => write!(f, "`openbao:{}/{}#{}`", it.store, it.path, it.field),
             Self::Plain(_) => f.write_str("`plain:…`"),
         }
     }

@@ -1097,6 +1097,9 @@ impl Plane {
         for served in self.upstreams.values() {
             served.upstream.close_all().await;
             self.give_back(served, |_| false);
+            let ending = served.upstream.config().account.end();
+            self.returns
+                .give(&served.name, ending, &self.clock, &self.runtime);
         }
         let _late = tokio::time::timeout(grace, self.returns.end()).await;
         if let Err(error) = self.refusals.flush(&*self.calls).await {

@@ -53,17 +53,18 @@ pub(crate) struct Returns {
 struct Return {
     number: u64,
     upstream: UpstreamName,
-    instance: InstanceId,
+    /// None: it was for all alike.
+    instance: Option<InstanceId>,
     since: Time,
-    /// None: it is under way.
-    outcome: Option<Outcome>,
+    /// What became of each; none: it is under way.
+    outcomes: Option<Vec<(GivenBack, Option<Time>)>>,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Outcome {
-    /// There was nothing to give back.
-    Nothing,
-    Done(GivenBack, Option<Time>),
+impl Return {
+    fn is_of(&self, covers: impl Fn(&UpstreamName, &InstanceId) -> bool) -> bool {
+        let instance = self.instance.as_ref();
+        instance.is_some_and(|instance| covers(&self.upstream, instance))
+    }
 }
 
 impl Default for Returns {
@@ -96,31 +97,31 @@ impl Returns {
             all.push(Return {
                 number,
                 upstream: upstream.clone(),
-                instance: ending.instance().clone(),
+                instance: ending.instance().cloned(),
                 since: clock.now(),
-                outcome: None,
+                outcomes: None,
             });
             number
         };
         let (returns, clock, upstream) = (Arc::clone(self), Arc::clone(clock), upstream.clone());
         let giving = async move {
-            let instance = ending.instance();
+            let instance = ending.instance().map_or("all", InstanceId::as_str);
             let failed = |error: &broker::RevokeError| {
-                tracing::warn!(upstream.name = %upstream, instance.id = %instance, error = %error, "A credential that an instance had for upstream {upstream} was not given back");
+                tracing::warn!(upstream.name = %upstream, instance.id = instance, error = %error, "A credential for upstream {upstream} was not given back");
             };
-            let outcome = match ending.carry_out(failed).await {
-                None => Outcome::Nothing,
-                Some((result, good_for)) => {
+            let became = ending.carry_out(failed).await.into_iter();
+            let outcomes: Vec<_> = became
+                .map(|(result, good_for)| {
                     returns.count(result);
-                    Outcome::Done(result, good_for.map(|good_for| clock.now().plus(good_for)))
-                }
-            };
-            if let Outcome::Done(GivenBack::Failed, _) = outcome {
-                tracing::error!(upstream.name = %upstream, instance.id = %instance, "A credential that an instance had for upstream {upstream} could not be revoked and is good until it expires: revoke it there");
+                    (result, good_for.map(|good_for| clock.now().plus(good_for)))
+                })
+                .collect();
+            if outcomes.iter().any(|(it, _)| *it == GivenBack::Failed) {
+                tracing::error!(upstream.name = %upstream, instance.id = instance, "A credential for upstream {upstream} could not be revoked and is good until it expires: revoke it there");
             }
             let mut all = returns.all();
             if let Some(it) = all.iter_mut().find(|it| it.number == number) {
-                it.outcome = Some(outcome);
+                it.outcomes = Some(outcomes);
             }
             drop(all);
             returns.changed.send_replace(());
@@ -146,8 +147,7 @@ impl Returns {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            let is_under_way =
-                |it: &Return| it.outcome.is_none() && covers(&it.upstream, &it.instance);
+            let is_under_way = |it: &Return| it.outcomes.is_none() && it.is_of(&covers);
             let waits = self.all().iter().any(is_under_way);
             if !waits || changed.changed().await.is_err() {
                 return;
@@ -161,29 +161,35 @@ impl Returns {
         since: Time,
         covers: impl Fn(&UpstreamName, &InstanceId) -> bool,
     ) -> Vec<CredentialPart> {
-        let part = |it: &Return| {
-            let (result, good_until) = match it.outcome {
-                None => ("open", None),
-                Some(Outcome::Nothing) => return None,
-                Some(Outcome::Done(result, until)) => (result.as_str(), until),
-            };
-            Some(CredentialPart {
-                upstream: it.upstream.clone(),
-                instance: it.instance.clone(),
-                result: result.to_owned(),
-                good_until,
-            })
-        };
         let all = self.all();
         let covered = all
             .iter()
-            .filter(|it| it.since >= since && covers(&it.upstream, &it.instance));
-        covered.filter_map(part).collect()
+            .filter(|it| it.since >= since && it.is_of(&covers));
+        let mut parts = Vec::new();
+        for it in covered {
+            let part = |result: &str, good_until| {
+                Some(CredentialPart {
+                    upstream: it.upstream.clone(),
+                    instance: it.instance.clone()?,
+                    result: result.to_owned(),
+                    good_until,
+                })
+            };
+            match &it.outcomes {
+                None => parts.extend(part("open", None)),
+                Some(outcomes) => parts.extend(
+                    outcomes
+                        .iter()
+                        .filter_map(|(result, until)| part(result.as_str(), *until)),
+                ),
+            }
+        }
+        parts
     }
 
     /// Forgets what nobody asks for any more.
     pub(crate) fn forget(&self, now: Time) {
-        let is_old = |it: &Return| it.outcome.is_some() && now.since(it.since) > KEPT;
+        let is_old = |it: &Return| it.outcomes.is_some() && now.since(it.since) > KEPT;
         self.all().retain(|it| !is_old(it));
     }
 

@@ -26,12 +26,14 @@ use crate::quorum::Quorum;
 
 mod approvals;
 mod oauth;
+mod openbao;
 mod sign_in;
 mod signals;
 
 pub use approvals::{Approvals, WebhookConfig};
 pub use broker::Source as Reference;
 pub use oauth::{ClientAuth, ExchangeConfig, OAuthConfig};
+pub use openbao::BaoConfig;
 pub use sign_in::{Jwks, LoginConfig, ProviderConfig, WorkloadConfig};
 pub use signals::{AskDirectory, Poll, Signals};
 
@@ -130,6 +132,8 @@ pub struct Config {
     pub signals: BTreeMap<Word, Signals>,
     /// What is looked for in what passes.
     pub inspect: InspectConfig,
+    /// Servers that secrets of upstreams are read from.
+    pub openbao: BTreeMap<String, BaoConfig>,
     /// The upstreams.
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
 }
@@ -257,6 +261,8 @@ pub struct Upstream {
     pub grant: Grant,
     /// Where a token for it is had, if it wants one.
     pub oauth: Option<OAuthConfig>,
+    /// Whether each instance has what servers lease for itself.
+    pub leases_of_each: bool,
     /// Whether one stdio child serves all instances.
     pub shared: bool,
     /// Until when policy denials pass (and are recorded as such).
@@ -300,6 +306,15 @@ impl Upstream {
             url_args: self.url_arguments.clone(),
         }
     }
+}
+
+/// Whom servers lease something for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LeasesOf {
+    #[default]
+    Upstream,
+    Instance,
 }
 
 /// How an upstream is reached.
@@ -393,6 +408,8 @@ struct Raw {
     login: sign_in::RawLogin,
     #[serde(default)]
     workload: BTreeMap<String, sign_in::RawWorkload>,
+    #[serde(default)]
+    openbao: BTreeMap<String, openbao::RawBao>,
     #[serde(default)]
     upstream: BTreeMap<String, RawUpstream>,
     #[serde(default)]
@@ -508,6 +525,8 @@ struct RawUpstream {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     oauth: Option<oauth::RawOAuth>,
+    #[serde(default)]
+    leases: LeasesOf,
     #[serde(default)]
     shared: bool,
     #[serde(default)]
@@ -659,6 +678,7 @@ impl Config {
         let approvals = approvals::approvals(raw.approvals, &base).map_err(wrong)?;
         let login = sign_in::login(raw.login, environment, &base).map_err(wrong)?;
         let workloads = sign_in::workloads(raw.workload, &base).map_err(wrong)?;
+        let openbao = openbao::servers(raw.openbao, &base).map_err(wrong)?;
         let mut upstreams = BTreeMap::new();
         let tables: toml::Table = toml::from_str(text).unwrap_or_default();
         for (name, raw) in raw.upstream {
@@ -709,7 +729,7 @@ impl Config {
             Environment::Development => AssertedAgents::Run,
             Environment::Production => AssertedAgents::Refuse,
         });
-        Ok(Self {
+        let config = Self {
             trust_domain: raw.trust_domain,
             node,
             data: base.join(raw.data.unwrap_or_else(|| "data".into())),
@@ -760,10 +780,13 @@ impl Config {
                 rules: raw.inspect.rules.iter().map(|it| base.join(it)).collect(),
                 leave_out: raw.inspect.leave_out,
             },
+            openbao,
             upstreams,
             path,
             digest: Digest::of(text.as_bytes()),
-        })
+        };
+        openbao::check(&config).map_err(wrong)?;
+        Ok(config)
     }
 }
 
@@ -942,6 +965,10 @@ fn upstream(
     base: &Path,
     table: Digest,
 ) -> Result<Upstream, (&'static str, String)> {
+    if raw.leases == LeasesOf::Instance && raw.shared {
+        let why = "one child that all share has one environment; leave out `shared`";
+        return Err(("leases", why.into()));
+    }
     let mut grant = Grant::default();
     let oauth = raw.oauth.map(|raw| oauth::oauth(raw, base)).transpose()?;
     let transport = match (raw.command, raw.url) {
@@ -996,6 +1023,7 @@ fn upstream(
         transport,
         grant,
         oauth,
+        leases_of_each: raw.leases == LeasesOf::Instance,
         shared: raw.shared,
         observe_until: observed(raw.mode, raw.observe_until)?,
         timeout: seconds("timeout_s", raw.timeout_s, 60)?,
@@ -1046,6 +1074,7 @@ fn service(
         },
         grant: Grant::default(),
         oauth: None,
+        leases_of_each: false,
         shared: false,
         observe_until: observed(raw.mode, raw.observe_until)?,
         timeout: seconds("timeout_s", None, 60)?,

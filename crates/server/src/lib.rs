@@ -31,6 +31,7 @@ pub mod log_keys;
 pub mod logging;
 mod names;
 pub mod node;
+pub mod openbao;
 pub mod outbound;
 pub mod output;
 pub mod people;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use broker::Account;
+use broker::{Account, Baos};
 use directory::Scim;
 use gateway::upstream::{Keeper, SandboxMode, Transport as Reach, UpstreamConfig};
 use gateway::{Bounds, Hosts, Parts, Plane, Served, ServedConfig, Settings};
@@ -37,7 +37,7 @@ use crate::webhook::Webhook;
 use crate::wrapping::{self, WrappingError};
 use crate::{
     admin, anchor, approvals, approvers, asking, break_glass, http, inspection, keys, listen,
-    names, policies, secrets, signals, trust,
+    names, openbao, policies, secrets, signals, trust,
 };
 
 /// How long calls in flight get to end when the node stops, and again after they are cut.
@@ -214,6 +214,8 @@ pub struct Shared {
     pub webhook: Option<Arc<Webhook>>,
     /// The rules of inspection that are in force.
     pub inspection: inspection::Current,
+    /// Servers that secrets of upstreams are read from.
+    pub baos: Arc<Baos>,
     /// Whether agents may run as the node's own user.
     #[expect(clippy::struct_field_names, reason = "the user is shared, not this")]
     pub shared_user: bool,
@@ -416,7 +418,8 @@ impl Node {
             Arc::clone(&rng),
         )
         .map_err(|error| StartError::Unusable(error.to_string()))?;
-        let upstreams = served(&config, confiner.as_deref(), &issuer);
+        let baos = Arc::new(openbao::servers(&config.openbao));
+        let upstreams = served(&config, confiner.as_deref(), &issuer, &baos);
         let parts = Parts {
             settings: Settings {
                 node: config.node.clone(),
@@ -476,6 +479,7 @@ impl Node {
             log_rotation,
             rewrapping: tokio::sync::Mutex::default(),
             changing_secrets: tokio::sync::Mutex::default(),
+            baos,
             shared_user,
         });
         plane.certify_pending(resumed.barrier, resumed.from).await;
@@ -582,6 +586,7 @@ impl Node {
     pub async fn stop(self) -> Result<(), String> {
         self.stop.cancel();
         self.plane.stop(STOP_GRACE).await;
+        let _late = tokio::time::timeout(STOP_GRACE, openbao::end(&self.shared.baos)).await;
         self.tasks.close();
         let _late = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
         // Before it is on record that the node stopped: whoever starts it again relies on that.
@@ -813,7 +818,12 @@ pub fn is_root() -> bool {
 }
 
 /// The upstreams of a configuration.
-fn served(config: &Config, confiner: Option<&Path>, issuer: &Arc<Issuer>) -> Vec<ServedConfig> {
+fn served(
+    config: &Config,
+    confiner: Option<&Path>,
+    issuer: &Arc<Issuer>,
+    baos: &Arc<Baos>,
+) -> Vec<ServedConfig> {
     let has_children = config
         .upstreams
         .values()
@@ -850,6 +860,7 @@ fn served(config: &Config, confiner: Option<&Path>, issuer: &Arc<Issuer>) -> Vec
             Reach::Unusable { why }
         });
         let mut account = Account::new(Arc::clone(&vault), upstream.grant.clone(), []);
+        account = account.with_baos(Arc::clone(baos), upstream.leases_of_each);
         if let Some(oauth) = &upstream.oauth {
             let endpoint = Endpoint::new(oauth.clone(), Arc::clone(&fetch))
                 .vouched_for(name.clone(), Arc::clone(issuer));

@@ -58,6 +58,10 @@ pub fn references(config: &Config) -> Vec<(String, &Reference)> {
         named.extend(pushed.map(|it| (format!("ssf.{name}.authorization"), it)));
         named.extend(polled.map(|it| (format!("ssf.{name}.poll_token"), it)));
     }
+    for (name, it) in &config.openbao {
+        let (key, source) = it.auth.source();
+        named.push((format!("openbao.{name}.{key}"), source));
+    }
     named.extend(of_upstreams(config));
     named
 }
@@ -67,7 +71,9 @@ pub fn files(config: &Config) -> Vec<PathBuf> {
     let named = references(config).into_iter();
     let files = named.filter_map(|(_, it)| match it {
         Reference::File(path) => Some(path.clone()),
-        Reference::Env(_) | Reference::Vault(_) | Reference::Plain(_) => None,
+        Reference::Env(_) | Reference::Vault(_) | Reference::OpenBao(_) | Reference::Plain(_) => {
+            None
+        }
     });
     std::iter::once(config.agents()).chain(files).collect()
 }
@@ -104,7 +110,10 @@ pub fn open_files(config: &Config) -> Vec<PathBuf> {
         .into_iter()
         .filter_map(|(_, it)| match it {
             Reference::File(path) => Some(path.clone()),
-            Reference::Env(_) | Reference::Vault(_) | Reference::Plain(_) => None,
+            Reference::Env(_)
+            | Reference::Vault(_)
+            | Reference::OpenBao(_)
+            | Reference::Plain(_) => None,
         });
     let mut open: Vec<_> = files
         .filter(|path| crate::keys::is_open_to_others(path).unwrap_or(false))

@@ -34,7 +34,7 @@ pub use names::names;
 pub use policies::{cases, decide, policy_set, tool_list};
 pub use provisioned::{scim_filter, scim_patch, security_event};
 pub use settings::config;
-pub use tokens_read::{client, foreign, keys, token, token_answer, token_request};
+pub use tokens_read::{client, foreign, keys, openbao_answer, token, token_answer, token_request};
 
 /// A body: whether its parser took the bytes.
 pub type Body = fn(&[u8]) -> bool;
@@ -63,6 +63,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("token", token),
     ("token_request", token_request),
     ("token_answer", token_answer),
+    ("openbao_answer", openbao_answer),
     ("foreign", foreign),
     ("client", client),
     ("keys", keys),

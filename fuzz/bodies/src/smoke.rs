@@ -198,6 +198,6 @@ fn listed(folder: &str) -> Vec<String> {
 
 targets! {
     authority json frame check access_request sse headers hosts translate upstream entry event note checkpoint cosignature tlog_proof proof witness submission tile token
-    scim_filter scim_patch security_event token_request token_answer foreign client keys tool_list policy_set cases decide names config
+    scim_filter scim_patch security_event token_request token_answer openbao_answer foreign client keys tool_list policy_set cases decide names config
     inspect inspect_rules mask
 }

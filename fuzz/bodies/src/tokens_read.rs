@@ -33,6 +33,11 @@ pub fn token_answer(data: &[u8]) -> bool {
     broker::read_token_answer(data)
 }
 
+/// What an OpenBao server answers, whose secrets upstreams are sent.
+pub fn openbao_answer(data: &[u8]) -> bool {
+    broker::read_bao_answer(data)
+}
+
 /// What others signed: workloads, the company's provider, clients, transmitters, and their keys.
 pub fn foreign(data: &[u8]) -> bool {
     text(data).is_some_and(tokens::read_foreign)

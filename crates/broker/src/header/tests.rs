@@ -8,7 +8,7 @@ fn read(name: &str, value: &str) -> (Option<String>, Vec<String>) {
     let mut seen = Vec::new();
     let nowhere = Path::new("/nonexistent");
     let template = parse(name, value).unwrap();
-    let value = template.read(&Vault::of(nowhere, nowhere), |it| {
+    let value = template.read(&Vault::of(nowhere, nowhere), &Fetched::default(), |it| {
         seen.push(it.expose().clone());
     });
     let value = value.unwrap();
@@ -93,7 +93,7 @@ fn a_header_is_not_shown() {
     let template = parse("X-Key", "plain:visible").unwrap();
     let nowhere = Path::new("/nonexistent");
     let value = template
-        .read(&Vault::of(nowhere, nowhere), drop)
+        .read(&Vault::of(nowhere, nowhere), &Fetched::default(), drop)
         .unwrap()
         .unwrap();
     assert!(!format!("{value:?}").contains("visible"));

@@ -188,7 +188,7 @@ impl Upstream {
         let whom = self.whom(owner)?;
         // A child whose environment was changed serves those who have it to their end, and no more.
         let wanted = self
-            .leased()
+            .leased(whom.as_ref())
             .await
             .inspect_err(|error| self.troubled(Some(error)))?;
         let wanted = wanted.as_ref().map(Credential::fingerprint);
@@ -273,11 +273,13 @@ impl Upstream {
     }
 
     /// What a child is started with; none if there is none to start.
-    async fn leased(&self) -> Result<Option<Credential>, OpenError> {
+    async fn leased(&self, whom: Option<&InstanceId>) -> Result<Option<Credential>, OpenError> {
         if !matches!(self.config.transport, Transport::Stdio { .. }) {
             return Ok(None);
         }
-        let leased = self.config.account.lease(None, None).await;
+        let account = &self.config.account;
+        let lessee = whom.and_then(|it| account.lessee(it));
+        let leased = account.lease(None, lessee.as_ref()).await;
         leased.map(Some).map_err(|error| OpenError::NoCredential {
             what: chain(&error),
         })
@@ -297,7 +299,7 @@ impl Upstream {
             call_timeout: self.config.call_timeout,
             opened: Instant::now(),
         });
-        let leased = self.leased().await?;
+        let leased = self.leased(whom).await?;
         let environment = leased.as_ref().map(Credential::fingerprint);
         let wire = match (&self.config.transport, &self.http) {
             (Transport::Http { url }, Some(client)) => {
@@ -323,7 +325,8 @@ impl Upstream {
                 let limit = CHILDREN_MAX;
                 let place = Arc::clone(&self.places).try_acquire_owned();
                 let place = place.map_err(|_| OpenError::TooManyChildren { limit })?;
-                let child = (&self.config, leased.as_ref());
+                let lessee = whom.and_then(|it| self.config.account.lessee(it));
+                let child = (&self.config, leased.as_ref(), lessee);
                 Wire::Stdio(Pipe::open(child, &state, &self.stderr, place)?)
             }
         };

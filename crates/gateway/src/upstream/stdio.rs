@@ -13,7 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use broker::{Account, Credential};
+use broker::{Account, Credential, Lessee};
 use bytes::{Buf, Bytes};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -67,6 +67,7 @@ struct Shared {
     over: CancellationToken,
     state: Arc<State>,
     account: Arc<Account>,
+    lessee: Option<Arc<Lessee>>,
 }
 
 struct Line {
@@ -121,7 +122,7 @@ impl Shared {
 
     /// Brings a line to whoever waits for it.
     fn route(&self, line: Bytes) {
-        let line = match self.account.echo(None).mask_json(&line) {
+        let line = match self.account.echo(self.lessee.as_ref()).mask_json(&line) {
             Some(masked) => Bytes::from(masked),
             None => line,
         };
@@ -166,7 +167,11 @@ impl Shared {
 impl Pipe {
     /// Starts the child.
     pub(super) fn open(
-        (config, credential): (&Arc<UpstreamConfig>, Option<&Credential>),
+        (config, credential, lessee): (
+            &Arc<UpstreamConfig>,
+            Option<&Credential>,
+            Option<Arc<Lessee>>,
+        ),
         state: &Arc<State>,
         stderr: &Arc<StderrTail>,
         place: OwnedSemaphorePermit,
@@ -196,13 +201,14 @@ impl Pipe {
             over: CancellationToken::new(),
             state: Arc::clone(state),
             account: Arc::clone(&config.account),
+            lessee: lessee.clone(),
         });
         let tasks = &state.tasks;
         tasks.spawn(write(stdin, queue, shared.stop.clone()));
         let reader = tasks.spawn(read(stdout, Arc::clone(&shared)));
         let own = Arc::<StderrTail>::default();
         let tails = [Arc::clone(stderr), Arc::clone(&own)];
-        let listener = tasks.spawn(listen(errors, Arc::clone(config), tails));
+        let listener = tasks.spawn(listen(errors, (Arc::clone(config), lessee), tails));
         let readers = [reader, listener];
         tasks.spawn(attend(
             child,
@@ -450,14 +456,18 @@ async fn read_line(
 /// Drains stderr: a child that floods it must not block, nor fill our memory or log.
 async fn listen(
     stderr: impl AsyncRead + Unpin,
-    config: Arc<UpstreamConfig>,
+    (config, lessee): (Arc<UpstreamConfig>, Option<Arc<Lessee>>),
     tails: [Arc<StderrTail>; 2],
 ) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while let Ok(1..) = read_line(&mut stderr, &mut line, STDERR_LINE_BYTES_MAX).await {
         let mut text = plain(&String::from_utf8_lossy(&line));
-        if let Some(masked) = config.account.echo(None).mask_text(text.as_bytes()) {
+        if let Some(masked) = config
+            .account
+            .echo(lessee.as_ref())
+            .mask_text(text.as_bytes())
+        {
             text = String::from_utf8_lossy(&masked).into_owned();
         }
         line.clear();

@@ -750,7 +750,7 @@ const TABLES: &[Table] = &[
                 "table of references",
                 Is("{}"),
                 "env = { API_KEY = \"env:FILES_API_KEY\", MODE = \"plain:fast\" }",
-                "The child's environment. Of the node's own it gets `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ` and `TMPDIR`, nothing else. A value is a reference: `env:NAME`, `file:PATH`, `vault:NAME`, or `plain:VALUE` for what is no secret; see [secrets](../secrets.md).",
+                "The child's environment. Of the node's own it gets `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ` and `TMPDIR`, nothing else. A value is a reference: `env:NAME`, `file:PATH`, `vault:NAME`, `openbao:NAME/PATH#FIELD`, or `plain:VALUE` for what is no secret; see [secrets](../secrets.md).",
             ),
             key(
                 "cwd",
@@ -779,6 +779,13 @@ const TABLES: &[Table] = &[
                 Says("–"),
                 "url = \"https://api.acme.example/mcp\"\noauth = { token_url = \"https://idp.acme.example/token\", client_id = \"gate\", client_secret = \"vault:acme\" }",
                 "Where a token for a `url` is had; see below.",
+            ),
+            key(
+                "leases",
+                "`upstream`, `instance`",
+                Is("\"upstream\""),
+                "leases = \"instance\"",
+                "Whom an `openbao:` server makes credentials for: one for the upstream, or for each instance one of its own, which is given back when the instance is over. Not beside `shared`.",
             ),
             key(
                 "shared",
@@ -874,6 +881,7 @@ const TABLES: &[Table] = &[
         ],
     },
     credentials::OAUTH,
+    credentials::OPENBAO,
     Table {
         heading: "[service.NAME]",
         about: "What guards itself and asks here for decisions, over AuthZEN or `ext_authz`: see [AuthZEN](../authzen.md). Nothing is sent to it from here. Policies name it like an upstream.",
@@ -1033,6 +1041,7 @@ impl Table {
             Some("upstream") => "files",
             Some("service") => "notes",
             Some("workload") => "github",
+            Some("openbao") => "main",
             _ => "okta",
         };
         let heading = self.heading.replace("NAME", name);

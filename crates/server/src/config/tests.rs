@@ -375,3 +375,80 @@ fn another_way_to_an_upstream_is_another_table() {
         assert_eq!(table(http), table(&same), "{same}");
     }
 }
+
+#[test]
+fn a_secret_server_is_asked_as_one_and_named_where_upstreams_are_reached() {
+    const BAO: &str = "[openbao.main]\naddress = \"https://bao\"\ntoken = \"env:T\"\n";
+    const WEB: &str = "[upstream.web]\nurl = \"https://x/mcp\"\n";
+    const HEADER: &str = "headers = { X-Key = \"Key {openbao:main/secret/data/a#key}\" }\n";
+    let config = read(&format!("trust_domain = \"a\"\n{WEB}{HEADER}{BAO}")).unwrap();
+    let references = crate::secrets::references(&config);
+    let keys: Vec<_> = references.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["openbao.main.token", "upstream.web.headers.x-key"]);
+    let bad = |lines: &str, part: &str| refused(lines, part);
+    bad(
+        &format!("{WEB}{HEADER}"),
+        "there is no table `[openbao.main]`",
+    );
+    for (reference, part) in [
+        ("openbao:main/secret/data/a", "NAME/PATH#FIELD"),
+        ("openbao:main#key", "NAME/PATH#FIELD"),
+        ("openbao:main/secret/../sys/seal#key", "NAME/PATH#FIELD"),
+        ("openbao:main/secret/%2e%2e/sys#key", "NAME/PATH#FIELD"),
+        ("openbao:main/secret?list=true#key", "NAME/PATH#FIELD"),
+    ] {
+        bad(
+            &format!("{WEB}headers = {{ X-Key = \"{reference}\" }}\n{BAO}"),
+            part,
+        );
+    }
+    let server = |lines: &str, part: &str| bad(&format!("[openbao.main]\n{lines}"), part);
+    let address = "address = \"https://bao\"\n";
+    server("token = \"env:T\"", "address");
+    server(address, "one of `token`, `approle` and `kubernetes`");
+    server(
+        &format!("{address}token = \"env:T\"\nkubernetes = {{ role = \"a\", jwt = \"env:J\" }}\n"),
+        "one of `token`, `approle` and `kubernetes`",
+    );
+    server(
+        "address = \"http://bao\"\ntoken = \"env:T\"",
+        "`openbao.main.address`",
+    );
+    server(
+        "address = \"https://bao/?a=b\"\ntoken = \"env:T\"",
+        "`openbao.main.address`",
+    );
+    for secret in ["plain:t", "openbao:main/a#b", "hvs.s3cr3t"] {
+        server(
+            &format!("{address}token = \"{secret}\""),
+            "`openbao.main.token`",
+        );
+    }
+    server(
+        &format!("{address}token = \"env:T\"\nnamespace = \"a b\""),
+        "`openbao.main.namespace`",
+    );
+    server(
+        &format!(
+            "{address}approle = {{ role_id = \"a\", secret_id = \"env:S\", mount = \"../a\" }}"
+        ),
+        "`openbao.main.approle.mount`",
+    );
+    bad(
+        "[upstream.a]\ncommand = [\"x\"]\nshared = true\nleases = \"instance\"",
+        "leave out `shared`",
+    );
+    bad(
+        &format!(
+            "{WEB}[upstream.web.oauth]\ntoken_url = \"https://idp/token\"\nclient_id = \"a\"\n\
+             client_secret = \"openbao:main/secret/data/a#key\"\n{BAO}"
+        ),
+        "`upstream.web.oauth.client_secret`",
+    );
+    bad(
+        &format!(
+            "[login]\nissuer = \"https://idp\"\nclient_id = \"a\"\nclient_secret = \"openbao:main/secret/data/a#key\"\n{BAO}"
+        ),
+        "client_secret",
+    );
+}

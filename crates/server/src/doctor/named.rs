@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Finding;
-use crate::config::{Config, Jwks, Transport};
+use crate::config::{Config, Jwks, Reference, Transport};
 use crate::node::Shared;
 use crate::secrets;
 
@@ -40,11 +40,19 @@ fn unreadable(key: &str, path: &Path) -> Option<Finding> {
     ))
 }
 
+/// Why a reference gives nothing. What another machine gives is not asked for to look whether it does.
+fn unresolved(config: &Config, reference: &Reference) -> Option<String> {
+    match reference {
+        Reference::OpenBao(_) => None,
+        reference => config.secret(reference).err(),
+    }
+}
+
 /// References of the configuration, as whoever runs the command resolves them.
 pub(super) fn references(config: &Config) -> Vec<Finding> {
     let unresolved = secrets::references(config);
     let unresolved = unresolved.into_iter().filter_map(|(key, reference)| {
-        let why = config.secret(reference).err()?;
+        let why = self::unresolved(config, reference)?;
         Some(Finding::warn(
             "config",
             format!("`{key}`: {why}, as far as this command sees"),
@@ -59,7 +67,7 @@ pub(super) fn secrets(shared: &Shared) -> Vec<Finding> {
     let config = &shared.config;
     let unresolved = secrets::of_upstreams(config).into_iter();
     let unresolved = unresolved.filter_map(|(key, reference)| {
-        let why = config.secret(reference).err()?;
+        let why = self::unresolved(config, reference)?;
         Some(Finding::fail(
             "secrets",
             format!("`{key}`: {why}, so nothing is sent there"),

@@ -51,7 +51,7 @@ families! {
     MASKED "tipstaff_masked_total" true "Messages that went on with masks in them, by `direction`.";
     WITHHELD "tipstaff_withheld_total" true "Calls of which something that came back was withheld for what was found in it.";
     WARNED "tipstaff_warned_total" true "Calls permitted with a warning.";
-    RETURNED "tipstaff_credentials_returned_total" true "Credentials that instances had of their own and that were to be revoked when those were over, by `result`: revoked, irrevocable, failed.";
+    RETURNED "tipstaff_credentials_returned_total" true "Tokens and leases that instances, or upstreams, had and that were to be revoked when those were over, or at a stop, by `result`: revoked, irrevocable, failed.";
     ROUTED "tipstaff_routed_total" true "Calls permitted that policy sent to another upstream than was asked.";
     OBSERVING "tipstaff_upstream_observing" false "1 if what policy denies passes at this `upstream` (observe mode), 0 if not.";
     TOOLS "tipstaff_upstream_tools" false "Tools of this `upstream`, by what has become of their definitions (`state`): accepted, new, changed, refused, gone. Those that are new, changed or refused cannot be called.";

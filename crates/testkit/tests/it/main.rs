@@ -55,6 +55,8 @@ mod no_secret_byte;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod openbao;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod people_attacks;

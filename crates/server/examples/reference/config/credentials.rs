@@ -87,3 +87,47 @@ pub(super) const OAUTH: Table = Table {
         ),
     ],
 };
+
+pub(super) const OPENBAO: Table = Table {
+    heading: "[openbao.NAME]",
+    about: "An OpenBao or HashiCorp Vault server that `env` and `headers` of upstreams refer to with `openbao:NAME/PATH#FIELD`, and as whom it is asked: one of `token`, `approle` and `kubernetes`. See [secrets](../secrets.md).",
+    before: "trust_domain = \"acme.example\"\n",
+    needs: "address = \"https://bao.acme.example:8200\"\ntoken = \"file:/run/secrets/bao-token\"",
+    keys: &[
+        key(
+            "address",
+            "URL",
+            Required,
+            "address = \"https://bao.acme.example:8200\"\ntoken = \"file:/run/secrets/bao-token\"",
+            "Where it is, without `/v1`: `https` with a certificate that the system trusts, or on this machine. Redirects are not followed.",
+        ),
+        key(
+            "namespace",
+            "path",
+            Says("–"),
+            "namespace = \"team/a\"",
+            "The namespace there (`X-Vault-Namespace`).",
+        ),
+        key(
+            "token",
+            "reference",
+            Says("–"),
+            "address = \"https://bao.acme.example:8200\"\ntoken = \"file:/run/secrets/bao-token\"",
+            "A token that somebody made: `env:NAME`, `file:PATH` or `vault:NAME`. It is renewed while it can be, and never revoked from here.",
+        ),
+        key(
+            "approle",
+            "table",
+            Says("–"),
+            "address = \"https://bao.acme.example:8200\"\napprole = { role_id = \"gate\", secret_id = \"file:/run/secrets/bao-secret-id\" }",
+            "A login by AppRole: `role_id`, a reference `secret_id`, and `mount`, if it is not `approle`.",
+        ),
+        key(
+            "kubernetes",
+            "table",
+            Says("–"),
+            "address = \"https://bao.acme.example:8200\"\nkubernetes = { role = \"gate\", jwt = \"file:/var/run/secrets/kubernetes.io/serviceaccount/token\" }",
+            "A login by the token of a Kubernetes service account: `role`, a reference `jwt`, and `mount`, if it is not `kubernetes`.",
+        ),
+    ],
+};
