@@ -221,7 +221,11 @@ impl Known {
     pub(crate) fn note(&mut self, seen: Vec<Secret<String>>) {
         let mut is_new = false;
         for secret in seen {
-            if self.values.iter().any(|it| it.expose() == secret.expose()) {
+            // What is in use is forgotten last.
+            let mut known = self.values.iter();
+            if let Some(at) = known.position(|it| it.expose() == secret.expose()) {
+                let known = self.values.remove(at);
+                self.values.push(known);
                 continue;
             }
             is_new = true;
@@ -403,7 +407,12 @@ impl Account {
     fn note(&self, lessee: Option<&Arc<Lessee>>, seen: Vec<Secret<String>>) {
         match lessee {
             _ if seen.is_empty() => {}
-            Some(lessee) => lessee.note(seen),
+            Some(lessee) => {
+                // An upstream may show one caller what it had of another.
+                let copies = seen.iter().map(|it| Secret::new(it.expose().clone()));
+                self.known().note(copies.collect());
+                lessee.note(seen);
+            }
             None => self.known().note(seen),
         }
     }

@@ -35,6 +35,9 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// (RFC 8693 §3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// Tokens of one instance that were replaced or refused and are to be given back yet. Beyond them the
+/// oldest are forgotten, and nobody says that all was given back.
+const LEFT_MAX: usize = 32;
 /// Longest token, in bytes: what servers accept as a header.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
@@ -142,6 +145,14 @@ struct Held {
     secret: Secret<String>,
 }
 
+/// Tokens that are not used any more and were not given back.
+#[derive(Default)]
+struct Left {
+    tokens: Vec<Arc<Token>>,
+    /// Whether there were more than are kept.
+    is_short: bool,
+}
+
 /// A client of a token endpoint, and the token that it has for itself or for one instance.
 pub(crate) struct Bearer {
     secret: Source,
@@ -149,6 +160,8 @@ pub(crate) struct Bearer {
     whom: Option<InstanceId>,
     ended: AtomicBool,
     held: Mutex<Option<Held>>,
+    /// Of an instance: what was replaced, or refused by the upstream, and may still be good.
+    left: Mutex<Left>,
     /// Whoever fetches has it, so that one does for all who wait; with it, how it went last if it
     /// went wrong.
     fetching: Arc<tokio::sync::Mutex<Option<(Instant, TokenError)>>>,
@@ -167,6 +180,7 @@ impl Bearer {
             whom,
             ended: AtomicBool::new(false),
             held: Mutex::default(),
+            left: Mutex::default(),
             fetching: Arc::default(),
             patience: FETCH_TIMEOUT,
         }
@@ -189,6 +203,10 @@ impl Bearer {
         let turn = Arc::clone(&self.fetching).lock_owned();
         let turn = timeout(self.patience, turn);
         let mut last = turn.await.map_err(|_| TokenError::Late)?;
+        // What was had until then is given back by whoever ended it; what is had later nobody would.
+        if self.ended.load(Ordering::Acquire) {
+            return Err(TokenError::Ended);
+        }
         // It may have been changed while others fetched.
         let secret = self.secret(reads).await?;
         if let Some(token) = self.fresh(&secret) {
@@ -205,22 +223,25 @@ impl Bearer {
         // not be given back.
         let (it, reads) = (Arc::clone(self), Arc::clone(reads));
         let fetching = tokio::spawn(async move {
-            let mut replaced = None;
             let fetched = timeout(it.patience, it.fetch(&secret)).await;
             let fetched = fetched.unwrap_or(Err(TokenError::Late));
             *last = match &fetched {
                 Ok(fetched) => {
                     let token = Arc::clone(&fetched.token);
-                    replaced = it.held().replace(Held { token, secret });
+                    let replaced = it.held().replace(Held { token, secret });
+                    if let Some(replaced) = replaced {
+                        it.leave(replaced.token);
+                    }
                     None
                 }
                 Err(error) => Some((Instant::now(), error.clone())),
             };
-            // An instance's that could be used on, had with a secret that was changed since, is not
-            // left behind: nobody would give it back at its end.
-            let is_left = |old: &Held| it.whom.is_some() && old.token.until > Instant::now();
-            if let Some(old) = replaced.filter(is_left) {
-                let _may_expire = it.revoke(&old.token, &reads).await;
+            // What fails is tried again when another is had, and at the end of the instance.
+            let left = it.left().tokens.clone();
+            for old in left {
+                if let Ok(true) = it.revoke(&old, &reads).await {
+                    it.left().tokens.retain(|left| !Arc::ptr_eq(left, &old));
+                }
             }
             fetched
         });
@@ -236,10 +257,35 @@ impl Bearer {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// What is held in the end, whoever is just fetching.
-    pub(crate) async fn last(&self) -> Option<Arc<Token>> {
+    /// What is to be given back in the end, whoever is just fetching, and whether that is all.
+    pub(crate) async fn last(&self) -> (Vec<Arc<Token>>, bool) {
         let _turn = self.fetching.lock().await;
-        self.held().take().map(|it| it.token)
+        let held = self.held().take();
+        if let Some(held) = held {
+            self.leave(held.token);
+        }
+        let left = std::mem::take(&mut *self.left());
+        (left.tokens, !left.is_short)
+    }
+
+    /// Keeps an instance's token that is not used any more, to be given back.
+    fn leave(&self, token: Arc<Token>) {
+        if self.whom.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let mut left = self.left();
+        left.tokens
+            .retain(|it| it.expires().is_none_or(|at| at > now));
+        if left.tokens.len() == LEFT_MAX {
+            left.tokens.remove(0);
+            left.is_short = true;
+        }
+        left.tokens.push(token);
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a token back; whether there was a way to do so.
@@ -274,8 +320,11 @@ impl Bearer {
     pub(crate) fn give_up(&self, token: &Arc<Token>) {
         let mut held = self.held();
         let is_it = |it: &Held| Arc::ptr_eq(&it.token, token);
-        if held.as_ref().is_some_and(is_it) {
-            *held = None;
+        // The upstream that refuses it has it, and may not be the only one that it is good for.
+        if held.as_ref().is_some_and(is_it)
+            && let Some(refused) = held.take()
+        {
+            self.leave(refused.token);
         }
     }
 

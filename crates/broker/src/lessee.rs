@@ -139,16 +139,24 @@ impl Ending {
     ) -> Vec<(GivenBack, Option<Duration>)> {
         let mut became = Vec::new();
         // Whoever is just fetching something is waited for, so that it is not left behind.
-        if let Some(bearer) = &self.bearer
-            && let Some(token) = bearer.last().await
-        {
-            let had = Had::Token(bearer, token);
-            became.extend(had.given_back(&self.reads, &failed).await);
+        if let Some(bearer) = &self.bearer {
+            let (tokens, are_all) = bearer.last().await;
+            if !are_all {
+                // Nobody knows what those are that are not kept any more.
+                became.push((GivenBack::Failed, None));
+            }
+            // For all of them together: who does not take back the first hardly takes the next.
+            let mut waits = WAITS.into_iter();
+            for token in tokens {
+                let had = Had::Token(bearer, token);
+                became.extend(had.given_back(&self.reads, &mut waits, &failed).await);
+            }
         }
         for slot in &self.slots {
             if let Some(leased) = slot.end().await {
                 let had = Had::Lease(slot, leased);
-                became.extend(had.given_back(&self.reads, &failed).await);
+                let mut waits = WAITS.into_iter();
+                became.extend(had.given_back(&self.reads, &mut waits, &failed).await);
             }
         }
         became
@@ -187,10 +195,10 @@ impl Had<'_> {
     async fn given_back(
         &self,
         reads: &Arc<Reads>,
+        waits: &mut impl Iterator<Item = Duration>,
         failed: &impl Fn(&RevokeError),
     ) -> Option<(GivenBack, Option<Duration>)> {
         let good_for = || self.expires().map(|at| at - Instant::now());
-        let mut waits = WAITS.into_iter();
         loop {
             if self.expires().is_some_and(|at| at <= Instant::now()) {
                 return None;

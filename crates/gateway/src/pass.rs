@@ -22,7 +22,7 @@ use crate::looks::{self, Heard, Looks, Overheard, Passed};
 use crate::pins::PinState;
 use crate::plane::{Life, Plane};
 use crate::record::{Inspected, Listing, ListingBody, OTHER_METHOD};
-use crate::route::{Back, Route, RouteError, about_cursor, heed, refresh};
+use crate::route::{Back, Route, RouteError, about_cursor, heed, refresh, says_nothing};
 use crate::upstream::{ExchangeError, MessageKind};
 
 /// Carries one request that needs no permit.
@@ -132,16 +132,7 @@ pub(crate) async fn overhears(
     let heard = looks::free(plane, call, "", json, findings);
     let mut labels: Vec<String> = heard.read.iter().map(ToString::to_string).collect();
     // That a list changed, and how far something is, is no data of the upstream's.
-    let says_nothing = matches!(
-        method,
-        Method::ToolsChanged
-            | Method::PromptsChanged
-            | Method::ResourcesChanged
-            | Method::Progress
-            | Method::Cancelled
-            | Method::Acknowledged
-    );
-    if !says_nothing && matches!(heard.passed, Passed::Message(_)) {
+    if !says_nothing(&notification) && matches!(heard.passed, Passed::Message(_)) {
         labels.extend(call.served.labels.of(None));
     }
     let to = call.caller.instance();

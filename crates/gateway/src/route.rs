@@ -89,7 +89,7 @@ impl Back {
 
     /// Whether that is what the upstream knows the request by.
     fn is(&self, text: &str) -> bool {
-        text.parse() == Ok(self.ours)
+        self.ours != 0 && text.parse() == Ok(self.ours)
     }
 }
 
@@ -508,7 +508,9 @@ impl Hub {
         if let Some(subscription) = subscription {
             return sinks
                 .iter()
-                .find(|sink| sink.back.is(subscription))
+                .find(|sink| {
+                    *sink.call.request.method() == Method::Listen && sink.back.is(subscription)
+                })
                 .cloned();
         }
         if self.shared {
@@ -649,7 +651,8 @@ async fn notify(
     );
     let hearers = match hub.hearer(subscription) {
         Some(sink) => vec![sink],
-        None if changed && subscription.is_none() => hub.all(),
+        // Whatever else stands in it may be about another instance's call.
+        None if changed && subscription.is_none() && says_nothing(&notification) => hub.all(),
         None => return,
     };
     let up = link.negotiated().map_or(Era::Modern, |it| it.version.era());
@@ -743,6 +746,38 @@ fn for_client(
     Some(notification.splice(&edits))
 }
 
+/// Whether it is one that only says that something changed, how far something is, or that something is
+/// not wanted any more, and has no word beside that.
+pub(crate) fn says_nothing(notification: &Notification) -> bool {
+    let known: &[&str] = match notification.method() {
+        Method::ToolsChanged | Method::PromptsChanged | Method::ResourcesChanged => &[],
+        Method::Progress => &["progressToken", "progress", "total"],
+        Method::Cancelled => &["requestId"],
+        Method::Acknowledged => return true,
+        _ => return false,
+    };
+    let Some(params) = notification.params_text() else {
+        return true;
+    };
+    let Ok(serde_json::Value::Object(params)) = serde_json::from_str(params) else {
+        return false;
+    };
+    params.iter().all(|(name, value)| match value {
+        serde_json::Value::Number(_) => known.contains(&name.as_str()),
+        // Names that we gave are numbers, in text or not.
+        serde_json::Value::String(text) => {
+            known.contains(&name.as_str()) && text.parse::<i64>().is_ok()
+        }
+        serde_json::Value::Object(of) if name == "_meta" => of.iter().all(|(name, value)| {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            name == meta::SUBSCRIPTION_ID && text.parse::<i64>().is_ok()
+        }),
+        _ => false,
+    })
+}
+
 /// A notification of the upstream's that the client may hear. One about a task that asks for input
 /// is not: the client asks for the task, and what it then is asked is decided on.
 fn heard(json: &Bytes) -> Option<Notification> {
@@ -775,4 +810,60 @@ pub(crate) fn refresh(plane: &Arc<Plane>, served: &Arc<Served>) {
             tracing::warn!(upstream.name = %name, error, "The tools of upstream {name} could not be read again");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Back, heard, says_nothing};
+
+    fn check(method: &str, params: &str, expected: bool) {
+        let json = format!(r#"{{"jsonrpc":"2.0","method":"notifications/{method}"{params}}}"#);
+        let notification = heard(&Bytes::from(json)).unwrap();
+        assert_eq!(says_nothing(&notification), expected, "{method} {params}");
+    }
+
+    #[test]
+    fn a_notification_with_words_beside_what_it_is_for_says_something() {
+        let subscription = r#","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":7}}"#;
+        let words = r#","params":{"x":"the customer is Maya"}"#;
+        for changed in [
+            "tools/list_changed",
+            "prompts/list_changed",
+            "resources/list_changed",
+        ] {
+            check(changed, "", true);
+            check(changed, r#","params":{}"#, true);
+            check(changed, subscription, true);
+            check(changed, words, false);
+            check(changed, r#","params":{"_meta":{"x":"words"}}"#, false);
+            check(
+                changed,
+                r#","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"words"}}"#,
+                false,
+            );
+        }
+        let progress = |message: &str| {
+            format!(r#","params":{{"progressToken":3,"progress":1.5,"total":4{message}}}"#)
+        };
+        check("progress", &progress(""), true);
+        check("progress", &progress(r#","message":"words""#), false);
+        check("cancelled", r#","params":{"requestId":"3"}"#, true);
+        check(
+            "cancelled",
+            r#","params":{"requestId":3,"reason":"words"}"#,
+            false,
+        );
+        check(
+            "message",
+            r#","params":{"level":"info","data":"words"}"#,
+            false,
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_no_request_has_no_id() {
+        assert!(!Back::of_none().is("0"));
+    }
 }

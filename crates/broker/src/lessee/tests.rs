@@ -129,6 +129,72 @@ async fn each_instance_has_a_token_of_its_own_and_the_gateway_the_clients() {
 }
 
 #[tokio::test]
+async fn what_one_instance_had_is_recognised_in_what_comes_back_to_another() {
+    let (_giver, account) = fixture();
+    let (a, b) = (instance('a'), instance('b'));
+    for whom in [Some(&a), Some(&b), None] {
+        sent(&account, whom).await.unwrap();
+    }
+    let all = account.echo(None);
+    for token in [
+        format!("token-{a}-1"),
+        format!("token-{b}-2"),
+        "token-gateway-3".to_owned(),
+    ] {
+        assert!(all.mask_text(token.as_bytes()).is_some(), "{token}");
+    }
+}
+
+async fn all_back(account: &Account) -> Vec<GivenBack> {
+    let mut all = Vec::new();
+    for ending in account.end_unless(|_| false) {
+        let became = ending.carry_out(|_| ()).await;
+        all.extend(became.into_iter().map(|(became, _)| became));
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_replaced_or_refused_while_it_was_good_is_given_back_too() {
+    let (giver, account) = fixture();
+    *giver.beside.lock().unwrap() = r#","expires_in":86400,"issued_token_type":"urn:ietf:params:oauth:token-type:access_token""#;
+    let whom = instance('a');
+    let token = |number: u32| format!("token-{whom}-{number}");
+    let fails = || RevokeError {
+        why: "503".to_owned(),
+        again: true,
+    };
+    sent(&account, Some(&whom)).await.unwrap();
+    // It is used for an hour, and is good for a day: the next one's turn gives it back.
+    tokio::time::advance(Duration::from_secs(3_601)).await;
+    giver.revoking.lock().unwrap().push_back(Err(fails()));
+    sent(&account, Some(&whom)).await.unwrap();
+    assert_eq!(*giver.revoked.lock().unwrap(), [token(1)]);
+    // The upstream says that it does not take it, and has it.
+    let lessee = account.lessee(&whom);
+    let credential = account.lease(None, lessee.as_ref()).await.unwrap();
+    credential.refused();
+    giver.revoked.lock().unwrap().clear();
+    assert_eq!(
+        all_back(&account).await,
+        [GivenBack::Revoked, GivenBack::Revoked]
+    );
+    assert_eq!(*giver.revoked.lock().unwrap(), [token(1), token(2)]);
+    sent(&account, Some(&whom)).await.unwrap();
+    tokio::time::advance(Duration::from_secs(3_601)).await;
+    giver
+        .revoking
+        .lock()
+        .unwrap()
+        .extend([Err(fails()), Ok(false), Ok(true)]);
+    sent(&account, Some(&whom)).await.unwrap();
+    assert_eq!(
+        all_back(&account).await,
+        [GivenBack::Irrevocable, GivenBack::Revoked]
+    );
+}
+
+#[tokio::test]
 async fn a_token_for_more_or_of_another_kind_is_not_used() {
     let (giver, account) = fixture();
     let whom = instance('a');

@@ -433,11 +433,24 @@ impl Exchange {
     /// The next message; none at the end of a stream that answers no request.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, ExchangeError> {
         let echo = self.shared.account.echo(self.shared.lessee.as_ref());
-        let masked = |bytes: Bytes| echo.mask_json(&bytes).map_or(bytes, Bytes::from);
+        // What the gateway was leased itself, and others were, may come back here, too.
+        let lessee = self.shared.lessee.as_ref();
+        let others = lessee.map(|_| self.shared.account.echo(None));
+        let masked = |bytes: Bytes| {
+            let bytes = echo.mask_json(&bytes).map_or(bytes, Bytes::from);
+            let others = others.as_ref().and_then(|it| it.mask_json(&bytes));
+            others.map_or(bytes, Bytes::from)
+        };
         let result = match self.step().await {
             Ok(Some(message)) => Ok(Some(Message {
                 json: masked(message.json),
-                event_id: message.event_id.map(|id| masked_text(&echo, id)),
+                event_id: message.event_id.map(|id| {
+                    let id = masked_text(&echo, id);
+                    match &others {
+                        Some(others) => masked_text(others, id),
+                        None => id,
+                    }
+                }),
                 ..message
             })),
             Err(ExchangeError::Http { status, body }) => Err(ExchangeError::Http {
