@@ -693,8 +693,9 @@ async fn an_upstream_that_is_not_there_is_not_sent_to() {
     plane.boot().await.unwrap();
     // Nobody knows whether its tools are those that were accepted.
     let reply = token.modern().call("anything", ANY).await;
-    assert!(reply.said().contains("nothing was sent"), "{}", reply.json);
-    assert!(reply.record().is_none(), "{}", reply.json);
+    assert!(reply.said().contains("could not be read"), "{}", reply.json);
+    let decision = plane.calls().decision(reply.record().unwrap());
+    assert_eq!(decision.stage.as_deref(), Some("tools-not-read"));
     assert_eq!(there.modern().call("anything", ANY).await.effect(), "allow");
     plane.end().await;
 }

@@ -329,6 +329,10 @@ fn routed() -> BTreeSet<String> {
                 while after.starts_with("//") {
                     after = after.split_once('\n').unwrap().1.trim_start();
                 }
+                // Nor is what is asked for by that name.
+                if after.starts_with(')') {
+                    continue;
+                }
                 let template = after.strip_prefix('"').and_then(|it| it.split('"').next());
                 found.insert(template.expect("a route is a literal").to_owned());
             }
