@@ -257,7 +257,8 @@ async fn denied_calls_do_not_fill_the_disk() {
     let (same, bounded) = (2 + 25 + kept as u64, 25 + 20 - kept as u64);
     assert_eq!(
         json!(replayed),
-        json!({"same": same, "different": 0, "erased": 0, "sealed": 0, "bounded": bounded, "missing": 0})
+        // A mebibyte of one letter could be anything: what came back was decided on, too.
+        json!({"same": same, "responses": 1, "different": 0, "erased": 0, "sealed": 0, "bounded": bounded, "missing": 0})
     );
     plane.end().await;
 }
